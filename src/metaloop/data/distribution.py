@@ -1,0 +1,61 @@
+"""What a data set is: a distribution over tasks for each of three splits."""
+
+from abc import ABC, abstractmethod
+from typing import Literal, Self
+
+import torch
+from torch import Tensor
+
+from metaloop.data.philox import Stream
+from metaloop.types import EpisodeSpec, Tasks
+
+SPLITS = ("train", "validation", "test")
+Kind = Literal["classification", "regression"]
+
+
+class TaskDistribution(ABC):
+    """p(T) of one split; an instance is complete when constructed and lives on one device.
+
+    Attributes:
+        kind: "classification" (scores are accuracies) or "regression" (scores are mean squared errors).
+        input_shape: one example's shape; for named tensors the shape of the first.
+        episodes: how many episodes exist, or None where they never end.
+    """
+
+    kind: Kind
+    input_shape: tuple[int, ...]
+    episodes: int | None = None
+
+    @abstractmethod
+    def check(self, spec: EpisodeSpec) -> None:
+        """Raise a UserError, naming the class or key at fault, where ``spec`` asks for more than there is."""
+
+    @abstractmethod
+    def outputs(self, spec: EpisodeSpec) -> int:
+        """How many numbers a model must answer per query: the (highest) ways, or the target's size."""
+
+    @abstractmethod
+    def draw(self, stream: Stream, numbers: Tensor, spec: EpisodeSpec) -> Tasks:
+        """The episodes with these numbers, a pure function of its arguments.
+
+        Args:
+            stream: the split's random numbers.
+            numbers: (tasks,) int64 on this distribution's device.
+            spec: the episodes' size; has passed :meth:`check`.
+        """
+
+    @abstractmethod
+    def to(self, device: torch.device | str) -> Self:
+        """The same distribution with its tensors on ``device``."""
+
+
+class Dataset(ABC):
+    """The three splits of a data set. Nothing is read before :meth:`split` asks for it."""
+
+    @abstractmethod
+    def split(self, name: str) -> TaskDistribution:
+        """The distribution of ``"train"``, ``"validation"`` or ``"test"``; the same object each time.
+
+        Raises:
+            UserError: the data is missing or broken (names path, command and licence), or the split does not exist.
+        """

@@ -1,0 +1,58 @@
+"""Episodes by number: a meta-batch is ``numbers -> Tasks``, whoever asks and however often."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from metaloop.data.distribution import TaskDistribution
+from metaloop.data.philox import Stream
+from metaloop.types import EpisodeSpec, Tasks, highest
+
+# Drawing many episodes at once costs hardly more than drawing one, so several meta-batches are drawn together, up to:
+_BLOCK_BATCHES = 64
+_BLOCK_ELEMENTS = 2**20
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """The frozen sequence of a split's episodes.
+
+    Attributes:
+        distribution: where tasks come from.
+        spec: their size; checked here.
+        stream: their random numbers.
+    """
+
+    distribution: TaskDistribution
+    spec: EpisodeSpec
+    stream: Stream
+
+    def __post_init__(self) -> None:
+        self.distribution.check(self.spec)
+
+    def tasks(self, numbers: torch.Tensor) -> Tasks:
+        """The episodes with these numbers, (tasks,) int64 on the distribution's device, stacked."""
+        return self.distribution.draw(self.stream, numbers, self.spec)
+
+    def batches(
+        self, first: int, stop: int, size: int, device: torch.device | str, *, rank: int = 0, ranks: int = 1
+    ) -> Iterator[Tasks]:
+        """Meta-batches of ``size`` consecutive episodes from ``first`` up to ``stop``; the last may be short.
+
+        With several ranks a meta-batch is global: each rank gets its own consecutive share of every one.
+        """
+        share = -(-size // ranks)
+        mine = torch.tensor([n for s in range(first, stop, size) for n in range(s + rank * share, min(s + (rank + 1) * share, s + size))])
+        mine = mine[mine < stop].to(device)
+        block = share * self._batches_at_once(share)
+        for start in range(0, len(mine), block):
+            drawn = self.tasks(mine[start : start + block])
+            for low in range(0, len(drawn), share):
+                yield drawn[low : low + share]
+
+    def _batches_at_once(self, size: int) -> int:
+        examples = highest(self.spec.ways) * (highest(self.spec.shots) + self.spec.queries)
+        elements = size * examples * math.prod(self.distribution.input_shape)
+        return max(1, min(_BLOCK_BATCHES, _BLOCK_ELEMENTS // elements))

@@ -1,0 +1,109 @@
+"""Counter-based random numbers: the draw for episode *i* is a pure function of (seed, split, i).
+
+Philox4x32 with ten rounds (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011), written in int64 tensor
+arithmetic so that a whole block of episodes is drawn at once, on any device, with the same bits.
+"""
+
+import zlib
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+_MASK = 0xFFFFFFFF
+_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+_WEYL = (0x9E3779B9, 0xBB67AE85)
+
+
+def philox4x32(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int]) -> tuple[Tensor, ...]:
+    """Ten Philox rounds of four 32-bit words held in int64 tensors of one shape; returns four such tensors."""
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(10):
+        p0, p1 = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]  # 64-bit products; the sign bit is only a bit here
+        c0, c1, c2, c3 = ((p1 >> 32) & _MASK) ^ c1 ^ k0, p1 & _MASK, ((p0 >> 32) & _MASK) ^ c3 ^ k1, p0 & _MASK
+        k0, k1 = (k0 + _WEYL[0]) & _MASK, (k1 + _WEYL[1]) & _MASK
+    return c0, c1, c2, c3
+
+
+@dataclass(frozen=True)
+class Stream:
+    """The random numbers of one split's episodes.
+
+    Attributes:
+        seed: at least 0, below 2**32.
+        split: the split's name; each split has numbers of its own.
+    """
+
+    seed: int
+    split: str
+
+    def bits(self, numbers: Tensor, words: int, purpose: str) -> Tensor:
+        """32 random bits for every episode and word.
+
+        Args:
+            numbers: (episodes,) int64, the episodes' numbers.
+            words: how many words each episode needs.
+            purpose: what they decide ("classes", "drawings", ...); purposes are independent of each other, so a new one
+                leaves the others' draws as they were.
+
+        Returns:
+            (episodes, words) int64 in [0, 2**32); word *j* does not depend on ``words``.
+        """
+        blocks = -(-words // 4)
+        shape = (len(numbers), blocks)
+        block = torch.arange(blocks, device=numbers.device).expand(shape)
+        tag = torch.full(shape, zlib.crc32(purpose.encode()), dtype=torch.int64, device=numbers.device)
+        low = (numbers & _MASK)[:, None].expand(shape)
+        high = ((numbers >> 32) & _MASK)[:, None].expand(shape)
+        key = (self.seed & _MASK, zlib.crc32(self.split.encode()))
+        return torch.stack(philox4x32((block, tag, low, high), key), -1).reshape(len(numbers), -1)[:, :words]
+
+    def integers(self, numbers: Tensor, words: int, purpose: str, bound: Tensor | int) -> Tensor:
+        """(episodes, words) int64, uniform in [0, bound); ``bound`` broadcasts and is below 2**31."""
+        return (self.bits(numbers, words, purpose) * bound) >> 32
+
+    def uniform(self, numbers: Tensor, words: int, purpose: str) -> Tensor:
+        """(episodes, words) float64, uniform in [0, 1)."""
+        return self.bits(numbers, words, purpose).double() * 2.0**-32
+
+    def normal(self, numbers: Tensor, words: int, purpose: str) -> Tensor:
+        """(episodes, words) float64, standard normal (Box and Muller)."""
+        u = (self.bits(numbers, 2 * words, purpose).double() + 0.5) * 2.0**-32
+        radius = torch.sqrt(-2.0 * torch.log(u[:, 0::2]))
+        return radius * torch.cos(2.0 * torch.pi * u[:, 1::2])
+
+    def without_replacement(self, numbers: Tensor, sizes: Tensor, count: int, purpose: str) -> Tensor:
+        """Ordered draws without replacement: a Fisher-Yates shuffle of which only the first ``count`` places are made.
+
+        Args:
+            numbers: (episodes,) int64.
+            sizes: (episodes, groups) int64, how many items each group holds, each at least ``count``.
+            count: draws a group.
+            purpose: see :meth:`bits`.
+
+        Returns:
+            (episodes, groups, count) int64; entries of a group are distinct and in [0, size).
+        """
+        groups = sizes.shape[1]
+        bits = self.bits(numbers, groups * count, purpose).view(len(numbers), groups, count)
+        offsets = torch.arange(count, device=sizes.device)
+        places = offsets + ((bits * (sizes[..., None] - offsets)) >> 32)
+        # The shuffled array is never made: a place holds its own number unless an earlier swap wrote to it.
+        moved = torch.empty_like(places)
+        drawn = torch.empty_like(places)
+        for k in range(count):
+            written, values = places[..., :k], moved[..., :k]
+            drawn[..., k] = _read(places[..., k], written, values)
+            moved[..., k] = _read(torch.full_like(places[..., k], k), written, values)
+        return drawn
+
+
+def _read(place: Tensor, written: Tensor, values: Tensor) -> Tensor:
+    """What ``place`` (...) holds after ``values`` (..., k) went to the places ``written`` (..., k), the last write winning."""
+    if not written.shape[-1]:
+        return place
+    order = torch.arange(1, written.shape[-1] + 1, device=place.device)
+    last = ((written == place[..., None]) * order).amax(-1, keepdim=True)
+    found = values.gather(-1, (last - 1).clamp(min=0))[..., 0]
+    return torch.where(last[..., 0] > 0, found, place)

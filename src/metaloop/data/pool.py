@@ -1,0 +1,147 @@
+"""Classification episodes from a pool of examples that lives once, as it was stored, on the training device."""
+
+from collections.abc import Mapping, Sequence
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from metaloop.data.distribution import Kind, TaskDistribution
+from metaloop.data.philox import Stream
+from metaloop.errors import UserError
+from metaloop.types import EpisodeSpec, Examples, Inputs, Tasks, highest, lowest, map_inputs
+
+ROTATIONS = ("none", "classes", "augment")
+
+
+class ClassPool(TaskDistribution):
+    """Examples grouped by class; an episode is a gather.
+
+    Args:
+        inputs: (examples, *input), or a mapping of such tensors; the examples of a class are neighbours. Images are uint8
+            (examples, channels, height, width) and reach the model as float32 in [0, 1].
+        sizes: examples of each class, in order.
+        names: the classes' names, in order.
+        rotations: "none"; "classes" makes the turns by 90, 180 and 270 degrees classes of their own (class ``4 c + r``);
+            "augment" turns every class of an episode by a random one of the four. Square images only.
+        split: the split's name, for messages.
+    """
+
+    kind: Kind = "classification"
+
+    def __init__(
+        self, inputs: Inputs, sizes: Sequence[int], names: Sequence[str], *, rotations: str = "none", split: str = ""
+    ) -> None:
+        first = inputs if isinstance(inputs, Tensor) else next(iter(inputs.values()))
+        if rotations not in ROTATIONS:
+            raise UserError(f"dataset.rotations={rotations!r}: one of {', '.join(ROTATIONS)}")
+        if rotations != "none" and (first.ndim != 4 or first.shape[-1] != first.shape[-2]):
+            raise UserError(f"dataset.rotations={rotations} needs square images, got examples of shape {tuple(first.shape[1:])}")
+        if sum(sizes) != len(first) or len(sizes) != len(names):
+            raise ValueError(f"{len(first)} examples, sizes for {sum(sizes)}, {len(sizes)} sizes and {len(names)} names")
+        # Four turned copies cost memory (Omniglot: 100 MB) and make an episode one gather.
+        turned = map_inputs(_all_turns, inputs) if rotations != "none" else inputs
+        self.inputs = inputs
+        self._turned = turned
+        self._examples = len(first)
+        self.rotations = rotations
+        self.split = split
+        self.input_shape = tuple(first.shape[1:])
+        self.names = tuple(names)
+        self.class_sizes = tuple(sizes)
+        self._sizes = torch.tensor(self.class_sizes, device=first.device)
+        self._starts = torch.cumsum(self._sizes, 0) - self._sizes
+
+    @property
+    def num_classes(self) -> int:
+        """Classes an episode can draw from; rotations as classes count."""
+        return len(self.names) * (4 if self.rotations == "classes" else 1)
+
+    def check(self, spec: EpisodeSpec) -> None:
+        """Raise a UserError where ways, or shots and queries, exceed what the split holds."""
+        if highest(spec.ways) > self.num_classes:
+            raise UserError(f"episode.ways={highest(spec.ways)}: the {self.split} split has only {self.num_classes} classes")
+        need = highest(spec.shots) + spec.queries
+        smallest = min(range(len(self.class_sizes)), key=self.class_sizes.__getitem__)
+        if need > self.class_sizes[smallest]:
+            raise UserError(
+                f"episode.shots + episode.queries = {highest(spec.shots)} + {spec.queries} = {need}: class "
+                f"{self.names[smallest]!r} of the {self.split} split has only {self.class_sizes[smallest]} examples"
+            )
+
+    def outputs(self, spec: EpisodeSpec) -> int:
+        """The highest number of ways."""
+        return highest(spec.ways)
+
+    def draw(self, stream: Stream, numbers: Tensor, spec: EpisodeSpec) -> Tasks:
+        """See :meth:`TaskDistribution.draw`; labels are the order in which the classes were drawn."""
+        ways, shots = highest(spec.ways), highest(spec.shots)
+        classes = self.draw_classes(stream, numbers, ways)
+        base = classes // 4 if self.rotations == "classes" else classes
+        drawings = stream.without_replacement(numbers, self._sizes[base], shots + spec.queries, "drawings")
+        rows = self._starts[base][..., None] + drawings  # (tasks, ways, shots + queries)
+        turns = self._turns_of(stream, numbers, classes)
+        labels = torch.arange(ways, device=numbers.device)[:, None].expand(len(numbers), ways, rows.shape[-1])
+        support_mask, query_mask = _masks(stream, numbers, spec)
+
+        def part(columns: slice, mask: Tensor | None) -> Examples:
+            chosen = rows[..., columns]
+            turn = None if turns is None else turns[..., None].expand(chosen.shape).flatten(1)
+            return Examples(self.gather(chosen.flatten(1), turn), labels[..., columns].flatten(1), mask)
+
+        return Tasks(part(slice(0, shots), support_mask), part(slice(shots, None), query_mask), numbers)
+
+    def draw_classes(self, stream: Stream, numbers: Tensor, ways: int) -> Tensor:
+        """(tasks, ways) int64, distinct classes for every episode."""
+        total = torch.full((len(numbers), 1), self.num_classes, device=numbers.device)
+        return stream.without_replacement(numbers, total, ways, "classes")[:, 0]
+
+    def gather(self, rows: Tensor, turns: Tensor | None = None) -> Inputs:
+        """Examples by row of the pool: (tasks, examples) int64 to (tasks, examples, *input), images as floats in [0, 1].
+
+        ``turns`` (tasks, examples) int64 says by how many quarters each is turned.
+        """
+        if turns is not None:
+            rows = rows + turns * self._examples
+
+        def take(pool: Tensor) -> Tensor:
+            values = pool[rows]
+            return values.float().div_(255.0) if values.dtype == torch.uint8 else values
+
+        return map_inputs(take, self._turned)
+
+    def _turns_of(self, stream: Stream, numbers: Tensor, classes: Tensor) -> Tensor | None:
+        if self.rotations == "none":
+            return None
+        return classes % 4 if self.rotations == "classes" else stream.integers(numbers, classes.shape[1], "rotations", 4)
+
+    def to(self, device: torch.device | str) -> Self:
+        """See :meth:`TaskDistribution.to`."""
+        moved = map_inputs(lambda tensor: tensor.to(device), self.inputs)
+        return type(self)(moved, self.class_sizes, self.names, rotations=self.rotations, split=self.split)
+
+
+def _all_turns(images: Tensor) -> Tensor:
+    """(4 * examples, ...): the images, then all of them turned by one, two and three quarters."""
+    return torch.cat([images.rot90(turn, (-2, -1)) for turn in range(4)])
+
+
+def _masks(stream: Stream, numbers: Tensor, spec: EpisodeSpec) -> tuple[Tensor | None, Tensor | None]:
+    """(tasks, ways * shots) and (tasks, ways * queries): which examples are real, where episodes differ in size."""
+    if not spec.variable:
+        return None, None
+
+    def sizes(name: str, low: int, high: int) -> Tensor:
+        return low + stream.integers(numbers, 1, name, high - low + 1)
+
+    ways, shots = highest(spec.ways), highest(spec.shots)
+    real_way = torch.arange(ways, device=numbers.device) < sizes("ways", lowest(spec.ways), ways)
+    real_shot = torch.arange(shots, device=numbers.device) < sizes("shots", lowest(spec.shots), shots)
+    support = real_way[:, :, None] & real_shot[:, None, :]
+    return support.flatten(1), real_way[:, :, None].expand(-1, -1, spec.queries).flatten(1)
+
+
+def pool_from_arrays(images: Mapping[str, Tensor], *, rotations: str = "none", split: str = "") -> ClassPool:
+    """A pool from one uint8 (examples, channels, height, width) tensor a class."""
+    sizes = [len(stack) for stack in images.values()]
+    return ClassPool(torch.cat(list(images.values())), sizes, list(images), rotations=rotations, split=split)

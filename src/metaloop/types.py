@@ -1,0 +1,134 @@
+"""The types that everything speaks. Nothing but torch is imported here.
+
+Axis words used in shapes all over the project:
+``tasks`` tasks of a meta-batch; ``examples`` support or query examples of a task (class by class: example ``c * shots + s``
+is shot ``s`` of class ``c``); ``ways`` classes of a task; ``steps`` inner steps; ``input`` and ``target`` one example's shape.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from metaloop.errors import UserError
+
+Params = Mapping[str, Tensor]  # leaves by qualified name; never mutated
+Inputs = Tensor | Mapping[str, Tensor]  # images, or named tensors such as token ids and masks
+Span = int | tuple[int, int]  # one number, or an inclusive range drawn per episode
+
+
+def _span(name: str, value: object) -> Span:
+    """Check ``episode.<name>``: a positive whole number or an increasing pair of them."""
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+        return value
+    if not isinstance(value, int | str | Mapping) and hasattr(value, "__len__") and len(value) == 2:
+        low, high = value  # type: ignore[misc]
+        if isinstance(low, int) and isinstance(high, int) and 1 <= low <= high:
+            return (low, high) if low < high else low
+    raise UserError(f"episode.{name}={value!r}: give a whole number of at least 1, or a range [low, high] of such numbers")
+
+
+def highest(span: Span) -> int:
+    """The largest value of a span."""
+    return span if isinstance(span, int) else span[1]
+
+
+def lowest(span: Span) -> int:
+    """The smallest value of a span."""
+    return span if isinstance(span, int) else span[0]
+
+
+@dataclass(frozen=True)
+class EpisodeSpec:
+    """How large an episode is: ``ways`` classes, ``shots`` support and ``queries`` query examples a class.
+
+    A range ``[low, high]`` for ways or shots is drawn anew for every episode; shorter episodes are padded and masked.
+    Regression tasks have ``ways=1``: shots and queries then count points of the function.
+
+    Raises:
+        UserError: a number is below one or a range is empty.
+    """
+
+    ways: Span
+    shots: Span
+    queries: int
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ways", _span("ways", self.ways))
+        object.__setattr__(self, "shots", _span("shots", self.shots))
+        if not isinstance(_span("queries", self.queries), int):
+            raise UserError(f"episode.queries={self.queries!r}: one whole number; only ways and shots may be ranges")
+
+    @property
+    def variable(self) -> bool:
+        """Whether episodes differ in size, so that they carry masks."""
+        return not (isinstance(self.ways, int) and isinstance(self.shots, int))
+
+
+def map_inputs(function: Callable[[Tensor], Tensor], x: Inputs) -> Inputs:
+    """Apply ``function`` to a tensor, or to each tensor of a mapping."""
+    return function(x) if isinstance(x, Tensor) else {name: function(value) for name, value in x.items()}
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Labelled examples of stacked tasks, or of one task without the leading axis.
+
+    Attributes:
+        x: (tasks, examples, *input), a tensor or a mapping of tensors.
+        y: (tasks, examples) class numbers in [0, ways), or (tasks, examples, *target) values.
+        mask: (tasks, examples) bool, which examples are real; None where all are.
+    """
+
+    x: Inputs
+    y: Tensor
+    mask: Tensor | None = None
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Examples":
+        """The same examples with ``function`` applied to every tensor."""
+        return Examples(map_inputs(function, self.x), function(self.y), None if self.mask is None else function(self.mask))
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """Tasks stacked on the first axis.
+
+    Attributes:
+        support: what a learner adapts to.
+        query: what it is then asked; query labels never reach ``Learner.adapt``.
+        index: (tasks,) int64, the tasks' numbers in their episode stream.
+    """
+
+    support: Examples
+    query: Examples
+    index: Tensor
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Tasks":
+        """The same tasks with ``function`` applied to every tensor."""
+        return Tasks(self.support.map(function), self.query.map(function), function(self.index))
+
+    def to(self, device: torch.device | str) -> "Tasks":
+        """The same tasks on ``device``."""
+        return self.map(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def __getitem__(self, tasks: slice) -> "Tasks":
+        return self.map(lambda tensor: tensor[tasks])
+
+
+@dataclass(frozen=True)
+class OuterLoss:
+    """What ``Learner.meta_loss`` returns.
+
+    Attributes:
+        loss: scalar, the mean over tasks; its gradient is the meta-gradient.
+        query_logits: (tasks, queries, ways) or (tasks, queries, *target), after adaptation, detached.
+        per_step: (tasks, points), the query loss at every inner iterate the objective looked at, detached.
+    """
+
+    loss: Tensor
+    query_logits: Tensor
+    per_step: Tensor
