@@ -1,0 +1,93 @@
+"""Derivatives inside a task, by plain autograd where tasks are looped over and by torch.func where they are vmapped.
+
+The loop is the definition: its derivatives come from ``torch.autograd`` alone. The two are tested equal in float64.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from metaloop.types import Params
+
+Loss = Callable[[Params], Tensor]
+Step = Callable[[Params, Params, Params], tuple[Params, Params]]
+
+
+def detached(params: Params) -> Params:
+    """The same values without a graph."""
+    return {name: value.detach() for name, value in params.items()}
+
+
+class Autodiff(ABC):
+    """Gradients and vector-Jacobian products of pure functions of parameter dicts."""
+
+    @abstractmethod
+    def gradient(self, loss: Loss, params: Params, *, second_order: bool) -> Params:
+        """The gradient of a scalar ``loss`` at ``params``; differentiable again where ``second_order``."""
+
+    @abstractmethod
+    def value_and_gradient(self, loss: Callable[[Params], tuple[Tensor, Params]], params: Params) -> tuple[Params, Params]:
+        """The gradient of a scalar loss, and what the loss returns beside it, both detached."""
+
+    @abstractmethod
+    def pull_back(self, step: Step, inputs: tuple[Params, Params, Params], cotangents: tuple[Params, Params]) -> tuple[Params, ...]:
+        """Cotangents of ``step``'s three inputs from those of its two outputs (a vector-Jacobian product)."""
+
+
+class Eager(Autodiff):
+    """``torch.autograd``, one task at a time."""
+
+    def gradient(self, loss: Loss, params: Params, *, second_order: bool) -> Params:
+        """See :meth:`Autodiff.gradient`."""
+        with torch.enable_grad():
+            # Adaptation without a second order starts a graph of its own; with it, constants still need to be leaves.
+            leaves = {n: p if second_order and p.requires_grad else p.detach().requires_grad_() for n, p in params.items()}
+            gradients = torch.autograd.grad(
+                loss(leaves), list(leaves.values()), create_graph=second_order, materialize_grads=True, allow_unused=True
+            )
+        return dict(zip(params, gradients, strict=True))
+
+    def value_and_gradient(self, loss: Callable[[Params], tuple[Tensor, Params]], params: Params) -> tuple[Params, Params]:
+        """See :meth:`Autodiff.value_and_gradient`."""
+        with torch.enable_grad():
+            leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
+            value, aside = loss(leaves)
+            gradients = torch.autograd.grad(value, list(leaves.values()), materialize_grads=True, allow_unused=True)
+        return dict(zip(params, gradients, strict=True)), detached(aside)
+
+    def pull_back(self, step: Step, inputs: tuple[Params, Params, Params], cotangents: tuple[Params, Params]) -> tuple[Params, ...]:
+        """See :meth:`Autodiff.pull_back`."""
+        with torch.enable_grad():
+            leaves = tuple({name: value.detach().requires_grad_() for name, value in part.items()} for part in inputs)
+            outputs = step(*leaves)
+            pairs = [(out[n], cot[n]) for out, cot in zip(outputs, cotangents, strict=True) for n in out if out[n].requires_grad]
+            flat = [value for part in leaves for value in part.values()]
+            if not pairs:  # nothing depends on the inputs, as when every adapted tensor starts at zero
+                return tuple({name: torch.zeros_like(value) for name, value in part.items()} for part in inputs)
+            outs, cots = zip(*pairs, strict=True)
+            pulled = iter(torch.autograd.grad(outs, flat, cots, materialize_grads=True, allow_unused=True))
+        return tuple({name: next(pulled) for name in part} for part in leaves)
+
+
+class Functional(Autodiff):
+    """``torch.func``, which composes with vmap and torch.compile."""
+
+    def gradient(self, loss: Loss, params: Params, *, second_order: bool) -> Params:
+        """See :meth:`Autodiff.gradient`."""
+        if second_order:
+            return torch.func.grad(loss)(dict(params))
+        with torch.no_grad():  # hides the computation from outer levels; torch.func.grad itself works inside no_grad
+            return torch.func.grad(loss)(detached(params))
+
+    def value_and_gradient(self, loss: Callable[[Params], tuple[Tensor, Params]], params: Params) -> tuple[Params, Params]:
+        """See :meth:`Autodiff.value_and_gradient`."""
+        with torch.no_grad():
+            return torch.func.grad(loss, has_aux=True)(detached(params))
+
+    def pull_back(self, step: Step, inputs: tuple[Params, Params, Params], cotangents: tuple[Params, Params]) -> tuple[Params, ...]:
+        """See :meth:`Autodiff.pull_back`."""
+        with torch.no_grad():
+            _, pull = torch.func.vjp(step, *(detached(part) for part in inputs))
+            return tuple(pull(cotangents))

@@ -1,0 +1,42 @@
+"""Which inner iterates the outer loss sees."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from metaloop.errors import UserError
+
+
+class Objective(ABC):
+    """Weights of the query losses at the inner iterates."""
+
+    @abstractmethod
+    def weights(self, steps: int) -> tuple[float, ...]:
+        """``steps + 1`` weights, of the start and of the iterate after each step; they sum to one."""
+
+
+class LastStep(Objective):
+    """Only the adapted parameters count, as in MAML."""
+
+    def weights(self, steps: int) -> tuple[float, ...]:
+        """See :meth:`Objective.weights`."""
+        return (0.0,) * steps + (1.0,)
+
+
+class WeightedSum(Objective):
+    """A weighted mean over the iterates after each step (Antoniou et al. 2019, section 3 of MAML++, without the annealing).
+
+    Args:
+        step_weights: one number of at least 0 a step, or None for equal weights; they are divided by their sum.
+    """
+
+    def __init__(self, step_weights: Sequence[float] | None = None) -> None:
+        if step_weights is not None and (min(step_weights, default=-1.0) < 0 or sum(step_weights) <= 0):
+            raise UserError(f"algorithm.objective.step_weights={list(step_weights)}: numbers of at least 0, not all 0")
+        self.step_weights = None if step_weights is None else tuple(float(weight) for weight in step_weights)
+
+    def weights(self, steps: int) -> tuple[float, ...]:
+        """See :meth:`Objective.weights`."""
+        chosen = self.step_weights or (1.0,) * steps
+        if len(chosen) != steps:
+            raise UserError(f"algorithm.objective.step_weights has {len(chosen)} numbers for algorithm.steps={steps}; give one a step")
+        return (0.0, *(weight / sum(chosen) for weight in chosen))

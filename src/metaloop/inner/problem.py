@@ -1,0 +1,89 @@
+"""The inner problem: how one task is learned, as pure functions of the meta-parameters."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from metaloop.inner.autodiff import Autodiff
+from metaloop.inner.objective import Objective
+from metaloop.inner.rules import InnerRule
+from metaloop.types import Examples, Params
+
+MODEL, RULE = "model.", "rule."  # prefixes of the model's and the rule's parameters among the meta-parameters
+
+
+class TaskModel(ABC):
+    """What the inner loop needs to know of a learner: where a task starts, and its losses."""
+
+    @abstractmethod
+    def start(self, meta: Params, support: Examples) -> Params:
+        """The adapted parameters before the first step, a differentiable function of ``meta``."""
+
+    @abstractmethod
+    def support_loss(self, meta: Params, params: Params, support: Examples, step: int) -> Tensor:
+        """The scalar that step ``step`` descends."""
+
+    @abstractmethod
+    def query_loss(self, meta: Params, params: Params, support: Examples, query: Examples) -> tuple[Tensor, Tensor]:
+        """The scalar query loss, and the model's (queries, *output) answers."""
+
+
+class _RuleStep(nn.Module):
+    """Lets ``functional_call``, which calls ``forward``, reach ``InnerRule.step``."""
+
+    def __init__(self, rule: InnerRule) -> None:
+        super().__init__()
+        self.rule = rule
+
+    def forward(self, gradients: Params, state: Params, params: Params, step: int) -> tuple[Params, Params]:
+        return self.rule.step(gradients, state, params, step)
+
+
+@dataclass(frozen=True)
+class InnerProblem:
+    """How tasks adapt. Everything is a function of ``meta``, the mapping of all meta-parameters by qualified name.
+
+    Attributes:
+        task: start and losses.
+        rule: one inner step; its parameters are read from ``meta`` under ``rule.``.
+        objective: which iterates the outer loss sees.
+        steps: inner steps in meta-training.
+    """
+
+    task: TaskModel
+    rule: InnerRule
+    objective: Objective
+    steps: int
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_call", _RuleStep(self.rule))
+        object.__setattr__(self, "_rule_names", tuple(name for name, _ in self.rule.named_parameters()))
+
+    def step(
+        self, meta: Params, params: Params, state: Params, support: Examples, step: int, autodiff: Autodiff, *, second_order: bool
+    ) -> tuple[Params, Params]:
+        """The next iterate and rule state; differentiable in meta, params and state.
+
+        Without ``second_order`` the gradient is a constant, and only the rule's own arithmetic is differentiated.
+        """
+        gradients = autodiff.gradient(
+            lambda at: self.task.support_loss(meta, at, support, step), params, second_order=second_order
+        )
+        if not self._rule_names:  # type: ignore[attr-defined]
+            return self.rule.step(gradients, state, params, step)
+        own = {RULE + name: meta[RULE + name] for name in self._rule_names if RULE + name in meta}  # type: ignore[attr-defined]
+        return functional_call(self._call, own, (gradients, state, params, step))  # type: ignore[attr-defined]
+
+    def iterates(
+        self, meta: Params, support: Examples, steps: int, autodiff: Autodiff, *, second_order: bool
+    ) -> list[Params]:
+        """The ``steps + 1`` iterates of one task, the start first."""
+        params = self.task.start(meta, support)
+        state = self.rule.init(params)
+        path = [params]
+        for step in range(steps):
+            params, state = self.step(meta, params, state, support, step, autodiff, second_order=second_order)
+            path.append(params)
+        return path

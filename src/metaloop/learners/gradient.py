@@ -1,0 +1,211 @@
+"""Gradient-based meta-learning as a composition of five choices."""
+
+import inspect
+from collections.abc import Callable
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from metaloop.errors import UserError
+from metaloop.inner.adapted import Adapted
+from metaloop.inner.autodiff import Autodiff
+from metaloop.inner.head_init import HeadInit
+from metaloop.inner.meta_gradient import MetaGradient
+from metaloop.inner.objective import Objective
+from metaloop.inner.over_tasks import OverTasks, Tree, pack, unpack
+from metaloop.inner.problem import MODEL, InnerProblem, TaskModel
+from metaloop.inner.rules import InnerRule
+from metaloop.learners.learner import Learner, Predictor
+from metaloop.learners.task_loss import TaskLoss, without_absent_classes
+from metaloop.models.norm import norm_mode, observing
+from metaloop.types import Examples, Inputs, OuterLoss, Params, Tasks, map_inputs
+
+
+class FunctionalModel(TaskModel):
+    """A model's losses as functions of the meta-parameters.
+
+    Args:
+        model: any module with ``forward(x)``; one that shares statistics between examples takes ``forward(x, weight)``.
+        adapted: names of the parameters that the inner loop changes.
+        head_init: where the head starts.
+        loss: of one task.
+        inner_batch: support examples a step sees, in turn; None for all.
+    """
+
+    def __init__(
+        self, model: nn.Module, adapted: tuple[str, ...], head_init: HeadInit, loss: TaskLoss, inner_batch: int | None
+    ) -> None:
+        self.model = model
+        self.adapted = adapted
+        self.head_init = head_init
+        self.loss = loss
+        self.inner_batch = inner_batch
+        self.weighted = "weight" in inspect.signature(model.forward).parameters
+        self.support_statistics = "support" in norm_mode(model)
+
+    def start(self, meta: Params, support: Examples) -> Params:
+        """See :meth:`TaskModel.start`."""
+        return self.head_init.start({name: meta[MODEL + name] for name in self.adapted})
+
+    def support_loss(self, meta: Params, params: Params, support: Examples, step: int) -> Tensor:
+        """See :meth:`TaskModel.support_loss`."""
+        batch = self._turn(support, step)
+        logits = self.call(meta, params, batch.x, batch.mask)
+        return self.loss(without_absent_classes(logits, support), batch)
+
+    def query_loss(self, meta: Params, params: Params, support: Examples, query: Examples) -> tuple[Tensor, Tensor]:
+        """See :meth:`TaskModel.query_loss`."""
+        logits = self.answer(meta, params, support, query.x, query.mask)
+        return self.loss(logits, query), logits
+
+    def answer(self, meta: Params, params: Params, support: Examples, x: Inputs, mask: Tensor | None) -> Tensor:
+        """(queries, *output): one task's answers to ``x`` (queries, *input)."""
+        if not self.support_statistics:
+            return without_absent_classes(self.call(meta, params, x, mask), support)
+        count = len(support.y)
+        real = torch.ones_like(support.y, dtype=torch.bool) if support.mask is None else support.mask
+        queries = len(next(iter(x.values()))) if not isinstance(x, Tensor) else len(x)
+        weight = torch.cat([real, real.new_zeros(queries)])
+        return without_absent_classes(self.call(meta, params, _joined(support.x, x), weight)[count:], support)
+
+    def call(self, meta: Params, params: Params, x: Inputs, weight: Tensor | None) -> Tensor:
+        """The model with adapted parameters from ``params`` and the others from ``meta``; see Norm.forward for ``weight``."""
+        values = {name.removeprefix(MODEL): value for name, value in meta.items() if name.startswith(MODEL)}
+        arguments = (x, weight) if self.weighted and weight is not None else (x,)
+        return functional_call(self.model, {**values, **params}, arguments)
+
+    def _turn(self, support: Examples, step: int) -> Examples:
+        """The support examples of one step: all, or the next ``inner_batch`` of a fixed order that alternates classes."""
+        count = len(support.y)
+        if self.inner_batch is None or self.inner_batch >= count:
+            return support
+        rows = torch.arange(step * self.inner_batch, (step + 1) * self.inner_batch, device=support.y.device) % count
+        stride = next(s for s in range(int(count**0.5), count + 1) if _coprime(s, count))
+        rows = rows * stride % count  # class by class order, read with a stride that meets every example once
+        return support.map(lambda tensor: tensor[rows])
+
+
+def _coprime(a: int, b: int) -> bool:
+    while b:
+        a, b = b, a % b
+    return a == 1
+
+
+def _joined(first: Inputs, second: Inputs) -> Inputs:
+    if isinstance(first, Tensor):
+        return torch.cat([first, second])  # type: ignore[list-item]
+    return {name: torch.cat([value, second[name]]) for name, value in first.items()}  # type: ignore[index]
+
+
+class GradientLearner(Learner):
+    """MAML and its relatives: (adapted, rule, meta-gradient, objective, head start), see docs/algorithms.md.
+
+    Args:
+        model: the network; its head is the submodule ``head``.
+        loss: of one task.
+        adapted: which parameters the inner loop changes.
+        rule: builds the inner rule for the adapted parameters.
+        meta_gradient: how the outer loss reaches the meta-parameters.
+        objective: which inner iterates the outer loss sees.
+        head_init: where a task's head starts.
+        over_tasks: how per-task functions are run.
+        steps: inner steps in meta-training, at least 1.
+        eval_steps: inner steps elsewhere; None for the same.
+        inner_batch: support examples a step sees, in turn; None for all.
+    """
+
+    needs_head: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: TaskLoss,
+        adapted: Adapted,
+        rule: Callable[[Params], InnerRule],
+        meta_gradient: MetaGradient,
+        objective: Objective,
+        head_init: HeadInit,
+        over_tasks: OverTasks,
+        steps: int,
+        eval_steps: int | None = None,
+        inner_batch: int | None = None,
+    ) -> None:
+        super().__init__()
+        for key, value in (("steps", steps), ("eval_steps", eval_steps), ("inner_batch", inner_batch)):
+            if value is not None and value < 1:
+                raise UserError(f"algorithm.{key}={value}: at least 1")
+        names = adapted.names(model)
+        own = dict(model.named_parameters())
+        self.model = model
+        self.rule = rule({name: own[name].detach() for name in names})
+        self.eval_steps = eval_steps or steps
+        self.meta_gradient = meta_gradient
+        self.over_tasks = over_tasks
+        self.task = FunctionalModel(model, names, head_init, loss, inner_batch)
+        self.problem = InnerProblem(self.task, self.rule, objective, steps)
+        objective.weights(steps)  # refuses a wrong number of weights before training starts
+        self._observes = norm_mode(model) == "running"
+
+    @property
+    def transductive(self) -> bool:
+        """Batch statistics make every query depend on the others."""
+        return "batch" in norm_mode(self.model)
+
+    @property
+    def over_tasks_name(self) -> str:
+        """See :attr:`Learner.over_tasks_name`."""
+        return self.over_tasks.name
+
+    def check(self, ways: int) -> None:
+        """The head answers a fixed number of classes."""
+        head = getattr(self.model, "head", None)
+        if isinstance(head, nn.Linear) and ways > head.out_features:
+            raise UserError(
+                f"episode.ways={ways}: the model's head was made for {head.out_features} ways and cannot answer more; "
+                f"train with episode.train.ways={ways}, or take algorithm=prototypes, which has no head"
+            )
+
+    def meta_parameters(self) -> Params:
+        """All that the outer loop learns, by qualified name."""
+        return {n: p for n, p in self.named_parameters() if p.requires_grad}
+
+    def adapt(self, support: Examples, unlabelled: Inputs | None = None) -> Predictor:
+        """See :meth:`Learner.adapt`; every inner iterate is kept, for the adaptation curve."""
+        if unlabelled is not None:
+            raise UserError("gradient-based learners do not use unlabelled examples")
+        meta = {name: value.detach() for name, value in self.meta_parameters().items()}
+
+        def adapted(tree: Tree, autodiff: Autodiff) -> Tree:
+            path = self.problem.iterates(meta, unpack(tree), self.eval_steps, autodiff, second_order=False)
+            return {str(step): dict(params) for step, params in enumerate(path)}
+
+        with torch.no_grad():
+            path = self.over_tasks.map(adapted, pack(support))
+        return Predictor([self._answer(meta, support, path[str(step)]) for step in range(self.eval_steps + 1)])
+
+    def _answer(self, meta: Params, support: Examples, params: Tree) -> Callable[[Inputs, Tensor | None], Tensor]:
+        def answer(x: Inputs, mask: Tensor | None) -> Tensor:
+            trees = {"support": pack(support), "params": params, "x": x} | ({} if mask is None else {"mask": mask})
+
+            def one(tree: Tree, autodiff: Autodiff) -> Tree:
+                logits = self.task.answer(meta, tree["params"], unpack(tree["support"]), tree["x"], tree.get("mask"))
+                return {"logits": logits}
+
+            with torch.no_grad():
+                return self.over_tasks.map(one, trees)["logits"]
+
+        return answer
+
+    def meta_loss(self, tasks: Tasks) -> OuterLoss:
+        """See :meth:`Learner.meta_loss`."""
+        loss = self.meta_gradient.loss(self.problem, self.meta_parameters(), tasks, self.over_tasks)
+        if self._observes and self.training:
+            self._observe(tasks)
+        return loss
+
+    def _observe(self, tasks: Tasks) -> None:
+        """Move running averages by one forward pass over the meta-batch at the start of adaptation."""
+        with torch.no_grad(), observing(self.model):
+            self.model(map_inputs(lambda tensor: tensor.flatten(0, 1), tasks.support.x))

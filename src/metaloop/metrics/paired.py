@@ -1,0 +1,58 @@
+"""Comparing two runs on the same episodes."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from scipy import special
+
+from metaloop.errors import UserError
+from metaloop.metrics.interval import LEVEL, Interval, mean_interval
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """The mean of ``first - second`` over episodes.
+
+    Attributes:
+        interval: the mean difference with its confidence interval, in the unit of the scores.
+        p_value: of the two-sided paired t test that the mean difference is zero; None where there is no interval.
+    """
+
+    interval: Interval
+    p_value: float | None
+
+
+def paired_difference(
+    first: Mapping[int, float], second: Mapping[int, float], level: float = LEVEL
+) -> PairedDifference:
+    """Compare two runs episode by episode, which removes the difficulty of the episodes from the comparison.
+
+    Args:
+        first: score by episode number.
+        second: the same for the other run; must hold the same episode numbers.
+        level: the confidence level in (0, 1).
+
+    Raises:
+        UserError: the runs were not evaluated on the same episodes.
+    """
+    odd = first.keys() ^ second.keys()
+    if odd or not first:
+        raise UserError(
+            f"a paired comparison needs the same episodes: {len(first)} and {len(second)} episodes, of which {len(odd)} "
+            f"are in one run only (such as number {min(odd, default='none')}); evaluate both runs with the same episodes"
+        )
+    interval = mean_interval([first[index] - second[index] for index in sorted(first)], level)
+    return PairedDifference(interval, _p_value(interval))
+
+
+def _p_value(interval: Interval) -> float | None:
+    """Two-sided p-value of a zero mean, from the interval (whose half-width is t quantile times standard error)."""
+    if interval.half_width is None:
+        return None
+    if interval.half_width == 0.0:
+        return 1.0 if interval.mean == 0.0 else 0.0
+    freedom = interval.n - 1
+    quantile = float(special.stdtrit(freedom, 1.0 - (1.0 - interval.level) / 2.0))
+    statistic = abs(interval.mean) * quantile / interval.half_width
+    return 0.0 if math.isinf(statistic) else 2.0 * float(special.stdtr(freedom, -statistic))

@@ -1,0 +1,70 @@
+"""The four-block convolutional network of few-shot image classification."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from metaloop.errors import UserError
+from metaloop.models.norm import Norm
+
+DOWNSAMPLES = ("pool", "stride")
+
+
+class Block(nn.Module):
+    """3x3 convolution, norm, ReLU, and a halving of the sides."""
+
+    def __init__(self, channels: int, filters: int, norm: str, downsample: str) -> None:
+        super().__init__()
+        # Statistics of a batch cancel a bias before them exactly; elsewhere it is needed.
+        bias = norm not in ("batch", "support", "running")
+        self.conv = nn.Conv2d(channels, filters, 3, stride=2 if downsample == "stride" else 1, padding=1, bias=bias)
+        self.norm = Norm(filters, norm)
+        self.pool = downsample == "pool"
+
+    def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
+        """(examples, channels, side, side) to (examples, filters, about side / 2, about side / 2)."""
+        x = F.relu(self.norm(self.conv(x), weight))
+        return F.max_pool2d(x, 2) if self.pool else x
+
+
+class Conv4(nn.Module):
+    """Conv-4 (Vinyals et al. 2016; with strides instead of pooling in Finn et al. 2017's Omniglot runs).
+
+    With ``downsample="pool"`` the last feature map is flattened; with "stride" it is averaged over places, as in the code of
+    Finn et al. Strided sides are rounded up (28, 14, 7, 4, 2), pooled ones down (28, 14, 7, 3, 1).
+
+    Args:
+        input_shape: (channels, height, width) of an image.
+        outputs: numbers of the linear head; None for no head, so that the network answers features.
+        filters: of every block.
+        downsample: "pool" or "stride".
+        norm: mode of :class:`metaloop.models.norm.Norm`.
+    """
+
+    def __init__(
+        self, input_shape: tuple[int, ...], outputs: int | None, filters: int = 64, downsample: str = "pool", norm: str = "batch"
+    ) -> None:
+        super().__init__()
+        if downsample not in DOWNSAMPLES:
+            raise UserError(f"model.downsample={downsample!r}: one of {', '.join(DOWNSAMPLES)}")
+        if len(input_shape) != 3:
+            raise UserError(f"model=conv4 takes images (channels, height, width); the data set gives {tuple(input_shape)}; try model=mlp")
+        channels, *sides = input_shape
+        if downsample == "pool" and min(sides) < 16:
+            raise UserError(f"model=conv4 halves the image four times; {sides[0]}x{sides[1]} is too small; try model.downsample=stride")
+        widths = [channels] + [filters] * 4
+        self.blocks = nn.ModuleList(Block(a, b, norm, downsample) for a, b in zip(widths, widths[1:], strict=False))
+        self.average = downsample == "stride"
+        self.features = filters if self.average else filters * (sides[0] // 16) * (sides[1] // 16)
+        self.head = nn.Linear(self.features, outputs) if outputs is not None else None
+        for block in self.blocks:
+            nn.init.xavier_uniform_(block.conv.weight)
+
+    def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
+        """(examples, channels, height, width) to (examples, outputs), or (examples, features) without a head.
+
+        ``weight`` (examples,): see :meth:`metaloop.models.norm.Norm.forward`.
+        """
+        for block in self.blocks:
+            x = block(x, weight)
+        x = x.mean((-2, -1)) if self.average else x.flatten(1)
+        return x if self.head is None else self.head(x)

@@ -1,0 +1,41 @@
+"""A multi-layer perceptron."""
+
+import math
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from metaloop.errors import UserError
+from metaloop.models.norm import Norm
+
+
+class MLP(nn.Module):
+    """Linear layers with ReLU between; inputs of any shape are flattened.
+
+    Args:
+        input_shape: one example's shape.
+        outputs: numbers of the linear head; None for no head, so that the network answers features.
+        hidden: widths of the hidden layers, at least one.
+        norm: mode of :class:`metaloop.models.norm.Norm`, before each ReLU.
+    """
+
+    def __init__(self, input_shape: tuple[int, ...], outputs: int | None, hidden: Sequence[int], norm: str = "none") -> None:
+        super().__init__()
+        if not hidden or min(hidden) < 1:
+            raise UserError(f"model.hidden={list(hidden)}: at least one width of at least 1")
+        widths = [math.prod(input_shape), *hidden]
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, hidden, strict=False))
+        self.norms = nn.ModuleList(Norm(width, norm) for width in hidden)
+        self.features = hidden[-1]
+        self.head = nn.Linear(self.features, outputs) if outputs is not None else None
+
+    def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
+        """(examples, *input) to (examples, outputs), or (examples, features) without a head.
+
+        ``weight`` (examples,): see :meth:`metaloop.models.norm.Norm.forward`.
+        """
+        x = x.flatten(1)
+        for layer, norm in zip(self.layers, self.norms, strict=True):
+            x = F.relu(norm(layer(x), weight))
+        return x if self.head is None else self.head(x)

@@ -1,0 +1,117 @@
+"""Normalisation that is right under vmap and honest about what it looks at.
+
+``torch.func.vmap`` gives wrong second-order gradients through the native affine batch and layer norms (measured: 7 % off on a
+small net), so kernels here get no weight and bias, and the affine map is applied by hand.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from metaloop.errors import UserError
+
+MODES = ("batch", "support", "running", "group", "layer", "none")
+
+
+class Norm(nn.Module):
+    """One normalisation layer over channels, in one of six modes.
+
+    * ``batch``: the statistics of whatever batch is passed, at meta-test the queries of the task: **transductive**.
+    * ``support``: the query set is normalised with the support set's statistics.
+    * ``running``: the batch's statistics in training, the running averages otherwise (as BatchNorm in supervised learning).
+    * ``group``: groups of channels of one example (Wu and He 2018); ``layer``: all channels of one example.
+    * ``none``: nothing, and no affine map.
+
+    Args:
+        channels: of the input (examples, channels, *places).
+        mode: one of the above.
+        groups: for mode ``group``; must divide ``channels``.
+        eps: added to the variance.
+        momentum: of the running averages, torch's convention (weight of the new value).
+    """
+
+    def __init__(self, channels: int, mode: str, groups: int = 8, eps: float = 1e-5, momentum: float = 0.1) -> None:
+        super().__init__()
+        if mode not in MODES:
+            raise UserError(f"model.norm={mode!r}: one of {', '.join(MODES)}")
+        if mode == "group" and channels % groups:
+            raise UserError(f"model.norm=group: {groups} groups do not divide {channels} channels")
+        self.mode = mode
+        self.groups = groups if mode == "group" else 1
+        self.eps = eps
+        self.momentum = momentum
+        self.observing = False
+        if mode != "none":
+            self.weight = nn.Parameter(torch.ones(channels))
+            self.bias = nn.Parameter(torch.zeros(channels))
+        if mode == "running":
+            self.register_buffer("running_mean", torch.zeros(channels))
+            self.register_buffer("running_var", torch.ones(channels))
+
+    def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Normalise ``x`` (examples, channels, *places).
+
+        ``weight`` (examples,) says how much each example counts in the statistics of modes that share them between examples
+        (0 for padding, and for queries in mode ``support``); None counts all alike.
+        """
+        if self.mode == "none":
+            return x
+        shape = (1, -1) + (1,) * (x.ndim - 2)
+        return self._standardised(x, weight, shape) * self.weight.view(shape) + self.bias.view(shape)
+
+    def _standardised(self, x: Tensor, weight: Tensor | None, shape: tuple[int, ...]) -> Tensor:
+        if self.mode in ("group", "layer"):
+            return F.group_norm(x, self.groups, None, None, self.eps)
+        if self.mode == "running" and not self.training:
+            mean, var = self.running_mean.view(shape), self.running_var.view(shape)
+            return (x - mean) * torch.rsqrt(var + self.eps)
+        if self.observing:
+            self._observe(x)
+        if weight is None:
+            return F.batch_norm(x, None, None, None, None, True, 0.1, self.eps)
+        mean, var = _weighted_moments(x, weight)
+        return (x - mean.view(shape)) * torch.rsqrt(var.view(shape) + self.eps)
+
+    def _observe(self, x: Tensor) -> None:
+        axes = [axis for axis in range(x.ndim) if axis != 1]
+        var, mean = torch.var_mean(x.detach(), axes, correction=1)
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_var.lerp_(var, self.momentum)
+
+
+def _weighted_moments(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance by channel (channels,), each example counting ``weight`` (examples,)."""
+    flat = x.flatten(2) if x.ndim > 2 else x[:, :, None]
+    share = (weight / weight.sum() / flat.shape[2])[:, None, None].to(x.dtype)
+    mean = (flat * share).sum((0, 2))
+    return mean, ((flat - mean[:, None]) ** 2 * share).sum((0, 2))
+
+
+def norm_mode(model: nn.Module) -> str:
+    """The mode of a model's norm layers, as records state it; "none" for a model without any.
+
+    Torch's own BatchNorm layers count as "batch" or "running" by whether they track statistics.
+    """
+    modes = {layer.mode for layer in model.modules() if isinstance(layer, Norm)} - {"none"}
+    for layer in model.modules():
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            modes.add("running" if layer.track_running_stats else "batch")
+        elif isinstance(layer, nn.LayerNorm):
+            modes.add("layer")
+    return "+".join(sorted(modes)) or "none"
+
+
+@contextmanager
+def observing(model: nn.Module) -> Iterator[None]:
+    """Within it, forward passes of a model in training mode move its running averages (mode ``running`` only)."""
+    layers = [layer for layer in model.modules() if isinstance(layer, Norm) and layer.mode == "running"]
+    for layer in layers:
+        layer.observing = True
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.observing = False
