@@ -79,15 +79,18 @@ class Examples:
         x: (tasks, examples, *input), a tensor or a mapping of tensors.
         y: (tasks, examples) class numbers in [0, ways), or (tasks, examples, *target) values.
         mask: (tasks, examples) bool, which examples are real; None where all are.
+        ways: how many classes ``y`` can name, the same for all tasks of a stack; 0 for regression.
     """
 
     x: Inputs
     y: Tensor
     mask: Tensor | None = None
+    ways: int = 0
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Examples":
         """The same examples with ``function`` applied to every tensor."""
-        return Examples(map_inputs(function, self.x), function(self.y), None if self.mask is None else function(self.mask))
+        mask = None if self.mask is None else function(self.mask)
+        return Examples(map_inputs(function, self.x), function(self.y), mask, self.ways)
 
 
 @dataclass(frozen=True)

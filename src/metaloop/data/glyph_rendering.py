@@ -3,7 +3,6 @@
 import hashlib
 import unicodedata
 from collections.abc import Sequence
-from math import cos, radians, sin
 from pathlib import Path
 
 import matplotlib as mpl
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 from fontTools.ttLib import TTFont
 from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
 
 from metaloop.data.philox import Stream
 from metaloop.errors import UserError
@@ -33,13 +33,14 @@ SCRIPTS = ("LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "GEORGIAN")
 DRAWINGS = 24  # every face twice
 SIDE = 28  # pixels
 _CATEGORIES = ("Lu", "Ll", "Lt", "Lo")  # letters proper; modifier letters (Lm) are raised copies of them
-_DRAWN = 4  # a letter is drawn this much larger, so that a stroke can grow by parts of a pixel,
-_MOVED = 2  # moved when only this much larger, which takes a quarter of the time, and averaged to its size
+_SCALE = 2  # letters are drawn and moved this much larger, then averaged
 _EM = 24  # pixels of the final picture that a font's em takes
 _LARGEST = 24  # pixels; a larger letter is shrunk to this
-# The jitter of a drawing, uniform in plus or minus these:
-_TURN, _SHEAR, _ZOOM, _SHIFT = 8.0, 0.12, 0.10, 1.5  # degrees, ratio, ratio, pixels
-_STROKES = 2  # stroke widths 0 or 1, in pixels of the enlarged drawing, on either side of a stem
+# The jitter of a drawing:
+_TURN, _SHEAR, _ZOOM, _SHIFT = 8.0, 0.12, 0.10, 1.5  # degrees, ratio, ratio, pixels: uniform in plus or minus these
+_THICKEN = 0.7  # how far the ink spreads, up to this part of a pixel of the enlarged drawing
+
+Inks = list[np.ndarray]  # a letter in each face, uint8, enlarged and cut to the ink
 
 
 def font_paths() -> list[Path]:
@@ -75,53 +76,57 @@ def letters() -> dict[str, list[str]]:
     return found
 
 
-def pictures(letter: str, fonts: Sequence[ImageFont.FreeTypeFont]) -> list[bytes]:
-    """The letter in each face at its final size, cut to the ink: equal bytes are one picture."""
-    drawn = [_ink(letter, font, 0) for font in fonts]
-    return [repr(picture.size).encode() + picture.tobytes() for picture in drawn]
+def draw(chosen: Sequence[str]) -> dict[str, Inks]:
+    """Each letter as the fonts have it, without jitter."""
+    # The basic layout engine does not depend on what else is installed.
+    basic = ImageFont.Layout.BASIC
+    fonts = [ImageFont.truetype(str(path), _EM * _SCALE, layout_engine=basic) for path in font_paths()]
+    return {letter: [_ink(letter, font) for font in fonts] for letter in chosen}
 
 
-def load_fonts(size: int) -> list[ImageFont.FreeTypeFont]:
-    """One font a face; the basic layout engine does not depend on what else is installed."""
-    return [ImageFont.truetype(str(path), size, layout_engine=ImageFont.Layout.BASIC) for path in font_paths()]
-
-
-def plain_fonts() -> list[ImageFont.FreeTypeFont]:
-    """The fonts at the size of the final pictures, for :func:`pictures`."""
-    return load_fonts(_EM)
-
-
-def render(chosen: Sequence[str]) -> np.ndarray:
-    """(letters, DRAWINGS, SIDE, SIDE) uint8, ink 255 on 0; a pure function of the letters, the fonts and FreeType."""
-    fonts = load_fonts(_EM * _DRAWN)
-    numbers = torch.tensor([ord(letter) for letter in chosen])
-    jitter = Stream(0, "glyphs").uniform(numbers, DRAWINGS * 6, "jitter").view(len(chosen), DRAWINGS, 6).tolist()
-    images = np.empty((len(chosen), DRAWINGS, SIDE, SIDE), np.uint8)
-    for c, letter in enumerate(chosen):
-        for d in range(DRAWINGS):
-            images[c, d] = _drawing(letter, fonts[d % len(fonts)], jitter[c][d])
-    return images
-
-
-def _ink(letter: str, font: ImageFont.FreeTypeFont, stroke: int) -> Image.Image:
-    """The letter alone, cut to its ink."""
-    left, top, right, bottom = font.getbbox(letter, anchor="ls", stroke_width=stroke)
+def _ink(letter: str, font: ImageFont.FreeTypeFont) -> np.ndarray:
+    left, top, right, bottom = font.getbbox(letter, anchor="ls")
     picture = Image.new("L", (int(right - left) + 2, int(bottom - top) + 2))
-    ImageDraw.Draw(picture).text((1 - left, 1 - top), letter, 255, font, anchor="ls", stroke_width=stroke)
-    return picture.crop(picture.getbbox())
+    ImageDraw.Draw(picture).text((1 - left, 1 - top), letter, 255, font, anchor="ls")
+    return np.asarray(picture.crop(picture.getbbox()))
 
 
-def _drawing(letter: str, font: ImageFont.FreeTypeFont, jitter: Sequence[float]) -> np.ndarray:
-    """One drawing: turned, sheared, zoomed, thickened and shifted a little about the middle of the picture."""
-    ink = _ink(letter, font, int(jitter[5] * _STROKES)).reduce(_DRAWN // _MOVED)
-    turn, shear, zoom, right, down = (2 * u - 1 for u in jitter[:5])
-    size = min(1.0, _LARGEST * _MOVED / max(ink.size)) * (1 + _ZOOM * zoom)
-    angle = radians(_TURN * turn)
-    # Pillow asks for the way back, from a place of the new picture to one of the old.
-    a, b = cos(angle) / size, (sin(angle) + _SHEAR * shear) / size
-    c, d = -sin(angle) / size, cos(angle) / size
-    side = SIDE * _MOVED
-    x, y = side / 2 + _SHIFT * _MOVED * right, side / 2 + _SHIFT * _MOVED * down
-    back = (a, b, ink.width / 2 - a * x - b * y, c, d, ink.height / 2 - c * x - d * y)
-    large = ink.transform((side, side), Image.Transform.AFFINE, back, Image.Resampling.BILINEAR)
-    return np.asarray(large.reduce(_MOVED))
+def jittered(letter: str, inks: Inks) -> np.ndarray:
+    """(DRAWINGS, SIDE, SIDE) uint8, ink 255 on 0: a pure function of the letter and how the fonts draw it.
+
+    Each drawing is turned, sheared, zoomed, thickened and shifted a little about the middle of the picture.
+    """
+    u = Stream(0, "glyphs").uniform(torch.tensor([ord(letter)]), DRAWINGS * 6, "jitter").view(DRAWINGS, 6)
+    ink = _centred(inks).repeat(-(-DRAWINGS // len(inks)), 1, 1, 1)[:DRAWINGS]
+    fit = [min(1.0, _LARGEST * _SCALE / max(one.shape)) for one in inks]
+    size = torch.tensor(fit).double().repeat(-(-DRAWINGS // len(fit)))[:DRAWINGS]
+    spread = torch.nn.functional.max_pool2d(ink, 3, 1, 1)
+    ink = ink + _THICKEN * u[:, 5].view(-1, 1, 1, 1) * (spread - ink)
+    moved = torch.nn.functional.grid_sample(ink, _ways_back(u[:, :5] * 2 - 1, size, ink.shape[-1]), align_corners=False)
+    # float64 to the end, so that rounding to whole greys comes out the same on every machine
+    return torch.nn.functional.avg_pool2d(moved, _SCALE)[:, 0].round().to(torch.uint8).numpy()
+
+
+def _centred(inks: Inks) -> Tensor:
+    """(faces, 1, side, side) float64: each ink in the middle of a square that holds the largest and a margin."""
+    side = max(max(ink.shape) for ink in inks) + 2
+    square = torch.zeros(len(inks), 1, side, side, dtype=torch.float64)
+    for face, ink in enumerate(inks):
+        top, left = (side - ink.shape[0]) // 2, (side - ink.shape[1]) // 2
+        square[face, 0, top : top + ink.shape[0], left : left + ink.shape[1]] = torch.from_numpy(ink.copy())
+    return square
+
+
+def _ways_back(jitter: Tensor, size: Tensor, source: int) -> Tensor:
+    """(drawings, side, side, 2): for each place of the picture where in the square of ``source`` pixels its ink comes from."""
+    turn, shear, zoom, right, down = jitter.unbind(-1)
+    angle = torch.deg2rad(_TURN * turn)
+    scale = size * (1 + _ZOOM * zoom)
+    side = SIDE * _SCALE
+    places = torch.arange(side, dtype=torch.float64) + 0.5 - side / 2
+    x = places[None, None, :] - (_SHIFT * _SCALE * right)[:, None, None]
+    y = places[None, :, None] - (_SHIFT * _SCALE * down)[:, None, None]
+    a, b = angle.cos() / scale, (angle.sin() + _SHEAR * shear) / scale
+    c, d = -angle.sin() / scale, angle.cos() / scale
+    a, b, c, d = (value[:, None, None] for value in (a, b, c, d))
+    return torch.stack([a * x + b * y, c * x + d * y], -1) * (2 / source)

@@ -1,6 +1,6 @@
 """Letters of five scripts as few-shot classes: the data set that needs no download."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import PIL
@@ -51,35 +51,37 @@ def _pool(arrays: Arrays, split: str) -> ClassPool:
 
 def _make() -> Arrays:
     """The pictures and names of every split; a class is drawn and named after its first letter."""
+    found = glyph_rendering.letters()
+    scripts = {letter: script for script, members in found.items() for letter in members}
+    inks = glyph_rendering.draw(sorted(scripts))
     arrays = {}
-    for split, classes in split_classes().items():
-        arrays[f"{split}_images"] = glyph_rendering.render([members[0] for members in classes])
-        arrays[f"{split}_names"] = np.array(["".join(members) for members in classes])
+    for split, classes in split_classes(merge_equal(inks), scripts).items():
+        arrays[f"{split}_images"] = np.stack([glyph_rendering.jittered(one[0], inks[one[0]]) for one in classes])
+        arrays[f"{split}_names"] = np.array(classes)
     return arrays
 
 
-def split_classes() -> dict[str, list[str]]:
-    """The classes of each split, each the string of the letters that are one class, by the rule of :class:`Glyphs`."""
-    found = glyph_rendering.letters()
-    scripts = {letter: script for script, members in found.items() for letter in members}
-    classes: dict[str, list[str]] = {split: [] for split in SPLITS}
-    for members in merge_equal(sorted(scripts)):
-        seen = {scripts[letter] for letter in members}
-        split = next(split for split in SPLITS if seen.intersection(SCRIPTS_OF[split]))
-        classes[split].append(members)
-    return classes
+def merge_equal(inks: Mapping[str, glyph_rendering.Inks]) -> list[str]:
+    """Group letters that have the same picture in some face, directly or through others.
 
-
-def merge_equal(letters: Sequence[str]) -> list[str]:
-    """Group letters that have the same picture in some face, directly or through others; each group in order."""
-    fonts = glyph_rendering.plain_fonts()
-    group = {letter: [letter] for letter in letters}
-    owner: dict[tuple[int, bytes], str] = {}
-    for letter in letters:
-        for face, picture in enumerate(glyph_rendering.pictures(letter, fonts)):
-            first = group[owner.setdefault((face, picture), letter)]
+    Returns:
+        One string a group, its letters in order.
+    """
+    group = {letter: [letter] for letter in inks}
+    owner: dict[tuple[int, tuple[int, ...], bytes], str] = {}
+    for letter, faces in inks.items():
+        for face, ink in enumerate(faces):
+            first = group[owner.setdefault((face, ink.shape, ink.tobytes()), letter)]
             if first is not group[letter]:
                 first.extend(group[letter])
                 group.update(dict.fromkeys(group[letter], first))
-    groups = {id(members): "".join(sorted(members)) for members in group.values()}
-    return sorted(groups.values())
+    return sorted({"".join(sorted(members)) for members in group.values()})
+
+
+def split_classes(classes: Sequence[str], scripts: Mapping[str, str]) -> dict[str, list[str]]:
+    """The classes of each split by the rule of :class:`Glyphs`; ``scripts`` maps each letter to its script."""
+    splits: dict[str, list[str]] = {split: [] for split in SPLITS}
+    for members in classes:
+        seen = {scripts[letter] for letter in members}
+        splits[next(split for split in SPLITS if seen.intersection(SCRIPTS_OF[split]))].append(members)
+    return splits

@@ -87,7 +87,7 @@ class ClassPool(TaskDistribution):
         def part(columns: slice, mask: Tensor | None) -> Examples:
             chosen = rows[..., columns]
             turn = None if turns is None else turns[..., None].expand(chosen.shape).flatten(1)
-            return Examples(self.gather(chosen.flatten(1), turn), labels[..., columns].flatten(1), mask)
+            return Examples(self.gather(chosen.flatten(1), turn), labels[..., columns].flatten(1), mask, ways)
 
         return Tasks(part(slice(0, shots), support_mask), part(slice(shots, None), query_mask), numbers)
 

@@ -26,9 +26,9 @@ def pack(examples: Examples) -> Tree:
     return tree if examples.mask is None else {**tree, "mask": examples.mask}
 
 
-def unpack(tree: Tree) -> Examples:
+def unpack(tree: Tree, ways: int) -> Examples:
     """The inverse of :func:`pack`."""
-    return Examples(tree["x"], tree["y"], tree.get("mask"))
+    return Examples(tree["x"], tree["y"], tree.get("mask"), ways)
 
 
 def tree_map(function: Callable[..., Tensor], *trees: Any) -> Any:
@@ -122,27 +122,31 @@ class Vmap(OverTasks):
     def mean_gradient(self, task: TaskLoss, meta: Params, tasks: Tasks) -> tuple[Params, Params]:
         """See :meth:`OverTasks.mean_gradient`."""
 
+        ways = tasks.support.ways
+
         def sums(meta: Params, support: Tree, query: Tree) -> tuple[Params, Params]:
             def total(at: Params) -> tuple[Tensor, Params]:
                 losses, aside = torch.func.vmap(
-                    lambda s, q: task(at, unpack(s), unpack(q), Functional()), randomness="different"
+                    lambda s, q: task(at, unpack(s, ways), unpack(q, ways), Functional()), randomness="different"
                 )(support, query)
                 return losses.sum(), aside
 
             return torch.func.grad(total, has_aux=True)(dict(meta))
 
-        return self._mean(("loss", task), sums, meta, tasks)
+        return self._mean(("loss", task, ways), sums, meta, tasks)
 
     def mean_of_gradients(self, task: TaskGradient, meta: Params, tasks: Tasks) -> tuple[Params, Params]:
         """See :meth:`OverTasks.mean_of_gradients`."""
 
+        ways = tasks.support.ways
+
         def sums(meta: Params, support: Tree, query: Tree) -> tuple[Params, Params]:
             gradients, aside = torch.func.vmap(
-                lambda s, q: task(meta, unpack(s), unpack(q), Functional()), randomness="different"
+                lambda s, q: task(meta, unpack(s, ways), unpack(q, ways), Functional()), randomness="different"
             )(support, query)
             return {name: value.sum(0) for name, value in gradients.items()}, aside
 
-        return self._mean(("gradient", task), sums, meta, tasks)
+        return self._mean(("gradient", task, ways), sums, meta, tasks)
 
     def _mean(self, key: Any, sums: Callable[..., tuple[Params, Params]], meta: Params, tasks: Tasks) -> tuple[Params, Params]:
         if self.compiled:

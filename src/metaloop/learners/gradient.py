@@ -1,12 +1,11 @@
 """Gradient-based meta-learning as a composition of five choices."""
 
-import inspect
+import math
 from collections.abc import Callable
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from metaloop.errors import UserError
 from metaloop.inner.adapted import Adapted
@@ -17,17 +16,18 @@ from metaloop.inner.objective import Objective
 from metaloop.inner.over_tasks import OverTasks, Tree, pack, unpack
 from metaloop.inner.problem import MODEL, InnerProblem, TaskModel
 from metaloop.inner.rules import InnerRule
+from metaloop.learners.functional_model import FunctionalModel
 from metaloop.learners.learner import Learner, Predictor
 from metaloop.learners.task_loss import TaskLoss, without_absent_classes
 from metaloop.models.norm import norm_mode, observing
 from metaloop.types import Examples, Inputs, OuterLoss, Params, Tasks, map_inputs
 
 
-class FunctionalModel(TaskModel):
-    """A model's losses as functions of the meta-parameters.
+class GradientTask(TaskModel):
+    """A task's start and losses as functions of the meta-parameters.
 
     Args:
-        model: any module with ``forward(x)``; one that shares statistics between examples takes ``forward(x, weight)``.
+        model: the network.
         adapted: names of the parameters that the inner loop changes.
         head_init: where the head starts.
         loss: of one task.
@@ -35,15 +35,13 @@ class FunctionalModel(TaskModel):
     """
 
     def __init__(
-        self, model: nn.Module, adapted: tuple[str, ...], head_init: HeadInit, loss: TaskLoss, inner_batch: int | None
+        self, model: FunctionalModel, adapted: tuple[str, ...], head_init: HeadInit, loss: TaskLoss, inner_batch: int | None
     ) -> None:
         self.model = model
         self.adapted = adapted
         self.head_init = head_init
         self.loss = loss
         self.inner_batch = inner_batch
-        self.weighted = "weight" in inspect.signature(model.forward).parameters
-        self.support_statistics = "support" in norm_mode(model)
 
     def start(self, meta: Params, support: Examples) -> Params:
         """See :meth:`TaskModel.start`."""
@@ -52,7 +50,7 @@ class FunctionalModel(TaskModel):
     def support_loss(self, meta: Params, params: Params, support: Examples, step: int) -> Tensor:
         """See :meth:`TaskModel.support_loss`."""
         batch = self._turn(support, step)
-        logits = self.call(meta, params, batch.x, batch.mask)
+        logits = self.model.outputs(meta, params, batch.x, batch.mask)
         return self.loss(without_absent_classes(logits, support), batch)
 
     def query_loss(self, meta: Params, params: Params, support: Examples, query: Examples) -> tuple[Tensor, Tensor]:
@@ -62,19 +60,7 @@ class FunctionalModel(TaskModel):
 
     def answer(self, meta: Params, params: Params, support: Examples, x: Inputs, mask: Tensor | None) -> Tensor:
         """(queries, *output): one task's answers to ``x`` (queries, *input)."""
-        if not self.support_statistics:
-            return without_absent_classes(self.call(meta, params, x, mask), support)
-        count = len(support.y)
-        real = torch.ones_like(support.y, dtype=torch.bool) if support.mask is None else support.mask
-        queries = len(next(iter(x.values()))) if not isinstance(x, Tensor) else len(x)
-        weight = torch.cat([real, real.new_zeros(queries)])
-        return without_absent_classes(self.call(meta, params, _joined(support.x, x), weight)[count:], support)
-
-    def call(self, meta: Params, params: Params, x: Inputs, weight: Tensor | None) -> Tensor:
-        """The model with adapted parameters from ``params`` and the others from ``meta``; see Norm.forward for ``weight``."""
-        values = {name.removeprefix(MODEL): value for name, value in meta.items() if name.startswith(MODEL)}
-        arguments = (x, weight) if self.weighted and weight is not None else (x,)
-        return functional_call(self.model, {**values, **params}, arguments)
+        return without_absent_classes(self.model.query_outputs(meta, params, support, x, mask), support)
 
     def _turn(self, support: Examples, step: int) -> Examples:
         """The support examples of one step: all, or the next ``inner_batch`` of a fixed order that alternates classes."""
@@ -82,21 +68,9 @@ class FunctionalModel(TaskModel):
         if self.inner_batch is None or self.inner_batch >= count:
             return support
         rows = torch.arange(step * self.inner_batch, (step + 1) * self.inner_batch, device=support.y.device) % count
-        stride = next(s for s in range(int(count**0.5), count + 1) if _coprime(s, count))
+        stride = next(s for s in range(int(count**0.5), count + 1) if math.gcd(s, count) == 1)
         rows = rows * stride % count  # class by class order, read with a stride that meets every example once
         return support.map(lambda tensor: tensor[rows])
-
-
-def _coprime(a: int, b: int) -> bool:
-    while b:
-        a, b = b, a % b
-    return a == 1
-
-
-def _joined(first: Inputs, second: Inputs) -> Inputs:
-    if isinstance(first, Tensor):
-        return torch.cat([first, second])  # type: ignore[list-item]
-    return {name: torch.cat([value, second[name]]) for name, value in first.items()}  # type: ignore[index]
 
 
 class GradientLearner(Learner):
@@ -143,7 +117,7 @@ class GradientLearner(Learner):
         self.eval_steps = eval_steps or steps
         self.meta_gradient = meta_gradient
         self.over_tasks = over_tasks
-        self.task = FunctionalModel(model, names, head_init, loss, inner_batch)
+        self.task = GradientTask(FunctionalModel(model), names, head_init, loss, inner_batch)
         self.problem = InnerProblem(self.task, self.rule, objective, steps)
         objective.weights(steps)  # refuses a wrong number of weights before training starts
         self._observes = norm_mode(model) == "running"
@@ -178,7 +152,7 @@ class GradientLearner(Learner):
         meta = {name: value.detach() for name, value in self.meta_parameters().items()}
 
         def adapted(tree: Tree, autodiff: Autodiff) -> Tree:
-            path = self.problem.iterates(meta, unpack(tree), self.eval_steps, autodiff, second_order=False)
+            path = self.problem.iterates(meta, unpack(tree, support.ways), self.eval_steps, autodiff, second_order=False)
             return {str(step): dict(params) for step, params in enumerate(path)}
 
         with torch.no_grad():
@@ -190,7 +164,7 @@ class GradientLearner(Learner):
             trees = {"support": pack(support), "params": params, "x": x} | ({} if mask is None else {"mask": mask})
 
             def one(tree: Tree, autodiff: Autodiff) -> Tree:
-                logits = self.task.answer(meta, tree["params"], unpack(tree["support"]), tree["x"], tree.get("mask"))
+                logits = self.task.answer(meta, tree["params"], unpack(tree["support"], support.ways), tree["x"], tree.get("mask"))
                 return {"logits": logits}
 
             with torch.no_grad():

@@ -48,5 +48,6 @@ def without_absent_classes(logits: Tensor, support: Examples) -> Tensor:
     """Logits (examples, ways) in which classes without a real support example cannot win; unchanged where nothing is masked."""
     if support.mask is None:
         return logits
-    present = (F.one_hot(support.y, logits.shape[-1]) * support.mask[:, None]).sum(0) > 0
+    ways = torch.arange(logits.shape[-1], device=logits.device)
+    present = ((support.y[:, None] == ways) & support.mask[:, None]).any(0)
     return torch.where(present, logits, _ABSENT)

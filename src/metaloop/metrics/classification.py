@@ -87,6 +87,4 @@ def _check(values: Tensor, labels: Tensor, mask: Tensor | None) -> None:
         raise UserError(f"episode.ways={values.shape[-1]}: classification needs at least 2 ways")
     if values.shape[:-1] != labels.shape or (mask is not None and mask.shape != labels.shape):
         shapes = [tuple(values.shape), tuple(labels.shape), None if mask is None else tuple(mask.shape)]
-        raise ValueError(
-            f"predictions, labels and mask have the shapes {shapes}; expected (..., ways), (...) and (...)"
-        )
+        raise ValueError(f"predictions, labels, mask have the shapes {shapes}; expected (..., ways), (...), (...)")

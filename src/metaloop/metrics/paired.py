@@ -39,8 +39,9 @@ def paired_difference(
     odd = first.keys() ^ second.keys()
     if odd or not first:
         raise UserError(
-            f"a paired comparison needs the same episodes: {len(first)} and {len(second)} episodes, of which {len(odd)} "
-            f"are in one run only (such as number {min(odd, default='none')}); evaluate both runs with the same episodes"
+            f"a paired comparison needs the same episodes: {len(first)} and {len(second)} episodes, of which "
+            f"{len(odd)} are in one run only (such as number {min(odd, default='none')}); "
+            "evaluate both runs with the same test episodes"
         )
     interval = mean_interval([first[index] - second[index] for index in sorted(first)], level)
     return PairedDifference(interval, _p_value(interval))

@@ -20,14 +20,9 @@ def episode_scores(predictions: Tensor, targets: Tensor, mask: Tensor | None = N
     """
     if predictions.shape != targets.shape or (mask is not None and mask.shape != targets.shape[:2]):
         shapes = [tuple(predictions.shape), tuple(targets.shape), None if mask is None else tuple(mask.shape)]
-        raise ValueError(
-            f"predictions, targets and mask have the shapes {shapes}; expected equal ones and (tasks, queries)"
-        )
+        raise ValueError(f"predictions, targets, mask have the shapes {shapes}; the first two must be equal")
     wide = torch.promote_types(predictions.dtype, torch.float32)
     squares = (predictions.to(wide) - targets.to(wide)).square()
     squares = squares.reshape(*squares.shape[:2], -1).mean(2)
-    if mask is None:
-        error = squares.mean(1)
-    else:
-        error = squares.masked_fill(~mask, 0.0).sum(1) / mask.sum(1)
+    error = squares.mean(1) if mask is None else squares.masked_fill(~mask, 0.0).sum(1) / mask.sum(1)
     return {"score": error, "loss": error}

@@ -1,0 +1,53 @@
+"""A network as a function of its parameters, and of what may be normalised together."""
+
+import inspect
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from metaloop.inner.problem import MODEL
+from metaloop.models.norm import norm_mode
+from metaloop.types import Examples, Inputs, Params
+
+
+class FunctionalModel:
+    """Calls a model with parameters from outside.
+
+    Args:
+        model: any module with ``forward(x)``; one that shares statistics between examples takes ``forward(x, weight)``, see
+            :meth:`metaloop.models.norm.Norm.forward`.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.module = model
+        self.weighted = "weight" in inspect.signature(model.forward).parameters
+        self.support_statistics = "support" in norm_mode(model)
+
+    def outputs(self, meta: Params, params: Params, x: Inputs, mask: Tensor | None) -> Tensor:
+        """(examples, *output) of one task.
+
+        Args:
+            meta: all meta-parameters; the model's carry the prefix ``model.``.
+            params: adapted parameters by the model's own names; they take precedence.
+            x: (examples, *input).
+            mask: (examples,) which examples are real and count in shared statistics; None for all.
+        """
+        values = {name.removeprefix(MODEL): value for name, value in meta.items() if name.startswith(MODEL)}
+        arguments = (x, mask) if self.weighted and mask is not None else (x,)
+        return functional_call(self.module, {**values, **params}, arguments)
+
+    def query_outputs(self, meta: Params, params: Params, support: Examples, x: Inputs, mask: Tensor | None) -> Tensor:
+        """(queries, *output) of one task's queries ``x``, normalised with the support's statistics where the norm mode says so."""
+        if not self.support_statistics:
+            return self.outputs(meta, params, x, mask)
+        queries = len(x if isinstance(x, Tensor) else next(iter(x.values())))
+        real = torch.ones_like(support.y, dtype=torch.bool) if support.mask is None else support.mask
+        counts = torch.cat([real, real.new_zeros(queries)])
+        return self.outputs(meta, params, _joined(support.x, x), counts)[len(real) :]
+
+
+def _joined(first: Inputs, second: Inputs) -> Inputs:
+    if isinstance(first, Tensor) and isinstance(second, Tensor):
+        return torch.cat([first, second])
+    return {name: torch.cat([value, second[name]]) for name, value in first.items()}  # type: ignore[union-attr, index, call-overload]
