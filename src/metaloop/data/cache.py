@@ -3,7 +3,6 @@
 import hashlib
 import io
 import os
-import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -56,15 +55,13 @@ def _write(path: Path, arrays: Arrays) -> None:
     packed = io.BytesIO()
     np.savez(packed, **dict(arrays))  # type: ignore[arg-type]
     content = packed.getbuffer()
-    temporary = None
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, delete=False) as file:
-            temporary = file.name
+        with temporary.open("wb") as file:
             file.write(hashlib.sha256(content).digest())
             file.write(content)
-        Path(temporary).replace(path)
+        temporary.replace(path)
     except OSError:  # read-only or full: the arrays are in memory, which is all a run needs
-        if temporary is not None:
-            with suppress(OSError):
-                Path(temporary).unlink()
+        with suppress(OSError):
+            temporary.unlink()

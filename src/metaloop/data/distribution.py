@@ -20,11 +20,13 @@ class TaskDistribution(ABC):
         kind: "classification" (scores are accuracies) or "regression" (scores are mean squared errors).
         input_shape: one example's shape; for named tensors the shape of the first.
         episodes: how many episodes exist, or None where they never end.
+        spec: the only size that episodes can have, or None where they are drawn in any size.
     """
 
     kind: Kind
     input_shape: tuple[int, ...]
     episodes: int | None = None
+    spec: EpisodeSpec | None = None
 
     @abstractmethod
     def check(self, spec: EpisodeSpec) -> None:

@@ -11,6 +11,7 @@ import torch
 from fontTools.ttLib import TTFont
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
+from torch.nn import functional
 
 from metaloop.data.philox import Stream
 from metaloop.errors import UserError
@@ -35,7 +36,7 @@ SIDE = 28  # pixels
 _CATEGORIES = ("Lu", "Ll", "Lt", "Lo")  # letters proper; modifier letters (Lm) are raised copies of them
 _SCALE = 2  # letters are drawn and moved this much larger, then averaged
 _EM = 24  # pixels of the final picture that a font's em takes
-_LARGEST = 24  # pixels; a larger letter is shrunk to this
+_LARGEST = 22  # pixels; a larger letter is shrunk to this
 # The jitter of a drawing:
 _TURN, _SHEAR, _ZOOM, _SHIFT = 8.0, 0.12, 0.10, 1.5  # degrees, ratio, ratio, pixels: uniform in plus or minus these
 _THICKEN = 0.7  # how far the ink spreads, up to this part of a pixel of the enlarged drawing
@@ -91,20 +92,29 @@ def _ink(letter: str, font: ImageFont.FreeTypeFont) -> np.ndarray:
     return np.asarray(picture.crop(picture.getbbox()))
 
 
-def jittered(letter: str, inks: Inks) -> np.ndarray:
-    """(DRAWINGS, SIDE, SIDE) uint8, ink 255 on 0: a pure function of the letter and how the fonts draw it.
+def render(classes: Sequence[tuple[str, Inks]]) -> np.ndarray:
+    """(classes, DRAWINGS, SIDE, SIDE) uint8, ink 255 on 0: a pure function of the letters and how the fonts draw them.
 
     Each drawing is turned, sheared, zoomed, thickened and shifted a little about the middle of the picture.
     """
-    u = Stream(0, "glyphs").uniform(torch.tensor([ord(letter)]), DRAWINGS * 6, "jitter").view(DRAWINGS, 6)
-    ink = _centred(inks).repeat(-(-DRAWINGS // len(inks)), 1, 1, 1)[:DRAWINGS]
-    fit = [min(1.0, _LARGEST * _SCALE / max(one.shape)) for one in inks]
-    size = torch.tensor(fit).double().repeat(-(-DRAWINGS // len(fit)))[:DRAWINGS]
-    spread = torch.nn.functional.max_pool2d(ink, 3, 1, 1)
-    ink = ink + _THICKEN * u[:, 5].view(-1, 1, 1, 1) * (spread - ink)
-    moved = torch.nn.functional.grid_sample(ink, _ways_back(u[:, :5] * 2 - 1, size, ink.shape[-1]), align_corners=False)
-    # float64 to the end, so that rounding to whole greys comes out the same on every machine
-    return torch.nn.functional.avg_pool2d(moved, _SCALE)[:, 0].round().to(torch.uint8).numpy()
+    numbers = torch.tensor([ord(letter) for letter, _ in classes])
+    jitter = Stream(0, "glyphs").uniform(numbers, DRAWINGS * 6, "jitter").view(-1, DRAWINGS, 6)
+    return np.stack([_jittered(inks, u) for (_, inks), u in zip(classes, jitter, strict=True)])
+
+
+def _jittered(inks: Inks, jitter: Tensor) -> np.ndarray:
+    """(DRAWINGS, SIDE, SIDE) uint8: one letter, with the jitter (DRAWINGS, 6) in [0, 1) of its drawings."""
+    ink = _centred(inks)
+    growth = functional.max_pool2d(ink, 3, 1, 1) - ink
+    size = torch.tensor([min(1.0, _LARGEST * _SCALE / max(one.shape)) for one in inks], dtype=torch.float64)
+    drawings = []
+    for u in jitter.split(len(inks)):  # every face once
+        thickened = torch.addcmul(ink, growth, (_THICKEN * u[:, 5]).view(-1, 1, 1, 1))
+        places = _places(u[:, :5] * 2 - 1, size, ink.shape[-1])
+        moved = functional.grid_sample(thickened, places, align_corners=False)
+        drawings.append(functional.avg_pool2d(moved, _SCALE)[:, 0])
+    # float64 up to here, so that rounding to whole greys comes out the same on every machine
+    return torch.cat(drawings).round().to(torch.uint8).numpy()
 
 
 def _centred(inks: Inks) -> Tensor:
@@ -117,16 +127,17 @@ def _centred(inks: Inks) -> Tensor:
     return square
 
 
-def _ways_back(jitter: Tensor, size: Tensor, source: int) -> Tensor:
-    """(drawings, side, side, 2): for each place of the picture where in the square of ``source`` pixels its ink comes from."""
+def _places(jitter: Tensor, size: Tensor, source: int) -> Tensor:
+    """(faces, side, side, 2): where in the square of ``source`` pixels the ink of each place of the picture lies.
+
+    The square reaches from -1 to 1; ``jitter`` (faces, 5) too.
+    """
     turn, shear, zoom, right, down = jitter.unbind(-1)
-    angle = torch.deg2rad(_TURN * turn)
-    scale = size * (1 + _ZOOM * zoom)
-    side = SIDE * _SCALE
-    places = torch.arange(side, dtype=torch.float64) + 0.5 - side / 2
-    x = places[None, None, :] - (_SHIFT * _SCALE * right)[:, None, None]
-    y = places[None, :, None] - (_SHIFT * _SCALE * down)[:, None, None]
+    angle, scale = torch.deg2rad(_TURN * turn), size * (1 + _ZOOM * zoom) * source / 2
     a, b = angle.cos() / scale, (angle.sin() + _SHEAR * shear) / scale
     c, d = -angle.sin() / scale, angle.cos() / scale
+    line = torch.arange(SIDE * _SCALE, dtype=torch.float64) + 0.5 - SIDE * _SCALE / 2
+    x = (line - _SCALE * _SHIFT * right[:, None])[:, None, :]
+    y = (line - _SCALE * _SHIFT * down[:, None])[:, :, None]
     a, b, c, d = (value[:, None, None] for value in (a, b, c, d))
-    return torch.stack([a * x + b * y, c * x + d * y], -1) * (2 / source)
+    return torch.stack([a * x + b * y, c * x + d * y], -1)

@@ -1,5 +1,6 @@
 """Letters of five scripts as few-shot classes: the data set that needs no download."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -14,6 +15,7 @@ from metaloop.data.pool import ClassPool
 from metaloop.errors import UserError
 
 SCRIPTS_OF = {"train": ("LATIN", "CYRILLIC"), "validation": ("GREEK",), "test": ("ARMENIAN", "GEORGIAN")}
+_SAME = 0.01  # of the ink
 _VERSION = 1  # raise it when the drawing or the rules below change
 
 
@@ -56,7 +58,7 @@ def _make() -> Arrays:
     inks = glyph_rendering.draw(sorted(scripts))
     arrays = {}
     for split, classes in split_classes(merge_equal(inks), scripts).items():
-        arrays[f"{split}_images"] = np.stack([glyph_rendering.jittered(one[0], inks[one[0]]) for one in classes])
+        arrays[f"{split}_images"] = glyph_rendering.render([(one[0], inks[one[0]]) for one in classes])
         arrays[f"{split}_names"] = np.array(classes)
     return arrays
 
@@ -64,18 +66,26 @@ def _make() -> Arrays:
 def merge_equal(inks: Mapping[str, glyph_rendering.Inks]) -> list[str]:
     """Group letters that have the same picture in some face, directly or through others.
 
+    Two pictures are the same when they are as wide and as high and differ by less than a hundredth of their ink: some
+    letters (Latin turned m, Armenian ayb) are drawn twice by the font's makers with invisible differences.
+
     Returns:
         One string a group, its letters in order.
     """
     group = {letter: [letter] for letter in inks}
-    owner: dict[tuple[int, tuple[int, ...], bytes], str] = {}
+    alike: dict[tuple[int, tuple[int, ...]], list[str]] = defaultdict(list)
     for letter, faces in inks.items():
         for face, ink in enumerate(faces):
-            first = group[owner.setdefault((face, ink.shape, ink.tobytes()), letter)]
-            if first is not group[letter]:
-                first.extend(group[letter])
-                group.update(dict.fromkeys(group[letter], first))
+            for other in alike[face, ink.shape]:
+                if group[other] is not group[letter] and _same(ink, inks[other][face]):
+                    group[other].extend(group[letter])
+                    group.update(dict.fromkeys(group[letter], group[other]))
+            alike[face, ink.shape].append(letter)
     return sorted({"".join(sorted(members)) for members in group.values()})
+
+
+def _same(one: np.ndarray, other: np.ndarray) -> bool:
+    return np.abs(one.astype(np.int32) - other).sum() < _SAME * one.sum(dtype=np.int64)
 
 
 def split_classes(classes: Sequence[str], scripts: Mapping[str, str]) -> dict[str, list[str]]:

@@ -54,6 +54,10 @@ class OverTasks(ABC):
         """What the record says of it."""
 
     @abstractmethod
+    def restore(self, name: str) -> None:
+        """Take up a choice made in another process, by the name it had; strategies that choose nothing have nothing to do."""
+
+    @abstractmethod
     def mean_gradient(self, task: TaskLoss, meta: Params, tasks: Tasks) -> tuple[Params, Params]:
         """The gradient with respect to ``meta`` of the mean of ``task``'s scalars, and what it returns beside, stacked."""
 
@@ -73,6 +77,9 @@ class Loop(OverTasks):
     def name(self) -> str:
         """See :attr:`OverTasks.name`."""
         return "loop"
+
+    def restore(self, name: str) -> None:
+        """See :meth:`OverTasks.restore`."""
 
     def mean_gradient(self, task: TaskLoss, meta: Params, tasks: Tasks) -> tuple[Params, Params]:
         """See :meth:`OverTasks.mean_gradient`."""
@@ -118,6 +125,9 @@ class Vmap(OverTasks):
     def name(self) -> str:
         """See :attr:`OverTasks.name`."""
         return ("compiled " if self.compiled else "") + "vmap" + (f", chunks of {self.chunk}" if self.chunk else "")
+
+    def restore(self, name: str) -> None:
+        """See :meth:`OverTasks.restore`."""
 
     def mean_gradient(self, task: TaskLoss, meta: Params, tasks: Tasks) -> tuple[Params, Params]:
         """See :meth:`OverTasks.mean_gradient`."""

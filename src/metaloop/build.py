@@ -1,0 +1,166 @@
+"""From configs to objects: the only place that instantiates.
+
+What goes further is plain: objects, numbers, dicts. A run is built from a plain dict, so that another process can build it too.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import get_class, instantiate
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from metaloop.data.distribution import Dataset, TaskDistribution
+from metaloop.errors import UserError
+from metaloop.learners.learner import Learner
+from metaloop.learners.task_loss import loss_for
+from metaloop.outer.datamodule import EpisodePlan
+from metaloop.outer.run import RunParts
+from metaloop.types import EpisodeSpec, highest
+
+Config = Mapping[str, Any]
+_NOT_THE_RUN = ("resume",)  # says how to start, not what to run
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """A config as a plain dict, everything resolved.
+
+    Raises:
+        UserError: a mandatory value (???) is missing or an interpolation does not resolve.
+    """
+    try:
+        found = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise UserError(f"the config is incomplete: {str(error).splitlines()[0]}") from error
+    assert isinstance(found, dict)
+    return {str(key): value for key, value in found.items() if key not in _NOT_THE_RUN}
+
+
+def fingerprint(config: Config) -> str:
+    """What identifies a run's config: a hash that does not depend on the order of keys."""
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+
+
+def make(node: Any, key: str, **more: Any) -> Any:
+    """Instantiate the config node ``key``; ``more`` are arguments that only the program knows.
+
+    Raises:
+        UserError: the class does not exist, an argument is missing, unknown or refused.
+    """
+    try:
+        return instantiate(node, **more, _convert_="all")
+    except InstantiationException as error:
+        cause = error.__cause__
+        while cause is not None and not isinstance(cause, UserError):
+            cause = cause.__cause__
+        if cause is not None:
+            raise UserError(str(cause)) from error
+        reason = " ".join(str(error).split())
+        if isinstance(error.__cause__, TypeError | ImportError | AttributeError) or error.__cause__ is None:
+            raise UserError(f"{key} cannot be built: {reason}") from error
+        raise
+
+
+def episode_specs(episode: Config) -> tuple[EpisodeSpec, EpisodeSpec]:
+    """The evaluation and the training episodes' size."""
+    sizes = {name: episode[name] for name in ("ways", "shots", "queries")}
+    given = {name: value for name, value in (episode.get("train") or {}).items() if value is not None}
+    return EpisodeSpec(**sizes), EpisodeSpec(**(sizes | given))
+
+
+def build_dataset(config: Config) -> Dataset:
+    """The data set; nothing is read yet."""
+    return make(config["dataset"], "dataset")
+
+
+def build_learner(config: Config, distribution: TaskDistribution, ways: EpisodeSpec) -> Learner:
+    """The model and the learner around it, initialised from ``seed`` alone.
+
+    Args:
+        config: of the run.
+        distribution: tells input shape and kind of task.
+        ways: the training episodes' size; decides how many numbers a head answers.
+    """
+    needs_head = getattr(_class_of(config["algorithm"], "algorithm"), "needs_head", True)
+    outputs = distribution.outputs(ways) if needs_head else None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config["seed"])
+        model = make(config["model"], "model", input_shape=tuple(distribution.input_shape), outputs=outputs)
+        learner = make(config["algorithm"], "algorithm", model=model, loss=loss_for(distribution.kind))
+    if not isinstance(learner, Learner):
+        raise UserError(f"algorithm._target_={config['algorithm']['_target_']}: must be a metaloop.learners.learner.Learner")
+    return learner
+
+
+def _class_of(node: Config, key: str) -> type:
+    target = node.get("_target_")
+    try:
+        return get_class(str(target))
+    except (ImportError, ValueError, AttributeError) as error:
+        raise UserError(f"{key}._target_={target!r} names no class that can be imported: {error}") from error
+
+
+def build_plan(config: Config) -> EpisodePlan:
+    """Which episodes the run sees."""
+    spec, train_spec = episode_specs(config["episode"])
+    return EpisodePlan(
+        spec=spec,
+        train_spec=train_spec,
+        meta_batch=config["outer"]["meta_batch"],
+        seed=config["seed"],
+        eval_seed=config["evaluation"]["seed"],
+        validation_episodes=config["validation"]["episodes"],
+        test_episodes=config["evaluation"]["episodes"],
+        eval_batch=config["evaluation"]["batch"],
+        interval=config["validation"]["every"],
+        workers=config["workers"],
+    )
+
+
+def ranks_of(config: Config) -> int:
+    """How many processes the trainer wants on this machine.
+
+    Raises:
+        UserError: a GPU is asked for and there is none, or not as many.
+    """
+    trainer = config["trainer"]
+    wanted, accelerator = trainer.get("devices", 1), trainer.get("accelerator", "auto")
+    if accelerator in ("gpu", "cuda"):
+        have = torch.cuda.device_count()
+        if not have or (isinstance(wanted, int) and wanted > have):
+            raise UserError(f"trainer.accelerator={accelerator}, devices={wanted}: this machine has {have} GPUs; take trainer=cpu or fewer devices")
+        wanted = have if wanted in (-1, "auto") else wanted
+    return len(wanted) if isinstance(wanted, list) else wanted if isinstance(wanted, int) and wanted > 0 else 1
+
+
+def build_run(config: Config) -> RunParts:
+    """All parts of a training run, checked against each other; the data's training and validation splits are opened."""
+    dataset, plan = build_dataset(config), build_plan(config)
+    for split, spec in (("train", plan.train_spec), ("validation", plan.spec), ("test", plan.spec)):
+        dataset.split(split).check(spec)
+    distribution = dataset.split("train")
+    learner = build_learner(config, distribution, plan.train_spec)
+    for spec in (plan.spec, plan.train_spec):
+        learner.check(highest(spec.ways))
+    outer = config["outer"]
+    return RunParts(
+        learner=learner,
+        dataset=dataset,
+        kind=distribution.kind,
+        plan=plan,
+        optimizer=make(outer["optimizer"], "outer.optimizer"),
+        schedule=_schedule(outer["schedule"]),
+        low_precision_meta_gradient=outer["low_precision_meta_gradient"],
+        trainer=make(config["trainer"], "trainer"),
+        trackers=[make(node, f"logger.{name}") for name, node in config["logger"].items()],
+        log_every=config["log_every"],
+        patience=config["validation"]["patience"],
+    )
+
+
+def _schedule(node: Any) -> Callable[..., Any] | None:
+    return None if node is None else make(node, "outer.schedule")

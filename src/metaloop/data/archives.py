@@ -1,0 +1,93 @@
+"""Zip archives of images, read in memory and never unpacked to disk."""
+
+import io
+import stat
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from metaloop.errors import UserError
+
+_LARGEST_ENTRY = 2**24  # bytes unpacked; the images read here are a thousandth of it
+RESAMPLING = {"lanczos": Image.Resampling.LANCZOS, "nearest": Image.Resampling.NEAREST}
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a data set comes from, for messages.
+
+    Attributes:
+        name: what ``metaloop data get`` calls it.
+        licence: under which it may be used.
+    """
+
+    name: str
+    licence: str
+
+    def problem(self, path: Path, what: str) -> UserError:
+        """The error that says what is wrong with the file and what to do about it."""
+        return UserError(
+            f"{path}: {what}. Get it with `metaloop data get {self.name}` (licence: {self.licence}), or say where it lies "
+            "with dataset.data_dir or the environment's METALOOP_DATA"
+        )
+
+
+@contextmanager
+def open_archive(path: Path, origin: Origin) -> Iterator[zipfile.ZipFile]:
+    """A zip archive whose entries all lie inside it.
+
+    Raises:
+        UserError: the file is missing, cut short or no zip archive, or an entry is a link, unreasonably large, or points
+            outside. Also for what goes wrong while the archive's entries are read.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for entry in archive.infolist():
+                fault = _fault(entry)
+                if fault:
+                    raise origin.problem(path, f"refused, entry {entry.filename!r} {fault}")
+            yield archive
+    except FileNotFoundError as error:
+        raise origin.problem(path, "no such file") from error
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+        raise origin.problem(path, f"not a whole zip archive ({error})") from error
+
+
+def _fault(entry: zipfile.ZipInfo) -> str:
+    """What is wrong with an entry; empty where nothing is."""
+    place = PurePosixPath(entry.filename.replace("\\", "/"))
+    if place.is_absolute() or ".." in place.parts or ":" in entry.filename:
+        return "points outside the archive"
+    if stat.S_ISLNK(entry.external_attr >> 16):
+        return "is a link"
+    if entry.file_size > _LARGEST_ENTRY:
+        return f"unpacks to {entry.file_size} bytes"
+    return ""
+
+
+def read_ink(content: bytes, original: int, side: int, resample: str) -> np.ndarray:
+    """A dark drawing on white as (side, side) uint8, ink 255 on 0.
+
+    Args:
+        content: a PNG file.
+        original: pixels that its width and height must be.
+        side: pixels of the result.
+        resample: "lanczos" averages greys; "nearest" picks single pixels.
+
+    Raises:
+        ValueError: this is no readable PNG of that size.
+    """
+    try:
+        with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
+            if image.size != (original, original):
+                raise ValueError(f"{image.width}x{image.height} pixels, not {original}x{original}")
+            grey = image.convert("L")
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError) as error:  # Pillow's PNG reader raises SyntaxError, too
+        raise ValueError(f"not a readable PNG image ({error})") from error
+    return 255 - np.asarray(grey.resize((side, side), RESAMPLING[resample]))

@@ -1,0 +1,35 @@
+"""What no meta-learner should lose to: answers that need no training."""
+
+import torch
+from torch import Tensor
+
+from metaloop.types import Examples, Inputs
+
+
+def nearest_neighbour(support: Examples, x: Inputs) -> Tensor:
+    """Each query gets the class of the nearest support example, by Euclidean distance of raw inputs.
+
+    Args:
+        support: (tasks, examples, ...).
+        x: (tasks, queries, *input); of named tensors the first is compared.
+
+    Returns:
+        (tasks, queries, ways): 1 for the chosen class, else 0.
+    """
+    left, right = (_flat(inputs) for inputs in (x, support.x))
+    distances = torch.cdist(left, right)
+    if support.mask is not None:
+        distances = distances.masked_fill(~support.mask[:, None], float("inf"))
+    nearest = distances.argmin(-1)
+    return torch.nn.functional.one_hot(support.y.gather(1, nearest), support.ways).to(left.dtype)
+
+
+def support_mean(support: Examples, x: Inputs) -> Tensor:
+    """Each query gets the mean of the support targets: (tasks, queries, *target)."""
+    queries = _flat(x).shape[1]
+    return support.y.mean(1, keepdim=True).expand(-1, queries, *support.y.shape[2:])
+
+
+def _flat(inputs: Inputs) -> Tensor:
+    first = inputs if isinstance(inputs, Tensor) else next(iter(inputs.values()))
+    return first.flatten(2).float()

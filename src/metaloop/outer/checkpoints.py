@@ -1,0 +1,136 @@
+"""Checkpoints that are written whole or not at all, hold tensors and plain data, and are never unpickled."""
+
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric.plugins.io import TorchCheckpointIO
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from metaloop.errors import UserError
+from metaloop.outer.outer_module import OuterModule
+
+LAST, BEST = "last.ckpt", "best.ckpt"
+
+
+def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """A checkpoint's content, loaded as tensors and plain data only.
+
+    Raises:
+        UserError: there is none, or it is corrupt or holds other objects.
+    """
+    try:
+        return dict(torch.load(path, map_location=device, weights_only=True))
+    except FileNotFoundError as error:
+        raise UserError(f"no checkpoint at {path}: the run was stopped before its first one; start it anew") from error
+    except (RuntimeError, EOFError, pickle.UnpicklingError, OSError, ValueError, TypeError) as error:
+        reason = str(error).splitlines()[0][:160]
+        raise UserError(f"{path} is no readable checkpoint of tensors and plain data, so it was not loaded ({reason})") from error
+
+
+def write_atomically(path: Path, write: Any) -> None:
+    """Call ``write(temporary)`` and move its file over ``path``, so that readers see the old or the new content, never half."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """What Lightning saves and loads checkpoints by."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write to a temporary file, flush it to the disk, rename it."""
+        write_atomically(Path(path), lambda temporary: torch.save(checkpoint, temporary))
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        """See :func:`load_checkpoint`."""
+        return load_checkpoint(Path(path), map_location or "cpu")
+
+
+class Checkpoints(Callback):
+    """Saves every stretch, keeps the best by meta-validation, and stops early where asked.
+
+    Args:
+        directory: for ``last.ckpt`` and ``best.ckpt``.
+        fingerprint: of the run's config; a checkpoint of another config is refused.
+        mode: "max" for accuracy, "min" for an error.
+        patience: validations without a better score after which training stops; None for never.
+    """
+
+    def __init__(self, directory: Path, fingerprint: str, mode: str, patience: int | None) -> None:
+        if patience is not None and patience < 1:
+            raise UserError(f"validation.patience={patience}: at least 1, or null for no early stopping")
+        self.directory = directory
+        self.fingerprint = fingerprint
+        self.sign = 1.0 if mode == "max" else -1.0
+        self.patience = patience
+        self.best: float | None = None
+        self.best_step = 0
+        self.waited = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """What early stopping remembers."""
+        return {"best": self.best, "best_step": self.best_step, "waited": self.waited}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take it up again."""
+        self.best, self.best_step, self.waited = (state_dict[name] for name in ("best", "best_step", "waited"))
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Add what an exact resume needs beside Lightning's own."""
+        assert isinstance(pl_module, OuterModule)
+        checkpoint["metaloop"] = {
+            "fingerprint": self.fingerprint,
+            "rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "seconds": pl_module.seconds,
+            "tasks_done": pl_module.tasks_done,
+            "progress": dict(pl_module.progress),
+        }
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Restore it."""
+        assert isinstance(pl_module, OuterModule)
+        own = checked(checkpoint, self.fingerprint, self.directory / LAST)
+        torch.set_rng_state(own["rng"].cpu())
+        if torch.cuda.is_available() and own["cuda_rng"]:
+            torch.cuda.set_rng_state_all([state.cpu() for state in own["cuda_rng"]])
+        pl_module.seconds, pl_module.tasks_done = own["seconds"], own["tasks_done"]
+        pl_module.progress |= own["progress"]
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save; this comes after the stretch's validation."""
+        assert isinstance(pl_module, OuterModule)
+        achieved = pl_module.progress["after"]
+        better = self.best is None or self.sign * achieved > self.sign * self.best
+        self.waited = 0 if better else self.waited + 1
+        if better:
+            self.best, self.best_step = achieved, trainer.global_step
+        self.directory.mkdir(parents=True, exist_ok=True)
+        trainer.save_checkpoint(self.directory / LAST)
+        if better and trainer.is_global_zero:
+            write_atomically(self.directory / BEST, lambda temporary: os.link(self.directory / LAST, temporary))
+        if self.patience is not None and self.waited >= self.patience:
+            trainer.should_stop = True
+
+
+def checked(checkpoint: Mapping[str, Any], fingerprint: str, path: Path) -> Mapping[str, Any]:
+    """The project's own part of a checkpoint.
+
+    Raises:
+        UserError: it was written by something else, or by a run of another config.
+    """
+    own = checkpoint.get("metaloop")
+    if not isinstance(own, Mapping):
+        raise UserError(f"{path} was not written by this project")
+    if own["fingerprint"] != fingerprint:
+        raise UserError(f"{path} belongs to a run of another config; take a checkpoint of this run, or start a new run")
+    return own

@@ -1,0 +1,161 @@
+"""Meta-batches for training, validation and test."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from pytorch_lightning import LightningDataModule
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from metaloop.data.distribution import Dataset
+from metaloop.data.episodes import Episodes
+from metaloop.data.philox import Stream
+from metaloop.errors import UserError
+from metaloop.types import EpisodeSpec, Tasks
+
+
+@dataclass(frozen=True)
+class EpisodePlan:
+    """Which episodes a run sees.
+
+    Attributes:
+        spec: of validation and test episodes.
+        train_spec: of training episodes.
+        meta_batch: tasks of one outer step, over all ranks.
+        seed: of the training stream.
+        eval_seed: of the validation and test streams; the same for all runs, so that scores are paired.
+        validation_episodes, test_episodes: how many are scored.
+        eval_batch: tasks scored at once.
+        interval: outer steps between validations, which are also the checkpoints.
+        workers: processes that prepare episodes; 0 draws them in the training process, on its device.
+    """
+
+    spec: EpisodeSpec
+    train_spec: EpisodeSpec
+    meta_batch: int
+    seed: int
+    eval_seed: int
+    validation_episodes: int
+    test_episodes: int
+    eval_batch: int
+    interval: int
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        for key, name in (("outer.meta_batch", "meta_batch"), ("validation.every", "interval"), ("evaluation.batch", "eval_batch")):
+            if getattr(self, name) < 1:
+                raise UserError(f"{key}={getattr(self, name)}: at least 1")
+        for key, name in (("validation.episodes", "validation_episodes"), ("evaluation.episodes", "test_episodes")):
+            if getattr(self, name) < 2:
+                raise UserError(f"{key}={getattr(self, name)}: at least 2, an interval needs a spread")
+        for key, name in (("seed", "seed"), ("evaluation.seed", "eval_seed")):
+            if not 0 <= getattr(self, name) < 2**32:
+                raise UserError(f"{key}={getattr(self, name)}: a whole number in [0, 2**32)")
+
+
+class EpisodeDataModule(LightningDataModule):
+    """One DataModule for every data set.
+
+    Training and validation splits are opened when first asked for; the test split only by :meth:`test_dataloader`.
+    """
+
+    def __init__(self, dataset: Dataset, plan: EpisodePlan) -> None:
+        super().__init__()
+        self.dataset = dataset
+        self.plan = plan
+        self._opened: dict[tuple[str, str], Episodes] = {}
+
+    def episodes(self, split: str, device: torch.device | str = "cpu") -> Episodes:
+        """A split's episode sequence with its pool on ``device``; checked against the plan."""
+        key = (split, str(device))
+        if key not in self._opened:
+            training = split == "train"
+            stream = Stream(self.plan.seed if training else self.plan.eval_seed, split)
+            distribution = self.dataset.split(split).to(device)
+            self._opened[key] = Episodes(distribution, self.plan.train_spec if training else self.plan.spec, stream)
+        return self._opened[key]
+
+    def _device(self) -> torch.device:
+        assert self.trainer is not None
+        return self.trainer.strategy.root_device
+
+    def train_dataloader(self) -> "TrainLoader":
+        """Meta-batches from the current outer step to the next checkpoint."""
+        assert self.trainer is not None
+        ranks = self.trainer.world_size
+        if self.plan.meta_batch % ranks:
+            raise UserError(f"outer.meta_batch={self.plan.meta_batch} cannot be shared by {ranks} ranks: make it a multiple of them")
+        device = torch.device("cpu") if self.plan.workers else self._device()
+        return TrainLoader(self, self.episodes("train", device), device)
+
+    def val_dataloader(self) -> "EvalLoader":
+        """The fixed validation episodes."""
+        return self._eval_loader("validation", self.plan.validation_episodes)
+
+    def test_dataloader(self) -> "EvalLoader":
+        """The fixed test episodes; opens the test split."""
+        return self._eval_loader("test", self.plan.test_episodes)
+
+    def _eval_loader(self, split: str, count: int) -> "EvalLoader":
+        assert self.trainer is not None
+        episodes = self.episodes(split, self._device())
+        count = min(count, episodes.distribution.episodes or count)
+        return EvalLoader(episodes, count, self.plan.eval_batch, self._device(), self.trainer.global_rank, self.trainer.world_size)
+
+    def transfer_batch_to_device(self, batch: Tasks, device: torch.device, dataloader_idx: int) -> Tasks:
+        """Episodes are drawn where they are used; only those of worker processes still have to move."""
+        return batch.to(device) if self.plan.workers else batch
+
+
+class TrainLoader:
+    """Iterating it yields the meta-batches of the outer steps up to the next checkpoint, so that a resumed run goes on exactly."""
+
+    def __init__(self, module: EpisodeDataModule, episodes: Episodes, device: torch.device) -> None:
+        self.module = module
+        self.episodes = episodes
+        self.device = device
+
+    def __iter__(self) -> Iterator[Tasks]:
+        trainer, plan = self.module.trainer, self.module.plan
+        assert trainer is not None
+        first = trainer.global_step
+        stop = (first // plan.interval + 1) * plan.interval
+        stop = stop if trainer.max_steps < 0 else min(stop, trainer.max_steps)
+        if plan.workers:
+            steps = _Steps(self.episodes, plan.meta_batch, trainer.global_rank, trainer.world_size)
+            return iter(DataLoader(steps, batch_size=None, sampler=range(first, stop), num_workers=plan.workers))
+        size = plan.meta_batch
+        return self.episodes.batches(
+            first * size, stop * size, size, self.device, rank=trainer.global_rank, ranks=trainer.world_size
+        )
+
+
+class _Steps(TorchDataset[Tasks]):
+    """Item ``s`` is this rank's share of outer step ``s``'s meta-batch, for DataLoader workers."""
+
+    def __init__(self, episodes: Episodes, meta_batch: int, rank: int, ranks: int) -> None:
+        self.episodes = episodes
+        self.meta_batch = meta_batch
+        self.rank = rank
+        self.ranks = ranks
+
+    def __getitem__(self, step: int) -> Tasks:
+        first, size = step * self.meta_batch, self.meta_batch
+        return next(self.episodes.batches(first, first + size, size, "cpu", rank=self.rank, ranks=self.ranks))
+
+
+class EvalLoader:
+    """The first ``count`` episodes of a split in batches; ranks share every batch."""
+
+    def __init__(self, episodes: Episodes, count: int, batch: int, device: torch.device, rank: int, ranks: int) -> None:
+        self.episodes = episodes
+        self.count = count
+        self.batch = batch
+        self.device = device
+        self.rank = rank
+        self.ranks = ranks
+
+    def __iter__(self) -> Iterator[Tasks]:
+        size = self.batch * self.ranks
+        return self.episodes.batches(0, self.count, size, self.device, rank=self.rank, ranks=self.ranks)

@@ -1,0 +1,71 @@
+"""Scores of adapted learners, episode by episode."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor
+
+from metaloop.learners.learner import Learner
+from metaloop.metrics import classification, regression
+from metaloop.metrics.interval import mean_interval
+from metaloop.types import Tasks
+
+EPISODE_SCORES = {"classification": classification.episode_scores, "regression": regression.episode_scores}
+Scores = dict[str, Tensor]  # by name, stacked over episodes; "index" numbers them, "curve" is (episodes, points)
+
+
+def score(learner: Learner, tasks: Tasks, kind: str) -> Scores:
+    """Adapt to the support sets and score the queries.
+
+    Returns:
+        ``index``, ``score`` (accuracy in [0, 1], or mean squared error), ``loss`` and, for classification, ``recall`` and ``f1``
+        (each (tasks,)); ``curve`` and ``loss_curve`` (tasks, points): score and loss before adaptation and after each inner step;
+        for classification also ``confidence`` (tasks, queries, ways) with ``label`` and ``real`` (tasks, queries).
+    """
+    predictor = learner.adapt(tasks.support)
+    query = tasks.query
+    curve = predictor.curve(query.x, query.mask)
+    points = [EPISODE_SCORES[kind](outputs, query.y, query.mask) for outputs in curve]
+    aside: Scores = {}
+    if kind == "classification":
+        real = torch.ones_like(query.y, dtype=torch.bool) if query.mask is None else query.mask
+        aside = {"confidence": F.softmax(curve[-1].float(), -1), "label": query.y, "real": real}
+    curves = {"curve": torch.stack([p["score"] for p in points], 1), "loss_curve": torch.stack([p["loss"] for p in points], 1)}
+    return {name: value.cpu() for name, value in ({"index": tasks.index} | points[-1] | curves | aside).items()}
+
+
+def gather(parts: Sequence[Scores]) -> Scores:
+    """All episodes' scores in order of their numbers, from all ranks where there are several; each episode once."""
+    mine = {name: torch.cat([part[name] for part in parts]) for name in parts[0]} if parts else {}
+    everyone = [mine]
+    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        everyone = [{}] * dist.get_world_size()
+        dist.all_gather_object(everyone, mine)
+    full = [part for part in everyone if part]
+    joined = {name: torch.cat([part[name] for part in full]) for name in full[0]}
+    order = torch.argsort(joined["index"])
+    return {name: value[order] for name, value in joined.items()}
+
+
+def summary(scores: Scores, kind: str) -> dict[str, object]:
+    """The record's numbers: mean and half-width over episodes of score, loss, recall, F1 and of every point of the curve."""
+
+    def interval(values: Tensor) -> dict[str, float | None]:
+        found = mean_interval(values.double().numpy())
+        return {"mean": found.mean, "half_width": found.half_width}
+
+    others: dict[str, object] = {name: interval(scores[name]) for name in ("loss", "recall", "f1") if name in scores}
+    if kind == "classification":
+        real = scores["real"]
+        error = classification.calibration_error(scores["confidence"][real], scores["label"][real])
+        others["calibration_error"] = {"mean": error, "half_width": None}
+    curve = [{"step": step, **interval(scores["curve"][:, step])} for step in range(scores["curve"].shape[1])]
+    metric = "accuracy" if kind == "classification" else "mse"
+    return {"kind": kind, "metric": metric, **interval(scores["score"]), "level": 0.95, "others": others, "curve": curve}
+
+
+def table(scores: Scores) -> Mapping[str, list[float]]:
+    """The columns of episodes.csv."""
+    return {name: scores[name].tolist() for name in ("index", "score", "loss", "recall", "f1") if name in scores}

@@ -1,0 +1,114 @@
+"""Meta-test: the one place that opens the test split for scoring."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, Trainer
+
+from metaloop.data.distribution import Dataset
+from metaloop.data.episodes import Episodes
+from metaloop.errors import UserError
+from metaloop.learners.baselines import nearest_neighbour, support_mean
+from metaloop.learners.learner import Learner
+from metaloop.metrics.interval import mean_interval
+from metaloop.models.norm import norm_mode
+from metaloop.outer.checkpoints import AtomicCheckpointIO, checked, load_checkpoint
+from metaloop.outer.datamodule import EpisodeDataModule, EpisodePlan
+from metaloop.outer.evaluation import EPISODE_SCORES, summary, table
+from metaloop.outer.outer_module import OuterModule
+from metaloop.outer.record import write_csv
+from metaloop.outer.samples import save_samples
+
+_BASELINE_BATCH = 8
+
+
+def meta_test(trainer: Trainer, module: OuterModule, data: EpisodeDataModule, directory: Path) -> dict[str, Any]:
+    """Score the test episodes.
+
+    Writes episodes.csv and samples.npz into ``directory`` (rank zero) and returns the record's ``test``.
+    """
+    trainer.test(module, data, verbose=False)
+    device = trainer.strategy.root_device
+    module.to(device)  # where testing leaves it elsewhere
+    episodes, scores, learner = data.episodes("test", device), module.scores, module.learner
+    spec = data.plan.spec
+    found = summary(scores, module.kind) | {
+        "split": "test",
+        "episodes": len(scores["index"]),
+        "ways": spec.ways,
+        "shots": spec.shots,
+        "queries": spec.queries,
+        "steps": getattr(learner, "eval_steps", None),
+        "norm_mode": norm_mode(learner.model),
+        "transductive": learner.transductive,
+        "seed": data.plan.eval_seed,
+    }
+    if trainer.is_global_zero:
+        write_csv(directory / "episodes.csv", table(scores))
+        save_samples(directory / "samples.npz", learner, episodes, device)
+        found["baseline"] = baseline(episodes, len(scores["index"]), module.kind, device)
+    return found
+
+
+def baseline(episodes: Episodes, count: int, kind: str, device: torch.device) -> dict[str, Any]:
+    """What needs no training reaches on the same episodes: mean and half-width of its score."""
+    answer = nearest_neighbour if kind == "classification" else support_mean
+    scores = []
+    for tasks in episodes.batches(0, count, _BASELINE_BATCH, device):
+        query = tasks.query
+        outputs = answer(tasks.support, query.x)
+        scores.append(EPISODE_SCORES[kind](outputs, query.y, query.mask)["score"])
+    found = mean_interval(torch.cat(scores).double().cpu().numpy())
+    name = "nearest neighbour in pixels" if kind == "classification" else "mean of the support"
+    return {"name": name, "mean": found.mean, "half_width": found.half_width}
+
+
+def meta_test_checkpoint(
+    learner: Learner,
+    dataset: Dataset,
+    plan: EpisodePlan,
+    make_trainer: Callable[..., Trainer],
+    fingerprint: str,
+    checkpoint: Path,
+    directory: Path,
+) -> dict[str, Any]:
+    """Meta-test a saved learner; the record's ``test``.
+
+    Args:
+        learner: built as it was trained; gets the checkpoint's parameters.
+        dataset: whose test split is scored.
+        plan: which episodes.
+        make_trainer: where.
+        fingerprint: of the config that was trained.
+        checkpoint: the file.
+        directory: for episodes.csv and samples.npz.
+
+    Raises:
+        UserError: the checkpoint is missing, corrupt, or of another config.
+    """
+    saved = load_checkpoint(checkpoint)
+    checked(saved, fingerprint, checkpoint)
+    module = OuterModule(learner, dataset.split("test").kind)
+    try:
+        module.load_state_dict(saved["state_dict"])
+    except RuntimeError as error:
+        raise UserError(f"{checkpoint} does not fit the model: {' '.join(str(error).split())[:300]}") from error
+    directory.mkdir(parents=True, exist_ok=True)
+    return meta_test(quiet_trainer(make_trainer, []), module, EpisodeDataModule(dataset, plan), directory)
+
+
+def quiet_trainer(make_trainer: Callable[..., Trainer], callbacks: list[Callback]) -> Trainer:
+    """A trainer whose progress, checkpoints and logs are ours."""
+    return make_trainer(
+        callbacks=callbacks,
+        plugins=[AtomicCheckpointIO()],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        inference_mode=False,  # adaptation differentiates, also while evaluating
+        use_distributed_sampler=False,
+    )

@@ -1,0 +1,178 @@
+"""Published and measured side by side: the ``paper`` block of an experiment, and docs/results.md from records."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from metaloop.errors import UserError
+from metaloop.report import formats
+from metaloop.report.collect import Run
+from metaloop.report.markdown import escape, table
+from metaloop.report.rows import Row, group_rows
+
+MARKS = {
+    "V": "read in the authors' own repository or thread",
+    "S": "seen in an independent copy of the paper's table",
+    "M": "from memory, not confirmed",
+}
+Verdict = Literal["within tolerance", "better", "worse"]
+
+
+@dataclass(frozen=True)
+class PaperComparison:
+    """A published number and ours, in the metric's own unit (accuracy in [0, 1]).
+
+    Attributes:
+        published: the paper's mean.
+        published_half_width: its interval as printed there; papers differ in what they call an interval.
+        measured: our meta-test mean.
+        difference: ``measured - published``.
+        within: whether the difference is at most the tolerance that the experiment file states.
+        verdict: within tolerance, or on which side of it.
+        mark: how the published number is known, a key of ``MARKS``.
+        metric: ``"accuracy"`` or ``"mse"``.
+    """
+
+    published: float
+    published_half_width: float | None
+    measured: float
+    difference: float
+    within: bool
+    verdict: Verdict
+    mark: str
+    metric: str
+
+    @property
+    def published_text(self) -> str:
+        """The published number with its interval and its mark, such as ``98.70 ± 0.40 [S]``."""
+        return f"{formats.score(self.published, self.published_half_width, self.metric)} [{self.mark}]"
+
+    @property
+    def difference_text(self) -> str:
+        """The signed difference."""
+        return formats.difference(self.difference, self.metric)
+
+
+def check_paper(paper: Mapping[str, Any], metric: str) -> None:
+    """Check a ``paper`` block; to be called before training, so that no finished run turns out unreadable.
+
+    Raises:
+        UserError: names the key of the block that is missing or wrong.
+    """
+    for key in ("citation", "table", "published", "mark", "tolerance"):
+        if paper.get(key) is None:
+            raise UserError(f"paper.{key} is missing; a paper block needs citation, table, published, mark and tolerance")
+    if paper["mark"] not in MARKS:
+        raise UserError(f"paper.mark={paper['mark']!r}: one of {', '.join(MARKS)}")
+    published = paper["published"]
+    if not isinstance(published, Mapping) or not isinstance(published.get("mean"), int | float):
+        raise UserError(f"paper.published={published!r}: needs a mean, and a half_width where the paper prints one")
+    numbers = {"published.mean": published["mean"], "published.half_width": published.get("half_width")}
+    for key, value in {**numbers, "tolerance": paper["tolerance"]}.items():
+        allowed = 1.0 if metric == "accuracy" else math.inf
+        if value is not None and not (isinstance(value, int | float) and 0 <= value <= allowed):
+            unit = "a fraction in [0, 1], not percent" if metric == "accuracy" else "at least 0"
+            raise UserError(f"paper.{key}={value!r}: give it as {unit}")
+
+
+def compare(record: Mapping[str, Any], measured: float | None = None) -> PaperComparison | None:
+    """Compare a record with what its paper published; None where it has no paper block.
+
+    Args:
+        record: a whole record.
+        measured: the measured mean where it is not the record's own, such as the mean over several seeds.
+
+    Raises:
+        UserError: the paper block is wrong, see :func:`check_paper`.
+    """
+    paper, test = record.get("paper"), record["test"]
+    if not paper:
+        return None
+    check_paper(paper, test["metric"])
+    published = paper["published"]
+    ours = test["mean"] if measured is None else measured
+    difference = ours - published["mean"]
+    within = abs(difference) <= paper["tolerance"] + 1e-12  # a difference printed as the tolerance is within it
+    better = difference > 0 if test["metric"] == "accuracy" else difference < 0
+    verdict: Verdict = "within tolerance" if within else ("better" if better else "worse")
+    half_width = published.get("half_width")
+    return PaperComparison(
+        published["mean"], half_width, ours, difference, within, verdict, paper["mark"], test["metric"]
+    )
+
+
+def results_markdown(runs: Iterable[Run]) -> str:
+    """The page docs/results.md: every reproduction, published beside measured, from records alone.
+
+    Runs without a paper block are left out; runs that differ only in their seed are one line.
+
+    Raises:
+        UserError: a paper block is wrong; names the run's directory.
+    """
+    rows = sorted((row for row in group_rows(runs) if row.first.paper), key=lambda row: row.label)
+    marks = "; ".join(f"{mark}: {meaning}" for mark, meaning in MARKS.items())
+    parts = [
+        "# Results\n\nPublished numbers beside ours. This page is generated from the records of runs by "
+        "`metaloop.report.paper.results_markdown`; a change by hand is lost.\n",
+        f"Mark of a published number: {marks}. Published intervals are as printed in the paper. Ours are Student's t "
+        "intervals over meta-test episodes; the standard deviation over seeds is another number and has its own column.\n",
+    ]
+    if not rows:
+        return "\n".join([*parts, "No run with a `paper` block was given.\n"])
+    for metric in ("accuracy", "mse"):
+        chosen = [row for row in rows if row.first.metric == metric]
+        if chosen:
+            head = formats.metric_title(metric)
+            parts.append(f"## {head[0].upper()}{head[1:]}\n\n{table(_HEADERS, [_cells(row) for row in chosen])}")
+    parts.append("## Sources and deviations\n\n" + "\n".join(_notes(row) for row in rows))
+    return "\n".join(parts)
+
+
+_HEADERS = (
+    "experiment", "setting", "published", "measured", "difference", "verdict", "sd over seeds", "seeds", "episodes",
+    "norm", "transductive", "commit",
+)  # fmt: skip
+
+
+def row_comparison(row: Row) -> PaperComparison | None:
+    """A row's mean over seeds against its paper.
+
+    Raises:
+        UserError: the paper block is wrong; names the run's directory.
+    """
+    try:
+        return compare(row.first.record, row.interval.mean)
+    except UserError as error:
+        raise UserError(f"{row.first.directory}: {error}") from error
+
+
+def _cells(row: Row) -> Sequence[str]:
+    comparison, test = row_comparison(row), row.first.test
+    assert comparison is not None
+    return (
+        row.label,
+        row.setting,
+        comparison.published_text,
+        formats.score(row.interval.mean, row.interval.half_width, row.first.metric),
+        comparison.difference_text,
+        comparison.verdict,
+        formats.number(row.spread.sd, row.first.metric),
+        str(row.spread.n),
+        str(row.interval.n),
+        test["norm_mode"],
+        "yes" if test["transductive"] else "no",
+        ", ".join(dict.fromkeys(_commit(run) for run in row.runs)),
+    )
+
+
+def _commit(run: Run) -> str:
+    git = run.record.get("git")
+    return f"{git['commit'][:10]}{' (uncommitted changes)' if git['dirty'] else ''}" if git else "unknown"
+
+
+def _notes(row: Row) -> str:
+    paper = row.first.paper or {}
+    deviations = paper.get("deviations") or ["none known"]
+    lines = [f"### {escape(row.label)}\n", f"{escape(paper['citation'])}; {escape(paper['table'])}.", "Deviations:\n"]
+    return "\n".join([*lines, *(f"- {escape(deviation)}" for deviation in deviations), ""])

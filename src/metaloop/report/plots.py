@@ -1,0 +1,158 @@
+"""Curves: learning over outer steps, adaptation over inner steps. One row or several rows together."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from metaloop.report import formats
+from metaloop.report.collect import Run
+from metaloop.report.rows import Row
+from metaloop.report.theme import Theme, curve_look, legend, new_figure, titles
+
+_LOG_RATIO = 20.0  # errors that span more than this are drawn on a logarithmic axis
+_CURVES = {  # name in metrics.csv: (label, palette number of a figure of one run)
+    "train/loss": ("meta-train", 0),
+    "validation/loss": ("meta-validation", 1),
+    "train/score": ("meta-train", 0),
+    "validation/score": ("meta-validation, adapted", 1),
+    "validation/score_before": ("meta-validation, before adaptation", 6),
+}
+
+
+def learning_curves(rows: Sequence[Row], theme: Theme) -> Figure | None:
+    """Loss and score over outer steps, of rows with the same metric; None where no run logged any.
+
+    One row shows all its curves. Several rows show their smoothed meta-train loss and their meta-validation score, one
+    colour a row and one line a seed.
+    """
+    rows = [row for row in rows if any(run.metrics for run in row.runs)]
+    if not rows:
+        return None
+    single, metric = len(rows) == 1, rows[0].first.metric
+    loss = ("train/loss", "validation/loss") if single else ("train/loss",)
+    score = ("train/score", "validation/score", "validation/score_before") if single else ("validation/score",)
+    panels = [(loss, "loss (nats)"), (score, formats.metric_title(metric))]
+    if metric == "mse" and single:
+        panels = panels[1:]  # the loss is the score
+    panels = [(names, label) for names, label in panels if any(_has(row, names) for row in rows)]
+    if not panels:
+        return None
+    figure, axes = new_figure(theme, len(panels), (5.0 * len(panels), 3.4 if single else 3.6))
+    for ax, (names, label) in zip(axes, panels, strict=True):
+        scale = 100.0 if label == formats.metric_title("accuracy") else 1.0
+        handles = [_draw(ax, row, name, look, scale, theme) for row, name, look in _looks(rows, names, theme)]
+        titles(ax, theme, "outer step", label if metric == "accuracy" or label != "loss (nats)" else "loss")
+        _error_scale(ax, metric)
+        if single:
+            legend(ax, theme, [h for h in handles if h], [h.get_label() for h in handles if h], "best")
+    if not single:
+        _row_legend(figure, rows, theme)
+    return figure
+
+
+def adaptation_curves(rows: Sequence[Row], theme: Theme) -> Figure | None:
+    """Meta-test score after 0, 1, ... inner steps with its interval; None where no run adapts in steps.
+
+    One row also shows its baseline. A run without inner steps is a single mark. Bands are intervals over episodes.
+    """
+    rows = [row for row in rows if row.first.test["curve"]]
+    if not any(len(run.test["curve"]) > 1 for row in rows for run in row.runs):
+        return None
+    single, metric = len(rows) == 1, rows[0].first.metric
+    figure, (ax,) = new_figure(theme, 1, (5.6, 3.4) if single else (7.2, 3.8))
+    scale = 100.0 if metric == "accuracy" else 1.0
+    for number, row in enumerate(rows):
+        for run in row.runs:
+            _draw_adaptation(ax, run, curve_look(theme, number), scale, theme)
+    titles(ax, theme, "inner step", formats.metric_title(metric))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _error_scale(ax, metric)
+    if single:
+        _draw_baseline(ax, rows[0].first, scale, theme)
+    else:
+        _row_legend(figure, rows, theme)
+    return figure
+
+
+def _has(row: Row, names: Sequence[str]) -> bool:
+    return any(name in run.metrics for run in row.runs for name in names)
+
+
+def _looks(rows: Sequence[Row], names: Sequence[str], theme: Theme) -> list[tuple[Row, str, tuple[str, str]]]:
+    if len(rows) == 1:
+        return [(rows[0], name, (theme.palette[_CURVES[name][1]], "-")) for name in names]
+    return [(row, name, curve_look(theme, i)) for i, row in enumerate(rows) for name in names]
+
+
+def _draw(ax: Axes, row: Row, name: str, look: tuple[str, str], scale: float, theme: Theme) -> Line2D | None:
+    """The curve of each seed; training curves are smoothed, with what was logged faintly behind."""
+    colour, dashes = look
+    last, label = None, _CURVES[name][0]
+    for run in row.runs:
+        if name not in run.metrics:
+            continue
+        steps, values = run.metrics[name]
+        window = max(1, len(values) // 25) if name.startswith("train/") else 1
+        if window > 1 and len(row.runs) == 1:
+            ax.plot(steps, scale * values, color=colour, alpha=0.22, linewidth=0.8)
+        smooth = _running_mean(values, window)
+        sparse = name.startswith("validation/") and len(steps) <= 30
+        (last,) = ax.plot(
+            steps, scale * smooth, dashes, color=colour, linewidth=1.7, marker="o" if sparse else "", markersize=3.2
+        )
+        last.set_label(f"{label} (running mean of {window})" if window > 1 else label)
+    return last
+
+
+def _running_mean(values: np.ndarray, window: int) -> np.ndarray:
+    """Mean of the last ``window`` finite values at every point; shorter at the start."""
+    finite = np.isfinite(values)
+    sums, counts = (np.cumsum(np.concatenate([[0.0], part])) for part in (np.where(finite, values, 0.0), finite))
+    low = np.maximum(np.arange(len(values)) + 1 - window, 0)
+    high = np.arange(len(values)) + 1
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (sums[high] - sums[low]) / (counts[high] - counts[low])
+
+
+def _draw_adaptation(ax: Axes, run: Run, look: tuple[str, str], scale: float, theme: Theme) -> None:
+    colour, dashes = look
+    points = run.test["curve"]
+    steps = np.array([point["step"] for point in points])
+    means = scale * np.array([point["mean"] for point in points], float)
+    widths = scale * np.array([point.get("half_width") or 0.0 for point in points], float)
+    ax.fill_between(steps, means - widths, means + widths, color=colour, alpha=0.2, linewidth=0)
+    ax.plot(steps, means, dashes, color=colour, linewidth=1.7, marker="o", markersize=4)
+    chosen = run.test.get("steps")
+    if chosen in steps.tolist() and len(steps) > 1:
+        ax.plot(chosen, means[steps == chosen], "o", color=theme.surface, markeredgecolor=colour, markersize=7.5)
+
+
+def _draw_baseline(ax: Axes, run: Run, scale: float, theme: Theme) -> None:
+    """The baseline's line, and the legend of a figure of one run."""
+    level = f"{100 * run.test['level']:g} % interval over {run.test['episodes']} episodes"
+    handles, labels = [Line2D([], [], color=theme.palette[0], linewidth=6, alpha=0.35)], [level]
+    if run.test.get("steps") is not None:
+        ring = {"color": theme.surface, "markeredgecolor": theme.palette[0], "markersize": 7.5}
+        handles.append(Line2D([], [], linestyle="", marker="o", **ring))
+        labels.append(f"reported score ({run.test['steps']} inner steps)")
+    baseline = run.test.get("baseline")
+    if baseline:
+        handles.append(ax.axhline(scale * baseline["mean"], color=theme.palette[1], linestyle="--", linewidth=1.3))
+        labels.append(baseline["name"])
+    legend(ax, theme, handles, labels, "best")
+
+
+def _error_scale(ax: Axes, metric: str) -> None:
+    low, high = ax.dataLim.intervaly
+    if metric == "mse" and low > 0 and high / low > _LOG_RATIO:
+        ax.set_yscale("log")
+
+
+def _row_legend(figure: Figure, rows: Sequence[Row], theme: Theme) -> None:
+    looks = [curve_look(theme, number) for number in range(len(rows))]
+    handles = [Line2D([], [], color=colour, linestyle=dashes, linewidth=2) for colour, dashes in looks]
+    legend(figure, theme, handles, [row.label for row in rows], "outside lower left")

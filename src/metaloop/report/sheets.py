@@ -1,0 +1,126 @@
+"""Single episodes made visible: the sheet of an image episode, functions of a regression episode."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+
+from metaloop.report.theme import Theme, legend, new_figure, titles
+
+Arrays = Mapping[str, np.ndarray]
+
+# What a sheet holds at most; what is left out is said in its title.
+_MAX_WAYS, _MAX_SHOTS, _MAX_QUERIES, _MAX_FUNCTIONS = 20, 5, 6, 4
+_CELL, _CAPTION, _GAP = 1.0, 0.34, 0.12  # of an image, its caption and the space between, in image sides
+_INCHES = 0.62  # side of an image
+
+
+def sample_figure(samples: Arrays, theme: Theme) -> Figure | None:
+    """The figure that fits the samples: a sheet for images, functions for regression, None for anything else."""
+    if "grid" in samples:
+        return regression_figure(samples, theme)
+    images = samples.get("support_x")
+    return episode_sheet(samples, theme) if images is not None and images.ndim == 4 else None
+
+
+def episode_sheet(samples: Arrays, theme: Theme) -> Figure:
+    """One episode: a row a class, its support images at the left, its queries at the right.
+
+    Below a query stands the predicted class and its probability. A right answer has a tick and a solid frame, a wrong
+    one a cross and a dashed frame, so that colour is not needed to tell them apart.
+
+    Args:
+        samples: ``support_x`` and ``query_x`` (n, channels, height, width) in [0, 1], ``support_y`` and ``query_y``
+            (n,), ``probabilities`` (queries, ways), ``index`` the episode's number.
+        theme: the colours.
+    """
+    support = [np.flatnonzero(samples["support_y"] == c) for c in np.unique(samples["support_y"])[:_MAX_WAYS]]
+    queries = [np.flatnonzero(samples["query_y"] == c) for c in np.unique(samples["support_y"])[:_MAX_WAYS]]
+    shots = min(max(map(len, support)), _MAX_SHOTS)
+    shown = max(1, min(max(map(len, queries)), _MAX_QUERIES))
+    step, row_height = _CELL + _GAP, _CELL + _CAPTION + _GAP
+    start = 1.0 + shots * step + 0.45  # x of the first query
+    width, height = start + shown * step, len(support) * row_height + 0.55
+    figure, (ax,) = new_figure(theme, 1, (_INCHES * width, _INCHES * height + 0.5))
+    for row, (few, asked) in enumerate(zip(support, queries, strict=True)):
+        y = 0.55 + row * row_height
+        label = int(samples["support_y"][few[0]])
+        ax.text(0.85, y + _CELL / 2, f"class {label + 1}", ha="right", va="center", fontsize=8.5, color=theme.text)
+        for column, number in enumerate(few[:shots]):
+            _image(ax, samples["support_x"][number], 1.0 + column * step, y, theme.muted, "-", 0.8)
+        for column, number in enumerate(asked[:shown]):
+            _query(ax, samples, int(number), start + column * step, y, theme)
+    for x, text in ((1.0, "support"), (start, "queries, with the predicted class and its probability")):
+        ax.text(x, 0.3, text, ha="left", va="center", fontsize=9, fontweight="bold", color=theme.text)
+    ax.set_axis_off()
+    ax.set(xlim=(-0.35, max(width, start + 6.2)), ylim=(height, 0), aspect="equal")
+    ax.set_title(_sheet_title(samples, support, queries, shots, shown), loc="left", fontsize=9, color=theme.muted)
+    return figure
+
+
+def regression_figure(samples: Arrays, theme: Theme) -> Figure:
+    """Some episodes' true functions, support points, and predictions before and after adaptation.
+
+    Args:
+        samples: ``grid`` (g,); ``true``, ``before`` and ``after`` (tasks, g); ``support_x`` and ``support_y`` (tasks, shots).
+        theme: the colours.
+    """
+    count = min(len(samples["true"]), _MAX_FUNCTIONS)
+    figure, axes = new_figure(theme, count, (3.1 * count + 0.4, 3.2))
+    low, high = (float(edge(samples["true"][:count])) for edge in (np.nanmin, np.nanmax))
+    room = 0.25 * max(high - low, 1e-6)
+    handles: list[Line2D] = []
+    for task, ax in enumerate(axes):
+        looks = {"true": (theme.muted, "-", 3.0), "before": (theme.palette[1], "--", 1.5), "after": (theme.palette[0], "-", 1.8)}
+        lines = [
+            ax.plot(samples["grid"], samples[name][task], dashes, color=colour, linewidth=width, alpha=0.55 if name == "true" else 1)[0]
+            for name, (colour, dashes, width) in looks.items()
+        ]
+        points = ax.scatter(samples["support_x"][task], samples["support_y"][task], s=34, color=theme.text, zorder=4)
+        points.set_edgecolor(theme.surface)
+        handles = [*lines, Line2D([], [], linestyle="", marker="o", color=theme.text, markersize=5.5)]
+        ax.set_ylim(low - room, high + room)
+        titles(ax, theme, "x", "y" if task == 0 else "", f"task {task + 1}")
+    legend(figure, theme, handles, ["true function", "before adaptation", "after adaptation", "support points"], "outside lower center")
+    return figure
+
+
+def _sheet_title(samples: Arrays, support: list[np.ndarray], queries: list[np.ndarray], shots: int, shown: int) -> str:
+    parts = []
+    ways = len(np.unique(samples["support_y"]))
+    if ways > len(support):
+        parts.append(f"{len(support)} of {ways} classes")
+    if max(map(len, support)) > shots:
+        parts.append(f"{shots} of {max(map(len, support))} shots")
+    if max(map(len, queries)) > shown:
+        parts.append(f"{shown} of {max(map(len, queries))} queries a class")
+    name = f"episode {int(samples['index'])}" if "index" in samples else "one episode"
+    right = (samples["probabilities"].argmax(-1) == samples["query_y"]).mean()
+    return ", ".join([f"{name}: {100 * right:.1f} % of all queries right", *parts])
+
+
+def _query(ax: Axes, samples: Arrays, number: int, x: float, y: float, theme: Theme) -> None:
+    chances = samples["probabilities"][number]
+    guess = int(chances.argmax())
+    right = guess == int(samples["query_y"][number])
+    colour = theme.good if right else theme.bad
+    _image(ax, samples["query_x"][number], x, y, colour, "-" if right else (0, (2.5, 1.5)), 1.8)
+    caption = f"{'✓' if right else '✗'} {guess + 1}  {100 * chances[guess]:.0f} %"
+    ax.text(
+        x + _CELL / 2, y + _CELL + 0.22, caption, ha="center", va="center", fontsize=7.2, color=colour,
+        fontweight="normal" if right else "bold",
+    )  # fmt: skip
+
+
+def _image(ax: Axes, image: np.ndarray, x: float, y: float, colour: str, dashes: object, width: float) -> None:
+    """A (channels, height, width) image with a frame, its upper left corner at (x, y)."""
+    pixels = np.clip(image, 0.0, 1.0).transpose(1, 2, 0)
+    grey = pixels.shape[-1] != 3
+    extent = (x, x + _CELL, y + _CELL, y)
+    ax.imshow(
+        pixels.mean(-1) if grey else pixels, cmap="gray", vmin=0, vmax=1, extent=extent, interpolation="nearest"
+    )
+    ax.add_patch(Rectangle((x, y), _CELL, _CELL, fill=False, edgecolor=colour, linewidth=width, linestyle=dashes))

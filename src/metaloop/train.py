@@ -1,0 +1,115 @@
+"""``metaloop train``: one config in, one run directory out."""
+
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from metaloop.configuration import conf_dir
+from metaloop.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+def run(description: Mapping[str, Any], directory: str, resume: bool) -> dict[str, Any]:
+    """Build and run what ``description`` (of run.json) says; the same in every rank. Returns the record."""
+    from metaloop.build import build_run
+    from metaloop.outer.allocator import tune
+    from metaloop.outer.run import RunIdentity, train
+
+    tune()
+    identity = RunIdentity(directory=Path(directory), **description)
+    return train(build_run(identity.config), identity, resume=resume)
+
+
+def start(description: Mapping[str, Any], directory: Path, *, resume: bool) -> dict[str, Any]:
+    """Run in ``directory``, in as many processes as the trainer wants, and write the report."""
+    from metaloop.build import ranks_of
+    from metaloop.outer.directory import claimed, describe
+    from metaloop.outer.ranks import externally_launched, launch
+    from metaloop.report.run_report import write_run_report
+    from metaloop.summary import print_summary
+
+    ranks = ranks_of(description["config"])
+    if externally_launched():
+        return run(description, str(directory), resume)
+    with claimed(directory):
+        if not resume:
+            describe(directory, description)
+        arguments = (description, str(directory), resume)
+        try:
+            record = run(*arguments) if ranks == 1 else launch(run, ranks, *arguments)
+        except KeyboardInterrupt:
+            print(f"\nstopped; go on with: metaloop train resume={directory}", file=sys.stderr)
+            raise
+        write_run_report(directory)
+    print_summary(record, directory)
+    return record
+
+
+def describe_run(config: DictConfig, choices: Mapping[str, str], overrides: Sequence[str], group: str | None) -> dict[str, Any]:
+    """What run.json says: the whole identity of a run, as plain data."""
+    from metaloop.build import fingerprint, plain
+
+    resolved = plain(config)
+    return {
+        "name": resolved["name"],
+        "seed": resolved["seed"],
+        "choices": {group: choice for group, choice in choices.items() if not group.startswith("hydra/") and choice},
+        "config": resolved,
+        "overrides": list(overrides),
+        "command": sys.argv,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "fingerprint": fingerprint(resolved),
+        "group": group,
+    }
+
+
+@hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")
+def job(config: DictConfig) -> float:
+    """Hydra's entry: one run, or one of a sweep; returns the best meta-validation score for sweepers."""
+    from metaloop.outer.directory import description, unfinished
+
+    settings = HydraConfig.get()
+    multirun = settings.mode == hydra.types.RunMode.MULTIRUN
+    group = Path(settings.sweep.dir).name if multirun else None
+    identity = describe_run(config, settings.runtime.choices, settings.overrides.task, group)
+    directory = Path(settings.runtime.output_dir)
+    found = unfinished(Path("outputs"), identity["fingerprint"]) if config.resume == "auto" else None
+    record = start(description(found), found, resume=True) if found else start(identity, directory, resume=False)
+    return float(record["training"]["best_validation"])
+
+
+def resume_run(directory: Path, others: Sequence[str]) -> None:
+    """Go on with the run in ``directory`` as it was configured."""
+    from metaloop.outer.directory import description
+
+    if others:
+        raise UserError(f"resume={directory} goes on with the run as it was configured; leave out {' '.join(others)}, or start a new run")
+    if (directory / "record.json").exists():
+        raise UserError(f"{directory} is finished: see metaloop report {directory}, or metaloop evaluate run={directory}")
+    logging.basicConfig(level=logging.INFO, handlers=[logging.FileHandler(directory / "train.log"), logging.StreamHandler()])
+    start(description(directory), directory, resume=True)
+
+
+def main(argv: list[str]) -> int:
+    """Run with these overrides and flags; returns the exit code of success, errors are raised."""
+    resumed = [word.removeprefix("resume=") for word in argv if word.startswith("resume=")]
+    if resumed and resumed[-1] not in ("auto", "null"):
+        resume_run(Path(resumed[-1]), [word for word in argv if not word.startswith("resume=")])
+        return 0
+    sys.argv = [sys.argv[0], *argv]
+    job()
+    return 0
+
+
+if __name__ == "__main__":
+    from metaloop.cli import run_and_exit_code
+
+    sys.exit(run_and_exit_code(main, sys.argv[1:]))

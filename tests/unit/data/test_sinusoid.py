@@ -1,0 +1,77 @@
+"""Function distributions: ranges, truth and refusals."""
+
+import math
+
+import pytest
+import torch
+
+from metaloop.data.philox import Stream
+from metaloop.data.sinusoid import FunctionDataset, FunctionDistribution, Harmonics, Sinusoids
+from metaloop.errors import UserError
+from metaloop.types import EpisodeSpec, Tasks
+
+STREAM, NUMBERS = Stream(0, "train"), torch.arange(4000)
+SINUSOIDS = Sinusoids((0.1, 5.0), (0.0, math.pi), (-5.0, 5.0))
+HARMONICS = Harmonics((5.0, 7.0), (-4.0, 4.0))
+
+
+@pytest.mark.parametrize("functions", [SINUSOIDS, HARMONICS])
+def test_points_lie_on_the_true_function(functions: FunctionDistribution) -> None:
+    tasks: Tasks = functions.draw(STREAM, NUMBERS[:50], EpisodeSpec(1, 5, 7))
+    assert tasks.support.x.shape == tasks.support.y.shape == (50, 5, 1)
+    assert tasks.query.x.shape == (50, 7, 1)
+    for n in range(50):
+        x = tasks.query.x[n, :, 0].double()
+        truth = functions.true_function(STREAM, NUMBERS[n : n + 1], x)[0]
+        torch.testing.assert_close(tasks.query.y[n, :, 0].double(), truth, rtol=1e-4, atol=1e-4)
+
+
+def test_sinusoids_have_the_ranges_of_the_paper() -> None:
+    parameters = SINUSOIDS.parameters(STREAM, NUMBERS)
+    low, high = parameters.amin(0), parameters.amax(0)
+    torch.testing.assert_close(low, torch.tensor([0.1, 0.0]).double(), atol=0.02, rtol=0)
+    torch.testing.assert_close(high, torch.tensor([5.0, math.pi]).double(), atol=0.02, rtol=0)
+    assert (low >= torch.tensor([0.1, 0.0])).all()
+    x = SINUSOIDS.draw(STREAM, NUMBERS, EpisodeSpec(1, 5, 5)).support.x
+    assert isinstance(x, torch.Tensor)
+    assert -5 <= x.min() < -4.99
+    assert 4.99 < x.max() <= 5
+    values = SINUSOIDS.values(torch.tensor([[2.0, 0.5]]).double(), torch.tensor([[0.5, 0.5 + math.pi / 2]]).double())
+    torch.testing.assert_close(values, torch.tensor([[0.0, 2.0]]).double())
+
+
+def test_harmonics_have_their_distributions() -> None:
+    w, a1, a2, p1, p2 = HARMONICS.parameters(STREAM, NUMBERS).unbind(-1)
+    assert 5 <= w.min() < 5.01
+    assert 6.99 < w.max() <= 7
+    for amplitude in (a1, a2):
+        assert abs(amplitude.mean()) < 0.05
+        assert abs(amplitude.std() - 1) < 0.05
+    for phase in (p1, p2):
+        assert 0 <= phase.min() < 0.01
+        assert 6.27 < phase.max() <= 2 * math.pi
+    values = HARMONICS.values(torch.tensor([[5.0, 1.0, 2.0, 0.0, math.pi / 2]]).double(), torch.tensor([[0.1]]).double())
+    torch.testing.assert_close(values.item(), math.sin(0.5) + 2 * math.cos(1.0))
+
+
+def test_support_and_query_points_differ() -> None:
+    tasks = SINUSOIDS.draw(STREAM, NUMBERS[:100], EpisodeSpec(1, 5, 5))
+    points = torch.cat([tasks.support.x, tasks.query.x], 1)[..., 0]
+    assert all(len(set(row)) == 10 for row in points.tolist())
+
+
+def test_bad_sizes_and_domains() -> None:
+    SINUSOIDS.check(EpisodeSpec(1, 5, 10))
+    with pytest.raises(UserError, match=r"episode\.ways=5.*episode=regression"):
+        SINUSOIDS.check(EpisodeSpec(5, 1, 1))
+    with pytest.raises(UserError, match=r"episode\.shots=\[1, 5\]"):
+        SINUSOIDS.check(EpisodeSpec(1, (1, 5), 1))
+    with pytest.raises(UserError, match=r"dataset\.domain=\[5, -5\]"):
+        Sinusoids((0.1, 5.0), (0.0, 1.0), (5, -5))
+
+
+def test_splits_share_the_distribution() -> None:
+    dataset = FunctionDataset(SINUSOIDS)
+    assert dataset.split("train") is dataset.split("test")
+    with pytest.raises(UserError, match="one of train, validation, test"):
+        dataset.split("dev")
