@@ -93,7 +93,7 @@ def is_searchpath(override: Override) -> bool:
 
 
 def _searchpath(config_name: str, config_dirs: Sequence[str], overrides: Sequence[Override]) -> list[str]:
-    """One override with all folders: ours from ``--config-dir`` and what the primary config or the command line adds."""
+    """One override with all folders: of ``--config-dir``, and of the primary config or the command line."""
     folders = [f"file://{Path(folder).resolve()}" for folder in config_dirs]
     primary = conf_dir() / f"{config_name}.yaml"
     theirs = OmegaConf.select(OmegaConf.load(primary), "hydra.searchpath") if primary.exists() else None

@@ -14,17 +14,19 @@ OUR_FAULT = "metaloop: this is a fault of metaloop, not yours; please report it 
 def run_and_exit_code(function: Callable[[list[str]], int], argv: Sequence[str]) -> int:
     """Call ``function(argv)`` and turn what it raises into an exit status and a message on stderr.
 
-    Hydra prints exceptions itself and exits with 1 for all of them unless ``HYDRA_FULL_ERROR`` is set, so it is set here
-    for the call.
+    Hydra prints exceptions itself and exits with 1 for all of them unless ``HYDRA_FULL_ERROR`` is set, so it is set for
+    the call.
 
     Returns:
-        what the function returned; 2 after a `UserError`, a rejected configuration or a full disk, with the message alone;
-        the status of a `SystemExit`; 130 after Ctrl-C; 1 after anything else, with its traceback.
+        what the function returned; 2 after a `UserError`, a rejected configuration or a full disk, with the message
+        alone; the status of a `SystemExit`; 130 after Ctrl-C; 1 after anything else, with its traceback.
     """
     before = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
-        return function(list(argv))
+        code = function(list(argv))
+        sys.stdout.flush()  # here, where a reader that has gone is no fault
+        return code
     except SystemExit as error:
         return _system_exit_code(error)
     except KeyboardInterrupt:
@@ -95,8 +97,8 @@ def _configuration_message(error: Exception) -> str | None:
 def _wrong_arguments(error: BaseException) -> bool:
     """Whether a ``_target_`` does not exist or was given arguments it does not take: then the fault is the config's.
 
-    An exception from inside the target is not. A call with wrong arguments fails in the caller's frame, so the traceback
-    ends there.
+    An exception from inside the target is not. A call with wrong arguments fails in the caller's frame, so that its
+    traceback ends there.
     """
     cause = error.__cause__
     if cause is None or isinstance(cause, ImportError):

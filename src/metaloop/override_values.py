@@ -15,7 +15,7 @@ _NAMES = {bool: "true or false", int: "a whole number", float: "a number"}
 
 
 def flatten(config: DictConfig) -> Leaves:
-    """All keys of a composed config, inner ones too, with their defaults; interpolations are left as they are written."""
+    """All keys of a composed config, inner ones too, with their defaults; interpolations stay as they are written."""
     return dict(_walk("", OmegaConf.to_container(config, resolve=False)))
 
 
@@ -60,10 +60,8 @@ def _unknown(line: str, key: str, leaves: Leaves, choices: Sequence[str]) -> str
         section = section.rpartition(".")[0]
     inside = [name.rpartition(".")[2] for name in visible if name.rpartition(".")[0] == section]
     where = f"keys of {section}" if section else "groups and keys at the top"
-    return (
-        f"{line}: there is no {key!r}; {near}{where}: {', '.join(inside)}. "
-        f"A new key that the class behind it accepts is added with +{line.lstrip('~')}"
-    )
+    add = "" if line.startswith("~") else f". A new key that the class behind it accepts is added with +{line}"
+    return f"{line}: there is no {key!r}; {near}{where}: {', '.join(inside)}{add}"
 
 
 def _check_type(config: DictConfig, leaves: Leaves, choices: Sequence[str], key: str, value: object) -> None:

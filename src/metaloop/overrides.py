@@ -1,14 +1,15 @@
 """Check command-line overrides before Hydra runs, so that a typing error is answered with the nearest valid name.
 
-Hydra composes a sweep's jobs one after the other and stops at the first wrong one, after the jobs before it have trained.
+Hydra composes a sweep's jobs one after the other and stops at the first wrong one, when those before it have trained.
 Here every value of every sweep is checked first: each alone, with the first value of every other sweep.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Glob, IntervalSweep, Override
+from hydra.core.override_parser.types import Glob, IntervalSweep, Override, RangeSweep
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
@@ -45,8 +46,8 @@ def check_overrides(
         multirun: whether ``-m`` was given, without which a sweep is a mistake.
 
     Raises:
-        UserError: a group, option or key does not exist, a value has another type than the default, an override cannot be
-            parsed, or a sweep was given without ``-m``. The message names the nearest valid names.
+        UserError: a group, option or key does not exist, a value has another type than the default, an override cannot
+            be parsed, or a sweep was given without ``-m``. The message names the nearest valid names.
     """
     parsed = [_parse(line) for line in overrides]
     with composer(config_name, config_dirs, parsed) as hydra:
@@ -74,24 +75,34 @@ def _parse(line: str) -> Override:
 
 
 def _expand(override: Override, hydra: Composer) -> _Checked:
-    """One override as its single values; of a range the ends stand for all; a glob is matched against the options."""
+    """One override as its single values."""
     group = override.key_or_group
-    value = override.value()
-    is_group = not isinstance(value, dict) and hydra.is_group(group)
+    is_group = not isinstance(override.value(), dict) and hydra.is_group(group)
     if not override.is_sweep_override():
         return _Checked(override, (str(override.input_line),), is_group)
-    if isinstance(value, IntervalSweep):
-        values = [f"{end:g}" for end in (value.start, value.end) if end is not None]
-    elif isinstance(value, Glob):
-        values = value.filter(hydra.options(group))
-    else:
-        values = list(dict.fromkeys(override.sweep_string_iterator()))
+    values = list(dict.fromkeys(_values(override, hydra)))
     if not values:
         options = f"; options of {group}: {', '.join(hydra.options(group))}" if is_group else ""
         raise UserError(f"{override.input_line}: this sweep has no value{options}")
-    if override.is_range_sweep():
-        values = [values[0], values[-1]]
     return _Checked(override, tuple(f"{override.get_key_element()}={value}" for value in values), is_group)
+
+
+def _values(override: Override, hydra: Composer) -> list[str]:
+    """The values of a sweep as they would be typed; numbers from a range or an interval stand for all between them."""
+    value = override.value()
+    if isinstance(value, IntervalSweep):
+        return [f"{end:g}" for end in (value.start, value.end) if end is not None]
+    if isinstance(value, Glob):
+        return value.filter(hydra.options(override.key_or_group))
+    if not isinstance(value, RangeSweep):
+        return list(override.sweep_string_iterator())
+    try:
+        numbers = value.range()
+    except ValueError as error:
+        raise UserError(f"{override.input_line}: {error}") from error
+    if isinstance(numbers, range):
+        return [str(numbers[place]) for place in (0, -1)] if numbers else []
+    return [str(number) for number in itertools.islice(numbers, 1)]
 
 
 def _check_options(item: _Checked, hydra: Composer) -> None:

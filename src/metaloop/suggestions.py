@@ -1,27 +1,33 @@
 """The nearest valid names of a mistyped one, for error messages."""
 
 from collections.abc import Iterable
-from difflib import get_close_matches
+from difflib import SequenceMatcher
+
+_ALIKE = 0.7  # share of letters in common from which names count as near
+_AS_GOOD = 0.1  # how much worse than the best a further suggestion may be
+_LAST_PART = 0.95  # how much a match of the last part alone counts
 
 
 def nearest(received: str, allowed: Iterable[str], most: int = 3) -> list[str]:
-    """Up to ``most`` of the ``allowed`` names that look like ``received``, best first.
+    """Up to ``most`` of the ``allowed`` names that look like ``received``, best first; where none does, perhaps one.
 
     A dotted key is also compared by its last part alone, so that ``lr`` finds ``outer.optimizer.lr``. Of a key and
     the keys inside it only the better match is named.
     """
-    names = list(allowed)
-    whole = get_close_matches(received, names, n=most, cutoff=0.7)
-    by_last_part: dict[str, list[str]] = {}
-    for name in names:
-        by_last_part.setdefault(name.rpartition(".")[2], []).append(name)
-    last = get_close_matches(received.rpartition(".")[2], by_last_part, n=most, cutoff=0.8)
-    found = whole + [name for part in last for name in by_last_part[part]]
+    scores = {name: _likeness(received, name) for name in allowed}
+    best = max(scores.values(), default=0.0)
     kept: list[str] = []
-    for name in dict.fromkeys(found or get_close_matches(received, names, n=1, cutoff=0.5)):
-        if not any(_inside(name, other) or _inside(other, name) for other in kept):
+    for name in sorted(scores, key=lambda name: -scores[name]):
+        near = scores[name] >= max(_ALIKE, best - _AS_GOOD)
+        if near and not any(_inside(name, other) or _inside(other, name) for other in kept):
             kept.append(name)
-    return kept[:most]
+    return kept[:most] or [name for name in scores if scores[name] == best >= 0.5][:1]
+
+
+def _likeness(received: str, name: str) -> float:
+    whole = SequenceMatcher(None, received, name).ratio()
+    last = SequenceMatcher(None, received.rpartition(".")[2], name.rpartition(".")[2]).ratio()
+    return max(whole, _LAST_PART * last)
 
 
 def _inside(key: str, section: str) -> bool:

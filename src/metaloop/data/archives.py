@@ -33,8 +33,8 @@ class Origin:
     def problem(self, path: Path, what: str) -> UserError:
         """The error that says what is wrong with the file and what to do about it."""
         return UserError(
-            f"{path}: {what}. Get it with `metaloop data get {self.name}` (licence: {self.licence}), or say where it lies "
-            "with dataset.data_dir or the environment's METALOOP_DATA"
+            f"{path}: {what}. Get it with `metaloop data get {self.name}` (licence: {self.licence}), or say where it "
+            "lies with dataset.data_dir or the environment's METALOOP_DATA"
         )
 
 
@@ -43,8 +43,8 @@ def open_archive(path: Path, origin: Origin) -> Iterator[zipfile.ZipFile]:
     """A zip archive whose entries all lie inside it.
 
     Raises:
-        UserError: the file is missing, cut short or no zip archive, or an entry is a link, unreasonably large, or points
-            outside. Also for what goes wrong while the archive's entries are read.
+        UserError: the file is missing, cut short or no zip archive, or an entry is a link, unreasonably large, or
+            points outside. Also for what goes wrong while the archive's entries are read.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -88,6 +88,11 @@ def read_ink(content: bytes, original: int, side: int, resample: str) -> np.ndar
             if image.size != (original, original):
                 raise ValueError(f"{image.width}x{image.height} pixels, not {original}x{original}")
             grey = image.convert("L")
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError) as error:  # Pillow's PNG reader raises SyntaxError, too
+    except (
+        UnidentifiedImageError,
+        Image.DecompressionBombError,
+        OSError,
+        SyntaxError,
+    ) as error:  # Pillow's PNG reader raises SyntaxError, too
         raise ValueError(f"not a readable PNG image ({error})") from error
     return 255 - np.asarray(grey.resize((side, side), RESAMPLING[resample]))

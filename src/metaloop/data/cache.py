@@ -1,4 +1,4 @@
-"""Prepared arrays on disk: made once, checked by their SHA-256 whenever they are read, made again when they do not match."""
+"""Prepared arrays on disk: made once, checked by their SHA-256 whenever read, made again if they do not match."""
 
 import hashlib
 import io

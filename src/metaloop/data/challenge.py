@@ -36,8 +36,8 @@ class ChallengeRuns(TaskDistribution):
         """The runs have one size."""
         if (spec.ways, spec.shots, spec.queries) != (WAYS, 1, 1):
             raise UserError(
-                f"episode.ways={spec.ways} shots={spec.shots} queries={spec.queries}: the Omniglot challenge's runs have "
-                f"ways={WAYS}, shots=1 and queries=1; add episode=omniglot_challenge"
+                f"episode.ways={spec.ways} shots={spec.shots} queries={spec.queries}: the Omniglot challenge's runs "
+                f"have ways={WAYS}, shots=1 and queries=1; add episode=omniglot_challenge"
             )
 
     def outputs(self, spec: EpisodeSpec) -> int:
@@ -62,8 +62,8 @@ class OmniglotChallenge(Dataset):
     """One-shot classification within an alphabet (Lake et al. 2015; rules and results of others: Lake et al. 2019).
 
     The runs' characters are of the evaluation alphabets: only a learner trained on background alphabets, as with
-    ``dataset.split_scheme=lake``, ``minimal1`` or ``minimal2``, meets them for the first time. 1 - accuracy is the error
-    rate that is reported.
+    ``dataset.split_scheme=lake``, ``minimal1`` or ``minimal2``, meets them for the first time. What is reported as the
+    error rate is 1 - accuracy.
 
     Args:
         data_dir: the folder of ``all_runs.zip``.
@@ -85,7 +85,9 @@ class OmniglotChallenge(Dataset):
     def split(self, name: str) -> ChallengeRuns:
         """See :meth:`Dataset.split`; there is nothing but a test."""
         if name in SPLITS and name != "test":
-            raise UserError(f"dataset=omniglot_challenge has no {name} split: train with dataset=omniglot, then evaluate on it")
+            raise UserError(
+                f"dataset=omniglot_challenge has no {name} split: train with dataset=omniglot, then evaluate on it"
+            )
         if name not in SPLITS:
             raise UserError(f"split {name!r}: dataset=omniglot_challenge has only test")
         if self._runs is None:

@@ -25,13 +25,13 @@ class Omniglot(Dataset):
     Args:
         data_dir: the folder of ``images_background.zip`` and ``images_evaluation.zip``.
         split_scheme: "finn" (1,100/100/423 characters mixed from all alphabets, Finn et al. 2017), "vinyals"
-            (1,028/172/423, Vinyals et al. 2016), "lake" (background and evaluation alphabets, Lake et al. 2015), "minimal1"
-            and "minimal2" (five background alphabets, Lake et al. 2019). The split files say what is our choice.
-        rotations: "none", "classes" (each character is four classes: Vinyals et al.) or "augment" (each class of an episode
-            is turned by a random multiple of 90 degrees: Finn et al.); of all three splits, as in both papers' code.
+            (1,028/172/423, Vinyals et al. 2016), "lake" (background and evaluation alphabets, Lake et al. 2015),
+            "minimal1" and "minimal2" (five background alphabets, Lake et al. 2019). The split files name our choices.
+        rotations: "none", "classes" (each character is four classes: Vinyals et al.) or "augment" (each class of an
+            episode is turned by a random multiple of 90 degrees: Finn et al.); in all splits, as in the papers' code.
         side: pixels, at most the original 105.
-        resample: "lanczos" smooths the original black and white to greys. "nearest" is what most published code does without
-            saying so: it asks Pillow for another filter, which Pillow does not use on black and white images.
+        resample: "lanczos" smooths the original black and white to greys. "nearest" is what Finn et al.'s code
+            comes to: it asks Pillow for Lanczos, which Pillow does not use on black and white images.
         cache_dir: where the prepared images are kept between runs; None takes METALOOP_CACHE, else ~/.cache/metaloop.
 
     Raises:
@@ -62,12 +62,14 @@ class Omniglot(Dataset):
         self._splits: dict[str, ClassPool] = {}
 
     def split(self, name: str) -> ClassPool:
-        """See :meth:`Dataset.split`; a fault in either archive shows at the first call, not when the last split opens."""
+        """See :meth:`Dataset.split`; a fault in either archive shows at the first call, whatever it asks for."""
         if name not in SPLITS:
             raise UserError(f"split {name!r}: one of {', '.join(SPLITS)}")
         if not self._splits:
             images = self._images()
-            self._splits = {split: self._pool(split, names, images) for split, names in read_split(self._scheme).items()}
+            self._splits = {
+                split: self._pool(split, names, images) for split, names in read_split(self._scheme).items()
+            }
         return self._splits[name]
 
     def _images(self) -> dict[str, np.ndarray]:

@@ -131,8 +131,8 @@ def get(name: str, data_dir: str | Path, progress: Progress | None = None) -> li
     """Download the files of a source that are missing or broken; the others are left as they are.
 
     Raises:
-        UserError: there is no such source, it cannot be reached, what came is not what was expected, or the folder cannot
-            be written.
+        UserError: there is no such source, it cannot be reached, what came is not what was expected, or the folder
+            cannot be written.
     """
     source = find(name)
     states = []
@@ -164,7 +164,10 @@ def fetch(file: SourceFile, path: Path, progress: Progress | None = None) -> Non
         raise UserError(f"{file.url} did not give the expected file: {error}. {by_hand}") from error
     except HTTPError as error:
         raise UserError(f"{file.url} answered {error.code} {error.reason}. {by_hand}") from error
-    except (OSError, HTTPException) as error:  # no route, no name, time-out, broken off; or a folder that cannot be written
+    except (
+        OSError,
+        HTTPException,
+    ) as error:  # no route, no name, time-out, broken off; or a folder that cannot be written
         raise UserError(f"{file.url} could not be saved as {path} ({error}). {by_hand}") from error
     finally:
         with suppress(OSError):

@@ -37,7 +37,7 @@ def read_split(scheme: str) -> dict[str, tuple[str, ...]]:
 
 def _numbers(text: str) -> list[int]:
     """``"1-3,7"`` as [1, 2, 3, 7]."""
-    numbers = []
+    numbers: list[int] = []
     for span in text.split(","):
         first, _, last = span.partition("-")
         numbers.extend(range(int(first), int(last or first) + 1))

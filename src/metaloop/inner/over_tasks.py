@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from metaloop.errors import UserError
 from metaloop.inner.autodiff import Autodiff, Eager, Functional
@@ -159,17 +161,23 @@ class Vmap(OverTasks):
         return self._mean(("gradient", task, ways), sums, meta, tasks)
 
     def _mean(self, key: Any, sums: Callable[..., tuple[Params, Params]], meta: Params, tasks: Tasks) -> tuple[Params, Params]:
-        if self.compiled:
-            # One compiled function for each per-task function, kept: a new closure every step would compile every step.
-            sums = self._compiled.setdefault(key, torch.compile(sums, dynamic=False))
         plain = {name: value.detach() for name, value in meta.items()}
         parts = []
         with torch.no_grad():  # torch.func differentiates by itself; no second graph beside it
             for start in range(0, len(tasks), self.chunk or len(tasks)):
                 part = tasks[start : start + (self.chunk or len(tasks))]
-                parts.append(sums(plain, pack(part.support), pack(part.query)))
+                arguments = (plain, pack(part.support), pack(part.query))
+                # Compiled code is kept by per-task function and shape: a new closure every step must not compile every step.
+                parts.append(self._compile(key, sums, arguments)(*arguments) if self.compiled else sums(*arguments))
         gradients = tree_map(lambda *terms: sum(terms[1:], terms[0]) / len(tasks), *(gradient for gradient, _ in parts))
         return gradients, tree_map(lambda *terms: torch.cat(terms), *(aside for _, aside in parts))
+
+    def _compile(self, key: Any, sums: Callable[..., Any], arguments: tuple[Tree, ...]) -> Callable[..., Any]:
+        leaves, layout = tree_flatten(arguments)
+        key = (key, tuple((leaf.shape, leaf.dtype, leaf.device) for leaf in leaves))
+        if key not in self._compiled:
+            self._compiled[key] = _compiled(sums, leaves, layout)
+        return self._compiled[key]
 
     def map(self, function: Callable[[Tree, Autodiff], Tree], trees: Tree) -> Tree:
         """See :meth:`OverTasks.map`."""
@@ -177,6 +185,27 @@ class Vmap(OverTasks):
             return torch.func.vmap(
                 lambda tree: function(tree, Functional()), chunk_size=self.chunk, randomness="different"
             )(trees)
+
+
+def _compiled(function: Callable[..., Any], leaves: list[Tensor], layout: Any) -> Callable[..., Any]:
+    """``function`` compiled for these shapes.
+
+    It is traced to a flat graph of tensor operations first: nothing of the Python around it (the parameter swapping of
+    ``functional_call`` above all) is left to run at every call.
+    """
+    outputs: list[Any] = []
+
+    def flat(*tensors: Tensor) -> list[Tensor]:
+        results, out_layout = tree_flatten(function(*tree_unflatten(list(tensors), layout)))
+        outputs[:] = [out_layout]
+        return results
+
+    graph = torch.compile(make_fx(flat)(*leaves), dynamic=False)
+
+    def call(*arguments: Tree) -> Any:
+        return tree_unflatten(graph(*tree_flatten(arguments)[0]), outputs[0])
+
+    return call
 
 
 def with_gradient(value: Tensor, params: Params, gradients: Params) -> Tensor:

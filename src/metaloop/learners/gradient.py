@@ -120,6 +120,7 @@ class GradientLearner(Learner):
         self.task = GradientTask(FunctionalModel(model), names, head_init, loss, inner_batch)
         self.problem = InnerProblem(self.task, self.rule, objective, steps)
         objective.weights(steps)  # refuses a wrong number of weights before training starts
+        self._meta = {n: p for n, p in self.named_parameters() if p.requires_grad}
         self._observes = norm_mode(model) == "running"
 
     @property
@@ -143,7 +144,7 @@ class GradientLearner(Learner):
 
     def meta_parameters(self) -> Params:
         """All that the outer loop learns, by qualified name."""
-        return {n: p for n, p in self.named_parameters() if p.requires_grad}
+        return self._meta
 
     def adapt(self, support: Examples, unlabelled: Inputs | None = None) -> Predictor:
         """See :meth:`Learner.adapt`; every inner iterate is kept, for the adaptation curve."""

@@ -1,4 +1,4 @@
-"""Numbers as people read them: percent for accuracies, three digits for errors, a true minus sign."""
+"""Numbers as people read them: percent for accuracies, four decimals for errors, a true minus sign."""
 
 import math
 from typing import Any
@@ -11,21 +11,31 @@ def metric_title(metric: str) -> str:
     return {"accuracy": "accuracy (%)", "mse": "mean squared error"}[metric]
 
 
+def metric_name(metric: str) -> str:
+    """A score's short name in a column of its own."""
+    return {"accuracy": "accuracy, %", "mse": "MSE"}[metric]
+
+
 def score(mean: float, half_width: float | None, metric: str) -> str:
-    """A score with its interval: ``97.31 ± 0.42`` (percent) for accuracies, ``0.573 ± 0.041`` for errors."""
+    """A score with its interval: ``97.31 ± 0.42`` (percent) for accuracies, ``0.5731 ± 0.0410`` for errors."""
     text = number(mean, metric)
-    return text if half_width is None else f"{text} ± {number(half_width, metric)}"
+    if half_width is None:
+        return text
+    same = "e" if "e" in text else "f"  # an interval is written in the notation of its mean
+    return f"{text} ± {100 * half_width:.2f}" if metric == "accuracy" else f"{text} ± {_error(half_width, same)}"
 
 
 def number(value: float | None, metric: str) -> str:
-    """A score, a spread or a half-width without sign."""
+    """A score or a spread without sign."""
     if value is None:
         return NONE
     if not math.isfinite(value):
         return "diverged"
-    if metric == "accuracy":
-        return f"{100 * value:.2f}"
-    return f"{value:.3f}" if abs(value) >= 0.01 or value == 0 else f"{value:.2e}"
+    return f"{100 * value:.2f}" if metric == "accuracy" else _error(value, "f" if value == 0 or value >= 1e-3 else "e")
+
+
+def _error(value: float, notation: str) -> str:
+    return f"{value:.4f}" if notation == "f" else f"{value:.2e}"
 
 
 def difference(value: float | None, metric: str) -> str:
@@ -33,8 +43,7 @@ def difference(value: float | None, metric: str) -> str:
     if value is None or not math.isfinite(value):
         return number(value, metric)
     text = number(abs(value), metric)
-    zero = not float(text)
-    return text if zero else f"{'+' if value > 0 else '−'}{text}"
+    return f"{'+' if value > 0 else '−'}{text}" if float(text) else text
 
 
 def p_value(value: float | None) -> str:
@@ -44,9 +53,9 @@ def p_value(value: float | None) -> str:
     return "< 0.0001" if value < 1e-4 else f"{value:.4f}"
 
 
-def span(value: Any) -> str:
+def span(value: Any, dash: str = "–") -> str:
     """``5``, or ``5–20`` for a range drawn per episode."""
-    return f"{value[0]}–{value[1]}" if isinstance(value, list | tuple) else str(value)
+    return f"{value[0]}{dash}{value[1]}" if isinstance(value, list | tuple) else str(value)
 
 
 def setting(kind: str, ways: Any, shots: Any) -> str:

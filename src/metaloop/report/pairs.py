@@ -1,7 +1,7 @@
 """Which runs met the same episodes, and how they differ on them."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -83,8 +83,11 @@ def pairs_csv_rows(pairs: Sequence[Pair]) -> tuple[list[str], list[list[Value]]]
 
 
 def _episodes_key(run: Run) -> str:
-    """Equal where two runs' episodes of one number are the same episode: same data, split, size and stream of numbers."""
+    """Equal where two runs' episodes of a number are the same: same data, split, size and stream of numbers."""
     test, record = run.test, run.record
-    data = [record["choices"].get("dataset"), record["config"].get("dataset"), test["split"], run.metric, test["level"]]
+    dataset = record["config"].get("dataset")
+    if isinstance(dataset, Mapping):  # where a data set lies does not change its episodes
+        dataset = {key: value for key, value in dataset.items() if not key.endswith("_dir")}
+    data = [record["choices"].get("dataset"), dataset, test["split"], run.metric, test["level"]]
     size = [test["ways"], test["shots"], test["queries"]]
     return json.dumps([data, size, test.get("seed"), sorted(run.episodes)], sort_keys=True, default=str)

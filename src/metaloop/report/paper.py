@@ -62,7 +62,9 @@ def check_paper(paper: Mapping[str, Any], metric: str) -> None:
     """
     for key in ("citation", "table", "published", "mark", "tolerance"):
         if paper.get(key) is None:
-            raise UserError(f"paper.{key} is missing; a paper block needs citation, table, published, mark and tolerance")
+            raise UserError(
+                f"paper.{key} is missing; a paper block needs citation, table, published, mark and tolerance"
+            )
     if paper["mark"] not in MARKS:
         raise UserError(f"paper.mark={paper['mark']!r}: one of {', '.join(MARKS)}")
     published = paper["published"]
@@ -116,7 +118,7 @@ def results_markdown(runs: Iterable[Run]) -> str:
         "# Results\n\nPublished numbers beside ours. This page is generated from the records of runs by "
         "`metaloop.report.paper.results_markdown`; a change by hand is lost.\n",
         f"Mark of a published number: {marks}. Published intervals are as printed in the paper. Ours are Student's t "
-        "intervals over meta-test episodes; the standard deviation over seeds is another number and has its own column.\n",
+        "intervals over meta-test episodes; the standard deviation over seeds is another number, in its own column.\n",
     ]
     if not rows:
         return "\n".join([*parts, "No run with a `paper` block was given.\n"])
@@ -174,5 +176,5 @@ def _commit(run: Run) -> str:
 def _notes(row: Row) -> str:
     paper = row.first.paper or {}
     deviations = paper.get("deviations") or ["none known"]
-    lines = [f"### {escape(row.label)}\n", f"{escape(paper['citation'])}; {escape(paper['table'])}.", "Deviations:\n"]
+    lines = [f"### {escape(row.label)}\n", f"{escape(paper['citation'])}; {escape(paper['table'])}.\n\nDeviations:\n"]
     return "\n".join([*lines, *(f"- {escape(deviation)}" for deviation in deviations), ""])

@@ -6,17 +6,17 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from metaloop.report import formats
 from metaloop.report.collect import Run
 from metaloop.report.rows import Row
-from metaloop.report.theme import Theme, curve_look, legend, new_figure, titles
+from metaloop.report.theme import Look, Theme, curve_look, legend, new_figure, titles
 
 _LOG_RATIO = 20.0  # errors that span more than this are drawn on a logarithmic axis
 _CURVES = {  # name in metrics.csv: (label, palette number of a figure of one run)
     "train/loss": ("meta-train", 0),
-    "validation/loss": ("meta-validation", 1),
+    "validation/loss": ("meta-validation, adapted", 1),
     "train/score": ("meta-train", 0),
     "validation/score": ("meta-validation, adapted", 1),
     "validation/score_before": ("meta-validation, before adaptation", 6),
@@ -41,15 +41,17 @@ def learning_curves(rows: Sequence[Row], theme: Theme) -> Figure | None:
     panels = [(names, label) for names, label in panels if any(_has(row, names) for row in rows)]
     if not panels:
         return None
-    figure, axes = new_figure(theme, len(panels), (5.0 * len(panels), 3.4 if single else 3.6))
+    figure, axes = new_figure(theme, len(panels), (3.75 * len(panels) if len(panels) > 1 else 4.9, 3.0))
+    drawn: dict[str, Line2D] = {}
     for ax, (names, label) in zip(axes, panels, strict=True):
         scale = 100.0 if label == formats.metric_title("accuracy") else 1.0
-        handles = [_draw(ax, row, name, look, scale, theme) for row, name, look in _looks(rows, names, theme)]
+        handles = [_draw(ax, row, name, look, scale, single) for row, name, look in _looks(rows, names, theme)]
         titles(ax, theme, "outer step", label if metric == "accuracy" or label != "loss (nats)" else "loss")
         _error_scale(ax, metric)
-        if single:
-            legend(ax, theme, [h for h in handles if h], [h.get_label() for h in handles if h], "best")
-    if not single:
+        drawn |= {str(handle.get_label()): handle for handle in handles if handle}
+    if single:
+        legend(figure, theme, list(drawn.values()), list(drawn))
+    else:
         _row_legend(figure, rows, theme)
     return figure
 
@@ -63,7 +65,7 @@ def adaptation_curves(rows: Sequence[Row], theme: Theme) -> Figure | None:
     if not any(len(run.test["curve"]) > 1 for row in rows for run in row.runs):
         return None
     single, metric = len(rows) == 1, rows[0].first.metric
-    figure, (ax,) = new_figure(theme, 1, (5.6, 3.4) if single else (7.2, 3.8))
+    figure, (ax,) = new_figure(theme, 1, (4.9, 3.0))
     scale = 100.0 if metric == "accuracy" else 1.0
     for number, row in enumerate(rows):
         for run in row.runs:
@@ -72,7 +74,7 @@ def adaptation_curves(rows: Sequence[Row], theme: Theme) -> Figure | None:
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     _error_scale(ax, metric)
     if single:
-        _draw_baseline(ax, rows[0].first, scale, theme)
+        _draw_baseline(figure, rows[0].first, scale, theme)
     else:
         _row_legend(figure, rows, theme)
     return figure
@@ -82,14 +84,14 @@ def _has(row: Row, names: Sequence[str]) -> bool:
     return any(name in run.metrics for run in row.runs for name in names)
 
 
-def _looks(rows: Sequence[Row], names: Sequence[str], theme: Theme) -> list[tuple[Row, str, tuple[str, str]]]:
+def _looks(rows: Sequence[Row], names: Sequence[str], theme: Theme) -> list[tuple[Row, str, Look]]:
     if len(rows) == 1:
         return [(rows[0], name, (theme.palette[_CURVES[name][1]], "-")) for name in names]
     return [(row, name, curve_look(theme, i)) for i, row in enumerate(rows) for name in names]
 
 
-def _draw(ax: Axes, row: Row, name: str, look: tuple[str, str], scale: float, theme: Theme) -> Line2D | None:
-    """The curve of each seed; training curves are smoothed, with what was logged faintly behind."""
+def _draw(ax: Axes, row: Row, name: str, look: Look, scale: float, raw: bool) -> Line2D | None:
+    """The curve of each seed; training curves are smoothed, with what was logged (``raw``) faintly behind."""
     colour, dashes = look
     last, label = None, _CURVES[name][0]
     for run in row.runs:
@@ -97,7 +99,7 @@ def _draw(ax: Axes, row: Row, name: str, look: tuple[str, str], scale: float, th
             continue
         steps, values = run.metrics[name]
         window = max(1, len(values) // 25) if name.startswith("train/") else 1
-        if window > 1 and len(row.runs) == 1:
+        if window > 1 and raw:
             ax.plot(steps, scale * values, color=colour, alpha=0.22, linewidth=0.8)
         smooth = _running_mean(values, window)
         sparse = name.startswith("validation/") and len(steps) <= 30
@@ -109,16 +111,16 @@ def _draw(ax: Axes, row: Row, name: str, look: tuple[str, str], scale: float, th
 
 
 def _running_mean(values: np.ndarray, window: int) -> np.ndarray:
-    """Mean of the last ``window`` finite values at every point; shorter at the start."""
+    """Mean of the finite ones among the ``window`` values around every point; fewer at the ends."""
     finite = np.isfinite(values)
     sums, counts = (np.cumsum(np.concatenate([[0.0], part])) for part in (np.where(finite, values, 0.0), finite))
-    low = np.maximum(np.arange(len(values)) + 1 - window, 0)
-    high = np.arange(len(values)) + 1
+    low = np.maximum(np.arange(len(values)) - window // 2, 0)
+    high = np.minimum(np.arange(len(values)) + (window + 1) // 2, len(values))
     with np.errstate(invalid="ignore", divide="ignore"):
         return (sums[high] - sums[low]) / (counts[high] - counts[low])
 
 
-def _draw_adaptation(ax: Axes, run: Run, look: tuple[str, str], scale: float, theme: Theme) -> None:
+def _draw_adaptation(ax: Axes, run: Run, look: Look, scale: float, theme: Theme) -> None:
     colour, dashes = look
     points = run.test["curve"]
     steps = np.array([point["step"] for point in points])
@@ -126,33 +128,39 @@ def _draw_adaptation(ax: Axes, run: Run, look: tuple[str, str], scale: float, th
     widths = scale * np.array([point.get("half_width") or 0.0 for point in points], float)
     ax.fill_between(steps, means - widths, means + widths, color=colour, alpha=0.2, linewidth=0)
     ax.plot(steps, means, dashes, color=colour, linewidth=1.7, marker="o", markersize=4)
-    chosen = run.test.get("steps")
-    if chosen in steps.tolist() and len(steps) > 1:
-        ax.plot(chosen, means[steps == chosen], "o", color=theme.surface, markeredgecolor=colour, markersize=7.5)
+    chosen = steps == run.test.get("steps")
+    if len(steps) > 1:
+        ax.plot(steps[chosen], means[chosen], "o", color=theme.surface, markeredgecolor=colour, markersize=7.5)
 
 
-def _draw_baseline(ax: Axes, run: Run, scale: float, theme: Theme) -> None:
+def _draw_baseline(figure: Figure, run: Run, scale: float, theme: Theme) -> None:
     """The baseline's line, and the legend of a figure of one run."""
     level = f"{100 * run.test['level']:g} % interval over {run.test['episodes']} episodes"
     handles, labels = [Line2D([], [], color=theme.palette[0], linewidth=6, alpha=0.35)], [level]
     if run.test.get("steps") is not None:
-        ring = {"color": theme.surface, "markeredgecolor": theme.palette[0], "markersize": 7.5}
-        handles.append(Line2D([], [], linestyle="", marker="o", **ring))
+        ring = Line2D([], [], linestyle="", marker="o", color=theme.surface, markersize=7.5)
+        ring.set_markeredgecolor(theme.palette[0])
+        handles.append(ring)
         labels.append(f"reported score ({run.test['steps']} inner steps)")
     baseline = run.test.get("baseline")
     if baseline:
-        handles.append(ax.axhline(scale * baseline["mean"], color=theme.palette[1], linestyle="--", linewidth=1.3))
+        handles.append(
+            figure.axes[0].axhline(scale * baseline["mean"], color=theme.palette[1], linestyle="--", linewidth=1.3)
+        )
         labels.append(baseline["name"])
-    legend(ax, theme, handles, labels, "best")
+    legend(figure, theme, handles, labels)
 
 
 def _error_scale(ax: Axes, metric: str) -> None:
     low, high = ax.dataLim.intervaly
     if metric == "mse" and low > 0 and high / low > _LOG_RATIO:
         ax.set_yscale("log")
+        ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        ax.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _row_legend(figure: Figure, rows: Sequence[Row], theme: Theme) -> None:
     looks = [curve_look(theme, number) for number in range(len(rows))]
     handles = [Line2D([], [], color=colour, linestyle=dashes, linewidth=2) for colour, dashes in looks]
-    legend(figure, theme, handles, [row.label for row in rows], "outside lower left")
+    legend(figure, theme, handles, [row.label for row in rows])

@@ -12,7 +12,7 @@ from metaloop.report import formats
 from metaloop.report.collect import Run
 
 # What may differ between runs of one row: the seed, where they lie and who watched, not what was computed.
-_INCIDENTAL = {"seed", "name", "resume", "directory", "hydra", "paths", "logger"}
+_INCIDENTAL = {"seed", "name", "resume", "logger", "log_every", "workers", "hydra"}
 _TEST_SETTINGS = ("kind", "metric", "split", "ways", "shots", "queries", "steps", "norm_mode", "transductive", "level")
 
 
@@ -63,7 +63,10 @@ class Row:
     @property
     def peak_memory(self) -> int | None:
         """The largest peak of any seed, in bytes."""
-        return max((run.training["peak_memory_bytes"] for run in self.runs if run.training.get("peak_memory_bytes")), default=None)
+        return max(
+            (run.training["peak_memory_bytes"] for run in self.runs if run.training.get("peak_memory_bytes")),
+            default=None,
+        )
 
 
 def group_rows(runs: Iterable[Run]) -> list[Row]:

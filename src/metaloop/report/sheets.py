@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
@@ -43,21 +44,24 @@ def episode_sheet(samples: Arrays, theme: Theme) -> Figure:
     shown = max(1, min(max(map(len, queries)), _MAX_QUERIES))
     step, row_height = _CELL + _GAP, _CELL + _CAPTION + _GAP
     start = 1.0 + shots * step + 0.45  # x of the first query
-    width, height = start + shown * step, len(support) * row_height + 0.55
-    figure, (ax,) = new_figure(theme, 1, (_INCHES * width, _INCHES * height + 0.5))
+    width, height = max(start + shown * step, start + 6.2), len(support) * row_height + 1.0
+    figure = Figure(figsize=(_INCHES * width, _INCHES * height), dpi=150, facecolor=theme.surface)
+    FigureCanvasAgg(figure)
+    ax = figure.add_axes((0.0, 0.0, 1.0, 1.0))
+    ax.set_axis_off()
     for row, (few, asked) in enumerate(zip(support, queries, strict=True)):
-        y = 0.55 + row * row_height
+        y = 1.0 + row * row_height
         label = int(samples["support_y"][few[0]])
-        ax.text(0.85, y + _CELL / 2, f"class {label + 1}", ha="right", va="center", fontsize=8.5, color=theme.text)
+        ax.text(0.9, y + _CELL / 2, f"class {label + 1}", ha="right", va="center", fontsize=8.5, color=theme.text)
         for column, number in enumerate(few[:shots]):
             _image(ax, samples["support_x"][number], 1.0 + column * step, y, theme.muted, "-", 0.8)
         for column, number in enumerate(asked[:shown]):
             _query(ax, samples, int(number), start + column * step, y, theme)
     for x, text in ((1.0, "support"), (start, "queries, with the predicted class and its probability")):
-        ax.text(x, 0.3, text, ha="left", va="center", fontsize=9, fontweight="bold", color=theme.text)
-    ax.set_axis_off()
-    ax.set(xlim=(-0.35, max(width, start + 6.2)), ylim=(height, 0), aspect="equal")
-    ax.set_title(_sheet_title(samples, support, queries, shots, shown), loc="left", fontsize=9, color=theme.muted)
+        ax.text(x, 0.75, text, ha="left", va="center", fontsize=9, fontweight="bold", color=theme.text)
+    title = _sheet_title(samples, support, queries, shots, shown)
+    ax.text(0.0, 0.25, title, va="center", fontsize=9, color=theme.muted)
+    ax.set(xlim=(0.0, width), ylim=(height, 0.0), aspect="equal")
     return figure
 
 
@@ -65,7 +69,8 @@ def regression_figure(samples: Arrays, theme: Theme) -> Figure:
     """Some episodes' true functions, support points, and predictions before and after adaptation.
 
     Args:
-        samples: ``grid`` (g,); ``true``, ``before`` and ``after`` (tasks, g); ``support_x`` and ``support_y`` (tasks, shots).
+        samples: ``grid`` (g,); ``true``, ``before`` and ``after`` (tasks, g); ``support_x`` and ``support_y``
+            (tasks, shots).
         theme: the colours.
     """
     count = min(len(samples["true"]), _MAX_FUNCTIONS)
@@ -74,9 +79,20 @@ def regression_figure(samples: Arrays, theme: Theme) -> Figure:
     room = 0.25 * max(high - low, 1e-6)
     handles: list[Line2D] = []
     for task, ax in enumerate(axes):
-        looks = {"true": (theme.muted, "-", 3.0), "before": (theme.palette[1], "--", 1.5), "after": (theme.palette[0], "-", 1.8)}
+        looks = {
+            "true": (theme.muted, "-", 3.0),
+            "before": (theme.palette[1], "--", 1.5),
+            "after": (theme.palette[0], "-", 1.8),
+        }
         lines = [
-            ax.plot(samples["grid"], samples[name][task], dashes, color=colour, linewidth=width, alpha=0.55 if name == "true" else 1)[0]
+            ax.plot(
+                samples["grid"],
+                samples[name][task],
+                dashes,
+                color=colour,
+                linewidth=width,
+                alpha=0.55 if name == "true" else 1,
+            )[0]
             for name, (colour, dashes, width) in looks.items()
         ]
         points = ax.scatter(samples["support_x"][task], samples["support_y"][task], s=34, color=theme.text, zorder=4)
@@ -84,7 +100,13 @@ def regression_figure(samples: Arrays, theme: Theme) -> Figure:
         handles = [*lines, Line2D([], [], linestyle="", marker="o", color=theme.text, markersize=5.5)]
         ax.set_ylim(low - room, high + room)
         titles(ax, theme, "x", "y" if task == 0 else "", f"task {task + 1}")
-    legend(figure, theme, handles, ["true function", "before adaptation", "after adaptation", "support points"], "outside lower center")
+    legend(
+        figure,
+        theme,
+        handles,
+        ["true function", "before adaptation", "after adaptation", "support points"],
+        "outside lower center",
+    )
     return figure
 
 
@@ -120,7 +142,5 @@ def _image(ax: Axes, image: np.ndarray, x: float, y: float, colour: str, dashes:
     pixels = np.clip(image, 0.0, 1.0).transpose(1, 2, 0)
     grey = pixels.shape[-1] != 3
     extent = (x, x + _CELL, y + _CELL, y)
-    ax.imshow(
-        pixels.mean(-1) if grey else pixels, cmap="gray", vmin=0, vmax=1, extent=extent, interpolation="nearest"
-    )
+    ax.imshow(pixels.mean(-1) if grey else pixels, cmap="gray", vmin=0, vmax=1, extent=extent, interpolation="nearest")
     ax.add_patch(Rectangle((x, y), _CELL, _CELL, fill=False, edgecolor=colour, linewidth=width, linestyle=dashes))

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -38,7 +39,10 @@ DARK = Theme(
     "dark", "#171c23", "#e6eaf0", "#9aa6b5", "#2c343f",
     ("#56b4e9", "#f2784b", "#2cc295", "#e69ac3", "#e6b422", "#a3c9f5", "#b8bec6"), "#56b4e9", "#f2784b",
 )  # fmt: skip
-STYLES = ("-", "--", "-.", ":")
+Dashes = Literal["-", "--", "-.", ":"]
+Look = tuple[str, Dashes]  # colour and line style
+_LONGEST, _LETTERS_PER_INCH = 60, 13.5  # of a legend's labels
+STYLES: tuple[Dashes, ...] = ("-", "--", "-.", ":")
 
 
 def new_figure(theme: Theme, columns: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
@@ -69,18 +73,24 @@ def titles(ax: Axes, theme: Theme, x: str, y: str, title: str = "") -> None:
         ax.set_title(title, color=theme.text, fontsize=10.5, loc="left", fontweight="bold")
 
 
-def legend(target: Axes | Figure, theme: Theme, handles: Sequence[Line2D], labels: Sequence[str], place: str) -> None:
-    """A legend that shows names as they are: no mathematics in dollars, no name hidden for its underscore."""
-    if not handles:
-        return
-    shown = [f" {label}" if label.startswith("_") else label for label in labels]
-    columns = 1 if isinstance(target, Axes) else min(3, len(shown))
-    box = target.legend(handles, shown, loc=place, fontsize=8.5, frameon=False, labelcolor=theme.text, ncols=columns)
+def legend(figure: Figure, theme: Theme, handles: Sequence[Line2D], labels: Sequence[str]) -> None:
+    """A legend below the axes, for which the figure grows.
+
+    It shows names as they are: no mathematics in dollars, no name hidden for its underscore; only long ones are cut.
+    """
+    cut = [label if len(label) <= _LONGEST else f"{label[: _LONGEST - 1]}…" for label in labels]
+    shown = [f" {label}" if label.startswith("_") else label for label in cut]
+    letters = max(map(len, shown)) + 8  # the line before a label and the space after it are about as wide as these
+    columns = max(1, min(len(shown), int(figure.get_figwidth() * _LETTERS_PER_INCH / letters)))
+    lines = -(-len(shown) // columns)
+    figure.set_figheight(figure.get_figheight() + 0.19 * lines)
+    place = "outside lower left"
+    box = figure.legend(handles, shown, loc=place, fontsize=8.5, frameon=False, labelcolor=theme.text, ncols=columns)  # type: ignore[call-overload]
     for text in box.get_texts():
         text.set_parse_math(False)
 
 
-def curve_look(theme: Theme, number: int) -> tuple[str, str]:
+def curve_look(theme: Theme, number: int) -> Look:
     """Colour and line style of the curve with this number; they repeat after all pairs of both."""
     colours = len(theme.palette)
     return theme.palette[number % colours], STYLES[number // colours % len(STYLES)]

@@ -12,7 +12,7 @@ from PIL import Image
 def png(mark: int, side: int = 105) -> bytes:
     """A black and white drawing that differs for every ``mark``: a bar as wide as its number, with its bits above."""
     pixels = np.ones((side, side), bool)
-    pixels[60 : 90, 10 : 15 + mark % 80] = False
+    pixels[60:90, 10 : 15 + mark % 80] = False
     for bit in range(12):
         pixels[10:20, 5 + 8 * bit : 10 + 8 * bit] = not mark >> bit & 1
     packed = io.BytesIO()
@@ -38,7 +38,7 @@ def characters(part: str, names: tuple[str, ...], drawings: int = 20) -> dict[st
 
 
 def runs(shift: int = 7) -> dict[str, bytes]:
-    """Entries of all_runs.zip; class k of a run and its test item bear mark 20 run + k, item k is of class k + shift."""
+    """Entries of all_runs.zip: class k of a run bears mark 20 run + k, test item k shows class k + shift."""
     entries: dict[str, bytes] = {}
     for run in range(20):
         folder, lines = f"run{run + 1:02d}", []

@@ -80,14 +80,17 @@ def test_bits_flipped_inside(tmp_path: Path, two: dict[str, bytes]) -> None:
     ("change", "what"),
     [
         (lambda e: e.pop(next(iter(e))), "19 drawings of Latin/character01, not 20"),
-        (lambda e: e.update(fakes.characters("background", ("Greek/character01",), 1)), "1 drawings of Greek/character01, not 0"),
+        (
+            lambda e: e.update(fakes.characters("background", ("Greek/character01",), 1)),
+            "1 drawings of Greek/character01, not 0",
+        ),
         (lambda e: e.clear(), "0 drawings of Latin/character01, not 20"),
         (lambda e: e.update({next(iter(e)): b"no image"}), "0000_01.png is missing or broken"),
         (lambda e: e.update({next(iter(e)): fakes.png(0)[:-40]}), "0000_01.png is missing or broken"),
         (lambda e: e.update({next(iter(e)): fakes.png(0, 28)}), "28x28 pixels, not 105x105"),
     ],
 )
-def test_wrong_contents(tmp_path: Path, two: dict[str, bytes], change, what: str) -> None:  # noqa: ANN001
+def test_wrong_contents(tmp_path: Path, two: dict[str, bytes], change, what: str) -> None:
     change(two)
     refuse(fakes.write_zip(tmp_path / "a.zip", two), what)
 
@@ -118,7 +121,7 @@ def test_bombs_are_refused(tmp_path: Path) -> None:
 
 def test_a_users_error_inside_is_left_alone(tmp_path: Path) -> None:
     path = fakes.write_zip(tmp_path / "a.zip", {"a": b"x"})
-    with pytest.raises(UserError, match="^mine$"), open_archive(path, ORIGIN):
+    with pytest.raises(UserError, match=r"^mine$"), open_archive(path, ORIGIN):
         raise UserError("mine")
 
 
@@ -127,7 +130,11 @@ def test_a_users_error_inside_is_left_alone(tmp_path: Path) -> None:
     [
         ("run03/class_labels.txt", None, "run03/class_labels.txt is missing or unreadable"),
         ("run03/class_labels.txt", b"one two three\n", "run03/class_labels.txt is missing or unreadable"),
-        ("run03/class_labels.txt", b"run03/test/item01.png run03/training/class01.png\n", "does not pair 20 test items"),
+        (
+            "run03/class_labels.txt",
+            b"run03/test/item01.png run03/training/class01.png\n",
+            "does not pair 20 test items",
+        ),
         ("run20/test/item05.png", None, "run20/test/item05.png is missing or broken"),
     ],
 )

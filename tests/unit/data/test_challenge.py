@@ -29,19 +29,21 @@ def test_query_and_support_of_a_class_belong_together(folder: Path) -> None:
     assert torch.equal(tasks.support.x, tasks.query.x)  # the stand-in's test item is a copy of its class's drawing
     assert torch.equal(tasks.support.y, torch.arange(20).expand(20, 20))
     assert torch.equal(tasks.query.y, tasks.support.y)
-    assert len(tasks.support.x.flatten(0, 1).flatten(1).unique(dim=0)) == 400  # type: ignore[union-attr]
-    assert 0 <= tasks.support.x.min() < tasks.support.x.max() <= 1  # type: ignore[union-attr]
+    assert len(tasks.support.x.flatten(0, 1).flatten(1).unique(dim=0)) == 400
+    assert 0 <= tasks.support.x.min() < tasks.support.x.max() <= 1
 
 
 def test_no_seed_changes_them_and_numbers_address_runs(folder: Path) -> None:
     runs = OmniglotChallenge(str(folder), 14, "nearest").split("test").to("cpu")
     whole = runs.draw(Stream(0, "test"), torch.arange(20), SPEC)
     some = runs.draw(Stream(9, "test"), torch.tensor([7, 3]), SPEC)
-    assert torch.equal(some.support.x, whole.support.x[[7, 3]])  # type: ignore[index]
+    assert torch.equal(some.support.x, whole.support.x[[7, 3]])
     assert some.index.tolist() == [7, 3]
 
 
-@pytest.mark.parametrize("spec", [EpisodeSpec(5, 1, 1), EpisodeSpec(20, 5, 1), EpisodeSpec(20, 1, 15), EpisodeSpec((5, 20), 1, 1)])
+@pytest.mark.parametrize(
+    "spec", [EpisodeSpec(5, 1, 1), EpisodeSpec(20, 5, 1), EpisodeSpec(20, 1, 15), EpisodeSpec((5, 20), 1, 1)]
+)
 def test_other_sizes_are_refused(folder: Path, spec: EpisodeSpec) -> None:
     with pytest.raises(UserError, match=r"episode\.ways=.*add episode=omniglot_challenge"):
         OmniglotChallenge(str(folder)).split("test").check(spec)
@@ -72,5 +74,5 @@ def test_the_real_runs(real_data: Path) -> None:
     runs = OmniglotChallenge(str(real_data / "omniglot"), side=105).split("test")
     tasks = runs.draw(Stream(0, "test"), torch.arange(20), SPEC)
     # Lake et al. 2019 let nearest pixels err in 78.3 % of trials; wrong pairs would err in 95 %.
-    nearest = torch.cdist(tasks.query.x.flatten(2), tasks.support.x.flatten(2)).argmin(-1)  # type: ignore[union-attr]
+    nearest = torch.cdist(tasks.query.x.flatten(2), tasks.support.x.flatten(2)).argmin(-1)
     assert 0.7 < (nearest != tasks.query.y).float().mean() < 0.85

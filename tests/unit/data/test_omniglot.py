@@ -45,8 +45,10 @@ def test_a_split_holds_its_characters(folder: Path, scheme: str) -> None:
         assert pool.names == names
         assert set(pool.class_sizes) == {20}
         assert pool.input_shape == (1, 2, 2)
-        images = pool.inputs.view(len(names), 20, 4)  # type: ignore[union-attr]
-        assert torch.equal(images, torch.tensor([number[name] for name in names])[:, None, None].expand(-1, 20, 4).byte())
+        images = pool.inputs.view(len(names), 20, 4)
+        assert torch.equal(
+            images, torch.tensor([number[name] for name in names])[:, None, None].expand(-1, 20, 4).byte()
+        )
         assert dataset.split(split) is pool
 
 
@@ -56,7 +58,7 @@ def test_rotations_as_classes_count_as_published(folder: Path) -> None:
 
 
 def test_prepared_once(folder: Path) -> None:
-    reads = module.test_reads  # type: ignore[attr-defined]
+    reads = module.test_reads
     make(folder).split("train")
     make(folder, "lake", "augment").split("test")
     assert sorted(reads) == ["images_background.zip", "images_evaluation.zip"]
@@ -70,7 +72,7 @@ def test_prepared_once(folder: Path) -> None:
 def test_nothing_is_read_before_a_split_is_asked_for(folder: Path) -> None:
     make(folder)
     Omniglot("no such folder")
-    assert module.test_reads == []  # type: ignore[attr-defined]
+    assert module.test_reads == []
     assert not (folder / "cache").exists()
 
 
@@ -94,7 +96,7 @@ def test_either_archive_missing_shows_when_training_opens(folder: Path, part: st
 )
 def test_bad_arguments(arguments: dict[str, str | int], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        Omniglot("data", **arguments)  # type: ignore[arg-type]
+        Omniglot("data", **arguments)
 
 
 def test_unknown_split(folder: Path) -> None:

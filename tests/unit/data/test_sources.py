@@ -36,7 +36,12 @@ def test_get_verify_status(tmp_path: Path, served: Path) -> None:
 
     (state,) = sources.get("tiny", data, lambda *step: seen.append(step))
     size = served.stat().st_size
-    assert (state.path, state.size, state.sound, state.message) == (data / "tiny" / "all_runs.zip", size, True, "20 runs")
+    assert (state.path, state.size, state.sound, state.message) == (
+        data / "tiny" / "all_runs.zip",
+        size,
+        True,
+        "20 runs",
+    )
     assert state.path.read_bytes() == served.read_bytes()
     assert seen[-1] == ("all_runs.zip", size, size)
     assert [done for _, done, _ in seen] == sorted({done for _, done, _ in seen})

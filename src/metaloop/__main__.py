@@ -1,0 +1,8 @@
+"""``python -m metaloop``: the same as the command ``metaloop``."""
+
+import sys
+
+from metaloop.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""The command ``metaloop``. Each command imports what it needs when it runs, so that help comes at once."""
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from metaloop import __version__, help_texts
+from metaloop.errors import UserError
+from metaloop.exit_codes import run_and_exit_code
+from metaloop.suggestions import did_you_mean
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit status: 0 done, 2 the user's error, 1 ours, 130 Ctrl-C.
+
+    Args:
+        argv: the words after ``metaloop``; None: those of this process.
+    """
+    return run_and_exit_code(_dispatch, sys.argv[1:] if argv is None else argv)
+
+
+def _dispatch(argv: list[str]) -> int:
+    if not argv:
+        print(help_texts.TOP, file=sys.stderr)
+        return 2
+    word, *rest = argv
+    if word in ("-h", "--help", "help"):
+        print(help_texts.TOP)
+        return 0
+    if word == "--version":
+        print(f"metaloop {__version__}")
+        return 0
+    if word not in COMMANDS:
+        raise UserError(f"there is no command {word!r}; {did_you_mean(word, COMMANDS)}commands: {', '.join(COMMANDS)}")
+    return COMMANDS[word](rest)
+
+
+def _train(argv: list[str]) -> int:
+    if _wants_help(argv, help_texts.TRAIN):
+        return 0
+    from metaloop import train
+
+    return train.main(argv)
+
+
+def _evaluate(argv: list[str]) -> int:
+    if _wants_help(argv, help_texts.EVALUATE):
+        return 0
+    from metaloop import evaluate
+
+    return evaluate.main(argv)
+
+
+def _wants_help(argv: list[str], text: str) -> bool:
+    """Hydra's own help knows no examples, so ours is printed instead."""
+    wanted = "-h" in argv or "--help" in argv
+    if wanted:
+        print(text)
+    return wanted
+
+
+def _parser(command: str, text: str) -> argparse.ArgumentParser:
+    about, _, examples = text.partition("\n\n")
+    return argparse.ArgumentParser(
+        prog=f"metaloop {command}",
+        description=about,
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
+def _report(argv: list[str]) -> int:
+    parser = _parser("report", help_texts.REPORT)
+    parser.add_argument("runs", nargs="+", metavar="DIR", help="a run directory, or a folder of runs such as a sweep's")
+    parser.add_argument("--output", metavar="DIR", default="report", help="where to write (default: ./report)")
+    arguments = parser.parse_args(argv)
+    for run in arguments.runs:
+        if not Path(run).is_dir():
+            raise UserError(f"report {run}: there is no such folder; runs lie under outputs/")
+    from metaloop.report.page import make_report
+
+    page = make_report([Path(run) for run in arguments.runs], Path(arguments.output))
+    print(f"report  {page}\nopen it with  python -m webbrowser {shlex.quote(page.resolve().as_uri())}")
+    return 0
+
+
+def _list(argv: list[str]) -> int:
+    parser = _parser("list", help_texts.LIST)
+    parser.add_argument("kind", nargs="?", help="algorithms, models, datasets or experiments (default: all)")
+    parser.add_argument("--config-dir", "-cd", action="append", default=[], metavar="DIR", help="your own configuration")
+    arguments = parser.parse_args(argv)
+    from metaloop.listing import show
+
+    show(arguments.kind, arguments.config_dir)
+    return 0
+
+
+def _data(argv: list[str]) -> int:
+    parser = _parser("data", help_texts.DATA)
+    parser.add_argument("action", help="status, get or verify")
+    parser.add_argument("name", nargs="?", help="of the data set (default: all that can be downloaded)")
+    parser.add_argument("--data-dir", metavar="DIR", help="where data lie (default: $METALOOP_DATA, else ./data)")
+    arguments = parser.parse_args(argv)
+    from metaloop.data_command import run
+
+    return run(arguments.action, arguments.name, arguments.data_dir or os.environ.get("METALOOP_DATA", "data"))
+
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "train": _train,
+    "evaluate": _evaluate,
+    "report": _report,
+    "list": _list,
+    "data": _data,
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

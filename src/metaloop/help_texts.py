@@ -1,0 +1,79 @@
+"""What ``--help`` says. In the commands' texts the first paragraph is what it does, the rest are examples."""
+
+TOP = """usage: metaloop COMMAND ...
+
+Meta-learning experiments: a run is composed from configuration, leaves a record, and records become reports.
+
+commands:
+  train       meta-train and meta-test; one configuration in, one run directory out
+  evaluate    meta-test a finished run, as it was or with other episodes or data
+  report      tables and plots from the records of runs
+  list        the algorithms, models, data sets and experiments to choose from
+  data        data sets that are downloaded: status, get, verify
+
+examples:
+  metaloop train                                    the embedded default; needs no download
+  metaloop train algorithm=anil episode=5w5s        another algorithm, five shots
+  metaloop train -m algorithm=maml,fomaml seed=0,1  a sweep of four runs
+  metaloop report outputs/*/*                       one page over all runs
+
+metaloop COMMAND --help says more; metaloop --version names the version.
+exit status: 0 done, 2 what was asked for cannot work, 1 a fault of metaloop, 130 stopped by Ctrl-C"""
+
+TRAIN = """usage: metaloop train [GROUP=OPTION ...] [KEY=VALUE ...] [-m] [--config-dir DIR] [resume=DIR|auto]
+
+Meta-trains, meta-tests the best checkpoint and writes everything into one run directory under outputs/.
+
+examples:
+  metaloop train                                            the default: MAML, Conv-4, letters from fonts
+  metaloop train algorithm=metasgd algorithm.steps=5        another preset with five inner steps
+  metaloop train algorithm/meta_gradient=first_order        one choice of the composition changed
+  metaloop train dataset=omniglot dataset.split_scheme=vinyals episode=20w1s
+  metaloop train trainer=gpu trainer.max_steps=30000 logger=wandb
+  metaloop train -m algorithm=maml,anil,boil seed=0,1,2     a sweep: nine runs
+  metaloop train resume=outputs/maml_glyphs/2026-01-31_12-00-00-000000
+  metaloop train resume=auto                                go on with the unfinished run of this configuration
+  metaloop train --config-dir conf model=mine               a model of your own, from your own package
+
+options:
+  -m, --multirun       several values of a key are runs of a sweep
+  --config-dir DIR     a further folder of configuration groups
+  --cfg job            print the composed configuration instead of running
+  --info defaults      print where each part of it comes from
+  --hydra-help         Hydra's further options
+
+metaloop list shows what can be chosen. python -m metaloop.train takes the same words, and with Hydra's
+--shell-completion it completes groups, options and keys in the shell: python -m metaloop.train --hydra-help"""
+
+EVALUATE = """usage: metaloop evaluate run=DIR [GROUP=OPTION ...] [KEY=VALUE ...]
+
+Meta-tests the best checkpoint of a finished run, as it was or otherwise, and writes the result under DIR/evaluations/.
+
+examples:
+  metaloop evaluate run=outputs/maml_glyphs/2026-01-31_12-00-00-000000
+  metaloop evaluate run=DIR episode.shots=5 evaluation.episodes=2000
+  metaloop evaluate run=DIR algorithm.eval_steps=10         more inner steps than in training
+  metaloop evaluate run=DIR dataset=omniglot                another data set
+  metaloop evaluate run=DIR dataset=omniglot_challenge      the one-shot task of Lake et al.: the error rate"""
+
+REPORT = """Writes one self-contained page over runs: a table, the curves together, paired differences; also Markdown, CSV, LaTeX.
+
+examples:
+  metaloop report outputs/maml_glyphs/2026-01-31_12-00-00-000000
+  metaloop report outputs/*/*                    all runs of this folder
+  metaloop report outputs/a outputs/b --output docs/comparison"""
+
+LIST = """Lists what can be chosen: tables on a terminal, tab-separated lines elsewhere.
+
+examples:
+  metaloop list                       everything
+  metaloop list algorithms            for metaloop train algorithm=...
+  metaloop list models --config-dir conf
+  metaloop list experiments | cut -f1"""
+
+DATA = """Says what is downloaded (status), downloads what is missing or damaged (get), reads it to the end (verify).
+
+examples:
+  metaloop data status
+  metaloop data get omniglot
+  metaloop data verify omniglot --data-dir data"""

@@ -1,0 +1,143 @@
+"""The progress of meta-training on a terminal, or now and then a line in the log where there is none."""
+
+import logging
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+log = logging.getLogger(__name__)
+
+_BAR_SECONDS = 0.25  # between two updates of the bar
+_LINE_SECONDS = 20.0  # at least, between two lines of the log
+_LINE_SHARE = 0.1  # of all steps, at least, between two lines of the log
+
+
+class Progress(Callback):
+    """Outer step, time left, tasks/s, meta-loss, train score and validation score before and after adaptation.
+
+    Reads ``pl_module.progress``, a mapping with any of the keys ``tasks_per_second``, ``loss``, ``score``, ``before`` and
+    ``after``. Between two updates a step costs one look at the clock. Only rank zero shows anything.
+
+    Args:
+        console: where to draw; None: the standard error.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True)
+        self._bar: Bar | None = None
+        self._handlers: list[tuple[logging.StreamHandler[Any], Any]] = []
+        self._task: Any = None
+        self._due = float("inf")
+        self._next_line_step = 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Show the bar at the step that the run starts from."""
+        if not trainer.is_global_zero:
+            return
+        step, total = trainer.global_step, _total(trainer)
+        self._due = time.monotonic()
+        if not self._console.is_terminal:
+            self._due += _LINE_SECONDS
+            self._next_line_step = step + _line_steps(total)
+            return
+        self._bar = _bar(self._console)
+        self._task = self._bar.add_task("outer step", completed=step, total=total, text=_text(_numbers(pl_module)))
+        self._bar.start()
+        self._handlers = _through_the_bar()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Redraw where it is time."""
+        now = time.monotonic()
+        if now >= self._due:
+            self._update(trainer, pl_module, now)
+
+    def _update(self, trainer: Trainer, pl_module: LightningModule, now: float) -> None:
+        step = trainer.global_step
+        if self._bar is not None:
+            self._due = now + _BAR_SECONDS
+            self._bar.update(self._task, completed=step, text=_text(_numbers(pl_module)))
+        elif step >= self._next_line_step:
+            total = _total(trainer)
+            self._due = now + _LINE_SECONDS
+            self._next_line_step = step + _line_steps(total)
+            log.info("outer step %d of %s: %s", step, total or "?", _text(_numbers(pl_module)))
+        else:
+            self._due = now + 1.0
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw the last state and leave it on the screen."""
+        if self._bar is not None:
+            self._update(trainer, pl_module, time.monotonic())
+        self._stop()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Give the terminal back before the message comes."""
+        self._stop()
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Give the terminal back in any case."""
+        self._stop()
+
+    def _stop(self) -> None:
+        self._due = float("inf")
+        for handler, stream in self._handlers:
+            handler.setStream(stream)
+        self._handlers = []
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def _bar(console: Console) -> Bar:
+    return Bar(
+        TextColumn("[progress.description]{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(elapsed_when_finished=True),
+        TextColumn("{task.fields[text]}", markup=False),
+        console=console,
+        refresh_per_second=4,
+        redirect_stdout=sys.stdout.isatty(),  # what is piped elsewhere stays there
+    )
+
+
+def _through_the_bar() -> list[tuple[logging.StreamHandler[Any], Any]]:
+    """Let log lines pass above the bar: handlers made before it hold the terminal's own streams. Returns what was there."""
+    changed = []
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.StreamHandler) and handler.stream in (sys.__stdout__, sys.__stderr__):
+            ours = sys.stdout if handler.stream is sys.__stdout__ else sys.stderr
+            changed.append((handler, handler.setStream(ours)))
+    return [(handler, stream) for handler, stream in changed if stream is not None]
+
+
+def _total(trainer: Trainer) -> int | None:
+    return trainer.max_steps if trainer.max_steps > 0 else None
+
+
+def _line_steps(total: int | None) -> int:
+    return max(1, int((total or 0) * _LINE_SHARE))
+
+
+def _numbers(pl_module: LightningModule) -> Mapping[str, float]:
+    return getattr(pl_module, "progress", {})
+
+
+def _text(numbers: Mapping[str, float]) -> str:
+    """Such as ``812 tasks/s, loss 0.532, score 0.871, validation 0.213 → 0.905``; what is not known yet is left out."""
+    parts = []
+    if "tasks_per_second" in numbers:
+        parts.append(f"{numbers['tasks_per_second']:,.0f} tasks/s")
+    parts += [f"{name} {numbers[name]:.3f}" for name in ("loss", "score") if name in numbers]
+    if "after" in numbers:
+        before = f"{numbers['before']:.3f} → " if "before" in numbers else ""
+        parts.append(f"validation {before}{numbers['after']:.3f}")
+    return ", ".join(parts)
