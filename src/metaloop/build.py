@@ -92,7 +92,9 @@ def build_learner(config: Config, distribution: TaskDistribution, ways: EpisodeS
         model = make(config["model"], "model", input_shape=tuple(distribution.input_shape), outputs=outputs)
         learner = make(config["algorithm"], "algorithm", model=model, loss=loss_for(distribution.kind))
     if not isinstance(learner, Learner):
-        raise UserError(f"algorithm._target_={config['algorithm']['_target_']}: must be a metaloop.learners.learner.Learner")
+        raise UserError(
+            f"algorithm._target_={config['algorithm']['_target_']}: must be a metaloop.learners.learner.Learner"
+        )
     return learner
 
 
@@ -132,7 +134,9 @@ def ranks_of(config: Config) -> int:
     if accelerator in ("gpu", "cuda"):
         have = torch.cuda.device_count()
         if not have or (isinstance(wanted, int) and wanted > have):
-            raise UserError(f"trainer.accelerator={accelerator}, devices={wanted}: this machine has {have} GPUs; take trainer=cpu or fewer devices")
+            raise UserError(
+                f"trainer.accelerator={accelerator}, devices={wanted}: this machine has {have} GPUs; take trainer=cpu or fewer devices"
+            )
         wanted = have if wanted in (-1, "auto") else wanted
     return len(wanted) if isinstance(wanted, list) else wanted if isinstance(wanted, int) and wanted > 0 else 1
 

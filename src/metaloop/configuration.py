@@ -6,7 +6,7 @@ from pathlib import Path
 def conf_dir() -> Path:
     """The folder of ``train.yaml``, ``evaluate.yaml`` and the groups.
 
-    In an installed wheel it lies inside the package; in a clone, or an editable install of one, at the repository's root.
+    An installed wheel has it inside the package; a clone, also when installed as editable, at the repository's root.
 
     Raises:
         FileNotFoundError: neither exists, so the installation is incomplete.

@@ -69,7 +69,9 @@ def evaluate(directory: Path, overrides: Sequence[str]) -> tuple[dict[str, Any],
     learner = build_learner(config, build_dataset(told["config"]).split("train"), build_plan(told["config"]).train_spec)
     learner.check(highest(plan.spec.ways))
     trainer = make(config["trainer"], "trainer")
-    test = meta_test_checkpoint(learner, dataset, plan, trainer, told["fingerprint"], directory / "checkpoints" / BEST, target)
+    test = meta_test_checkpoint(
+        learner, dataset, plan, trainer, told["fingerprint"], directory / "checkpoints" / BEST, target
+    )
     choices = {**told["choices"], **{n: v for n, _, v in (o.partition("=") for o in overrides) if n in GROUPS}}
     more = {"config": config, "choices": choices, "overrides": list(overrides), "command": sys.argv}
     identity = RunIdentity(directory=directory, **{**told, **more})

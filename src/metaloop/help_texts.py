@@ -56,7 +56,8 @@ examples:
   metaloop evaluate run=DIR dataset=omniglot                another data set
   metaloop evaluate run=DIR dataset=omniglot_challenge      the one-shot task of Lake et al.: the error rate"""
 
-REPORT = """Writes one self-contained page over runs: a table, the curves together, paired differences; also Markdown, CSV, LaTeX.
+REPORT = """Writes one self-contained page over runs: a table, the curves together, paired differences; and the table as
+Markdown, CSV and LaTeX.
 
 examples:
   metaloop report outputs/maml_glyphs/2026-01-31_12-00-00-000000

@@ -31,7 +31,7 @@ class Entry:
 
 
 def entries(kinds: Sequence[str], config_dirs: Sequence[str] = ()) -> list[Entry]:
-    """What can be chosen of these kinds, each kind sorted by name; a name of ours hides the same name in ``config_dirs``.
+    """What can be chosen of these kinds, sorted by name; a name of ours hides the same name in ``config_dirs``.
 
     Raises:
         UserError: there is no such kind or folder.
@@ -43,10 +43,11 @@ def entries(kinds: Sequence[str], config_dirs: Sequence[str] = ()) -> list[Entry
         if not Path(folder).is_dir():
             raise UserError(f"--config-dir {folder}: there is no such folder")
     found = []
+    folders = [conf_dir(), *map(Path, config_dirs)]
     for kind in kinds:
         files: dict[str, Path] = {}
-        for folder in (conf_dir(), *config_dirs):
-            for path in (Path(folder) / GROUPS[kind]).glob("*.yaml"):
+        for place in folders:
+            for path in (place / GROUPS[kind]).glob("*.yaml"):
                 files.setdefault(path.stem, path)
         found += [Entry(kind, name, _description(files[name])) for name in sorted(files)]
     return found
@@ -63,7 +64,7 @@ def _description(path: Path) -> str:
 
 
 def show(kind: str | None, config_dirs: Sequence[str]) -> None:
-    """Print a table on a terminal, else tab-separated lines: name and description, after the kind where all are listed."""
+    """Print tables on a terminal, else tab-separated name and description, after the kind where all are listed."""
     found = entries(list(GROUPS) if kind is None else [kind], config_dirs)
     if sys.stdout.isatty():
         _show_tables(found)

@@ -101,7 +101,7 @@ def _check_scalar(key: str, kind: type, default: object, value: object) -> None:
         if type(part) is kind or (kind is float and type(part) is int) or (isinstance(part, str) and "${" in part):
             continue
         whole = kind is int and isinstance(part, float) and part.is_integer()
-        hint = f"; did you mean {key}={int(part)}?" if whole else ""  # type: ignore[call-overload]
+        hint = f"; did you mean {key}={part:.0f}?" if whole else ""
         received = "null" if value is None else repr(value)
         raise UserError(
             f"{key}={received}: expected {_NAMES[kind]}, such as the default {_yaml(default)}{hint} "

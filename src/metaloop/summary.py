@@ -16,20 +16,35 @@ def lines(record: Mapping[str, Any], directory: Path) -> list[str]:
     """The summary, line by line."""
     test = record["test"]
     metric = test["metric"]
-    size = f"{test['episodes']} episodes, {test['ways']}-way {test['shots']}-shot" if metric == "accuracy" else f"{test['episodes']} tasks, {test['shots']} points"
+    size = (
+        f"{test['episodes']} episodes, {test['ways']}-way {test['shots']}-shot"
+        if metric == "accuracy"
+        else f"{test['episodes']} tasks, {test['shots']} points"
+    )
     mode = f"norm {test['norm_mode']}{', transductive' if test['transductive'] else ''}"
     said = [f"meta-test {metric}  {_score(test, metric)}  (95 % interval, {size}, {mode})"]
-    if metric == "accuracy" and abs(test["ways"] if isinstance(test["ways"], int) else 0) == 20 and test["queries"] == 1:
+    if (
+        metric == "accuracy"
+        and abs(test["ways"] if isinstance(test["ways"], int) else 0) == 20
+        and test["queries"] == 1
+    ):
         said.append(f"error rate  {100 * (1 - test['mean']):.2f} %")
     if len(test["curve"]) > 1:
-        shown = ", ".join(f"{point['step']}: {_score({**point, 'half_width': None}, metric)}" for point in test["curve"])
+        shown = ", ".join(
+            f"{point['step']}: {_score({**point, 'half_width': None}, metric)}" for point in test["curve"]
+        )
         said.append(f"after inner steps  {shown}")
     if test.get("baseline"):
         said.append(f"baseline  {_score(test['baseline'], metric)}  ({test['baseline']['name']}, same episodes)")
     if record.get("paper"):
         published = record["paper"]["published"]
-        said.append(f"published  {_score(published, metric)}  ({record['paper']['citation']}, {record['paper']['table']})")
-    said += [f"run  {directory}", f"report  metaloop report {directory}  (or open {directory / 'report' / 'index.html'})"]
+        said.append(
+            f"published  {_score(published, metric)}  ({record['paper']['citation']}, {record['paper']['table']})"
+        )
+    said += [
+        f"run  {directory}",
+        f"report  metaloop report {directory}  (or open {directory / 'report' / 'index.html'})",
+    ]
     return said
 
 

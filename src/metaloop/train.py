@@ -53,7 +53,9 @@ def start(description: Mapping[str, Any], directory: Path, *, resume: bool) -> d
     return record
 
 
-def describe_run(config: DictConfig, choices: Mapping[str, str], overrides: Sequence[str], group: str | None) -> dict[str, Any]:
+def describe_run(
+    config: DictConfig, choices: Mapping[str, str], overrides: Sequence[str], group: str | None
+) -> dict[str, Any]:
     """What run.json says: the whole identity of a run, as plain data."""
     from metaloop.build import fingerprint, plain
 
@@ -91,10 +93,16 @@ def resume_run(directory: Path, others: Sequence[str]) -> None:
     from metaloop.outer.directory import description
 
     if others:
-        raise UserError(f"resume={directory} goes on with the run as it was configured; leave out {' '.join(others)}, or start a new run")
+        raise UserError(
+            f"resume={directory} goes on with the run as it was configured; leave out {' '.join(others)}, or start a new run"
+        )
     if (directory / "record.json").exists():
-        raise UserError(f"{directory} is finished: see metaloop report {directory}, or metaloop evaluate run={directory}")
-    logging.basicConfig(level=logging.INFO, handlers=[logging.FileHandler(directory / "train.log"), logging.StreamHandler()])
+        raise UserError(
+            f"{directory} is finished: see metaloop report {directory}, or metaloop evaluate run={directory}"
+        )
+    logging.basicConfig(
+        level=logging.INFO, handlers=[logging.FileHandler(directory / "train.log"), logging.StreamHandler()]
+    )
     start(description(directory), directory, resume=True)
 
 

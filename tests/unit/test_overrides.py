@@ -81,7 +81,10 @@ def test_what_is_valid_passes(overrides: list[str]) -> None:
 @pytest.mark.parametrize(
     ("override", "parts"),
     [
-        ("trainer.max_step=3", ["trainer.max_step=3", "did you mean trainer.max_steps?", "keys of trainer: max_steps, lr"]),
+        (
+            "trainer.max_step=3",
+            ["trainer.max_step=3", "did you mean trainer.max_steps?", "keys of trainer: max_steps, lr"],
+        ),
         ("max_steps=3", ["did you mean trainer.max_steps?"]),
         ("rate=3", ["did you mean algorithm.rule.rate?"]),
         ("algorithm=mam", ["did you mean maml?", "options of algorithm: anil, maml, prototypes"]),

@@ -25,6 +25,7 @@ class ChallengeRuns(TaskDistribution):
 
     kind: Kind = "classification"
     episodes = RUNS
+    spec = EpisodeSpec(ways=WAYS, shots=1, queries=1)
 
     def __init__(self, training: Tensor, test: Tensor) -> None:
         self._training = training
@@ -49,7 +50,7 @@ class ChallengeRuns(TaskDistribution):
         labels = self._labels.expand(len(numbers), WAYS)
 
         def part(images: Tensor) -> Examples:
-            return Examples(images[numbers].float().div_(255.0), labels)
+            return Examples(images[numbers].float().div_(255.0), labels, ways=WAYS)
 
         return Tasks(part(self._training), part(self._test), numbers)
 

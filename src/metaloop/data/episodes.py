@@ -44,7 +44,13 @@ class Episodes:
         With several ranks a meta-batch is global: each rank gets its own consecutive share of every one.
         """
         share = -(-size // ranks)
-        mine = torch.tensor([n for s in range(first, stop, size) for n in range(s + rank * share, min(s + (rank + 1) * share, s + size))])
+        mine = torch.tensor(
+            [
+                n
+                for s in range(first, stop, size)
+                for n in range(s + rank * share, min(s + (rank + 1) * share, s + size))
+            ]
+        )
         mine = mine[mine < stop].to(device)
         block = share * self._batches_at_once(share)
         for start in range(0, len(mine), block):

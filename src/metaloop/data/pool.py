@@ -36,9 +36,13 @@ class ClassPool(TaskDistribution):
         if rotations not in ROTATIONS:
             raise UserError(f"dataset.rotations={rotations!r}: one of {', '.join(ROTATIONS)}")
         if rotations != "none" and (first.ndim != 4 or first.shape[-1] != first.shape[-2]):
-            raise UserError(f"dataset.rotations={rotations} needs square images, got examples of shape {tuple(first.shape[1:])}")
+            raise UserError(
+                f"dataset.rotations={rotations} needs square images, got examples of shape {tuple(first.shape[1:])}"
+            )
         if sum(sizes) != len(first) or len(sizes) != len(names):
-            raise ValueError(f"{len(first)} examples, sizes for {sum(sizes)}, {len(sizes)} sizes and {len(names)} names")
+            raise ValueError(
+                f"{len(first)} examples, sizes for {sum(sizes)}, {len(sizes)} sizes and {len(names)} names"
+            )
         # Four turned copies cost memory (Omniglot: 100 MB) and make an episode one gather.
         turned = map_inputs(_all_turns, inputs) if rotations != "none" else inputs
         self.inputs = inputs
@@ -60,7 +64,9 @@ class ClassPool(TaskDistribution):
     def check(self, spec: EpisodeSpec) -> None:
         """Raise a UserError where ways, or shots and queries, exceed what the split holds."""
         if highest(spec.ways) > self.num_classes:
-            raise UserError(f"episode.ways={highest(spec.ways)}: the {self.split} split has only {self.num_classes} classes")
+            raise UserError(
+                f"episode.ways={highest(spec.ways)}: the {self.split} split has only {self.num_classes} classes"
+            )
         need = highest(spec.shots) + spec.queries
         smallest = min(range(len(self.class_sizes)), key=self.class_sizes.__getitem__)
         if need > self.class_sizes[smallest]:
@@ -113,7 +119,9 @@ class ClassPool(TaskDistribution):
     def _turns_of(self, stream: Stream, numbers: Tensor, classes: Tensor) -> Tensor | None:
         if self.rotations == "none":
             return None
-        return classes % 4 if self.rotations == "classes" else stream.integers(numbers, classes.shape[1], "rotations", 4)
+        return (
+            classes % 4 if self.rotations == "classes" else stream.integers(numbers, classes.shape[1], "rotations", 4)
+        )
 
     def to(self, device: torch.device | str) -> Self:
         """See :meth:`TaskDistribution.to`."""

@@ -1,7 +1,7 @@
 """Choosing how to run tasks by timing the candidates on the real shapes."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from metaloop.inner.over_tasks import Loop, OverTasks, TaskGradient, TaskLoss, T
 from metaloop.types import Params, Tasks
 
 _MARGIN = 1.2  # a challenger must win by this much, so that noise does not decide between equals
+_MAP_MARGIN = 2.0  # of vmap in evaluation: a clear win says that many small operations, not arithmetic, take the time
 _WORTH_COMPILING = 90.0  # seconds of work ahead that pay for half a minute of compiling
 _TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-2}
 
@@ -30,6 +31,7 @@ class Auto(OverTasks):
     def __init__(self, expected_steps: int) -> None:
         self.expected_steps = expected_steps
         self.chosen: OverTasks | None = None
+        self.mapped: OverTasks | None = None
         self.report = ""
 
     @property
@@ -37,10 +39,14 @@ class Auto(OverTasks):
         """The choice, once made."""
         return self.chosen.name if self.chosen else "auto"
 
-    def restore(self, name: str) -> None:
-        """Take up the choice that another process made, by its name; "auto" for none."""
-        known = {strategy.name: strategy for strategy in (Loop(), Vmap(), Vmap(compiled=True))}
-        self.chosen = known.get(name)
+    def choices(self) -> dict[str, str]:
+        """See :meth:`OverTasks.choices`."""
+        return {"gradient": self.name, "map": self.mapped.name if self.mapped else "auto"}
+
+    def restore(self, choices: Mapping[str, str]) -> None:
+        """See :meth:`OverTasks.restore`."""
+        known: dict[str, OverTasks] = {each.name: each for each in (Loop(), Vmap(), Vmap(compiled=True))}
+        self.chosen, self.mapped = known.get(choices.get("gradient", "")), known.get(choices.get("map", ""))
 
     def mean_gradient(self, task: TaskLoss, meta: Params, tasks: Tasks) -> tuple[Params, Params]:
         """See :meth:`OverTasks.mean_gradient`."""
@@ -51,9 +57,19 @@ class Auto(OverTasks):
         return self._run(lambda strategy, m, t: strategy.mean_of_gradients(task, m, t), meta, tasks)
 
     def map(self, function: Callable[[Tree, Autodiff], Tree], trees: Tree) -> Tree:
-        """See :meth:`OverTasks.map`. Without a choice from training it loops."""
-        strategy = self.chosen or Loop()
-        return (Vmap() if isinstance(strategy, Vmap) else strategy).map(function, trees)
+        """See :meth:`OverTasks.map`; chosen apart from training, at the first call."""
+        if self.mapped is None:
+            self.mapped = Loop()
+            with torch.random.fork_rng(devices=[]):
+                try:
+                    looped, vmapped = (_seconds(lambda s=s: s.map(function, trees)) for s in (Loop(), Vmap()))  # type: ignore[misc]
+                except (
+                    Exception
+                ):  # what vmap cannot do is many kinds of error; the loop can, or shows the user's error below
+                    looped, vmapped = 0.0, 1.0
+            if vmapped * _MAP_MARGIN < looped:
+                self.mapped = Vmap()
+        return self.mapped.map(function, trees)
 
     def _run(self, run: Run, meta: Params, tasks: Tasks) -> tuple[Params, Params]:
         if self.chosen is None:
@@ -66,7 +82,9 @@ class Auto(OverTasks):
         best_time = _seconds(lambda: run(best, meta, tasks))
         said = [f"loop {best_time * 1e3:.2f} ms"]
         for challenger in (Vmap(), Vmap(compiled=True)):
-            if challenger.compiled and not (isinstance(best, Vmap) and best_time * self.expected_steps > _WORTH_COMPILING):
+            if challenger.compiled and not (
+                isinstance(best, Vmap) and best_time * self.expected_steps > _WORTH_COMPILING
+            ):
                 break
             try:
                 if not _agree(run, challenger, meta, tasks):

@@ -104,7 +104,11 @@ class Displacement(MetaGradient):
             UserError: the rule has meta-parameters, which no displacement reaches.
         """
         if any(name.startswith(RULE) for name in meta):
-            raise UserError("algorithm.meta_gradient=displacement cannot learn the rule's parameters; take a rule that has none")
+            raise UserError(
+                "algorithm.meta_gradient=displacement cannot learn the rule's parameters; take a rule that has none"
+            )
         if problem.objective.weights(problem.steps)[-1] != 1.0:
-            raise UserError("algorithm.meta_gradient=displacement sees no query loss; take algorithm/objective=last_step")
+            raise UserError(
+                "algorithm.meta_gradient=displacement sees no query loss; take algorithm/objective=last_step"
+            )
         return over_tasks.mean_of_gradients(TaskDisplacement(problem), meta, tasks)

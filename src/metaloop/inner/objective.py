@@ -38,5 +38,7 @@ class WeightedSum(Objective):
         """See :meth:`Objective.weights`."""
         chosen = self.step_weights or (1.0,) * steps
         if len(chosen) != steps:
-            raise UserError(f"algorithm.objective.step_weights has {len(chosen)} numbers for algorithm.steps={steps}; give one a step")
+            raise UserError(
+                f"algorithm.objective.step_weights has {len(chosen)} numbers for algorithm.steps={steps}; give one a step"
+            )
         return (0.0, *(weight / sum(chosen) for weight in chosen))

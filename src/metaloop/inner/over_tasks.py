@@ -5,7 +5,7 @@ derivatives that work where it runs (``Eager`` in the loop, ``Functional`` under
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -56,8 +56,12 @@ class OverTasks(ABC):
         """What the record says of it."""
 
     @abstractmethod
-    def restore(self, name: str) -> None:
-        """Take up a choice made in another process, by the name it had; strategies that choose nothing have nothing to do."""
+    def choices(self) -> dict[str, str]:
+        """What was chosen by timing, for the checkpoint; empty for strategies that choose nothing."""
+
+    @abstractmethod
+    def restore(self, choices: Mapping[str, str]) -> None:
+        """Take up what another process chose, so that a resumed run computes as before."""
 
     @abstractmethod
     def mean_gradient(self, task: TaskLoss, meta: Params, tasks: Tasks) -> tuple[Params, Params]:
@@ -80,7 +84,11 @@ class Loop(OverTasks):
         """See :attr:`OverTasks.name`."""
         return "loop"
 
-    def restore(self, name: str) -> None:
+    def choices(self) -> dict[str, str]:
+        """See :meth:`OverTasks.choices`."""
+        return {}
+
+    def restore(self, choices: Mapping[str, str]) -> None:
         """See :meth:`OverTasks.restore`."""
 
     def mean_gradient(self, task: TaskLoss, meta: Params, tasks: Tasks) -> tuple[Params, Params]:
@@ -98,7 +106,11 @@ class Loop(OverTasks):
         for i in range(len(tasks)):
             one = tasks.map(lambda tensor, i=i: tensor[i])  # type: ignore[misc]
             gradients, aside = task(meta, one.support, one.query, Eager())
-            total = {n: total[n].add_(g) for n, g in gradients.items()} if total else {n: g.clone() for n, g in gradients.items()}
+            total = (
+                {n: total[n].add_(g) for n, g in gradients.items()}
+                if total
+                else {n: g.clone() for n, g in gradients.items()}
+            )
             asides.append(aside)
         return {n: g.div_(len(tasks)) for n, g in total.items()}, tree_map(lambda *parts: torch.stack(parts), *asides)
 
@@ -128,7 +140,11 @@ class Vmap(OverTasks):
         """See :attr:`OverTasks.name`."""
         return ("compiled " if self.compiled else "") + "vmap" + (f", chunks of {self.chunk}" if self.chunk else "")
 
-    def restore(self, name: str) -> None:
+    def choices(self) -> dict[str, str]:
+        """See :meth:`OverTasks.choices`."""
+        return {}
+
+    def restore(self, choices: Mapping[str, str]) -> None:
         """See :meth:`OverTasks.restore`."""
 
     def mean_gradient(self, task: TaskLoss, meta: Params, tasks: Tasks) -> tuple[Params, Params]:
@@ -160,7 +176,9 @@ class Vmap(OverTasks):
 
         return self._mean(("gradient", task, ways), sums, meta, tasks)
 
-    def _mean(self, key: Any, sums: Callable[..., tuple[Params, Params]], meta: Params, tasks: Tasks) -> tuple[Params, Params]:
+    def _mean(
+        self, key: Any, sums: Callable[..., tuple[Params, Params]], meta: Params, tasks: Tasks
+    ) -> tuple[Params, Params]:
         plain = {name: value.detach() for name, value in meta.items()}
         parts = []
         with torch.no_grad():  # torch.func differentiates by itself; no second graph beside it
@@ -226,4 +244,3 @@ class _WithGradient(torch.autograd.Function):
     def backward(ctx: Any, *outputs: Tensor) -> Any:
         gradients = ctx.saved_tensors
         return None, *(outputs[0] * gradient for gradient in gradients), *(None for _ in gradients)
-

@@ -62,7 +62,15 @@ class InnerProblem:
         object.__setattr__(self, "_rule_names", tuple(name for name, _ in self.rule.named_parameters()))
 
     def step(
-        self, meta: Params, params: Params, state: Params, support: Examples, step: int, autodiff: Autodiff, *, second_order: bool
+        self,
+        meta: Params,
+        params: Params,
+        state: Params,
+        support: Examples,
+        step: int,
+        autodiff: Autodiff,
+        *,
+        second_order: bool,
     ) -> tuple[Params, Params]:
         """The next iterate and rule state; differentiable in meta, params and state.
 

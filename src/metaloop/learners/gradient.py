@@ -35,7 +35,12 @@ class GradientTask(TaskModel):
     """
 
     def __init__(
-        self, model: FunctionalModel, adapted: tuple[str, ...], head_init: HeadInit, loss: TaskLoss, inner_batch: int | None
+        self,
+        model: FunctionalModel,
+        adapted: tuple[str, ...],
+        head_init: HeadInit,
+        loss: TaskLoss,
+        inner_batch: int | None,
     ) -> None:
         self.model = model
         self.adapted = adapted
@@ -128,11 +133,6 @@ class GradientLearner(Learner):
         """Batch statistics make every query depend on the others."""
         return "batch" in norm_mode(self.model)
 
-    @property
-    def over_tasks_name(self) -> str:
-        """See :attr:`Learner.over_tasks_name`."""
-        return self.over_tasks.name
-
     def check(self, ways: int) -> None:
         """The head answers a fixed number of classes."""
         head = getattr(self.model, "head", None)
@@ -153,7 +153,9 @@ class GradientLearner(Learner):
         meta = {name: value.detach() for name, value in self.meta_parameters().items()}
 
         def adapted(tree: Tree, autodiff: Autodiff) -> Tree:
-            path = self.problem.iterates(meta, unpack(tree, support.ways), self.eval_steps, autodiff, second_order=False)
+            path = self.problem.iterates(
+                meta, unpack(tree, support.ways), self.eval_steps, autodiff, second_order=False
+            )
             return {str(step): dict(params) for step, params in enumerate(path)}
 
         with torch.no_grad():
@@ -165,7 +167,9 @@ class GradientLearner(Learner):
             trees = {"support": pack(support), "params": params, "x": x} | ({} if mask is None else {"mask": mask})
 
             def one(tree: Tree, autodiff: Autodiff) -> Tree:
-                logits = self.task.answer(meta, tree["params"], unpack(tree["support"], support.ways), tree["x"], tree.get("mask"))
+                logits = self.task.answer(
+                    meta, tree["params"], unpack(tree["support"], support.ways), tree["x"], tree.get("mask")
+                )
                 return {"logits": logits}
 
             with torch.no_grad():

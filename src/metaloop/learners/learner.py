@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from metaloop.inner.over_tasks import OverTasks
 from metaloop.types import Examples, Inputs, OuterLoss, Tasks
 
 Answer = Callable[[Inputs, Tensor | None], Tensor]
@@ -40,21 +41,25 @@ class Learner(nn.Module, ABC):
     Attributes:
         needs_head: whether the model must answer as many numbers as the task asks; otherwise it answers features.
         model: the network.
-        over_tasks_name: how tasks are run, for the record.
+        over_tasks: how per-task functions are run; what it chose by timing is saved with the parameters.
     """
 
     needs_head: ClassVar[bool]
     model: nn.Module
+    over_tasks: OverTasks
+
+    def get_extra_state(self) -> dict[str, str]:
+        """What the state dict holds beside tensors."""
+        return self.over_tasks.choices()
+
+    def set_extra_state(self, state: dict[str, str]) -> None:
+        """The inverse of :meth:`get_extra_state`."""
+        self.over_tasks.restore(state)
 
     @property
     @abstractmethod
     def transductive(self) -> bool:
         """Does a query's answer depend on the other queries?"""
-
-    @property
-    @abstractmethod
-    def over_tasks_name(self) -> str:
-        """How per-task functions are run over tasks."""
 
     @abstractmethod
     def check(self, ways: int) -> None:

@@ -35,22 +35,21 @@ class Prototypes(Learner):
         self.over_tasks = over_tasks
         self.embedding = FunctionalModel(model)
         if "running" in norm_mode(model):
-            raise UserError("model.norm=running is for gradient-based learners; with algorithm=prototypes take batch, support or group")
+            raise UserError(
+                "model.norm=running is for gradient-based learners; with algorithm=prototypes take batch, support or group"
+            )
 
     @property
     def transductive(self) -> bool:
         """Batch statistics make every query depend on the others."""
         return "batch" in norm_mode(self.model)
 
-    @property
-    def over_tasks_name(self) -> str:
-        """See :attr:`Learner.over_tasks_name`."""
-        return self.over_tasks.name
-
     def check(self, ways: int) -> None:
         """One class has nothing to be compared with."""
         if ways < 2:
-            raise UserError(f"algorithm=prototypes classifies; episode.ways={ways} needs at least 2 (regression: algorithm=maml)")
+            raise UserError(
+                f"algorithm=prototypes classifies; episode.ways={ways} needs at least 2 (regression: algorithm=maml)"
+            )
 
     def adapt(self, support: Examples, unlabelled: Inputs | None = None) -> Predictor:
         """See :meth:`Learner.adapt`; adaptation takes one go, so there is one iterate."""
@@ -60,7 +59,9 @@ class Prototypes(Learner):
 
         def answer(x: Inputs, mask: Tensor | None) -> Tensor:
             def one(tree: Tree, autodiff: Autodiff) -> Tree:
-                return {"logits": self._logits(meta, unpack(tree["support"], support.ways), tree["x"], tree.get("mask"))}
+                return {
+                    "logits": self._logits(meta, unpack(tree["support"], support.ways), tree["x"], tree.get("mask"))
+                }
 
             trees = {"support": pack(support), "x": x} | ({} if mask is None else {"mask": mask})
             with torch.no_grad():
@@ -72,7 +73,9 @@ class Prototypes(Learner):
         """See :meth:`Learner.meta_loss`."""
         meta = dict(self.named_parameters())
         gradients, aside = self.over_tasks.mean_gradient(self._task_loss, meta, tasks)
-        value = with_gradient(aside["loss"].mean(), meta, gradients) if torch.is_grad_enabled() else aside["loss"].mean()
+        value = (
+            with_gradient(aside["loss"].mean(), meta, gradients) if torch.is_grad_enabled() else aside["loss"].mean()
+        )
         return OuterLoss(value, aside["logits"], aside["loss"][:, None])
 
     def _task_loss(self, meta: Params, support: Examples, query: Examples, autodiff: Autodiff) -> tuple[Tensor, Params]:

@@ -41,16 +41,25 @@ class Conv4(nn.Module):
     """
 
     def __init__(
-        self, input_shape: tuple[int, ...], outputs: int | None, filters: int = 64, downsample: str = "pool", norm: str = "batch"
+        self,
+        input_shape: tuple[int, ...],
+        outputs: int | None,
+        filters: int = 64,
+        downsample: str = "pool",
+        norm: str = "batch",
     ) -> None:
         super().__init__()
         if downsample not in DOWNSAMPLES:
             raise UserError(f"model.downsample={downsample!r}: one of {', '.join(DOWNSAMPLES)}")
         if len(input_shape) != 3:
-            raise UserError(f"model=conv4 takes images (channels, height, width); the data set gives {tuple(input_shape)}; try model=mlp")
+            raise UserError(
+                f"model=conv4 takes images (channels, height, width); the data set gives {tuple(input_shape)}; try model=mlp"
+            )
         channels, *sides = input_shape
         if downsample == "pool" and min(sides) < 16:
-            raise UserError(f"model=conv4 halves the image four times; {sides[0]}x{sides[1]} is too small; try model.downsample=stride")
+            raise UserError(
+                f"model=conv4 halves the image four times; {sides[0]}x{sides[1]} is too small; try model.downsample=stride"
+            )
         widths = [channels] + [filters] * 4
         self.blocks = nn.ModuleList(Block(a, b, norm, downsample) for a, b in zip(widths, widths[1:], strict=False))
         self.average = downsample == "stride"

@@ -18,4 +18,7 @@ def tune() -> bool:
     except (OSError, AttributeError):
         return False
     keep = 2**30
-    return all(mallopt(option, value) for option, value in ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, keep), (_M_TOP_PAD, keep // 16)))
+    return all(
+        mallopt(option, value)
+        for option, value in ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, keep), (_M_TOP_PAD, keep // 16))
+    )

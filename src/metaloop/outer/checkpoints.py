@@ -28,7 +28,9 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
         raise UserError(f"no checkpoint at {path}: the run was stopped before its first one; start it anew") from error
     except (RuntimeError, EOFError, pickle.UnpicklingError, OSError, ValueError, TypeError) as error:
         reason = str(error).splitlines()[0][:160]
-        raise UserError(f"{path} is no readable checkpoint of tensors and plain data, so it was not loaded ({reason})") from error
+        raise UserError(
+            f"{path} is no readable checkpoint of tensors and plain data, so it was not loaded ({reason})"
+        ) from error
 
 
 def write_atomically(path: Path, write: Any) -> None:

@@ -43,7 +43,11 @@ class EpisodePlan:
     workers: int = 0
 
     def __post_init__(self) -> None:
-        for key, name in (("outer.meta_batch", "meta_batch"), ("validation.every", "interval"), ("evaluation.batch", "eval_batch")):
+        for key, name in (
+            ("outer.meta_batch", "meta_batch"),
+            ("validation.every", "interval"),
+            ("evaluation.batch", "eval_batch"),
+        ):
             if getattr(self, name) < 1:
                 raise UserError(f"{key}={getattr(self, name)}: at least 1")
         for key, name in (("validation.episodes", "validation_episodes"), ("evaluation.episodes", "test_episodes")):
@@ -85,7 +89,9 @@ class EpisodeDataModule(LightningDataModule):
         assert self.trainer is not None
         ranks = self.trainer.world_size
         if self.plan.meta_batch % ranks:
-            raise UserError(f"outer.meta_batch={self.plan.meta_batch} cannot be shared by {ranks} ranks: make it a multiple of them")
+            raise UserError(
+                f"outer.meta_batch={self.plan.meta_batch} cannot be shared by {ranks} ranks: make it a multiple of them"
+            )
         device = torch.device("cpu") if self.plan.workers else self._device()
         return TrainLoader(self, self.episodes("train", device), device)
 
@@ -101,7 +107,9 @@ class EpisodeDataModule(LightningDataModule):
         assert self.trainer is not None
         episodes = self.episodes(split, self._device())
         count = min(count, episodes.distribution.episodes or count)
-        return EvalLoader(episodes, count, self.plan.eval_batch, self._device(), self.trainer.global_rank, self.trainer.world_size)
+        return EvalLoader(
+            episodes, count, self.plan.eval_batch, self._device(), self.trainer.global_rank, self.trainer.world_size
+        )
 
     def transfer_batch_to_device(self, batch: Tasks, device: torch.device, dataloader_idx: int) -> Tasks:
         """Episodes are drawn where they are used; only those of worker processes still have to move."""

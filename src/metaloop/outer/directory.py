@@ -28,7 +28,9 @@ def claimed(directory: Path) -> Iterator[None]:
         except OSError as error:
             if error.errno not in (errno.EAGAIN, errno.EACCES):
                 raise
-            raise UserError(f"another process is running in {directory}; wait for it, or choose hydra.run.dir=... for a second run") from error
+            raise UserError(
+                f"another process is running in {directory}; wait for it, or choose hydra.run.dir=... for a second run"
+            ) from error
         yield
 
 
@@ -40,7 +42,9 @@ def describe(directory: Path, identity: Mapping[str, Any]) -> None:
     """
     path = directory / IDENTITY
     if path.exists():
-        raise UserError(f"{directory} already holds a run: continue it with resume={directory}, or choose another hydra.run.dir")
+        raise UserError(
+            f"{directory} already holds a run: continue it with resume={directory}, or choose another hydra.run.dir"
+        )
     write_atomically(path, lambda temporary: temporary.write_text(json.dumps(identity, indent=1) + "\n"))
 
 

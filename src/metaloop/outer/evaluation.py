@@ -32,7 +32,10 @@ def score(learner: Learner, tasks: Tasks, kind: str) -> Scores:
     if kind == "classification":
         real = torch.ones_like(query.y, dtype=torch.bool) if query.mask is None else query.mask
         aside = {"confidence": F.softmax(curve[-1].float(), -1), "label": query.y, "real": real}
-    curves = {"curve": torch.stack([p["score"] for p in points], 1), "loss_curve": torch.stack([p["loss"] for p in points], 1)}
+    curves = {
+        "curve": torch.stack([p["score"] for p in points], 1),
+        "loss_curve": torch.stack([p["loss"] for p in points], 1),
+    }
     return {name: value.cpu() for name, value in ({"index": tasks.index} | points[-1] | curves | aside).items()}
 
 
@@ -63,7 +66,14 @@ def summary(scores: Scores, kind: str) -> dict[str, object]:
         others["calibration_error"] = {"mean": error, "half_width": None}
     curve = [{"step": step, **interval(scores["curve"][:, step])} for step in range(scores["curve"].shape[1])]
     metric = "accuracy" if kind == "classification" else "mse"
-    return {"kind": kind, "metric": metric, **interval(scores["score"]), "level": 0.95, "others": others, "curve": curve}
+    return {
+        "kind": kind,
+        "metric": metric,
+        **interval(scores["score"]),
+        "level": 0.95,
+        "others": others,
+        "curve": curve,
+    }
 
 
 def table(scores: Scores) -> Mapping[str, list[float]]:

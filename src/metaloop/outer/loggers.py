@@ -52,8 +52,8 @@ class TensorBoardTracker(Tracker):
 class WandbTracker(Tracker):
     """Weights & Biases: one W&B run for each run, with the whole config, and the record's scores as its summary.
 
-    The x-axis of every metric is ``outer_step``. A resumed run keeps its W&B id, kept in ``wandb_id.txt``; offline that is
-    a further folder of the same id, to be sent with ``wandb sync --append``.
+    The x-axis of every metric is ``outer_step``. A resumed run has the W&B id of its first start (``wandb_id.txt``);
+    offline that is a further folder of the same id, to be sent with ``wandb sync --append``.
 
     W&B is a spectator: whatever fails in it is logged once as a warning, and the training goes on.
 
@@ -154,8 +154,9 @@ def _has_key() -> bool:
     settings = wandb.setup().settings
     if settings.api_key or os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
+    hosts = {urlparse(settings.base_url).hostname or "", "api.wandb.ai"}  # the second is what older logins wrote
     path = Path(os.environ.get("NETRC") or "~/.netrc").expanduser()
     try:
-        return bool(path.exists() and netrc.netrc(path).authenticators(urlparse(settings.base_url).hostname or ""))
+        return path.exists() and any(netrc.netrc(path).authenticators(host) for host in hosts)
     except (OSError, netrc.NetrcParseError):
         return False

@@ -65,7 +65,10 @@ class OuterModule(LightningModule):
         optimizer = self.make_optimizer([p for p in self.learner.parameters() if p.requires_grad])
         if self.make_schedule is None:
             return optimizer
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.make_schedule(optimizer), "interval": "step"}}
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": self.make_schedule(optimizer), "interval": "step"},
+        }
 
     def training_step(self, tasks: Tasks, batch_idx: int) -> Tensor:
         """The outer loss of one meta-batch."""

@@ -21,8 +21,8 @@ _LINE_SHARE = 0.1  # of all steps, at least, between two lines of the log
 class Progress(Callback):
     """Outer step, time left, tasks/s, meta-loss, train score and validation score before and after adaptation.
 
-    Reads ``pl_module.progress``, a mapping with any of the keys ``tasks_per_second``, ``loss``, ``score``, ``before`` and
-    ``after``. Between two updates a step costs one look at the clock. Only rank zero shows anything.
+    Reads ``pl_module.progress``, a mapping with any of the keys ``tasks_per_second``, ``loss``, ``score``, ``before``
+    and ``after``. Between two updates a step costs one look at the clock. Only rank zero shows anything.
 
     Args:
         console: where to draw; None: the standard error.
@@ -110,7 +110,11 @@ def _bar(console: Console) -> Bar:
 
 
 def _through_the_bar() -> list[tuple[logging.StreamHandler[Any], Any]]:
-    """Let log lines pass above the bar: handlers made before it hold the terminal's own streams. Returns what was there."""
+    """Let log lines pass above the bar: handlers made before it hold the terminal's own streams.
+
+    Returns:
+        the handlers that were changed, each with the stream to give back.
+    """
     changed = []
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.StreamHandler) and handler.stream in (sys.__stdout__, sys.__stderr__):

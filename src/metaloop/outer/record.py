@@ -53,13 +53,22 @@ def hardware(ranks: int) -> dict[str, Any]:
     """What the run had: processor, cores, accelerator, ranks."""
     gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"machine": platform.machine(), "cpu": _cpu_name(), "cores": cores, "gpu": gpu, "ranks": ranks, "threads": torch.get_num_threads()}
+    return {
+        "machine": platform.machine(),
+        "cpu": _cpu_name(),
+        "cores": cores,
+        "gpu": gpu,
+        "ranks": ranks,
+        "threads": torch.get_num_threads(),
+    }
 
 
 def _cpu_name() -> str:
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor()
+    )
 
 
 def git_state() -> dict[str, Any] | None:
@@ -67,7 +76,9 @@ def git_state() -> dict[str, Any] | None:
     here = Path(__file__).parent
 
     def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+        return subprocess.run(
+            ["git", *arguments], cwd=here, capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
 
     try:
         return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--untracked-files=no"))}

@@ -18,6 +18,7 @@ from metaloop.outer.meta_test import meta_test, quiet_trainer
 from metaloop.outer.progress import Progress
 from metaloop.outer.record import SCHEMA, git_state, hardware, peak_memory, versions, write_record
 
+
 @dataclass(frozen=True)
 class RunParts:
     """What a run is made of; see the config groups of the same names."""
@@ -77,7 +78,9 @@ def train(parts: RunParts, identity: RunIdentity, *, resume: bool) -> dict[str, 
         parts.low_precision_meta_gradient,
         trackers.log,
     )
-    keeper = Checkpoints(checkpoints, identity.fingerprint, "min" if parts.kind == "regression" else "max", parts.patience)
+    keeper = Checkpoints(
+        checkpoints, identity.fingerprint, "min" if parts.kind == "regression" else "max", parts.patience
+    )
     trainer = quiet_trainer(parts.trainer, [keeper, Progress()])
     data = EpisodeDataModule(parts.dataset, parts.plan)
     if trainer.is_global_zero:
@@ -138,7 +141,12 @@ def _info(identity: RunIdentity, step: int) -> RunInfo:
 
 
 def _finish(
-    parts: RunParts, identity: RunIdentity, trainer: Trainer, module: OuterModule, keeper: Checkpoints, data: EpisodeDataModule
+    parts: RunParts,
+    identity: RunIdentity,
+    trainer: Trainer,
+    module: OuterModule,
+    keeper: Checkpoints,
+    data: EpisodeDataModule,
 ) -> dict[str, Any]:
     """Meta-test the best checkpoint and write everything down."""
     steps = trainer.global_step
@@ -149,7 +157,7 @@ def _finish(
         "wall_seconds": module.seconds,
         "tasks_per_second": module.tasks_done / max(module.seconds, 1e-9),
         "peak_memory_bytes": peak_memory(module.device),
-        "over_tasks": parts.learner.over_tasks_name,
+        "over_tasks": parts.learner.over_tasks.name,
         "best_step": keeper.best_step,
         "best_validation": keeper.best,
     }
@@ -160,7 +168,9 @@ def _finish(
     return record
 
 
-def make_record(identity: RunIdentity, training: Mapping[str, Any] | None, test: Mapping[str, Any], ranks: int) -> dict[str, Any]:
+def make_record(
+    identity: RunIdentity, training: Mapping[str, Any] | None, test: Mapping[str, Any], ranks: int
+) -> dict[str, Any]:
     """The record of a finished run."""
     return {
         "schema": SCHEMA,

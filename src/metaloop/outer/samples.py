@@ -36,7 +36,12 @@ def save_samples(path: Path, learner: Learner, episodes: Episodes, device: torch
 def _sheet(learner: Learner, episodes: Episodes, device: torch.device) -> dict[str, Tensor]:
     tasks = episodes.tasks(torch.zeros(1, dtype=torch.int64, device=device))
     answers = learner.adapt(tasks.support)(tasks.query.x, tasks.query.mask)
-    shown = {"support_x": tasks.support.x, "support_y": tasks.support.y, "query_x": tasks.query.x, "query_y": tasks.query.y}
+    shown = {
+        "support_x": tasks.support.x,
+        "support_y": tasks.support.y,
+        "query_x": tasks.query.x,
+        "query_y": tasks.query.y,
+    }
     parts = {name: value[0] for name, value in shown.items() if isinstance(value, Tensor)}
     parts |= {"probabilities": answers[0].float().softmax(-1), "index": tasks.index[0]}
     for name, mask in (("support", tasks.support.mask), ("query", tasks.query.mask)):
@@ -46,7 +51,9 @@ def _sheet(learner: Learner, episodes: Episodes, device: torch.device) -> dict[s
     return {name: value.cpu() for name, value in parts.items()}
 
 
-def _functions(learner: Learner, episodes: Episodes, functions: FunctionDistribution, device: torch.device) -> dict[str, Tensor]:
+def _functions(
+    learner: Learner, episodes: Episodes, functions: FunctionDistribution, device: torch.device
+) -> dict[str, Tensor]:
     numbers = torch.arange(_FUNCTIONS, device=device)
     tasks = episodes.tasks(numbers)
     grid = torch.linspace(*functions.domain, _POINTS, device=device)

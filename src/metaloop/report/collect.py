@@ -165,9 +165,10 @@ def _check_types(block: Mapping[str, Any], keys: Mapping[str, type], path: Path,
 def _read_csv(path: Path, first: str) -> tuple[list[str], list[list[str]]]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            header, *rows = list(csv.reader(file))
+            table = list(csv.reader(file))
     except (OSError, ValueError, csv.Error) as error:
         raise UserError(f"{path}: no readable table ({error})") from error
+    header, rows = (table[0], table[1:]) if table else ([], [])
     if not header or header[0] != first or any(len(row) != len(header) for row in rows):
         raise UserError(f"{path}: not a whole table whose first column is {first!r}; was the run cut off?")
     return header, rows

@@ -141,7 +141,7 @@ def _draw_baseline(figure: Figure, run: Run, scale: float, theme: Theme) -> None
         ring = Line2D([], [], linestyle="", marker="o", color=theme.surface, markersize=7.5)
         ring.set_markeredgecolor(theme.palette[0])
         handles.append(ring)
-        labels.append(f"reported score ({run.test['steps']} inner steps)")
+        labels.append(f"reported score (inner step {run.test['steps']})")
     baseline = run.test.get("baseline")
     if baseline:
         handles.append(
@@ -152,7 +152,9 @@ def _draw_baseline(figure: Figure, run: Run, scale: float, theme: Theme) -> None
 
 
 def _error_scale(ax: Axes, metric: str) -> None:
-    low, high = ax.dataLim.intervaly
+    values = np.concatenate([np.asarray(line.get_ydata(), float) for line in ax.lines])
+    values = values[np.isfinite(values)]
+    low, high = (values.min(), values.max()) if len(values) else (0.0, 0.0)
     if metric == "mse" and low > 0 and high / low > _LOG_RATIO:
         ax.set_yscale("log")
         ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))

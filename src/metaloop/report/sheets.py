@@ -100,13 +100,8 @@ def regression_figure(samples: Arrays, theme: Theme) -> Figure:
         handles = [*lines, Line2D([], [], linestyle="", marker="o", color=theme.text, markersize=5.5)]
         ax.set_ylim(low - room, high + room)
         titles(ax, theme, "x", "y" if task == 0 else "", f"task {task + 1}")
-    legend(
-        figure,
-        theme,
-        handles,
-        ["true function", "before adaptation", "after adaptation", "support points"],
-        "outside lower center",
-    )
+    labels = ["true function", "before adaptation", "after adaptation", "support points"]
+    legend(figure, theme, handles, labels)
     return figure
 
 
@@ -132,7 +127,7 @@ def _query(ax: Axes, samples: Arrays, number: int, x: float, y: float, theme: Th
     _image(ax, samples["query_x"][number], x, y, colour, "-" if right else (0, (2.5, 1.5)), 1.8)
     caption = f"{'✓' if right else '✗'} {guess + 1}  {100 * chances[guess]:.0f} %"
     ax.text(
-        x + _CELL / 2, y + _CELL + 0.22, caption, ha="center", va="center", fontsize=7.2, color=colour,
+        x + _CELL / 2, y + _CELL + 0.22, caption, ha="center", va="center", fontsize=7.6, color=colour,
         fontweight="normal" if right else "bold",
     )  # fmt: skip
 

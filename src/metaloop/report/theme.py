@@ -41,7 +41,7 @@ DARK = Theme(
 )  # fmt: skip
 Dashes = Literal["-", "--", "-.", ":"]
 Look = tuple[str, Dashes]  # colour and line style
-_LONGEST, _LETTERS_PER_INCH = 60, 13.5  # of a legend's labels
+_LONGEST, _LETTERS_PER_INCH = 60, 15  # of a legend's labels
 STYLES: tuple[Dashes, ...] = ("-", "--", "-.", ":")
 
 
@@ -80,7 +80,7 @@ def legend(figure: Figure, theme: Theme, handles: Sequence[Line2D], labels: Sequ
     """
     cut = [label if len(label) <= _LONGEST else f"{label[: _LONGEST - 1]}…" for label in labels]
     shown = [f" {label}" if label.startswith("_") else label for label in cut]
-    letters = max(map(len, shown)) + 8  # the line before a label and the space after it are about as wide as these
+    letters = max(map(len, shown)) + 7  # the line before a label and the space after it are about as wide as these
     columns = max(1, min(len(shown), int(figure.get_figwidth() * _LETTERS_PER_INCH / letters)))
     lines = -(-len(shown) // columns)
     figure.set_figheight(figure.get_figheight() + 0.19 * lines)

@@ -138,7 +138,7 @@ def _other(block: Mapping[str, Any]) -> str:
 
 def _origin(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     git, hardware = record.get("git"), record.get("hardware") or {}
-    yield "created", str(record.get("created") or "")
+    yield "created", str(record.get("created") or "")[:16].replace("T", " ")
     yield "commit", f"{git['commit'][:12]}{' with uncommitted changes' if git['dirty'] else ''}" if git else "unknown"
     parts = [hardware.get("machine"), hardware.get("cpu"), hardware.get("gpu")]
     yield "hardware", ", ".join(str(part) for part in parts if part)

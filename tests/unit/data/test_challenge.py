@@ -29,6 +29,7 @@ def test_query_and_support_of_a_class_belong_together(folder: Path) -> None:
     assert torch.equal(tasks.support.x, tasks.query.x)  # the stand-in's test item is a copy of its class's drawing
     assert torch.equal(tasks.support.y, torch.arange(20).expand(20, 20))
     assert torch.equal(tasks.query.y, tasks.support.y)
+    assert tasks.support.ways == tasks.query.ways == 20
     assert len(tasks.support.x.flatten(0, 1).flatten(1).unique(dim=0)) == 400
     assert 0 <= tasks.support.x.min() < tasks.support.x.max() <= 1
 

@@ -40,6 +40,7 @@ def test_images_are_floats_in_unit_range() -> None:
     tasks = make_pool().draw(STREAM, torch.arange(3), EpisodeSpec(2, 1, 1))
     assert tasks.support.x.dtype == torch.float32
     assert tasks.support.x.shape == (3, 2, 1, 2, 2)
+    assert tasks.support.ways == tasks.query.ways == 2
     assert 0 < tasks.support.x.max() <= 1
 
 

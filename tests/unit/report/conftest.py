@@ -1,155 +1,19 @@
-"""Made-up run directories that follow the record schema."""
+"""Fixtures of made-up runs."""
 
-import csv
-import json
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-
-from metaloop.metrics.interval import mean_interval
-
-MakeRun = Callable[..., Path]
-PAPER = {
-    "citation": "Finn et al. 2017",
-    "table": "Table 1, 5-way 1-shot",
-    "published": {"mean": 0.987, "half_width": 0.004},
-    "mark": "S",
-    "deviations": ["Adam's step size is 0.001, the paper does not say"],
-    "tolerance": 0.01,
-}
-
-
-def write_table(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    with path.open("w", newline="") as file:
-        csv.writer(file).writerows([header, *rows])
-
-
-def _test_block(scores: np.ndarray, kind: str, steps: int, chances: Mapping[str, Any]) -> dict[str, Any]:
-    interval = mean_interval(scores)
-    start = 0.2 if kind == "classification" else 4.0
-    curve = [
-        {
-            "step": s,
-            "mean": interval.mean + (start - interval.mean) * 0.4**s * (s < steps),
-            "half_width": 0.01 + 0.02 / (s + 1),
-        }
-        for s in range(steps + 1)
-    ]
-    others = {"loss": {"mean": 0.11, "half_width": 0.02}}
-    if kind == "classification":
-        others |= {name: {"mean": interval.mean, "half_width": interval.half_width} for name in ("recall", "f1")}
-        others["calibration_error"] = {"mean": 0.021, "half_width": None}
-    return {
-        "kind": kind,
-        "metric": "accuracy" if kind == "classification" else "mse",
-        "split": "test",
-        "mean": interval.mean,
-        "half_width": interval.half_width,
-        "level": 0.95,
-        "episodes": len(scores),
-        "ways": 5 if kind == "classification" else 1,
-        "shots": 1 if kind == "classification" else 10,
-        "queries": 3,
-        "steps": steps,
-        "norm_mode": "batch",
-        "transductive": True,
-        "others": others,
-        "curve": curve,
-        "baseline": {"name": "nearest neighbour in pixels", "mean": 0.6412, "half_width": 0.012},
-        **chances,
-    }
-
-
-def _training_metrics(kind: str, draw: np.random.Generator) -> tuple[list[str], list[list[Any]]]:
-    header = ["step", "train/loss", "train/score", "validation/score", "validation/score_before", "validation/loss"]
-    rows: list[list[Any]] = []
-    for step in range(10, 1010, 10):
-        loss = 1.6 * np.exp(-step / 250) + 0.12 + 0.06 * draw.random()
-        score = 1 - loss / 2 if kind == "classification" else 3 * loss
-        validation = [score - 0.02, 0.2 + 0.02 * draw.random(), loss + 0.03] if step % 100 == 0 else ["", "", ""]
-        rows.append([step, loss, score, *validation])
-    return header, rows
-
-
-def image_samples(ways: int = 5, shots: int = 1, queries: int = 3, channels: int = 1) -> dict[str, np.ndarray]:
-    """An episode of blobs, one place a class, with one wrong answer."""
-    draw = np.random.default_rng(5)
-    grid = np.linspace(-1, 1, 28)
-
-    def images(labels: np.ndarray) -> np.ndarray:
-        angle = 2 * np.pi * labels / ways + draw.normal(0, 0.15, len(labels))
-        x, y = 0.5 * np.cos(angle), 0.5 * np.sin(angle)
-        far = (grid[None, None] - x[:, None, None]) ** 2 + (grid[None, :, None] - y[:, None, None]) ** 2
-        return np.repeat(np.exp(-8 * far)[:, None], channels, 1).astype(np.float32)
-
-    support_y, query_y = (np.repeat(np.arange(ways), count) for count in (shots, queries))
-    logits = 4.0 * np.eye(ways)[query_y] + draw.normal(0, 0.6, (len(query_y), ways))
-    logits[1, 2] += 9.0
-    probabilities = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
-    arrays = {"support_x": images(support_y), "support_y": support_y, "query_x": images(query_y), "query_y": query_y}
-    return {**arrays, "probabilities": probabilities, "index": np.array(17)}
-
-
-def function_samples(tasks: int = 3) -> dict[str, np.ndarray]:
-    """Sinusoids with a bad guess before and a good one after adaptation."""
-    draw, grid = np.random.default_rng(6), np.linspace(-5, 5, 100)
-    amplitude, phase = draw.uniform(0.5, 5, (tasks, 1)), draw.uniform(0, np.pi, (tasks, 1))
-    true = amplitude * np.sin(grid - phase)
-    x = draw.uniform(-5, 5, (tasks, 10))
-    return {
-        "grid": grid,
-        "true": true,
-        "support_x": x,
-        "support_y": amplitude * np.sin(x - phase),
-        "before": np.broadcast_to(np.sin(grid), true.shape) * 0.8,
-        "after": true + 0.15 * np.cos(3 * grid),
-    }
+from made_runs import MakeRun, paper_block, run_factory
 
 
 @pytest.fixture
 def make_run(tmp_path: Path) -> MakeRun:
     """Write a run directory and return it."""
+    return run_factory(tmp_path)
 
-    def make(
-        folder: str, *, name: str = "", seed: int = 0, kind: str = "classification", mean: float = 0.97,
-        episodes: int = 60, algorithm: str = "maml", samples: bool = True,
-        test: Mapping[str, Any] | None = None, **record: Any,
-    ) -> Path:  # fmt: skip
-        directory = tmp_path / folder
-        directory.mkdir(parents=True)
-        draw = np.random.default_rng([seed, len(folder)])
-        hard = np.random.default_rng(7).normal(0, 0.02, episodes)  # the episodes' difficulty, the same for every run
-        scores = mean + hard + draw.normal(0, 0.01, episodes)
-        whole = {
-            "schema": 1,
-            "name": name or folder,
-            "status": "finished",
-            "created": "2026-01-02T03:04:05+00:00",
-            "seed": seed,
-            "command": ["metaloop", "train", f"algorithm={algorithm}", f"seed={seed}"],
-            "overrides": [f"algorithm={algorithm}", f"seed={seed}"],
-            "choices": {"algorithm": algorithm, "model": "conv4", "dataset": "glyphs", "episode": "5w1s"},
-            "config": {"seed": seed, "algorithm": {"rule": {"rate": 0.4}}, "dataset": {"rotations": "none"}},
-            "git": {"commit": "0123456789abcdef0123", "dirty": False},
-            "versions": {"torch": "2.13.0", "metaloop": "0.1.0"},
-            "hardware": {"machine": "x86_64", "cpu": "Some CPU", "cores": 2, "gpu": None, "ranks": 1},
-            "training": {
-                "steps": 1000, "wall_seconds": 95.2, "tasks_per_second": 480.0 + seed, "peak_memory_bytes": 700 * 2**20,
-                "over_tasks": "loop", "best_step": 900, "best_validation": 0.96,
-            },
-            "test": _test_block(scores, kind, 5, test or {}),
-            "paper": None,
-            **record,
-        }  # fmt: skip
-        (directory / "record.json").write_text(json.dumps(whole))
-        columns = ["index", "score", "loss"]
-        write_table(directory / "episodes.csv", columns, [[i, repr(float(s)), 0.1] for i, s in enumerate(scores)])
-        write_table(directory / "metrics.csv", *_training_metrics(kind, draw))
-        if samples:
-            np.savez(directory / "samples.npz", **(image_samples() if kind == "classification" else function_samples()))
-        return directory
 
-    return make
+@pytest.fixture
+def paper() -> dict[str, Any]:
+    """A whole paper block."""
+    return paper_block()
