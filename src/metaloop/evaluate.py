@@ -95,6 +95,6 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    from metaloop.cli import run_and_exit_code
+    from metaloop.exit_codes import run_and_exit_code
 
     sys.exit(run_and_exit_code(main, sys.argv[1:]))

@@ -2,20 +2,20 @@
 
 import logging
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from metaloop.configuration import conf_dir
 from metaloop.errors import UserError
-
-log = logging.getLogger(__name__)
-
+from metaloop.overrides import check_overrides
 
 def run(description: Mapping[str, Any], directory: str, resume: bool) -> dict[str, Any]:
     """Build and run what ``description`` (of run.json) says; the same in every rank. Returns the record."""
@@ -24,8 +24,18 @@ def run(description: Mapping[str, Any], directory: str, resume: bool) -> dict[st
     from metaloop.outer.run import RunIdentity, train
 
     tune()
+    quieten()
     identity = RunIdentity(directory=Path(directory), **description)
     return train(build_run(identity.config), identity, resume=resume)
+
+
+def quieten() -> None:
+    """Keep what Lightning says of itself off the screen; its warnings about a run stay."""
+    for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", category=FutureWarning, module="pytorch_lightning.utilities._pytree")
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # episodes need none
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")  # Lightning's use of torch, not the user's
 
 
 def start(description: Mapping[str, Any], directory: Path, *, resume: bool) -> dict[str, Any]:
@@ -33,10 +43,13 @@ def start(description: Mapping[str, Any], directory: Path, *, resume: bool) -> d
     from metaloop.build import ranks_of
     from metaloop.outer.directory import claimed, describe
     from metaloop.outer.ranks import externally_launched, launch
+    from metaloop.report.paper import check_paper
     from metaloop.report.run_report import write_run_report
     from metaloop.summary import print_summary
 
     ranks = ranks_of(description["config"])
+    if description["config"].get("paper"):
+        check_paper(description["config"]["paper"], metric="")
     if externally_launched():
         return run(description, str(directory), resume)
     with claimed(directory):
@@ -112,12 +125,15 @@ def main(argv: list[str]) -> int:
     if resumed and resumed[-1] not in ("auto", "null"):
         resume_run(Path(resumed[-1]), [word for word in argv if not word.startswith("resume=")])
         return 0
+    flags = get_args_parser().parse_args(argv)
+    if not (flags.cfg or flags.info or flags.hydra_help or flags.shell_completion):
+        check_overrides("train", flags.overrides, [flags.config_dir] if flags.config_dir else [], bool(flags.multirun))
     sys.argv = [sys.argv[0], *argv]
     job()
     return 0
 
 
 if __name__ == "__main__":
-    from metaloop.cli import run_and_exit_code
+    from metaloop.exit_codes import run_and_exit_code
 
     sys.exit(run_and_exit_code(main, sys.argv[1:]))

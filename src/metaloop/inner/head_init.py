@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 
 import torch
 
+from metaloop.errors import UserError
 from metaloop.inner.adapted import HEAD
 from metaloop.types import Params
 
@@ -28,5 +29,11 @@ class Zero(HeadInit):
     """The head starts at zero in every task (Kao et al. 2022, "zeroing trick"), so that no class is preferred."""
 
     def start(self, params: Params) -> Params:
-        """See :meth:`HeadInit.start`."""
+        """See :meth:`HeadInit.start`.
+
+        Raises:
+            UserError: the head does not adapt, so that it would stay at zero.
+        """
+        if not any(name.startswith(HEAD) for name in params):
+            raise UserError("algorithm.head_init=zero needs a head that adapts; take algorithm/adapted=all or head")
         return {name: torch.zeros_like(value) if name.startswith(HEAD) else value for name, value in params.items()}

@@ -20,7 +20,7 @@ from metaloop.learners.functional_model import FunctionalModel
 from metaloop.learners.learner import Learner, Predictor
 from metaloop.learners.task_loss import TaskLoss, without_absent_classes
 from metaloop.models.norm import norm_mode, observing
-from metaloop.types import Examples, Inputs, OuterLoss, Params, Tasks, map_inputs
+from metaloop.types import Examples, Inputs, OuterLoss, Params, Tasks
 
 
 class GradientTask(TaskModel):
@@ -117,6 +117,7 @@ class GradientLearner(Learner):
                 raise UserError(f"algorithm.{key}={value}: at least 1")
         names = adapted.names(model)
         own = dict(model.named_parameters())
+        head_init.start({name: own[name].detach() for name in names})  # refuses a head that does not adapt
         self.model = model
         self.rule = rule({name: own[name].detach() for name in names})
         self.eval_steps = eval_steps or steps
@@ -186,5 +187,7 @@ class GradientLearner(Learner):
 
     def _observe(self, tasks: Tasks) -> None:
         """Move running averages by one forward pass over the meta-batch at the start of adaptation."""
+        flat = tasks.support.map(lambda tensor: tensor.flatten(0, 1))
+        arguments = (flat.x,) if flat.mask is None or not self.task.model.weighted else (flat.x, flat.mask)
         with torch.no_grad(), observing(self.model):
-            self.model(map_inputs(lambda tensor: tensor.flatten(0, 1), tasks.support.x))
+            self.model(*arguments)

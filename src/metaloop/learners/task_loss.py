@@ -20,7 +20,7 @@ class TaskLoss(ABC):
 
 
 def _mean(losses: Tensor, mask: Tensor | None) -> Tensor:
-    return losses.mean() if mask is None else (losses * mask).sum() / mask.sum()
+    return losses.mean() if mask is None else (losses * mask).sum() / mask.sum().clamp(min=1)
 
 
 class CrossEntropy(TaskLoss):
@@ -45,7 +45,13 @@ def loss_for(kind: str) -> TaskLoss:
 
 
 def without_absent_classes(logits: Tensor, support: Examples) -> Tensor:
-    """Logits (examples, ways) in which classes without a real support example cannot win; unchanged where nothing is masked."""
+    """Logits (examples, ways) in which classes without a real support example cannot win.
+
+    A head may have been made for more ways than the task has; the rest is cut off. Values of a regression pass unchanged.
+    """
+    if not support.ways:
+        return logits
+    logits = logits[..., : support.ways]
     if support.mask is None:
         return logits
     ways = torch.arange(logits.shape[-1], device=logits.device)

@@ -69,7 +69,7 @@ class Norm(nn.Module):
             mean, var = self.running_mean.view(shape), self.running_var.view(shape)
             return (x - mean) * torch.rsqrt(var + self.eps)
         if self.observing:
-            self._observe(x)
+            self._observe(x if weight is None else x[weight > 0])
         if weight is None:
             return F.batch_norm(x, None, None, None, None, True, 0.1, self.eps)
         mean, var = _weighted_moments(x, weight)
@@ -85,7 +85,9 @@ class Norm(nn.Module):
 def _weighted_moments(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and biased variance by channel (channels,), each example counting ``weight`` (examples,)."""
     flat = x.flatten(2) if x.ndim > 2 else x[:, :, None]
-    share = (weight / weight.sum() / flat.shape[2])[:, None, None].to(x.dtype)
+    weight = weight.to(x.dtype)
+    # A batch of padding alone has no statistics and no loss; any finite number does.
+    share = (weight / weight.sum().clamp(min=1) / flat.shape[2])[:, None, None]
     mean = (flat * share).sum((0, 2))
     return mean, ((flat - mean[:, None]) ** 2 * share).sum((0, 2))
 
@@ -93,7 +95,7 @@ def _weighted_moments(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
 def norm_mode(model: nn.Module) -> str:
     """The mode of a model's norm layers, as records state it; "none" for a model without any.
 
-    Torch's own BatchNorm layers count as "batch" or "running" by whether they track statistics.
+    Torch's own BatchNorm layers count as "batch" or "running" by whether they track statistics, its GroupNorm as "group".
     """
     modes = {layer.mode for layer in model.modules() if isinstance(layer, Norm)} - {"none"}
     for layer in model.modules():
@@ -101,6 +103,8 @@ def norm_mode(model: nn.Module) -> str:
             modes.add("running" if layer.track_running_stats else "batch")
         elif isinstance(layer, nn.LayerNorm):
             modes.add("layer")
+        elif isinstance(layer, nn.GroupNorm):
+            modes.add("group")
     return "+".join(sorted(modes)) or "none"
 
 
