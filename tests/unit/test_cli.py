@@ -276,9 +276,12 @@ def test_data_get_fetches_what_is_named(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_reader_that_has_gone_is_no_fault() -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run([sys.executable, "-m", "metaloop", "list"], stdout=writer, stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, "-m", "metaloop", "list"]
+    for unbuffered in ("", "1"):  # fails at the end, or with the first line
+        environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+        done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, env=environment)
+        assert (done.returncode, done.stderr) == (0, "")
     os.close(writer)
-    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_the_exit_function_is_offered_here() -> None:

@@ -1,5 +1,6 @@
 """Choosing how to run tasks by timing the candidates on the real shapes."""
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,8 +14,10 @@ from metaloop.types import Params, Tasks
 _MARGIN = 1.2  # a challenger must win by this much, so that noise does not decide between equals
 _MAP_MARGIN = 2.0  # of vmap in evaluation: a clear win says that many small operations, not arithmetic, take the time
 _WORTH_COMPILING = 90.0  # seconds of work ahead that pay for half a minute of compiling
+_SHORT = 0.05  # seconds: longer meta-gradients spend their time in large kernels, which a compiler leaves as they are
 _TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-2}
 
+log = logging.getLogger(__name__)
 Run = Callable[[OverTasks, Params, Tasks], tuple[Params, Params]]
 
 
@@ -97,7 +100,8 @@ class Auto(OverTasks):
             said.append(f"{challenger.name} {seconds * 1e3:.2f} ms")
             if seconds * _MARGIN < best_time:
                 best, best_time = challenger, seconds
-        self.report = f"took {best.name} ({'; '.join(said)})"
+        self.report = f"{best.name} ({'; '.join(said)})"
+        log.info("tasks run by %s", self.report)
         return best
 
 

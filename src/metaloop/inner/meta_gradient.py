@@ -83,10 +83,10 @@ class TaskDisplacement:
         problem = self.problem
         with torch.no_grad():
             path = problem.iterates(meta, support, problem.steps, autodiff, second_order=False)
-            names = {name: MODEL + name for name in path[0]}
             gradients = {name: torch.zeros_like(value) for name, value in meta.items()}
-            learned = [name for name in names if path[0][name] is meta[names[name]]]  # not a head that starts elsewhere
-            gradients |= {names[name]: path[0][name] - path[-1][name] for name in learned}
+            for name, start in path[0].items():
+                if start is meta[MODEL + name]:  # a head that starts elsewhere has no displacement
+                    gradients[MODEL + name] = start - path[-1][name]
             loss, logits = problem.task.query_loss(meta, path[-1], support, query)
         return gradients, {"loss": loss, "logits": logits, "per_step": loss[None]}
 

@@ -92,6 +92,27 @@ def _weighted_moments(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     return mean, ((flat - mean[:, None]) ** 2 * share).sum((0, 2))
 
 
+class LayerNorm(nn.LayerNorm):
+    """Layer norm over the last axes, for transformers: torch's own parameters and numbers, and right under vmap."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``x`` (..., *normalized_shape), standardised over the last axes and mapped affinely."""
+        y = F.layer_norm(x, self.normalized_shape, None, None, self.eps)
+        y = y if self.weight is None else y * self.weight
+        return y if self.bias is None else y + self.bias
+
+
+def with_own_layer_norms(model: nn.Module) -> nn.Module:
+    """The same model object with every ``torch.nn.LayerNorm`` in it replaced by ours; parameters keep their names."""
+    for parent in list(model.modules()):
+        for name, layer in list(parent.named_children()):
+            if type(layer) is nn.LayerNorm:
+                own = LayerNorm(layer.normalized_shape, layer.eps, layer.elementwise_affine)
+                own.weight, own.bias = layer.weight, layer.bias
+                setattr(parent, name, own)
+    return model
+
+
 def norm_mode(model: nn.Module) -> str:
     """The mode of a model's norm layers, as records state it; "none" for a model without any.
 

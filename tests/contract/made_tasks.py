@@ -1,0 +1,96 @@
+"""Small made-up tasks in float64, and what the contracts do with learners."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from members import MODELS
+from torch import Tensor, nn
+
+from metaloop.learners.learner import Learner
+from metaloop.types import Examples, Inputs, Params, Tasks
+
+WAYS = 3
+
+
+def made_inputs(shape: tuple[int, ...], examples: tuple[int, ...], *, text: bool, random: torch.Generator) -> Inputs:
+    """Normal numbers, or token ids with an attention mask of varying length."""
+    if not text:
+        return torch.randn(*examples, *shape, generator=random, dtype=torch.float64)
+    lengths = torch.randint(2, shape[0] + 1, (*examples, 1), generator=random)
+    return {
+        "input_ids": torch.randint(0, 20, (*examples, *shape), generator=random),
+        "attention_mask": (torch.arange(shape[0]) < lengths).long(),
+    }
+
+
+def made_tasks(
+    model: str = "conv4, stride", *, tasks: int = 3, shots: int = 2, queries: int = 2, masked: bool = False
+) -> Tasks:
+    """Three-way tasks; with ``masked``, task 0 misses one support example and task 1 the whole last class."""
+    random = torch.Generator().manual_seed(1)
+
+    def examples(count: int) -> Examples:
+        y = torch.arange(WAYS).repeat_interleave(count).expand(tasks, -1).contiguous()
+        mask = torch.ones_like(y, dtype=torch.bool) if masked else None
+        if mask is not None:
+            mask[1, -count:] = False
+        x = made_inputs(MODELS[model][0], tuple(y.shape), text=model == "text", random=random)
+        return Examples(x, y, mask, WAYS)
+
+    support, query = examples(shots), examples(queries)
+    if support.mask is not None:
+        support.mask[0, shots - 1] = False
+    return Tasks(support, query, torch.arange(tasks))
+
+
+def made_model(model: str = "conv4, stride", *, norm: str = "batch", outputs: int | None = WAYS) -> nn.Module:
+    """A model of the table in float64, from a fixed seed, its norms away from their trivial start."""
+    torch.manual_seed(3)
+    shape, build = MODELS[model]
+    built = build(shape, outputs, norm).double()
+    with torch.no_grad():
+        for name, value in built.named_parameters():
+            if "norm" in name.lower() or name.endswith("bias"):
+                value.add_(0.2 * torch.randn_like(value))
+    return built
+
+
+def meta_gradient(learner: Learner, tasks: Tasks) -> tuple[Tensor, Params]:
+    """The meta-loss and the meta-gradient, one entry a parameter."""
+    learner.zero_grad()
+    outcome = learner.meta_loss(tasks)
+    outcome.loss.backward()
+    zero = torch.zeros(())
+    return outcome.loss.detach(), {n: zero if p.grad is None else p.grad.clone() for n, p in learner.named_parameters()}
+
+
+def distance(left: Params, right: Params) -> float:
+    """The relative distance of two gradients as vectors."""
+    assert left.keys() == right.keys()
+    squares = sum(float(((left[n] - right[n]) ** 2).sum()) for n in left)
+    return math.sqrt(squares / sum(float((value**2).sum()) for value in right.values()))
+
+
+def central_difference(value: Callable[[], float], parameters: Params, direction: Params, size: float = 1e-6) -> float:
+    """The derivative of ``value`` along ``direction``, by moving the parameters there and back."""
+
+    def moved(by: float) -> float:
+        for name, parameter in parameters.items():
+            parameter.data.add_(direction[name], alpha=by)
+        return value()
+
+    forth, back = moved(size), moved(-2 * size)
+    moved(size)
+    return (forth - back) / (2 * size)
+
+
+def random_direction(parameters: Params, seed: int) -> Params:
+    """A normal vector."""
+    random = torch.Generator().manual_seed(seed)
+    return {n: torch.randn(p.shape, generator=random, dtype=p.dtype) for n, p in parameters.items()}
+
+
+def along(gradient: Params, direction: Params) -> float:
+    """The inner product."""
+    return sum(float((gradient[n] * direction[n]).sum()) for n in gradient)

@@ -1,0 +1,114 @@
+"""Runs small enough for tests: made-up pictures, a tiny network, a few outer steps, in this process."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import hydra
+import torch
+
+from metaloop.configuration import conf_dir
+from metaloop.data.distribution import SPLITS, Dataset
+from metaloop.data.philox import Stream
+from metaloop.data.pool import ClassPool
+from metaloop.train import describe_run, run
+from metaloop.types import EpisodeSpec, Tasks
+
+SMALL_CONF = Path(__file__).parent / "small_conf"
+SMALL = (
+    "name=small",
+    "dataset=blobs",
+    "model=mlp",
+    "model.hidden=[8]",
+    "algorithm/over_tasks=loop",
+    "episode.ways=3",
+    "episode.queries=2",
+    "outer.meta_batch=2",
+    "trainer.max_steps=6",
+    "validation.every=2",
+    "validation.episodes=4",
+    "evaluation.episodes=6",
+    "log_every=1",
+)
+# What Hydra would change of the test process's own logging.
+QUIET = ("hydra/job_logging=none", "hydra/hydra_logging=none")
+
+
+class SpiedPool(ClassPool):
+    """Notes whose episodes are drawn."""
+
+    def draw(self, stream: Stream, numbers: torch.Tensor, spec: EpisodeSpec) -> Tasks:
+        Blobs.drawn.append((self.split, numbers.tolist()))
+        return super().draw(stream, numbers, spec)
+
+
+class Blobs(Dataset):
+    """Six classes a split; a drawing is noise around its class's picture.
+
+    Attributes:
+        drawn: split and numbers of every draw of any instance, in order.
+    """
+
+    drawn: ClassVar[list[tuple[str, list[int]]]] = []
+
+    def __init__(self, side: int = 16, drawings: int = 8) -> None:
+        self._pools = {split: self._pool(split, side, drawings) for split in SPLITS}
+
+    @staticmethod
+    def _pool(split: str, side: int, drawings: int) -> SpiedPool:
+        generator = torch.Generator().manual_seed(SPLITS.index(split))
+        means = 255 * torch.rand(6, 1, 1, side, side, generator=generator)
+        noise = 60 * torch.randn(6, drawings, 1, side, side, generator=generator)
+        images = (means + noise).clamp(0, 255).to(torch.uint8).flatten(0, 1)
+        return SpiedPool(images, [drawings] * 6, [f"{split}{number}" for number in range(6)], split=split)
+
+    def split(self, name: str) -> SpiedPool:
+        return self._pools[name]
+
+
+def described(*overrides: str) -> dict[str, Any]:
+    """What run.json would say of a run with these overrides of the whole configuration."""
+    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        lines = [f"hydra.searchpath=[file://{SMALL_CONF}]", *overrides]
+        config = hydra.compose("train", lines, return_hydra_config=True)
+        choices = dict(config.hydra.runtime.choices)
+    del config._content["hydra"]
+    return describe_run(config, choices, overrides, None)
+
+
+def trained(directory: Path, *overrides: str, resume: bool = False) -> dict[str, Any]:
+    """Run ``SMALL`` with ``overrides`` in ``directory`` as one rank of a run does; returns the record."""
+    directory.mkdir(parents=True, exist_ok=True)
+    return run(described(*SMALL, *overrides), str(directory), resume)
+
+
+def words(directory: Path, *overrides: str) -> list[str]:
+    """The command line of a small run in ``directory``, after ``metaloop``."""
+    return ["train", "--config-dir", str(SMALL_CONF), *SMALL, *QUIET, f"hydra.run.dir={directory}", *overrides]
+
+
+def rows(path: Path, without: Sequence[str] = ()) -> list[dict[str, str]]:
+    """A CSV file's rows, less some columns."""
+    with path.open(newline="") as file:
+        return [{name: cell for name, cell in row.items() if name not in without} for row in csv.DictReader(file)]
+
+
+def outcome(directory: Path) -> dict[str, Any]:
+    """All of a finished run that must not depend on time, place or how often it was stopped."""
+    checkpoints = {
+        name: torch.load(directory / "checkpoints" / f"{name}.ckpt", weights_only=True) for name in ("best", "last")
+    }
+    return {
+        "episodes": (directory / "episodes.csv").read_text(),
+        "metrics": rows(directory / "metrics.csv", without=["train/tasks_per_second"]),
+        "steps": {name: checkpoint["global_step"] for name, checkpoint in checkpoints.items()},
+        "parameters": {
+            f"{name}:{key}": value.numpy().tobytes()
+            for name, checkpoint in checkpoints.items()
+            for key, value in checkpoint["state_dict"].items()
+            if isinstance(value, torch.Tensor)
+        },
+        "optimizer": repr(checkpoints["last"]["optimizer_states"]),
+        "schedule": repr(checkpoints["last"]["lr_schedulers"]),
+    }
