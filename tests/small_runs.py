@@ -12,6 +12,7 @@ from metaloop.configuration import conf_dir
 from metaloop.data.distribution import SPLITS, Dataset
 from metaloop.data.philox import Stream
 from metaloop.data.pool import ClassPool
+from metaloop.models.mlp import MLP
 from metaloop.train import describe_run, run
 from metaloop.types import EpisodeSpec, Tasks
 
@@ -112,3 +113,10 @@ def outcome(directory: Path) -> dict[str, Any]:
         "optimizer": repr(checkpoints["last"]["optimizer_states"]),
         "schedule": repr(checkpoints["last"]["lr_schedulers"]),
     }
+
+
+class Dropping(MLP):
+    """Draws random numbers in every forward pass of training, as dropout does."""
+
+    def forward(self, x: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
+        return super().forward(torch.nn.functional.dropout(x, 0.5, self.training), weight)

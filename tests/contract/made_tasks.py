@@ -72,7 +72,7 @@ def distance(left: Params, right: Params) -> float:
     return math.sqrt(squares / sum(float((value**2).sum()) for value in right.values()))
 
 
-def central_difference(value: Callable[[], float], parameters: Params, direction: Params, size: float = 1e-6) -> float:
+def central_difference(value: Callable[[], float], parameters: Params, direction: Params, size: float) -> float:
     """The derivative of ``value`` along ``direction``, by moving the parameters there and back."""
 
     def moved(by: float) -> float:

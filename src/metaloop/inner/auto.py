@@ -85,9 +85,8 @@ class Auto(OverTasks):
         best_time = _seconds(lambda: run(best, meta, tasks))
         said = [f"loop {best_time * 1e3:.2f} ms"]
         for challenger in (Vmap(), Vmap(compiled=True)):
-            if challenger.compiled and not (
-                isinstance(best, Vmap) and best_time * self.expected_steps > _WORTH_COMPILING
-            ):
+            overhead_bound = isinstance(best, Vmap) and best_time < _SHORT
+            if challenger.compiled and not (overhead_bound and best_time * self.expected_steps > _WORTH_COMPILING):
                 break
             try:
                 if not _agree(run, challenger, meta, tasks):

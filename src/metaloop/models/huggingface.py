@@ -51,6 +51,10 @@ class TextClassifier(nn.Module):
         encoder = _encoder(settings, name_or_path).float()
         if getattr(encoder, "pooler", None) is not None:
             encoder.pooler = None
+        for layer in encoder.modules():
+            # It hides a gradient from plain autograd, not from vmap. Padding is masked, so that its gradient is zero anyway.
+            if isinstance(layer, nn.Embedding):
+                layer.padding_idx = None
         self.encoder = with_own_layer_norms(encoder)
         self.features = settings.hidden_size
         self.head = nn.Linear(self.features, outputs) if outputs is not None else None

@@ -1,5 +1,6 @@
 """Checkpoints that are written whole or not at all, hold tensors and plain data, and are never unpickled."""
 
+import math
 import os
 import pickle
 from collections.abc import Mapping
@@ -50,7 +51,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write to a temporary file, flush it to the disk, rename it."""
-        write_atomically(Path(path), lambda temporary: torch.save(checkpoint, temporary))
+
+        def write(temporary: Path) -> None:
+            with temporary.open("wb") as file:  # torch's own file turns a full disk into a RuntimeError
+                torch.save(checkpoint, file)
+
+        write_atomically(Path(path), write)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         """See :func:`load_checkpoint`."""
@@ -96,6 +102,7 @@ class Checkpoints(Callback):
             "seconds": pl_module.seconds,
             "tasks_done": pl_module.tasks_done,
             "progress": dict(pl_module.progress),
+            "is_best": self.best_step == trainer.global_step,
         }
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -107,21 +114,49 @@ class Checkpoints(Callback):
             torch.cuda.set_rng_state_all([state.cpu() for state in own["cuda_rng"]])
         pl_module.seconds, pl_module.tasks_done = own["seconds"], own["tasks_done"]
         pl_module.progress |= own["progress"]
+        if own["is_best"] and trainer.is_global_zero:  # the run may have been killed between the two files
+            self._link_best()
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """A run that was killed after it had stopped early does not train on."""
+        trainer.should_stop = self._out_of_patience
+
+    @property
+    def _out_of_patience(self) -> bool:
+        return self.patience is not None and self.waited >= self.patience
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save; this comes after the stretch's validation."""
         assert isinstance(pl_module, OuterModule)
+        self._check_finite(trainer, pl_module)
         achieved = pl_module.progress["after"]
-        better = self.best is None or self.sign * achieved > self.sign * self.best
+        better = self.best is None or math.isnan(self.best) or self.sign * achieved > self.sign * self.best
         self.waited = 0 if better else self.waited + 1
         if better:
             self.best, self.best_step = achieved, trainer.global_step
         self.directory.mkdir(parents=True, exist_ok=True)
         trainer.save_checkpoint(self.directory / LAST)
         if better and trainer.is_global_zero:
-            write_atomically(self.directory / BEST, lambda temporary: os.link(self.directory / LAST, temporary))
-        if self.patience is not None and self.waited >= self.patience:
-            trainer.should_stop = True
+            self._link_best()
+        trainer.should_stop = self._out_of_patience
+
+    def _link_best(self) -> None:
+        write_atomically(self.directory / BEST, lambda temporary: os.link(self.directory / LAST, temporary))
+
+    def _check_finite(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The loss is watched elsewhere, but what the last step made of the parameters is not in any loss yet."""
+        broken = [name for name, value in pl_module.named_parameters() if not torch.isfinite(value).all()]
+        if broken:
+            raise UserError(
+                f"{broken[0].removeprefix('learner.')} is not finite after outer step {trainer.global_step - 1}, so no "
+                f"checkpoint was written; {self.last_good()}. Lower outer.optimizer.lr or algorithm.rule.lr, or clip with "
+                f"trainer.gradient_clip_val=10"
+            )
+
+    def last_good(self) -> str:
+        """Which checkpoint a run that went wrong leaves, for messages."""
+        path = self.directory / LAST
+        return f"the last good checkpoint is {path}" if path.exists() else "there is no checkpoint yet"
 
 
 def checked(checkpoint: Mapping[str, Any], fingerprint: str, path: Path) -> Mapping[str, Any]:
@@ -131,7 +166,7 @@ def checked(checkpoint: Mapping[str, Any], fingerprint: str, path: Path) -> Mapp
         UserError: it was written by something else, or by a run of another config.
     """
     own = checkpoint.get("metaloop")
-    if not isinstance(own, Mapping):
+    if not isinstance(own, Mapping) or "fingerprint" not in own:
         raise UserError(f"{path} was not written by this project")
     if own["fingerprint"] != fingerprint:
         raise UserError(f"{path} belongs to a run of another config; take a checkpoint of this run, or start a new run")

@@ -132,7 +132,12 @@ class TrainLoader:
         stop = stop if trainer.max_steps < 0 else min(stop, trainer.max_steps)
         if plan.workers:
             steps = _Steps(self.episodes, plan.meta_batch, trainer.global_rank, trainer.world_size)
-            return iter(DataLoader(steps, batch_size=None, sampler=range(first, stop), num_workers=plan.workers))
+            apart = torch.Generator()  # the workers' seeds must not come from the random numbers of training
+            return iter(
+                DataLoader(
+                    steps, batch_size=None, sampler=range(first, stop), num_workers=plan.workers, generator=apart
+                )
+            )
         size = plan.meta_batch
         return self.episodes.batches(
             first * size, stop * size, size, self.device, rank=trainer.global_rank, ranks=trainer.world_size

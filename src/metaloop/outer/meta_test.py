@@ -34,6 +34,12 @@ def meta_test(trainer: Trainer, module: OuterModule, data: EpisodeDataModule, di
     module.to(device)  # where testing leaves it elsewhere
     episodes, scores, learner = data.episodes("test", device), module.scores, module.learner
     spec = data.plan.spec
+    broken = int((~torch.isfinite(scores["loss"])).sum())
+    if broken:
+        raise UserError(
+            f"the adapted learner's answers are not finite in {broken} of the {len(scores['index'])} test episodes; lower "
+            f"algorithm.eval_steps or algorithm.rule.lr"
+        )
     found = summary(scores, module.kind) | {
         "split": "test",
         "episodes": len(scores["index"]),

@@ -10,7 +10,7 @@ from pytorch_lightning import Trainer
 
 from metaloop.data.distribution import Dataset
 from metaloop.learners.learner import Learner
-from metaloop.outer.checkpoints import BEST, LAST, Checkpoints, load_checkpoint
+from metaloop.outer.checkpoints import BEST, LAST, Checkpoints, checked, load_checkpoint
 from metaloop.outer.datamodule import EpisodeDataModule, EpisodePlan
 from metaloop.outer.loggers import CsvTracker, RunInfo, TensorBoardTracker, Tracker
 from metaloop.outer.outer_module import OuterModule
@@ -68,6 +68,11 @@ def train(parts: RunParts, identity: RunIdentity, *, resume: bool) -> dict[str, 
     checkpoints = identity.directory / "checkpoints"
     last = checkpoints / LAST
     resumed = load_checkpoint(last) if resume and last.exists() else None
+    if resumed:
+        checked(resumed, identity.fingerprint, last)
+    keeper = Checkpoints(
+        checkpoints, identity.fingerprint, "min" if parts.kind == "regression" else "max", parts.patience
+    )
     trackers = Trackers([CsvTracker(), TensorBoardTracker(), *parts.trackers])
     module = OuterModule(
         parts.learner,
@@ -77,9 +82,7 @@ def train(parts: RunParts, identity: RunIdentity, *, resume: bool) -> dict[str, 
         parts.log_every,
         parts.low_precision_meta_gradient,
         trackers.log,
-    )
-    keeper = Checkpoints(
-        checkpoints, identity.fingerprint, "min" if parts.kind == "regression" else "max", parts.patience
+        keeper.last_good,
     )
     trainer = quiet_trainer(parts.trainer, [keeper, Progress()])
     data = EpisodeDataModule(parts.dataset, parts.plan)

@@ -1,0 +1,293 @@
+"""What every learner promises, for every line of the table."""
+
+import copy
+import inspect
+from pathlib import Path
+
+import pytest
+import torch
+from made_tasks import WAYS, distance, made_model, made_tasks, meta_gradient
+from members import LEARNERS, OVER_TASKS
+from torch import Tensor, nn
+
+from metaloop.errors import UserError
+from metaloop.inner.auto import Auto
+from metaloop.inner.over_tasks import Loop, OverTasks, Vmap
+from metaloop.learners.learner import Learner
+from metaloop.models.norm import MODES
+from metaloop.types import Examples, Tasks
+
+NORMS = [mode for mode in MODES if mode != "running"]  # prototypes refuse it; gradient learners are tested below
+
+
+def made_learner(name: str, over_tasks: OverTasks | None = None, *, norm: str = "batch", model: str = "mlp") -> Learner:
+    head = None if name == "prototypes" else WAYS
+    return LEARNERS[name](made_model(model, norm=norm, outputs=head), over_tasks or Loop())
+
+
+every_learner = pytest.mark.parametrize("name", LEARNERS)
+
+
+@pytest.mark.parametrize("masked", [False, True], ids=["all real", "masked"])
+@pytest.mark.parametrize("norm", ["batch", "support", "layer"])
+@every_learner
+def test_strategies_over_tasks_agree(name: str, norm: str, masked: bool) -> None:
+    tasks = made_tasks("mlp", masked=masked)
+    found = {}
+    for strategy, make in OVER_TASKS.items():
+        learner = made_learner(name, make(), norm=norm)
+        outcome = learner.meta_loss(tasks)
+        gradient = meta_gradient(learner, tasks)[1]
+        curve = learner.eval().adapt(tasks.support).curve(tasks.query.x, tasks.query.mask)
+        found[strategy] = (outcome, gradient, curve)
+    expected, gradient, curve = found.pop("loop")
+    assert curve.shape[1:] == (3, 2 * WAYS, WAYS)
+    for other, other_gradient, other_curve in found.values():
+        for field in ("loss", "query_logits", "per_step"):
+            torch.testing.assert_close(getattr(other, field), getattr(expected, field), rtol=1e-10, atol=1e-10)
+        assert distance(other_gradient, gradient) < 1e-10
+        torch.testing.assert_close(other_curve, curve, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["maml", "anil, reverse sweep", "prototypes"])
+@pytest.mark.parametrize("model", ["conv4, stride", "text"])
+def test_strategies_agree_on_images_and_text(model: str, name: str) -> None:
+    tasks = made_tasks(model, masked=True)
+    reference = meta_gradient(made_learner(name, Loop(), model=model), tasks)[1]
+    for over_tasks in (Vmap(), Vmap(chunk=2)):
+        assert distance(meta_gradient(made_learner(name, over_tasks, model=model), tasks)[1], reference) < 1e-10
+
+
+def test_compiled_vmap_agrees_and_compiles_once() -> None:
+    tasks = made_tasks("mlp")
+    strategy = Vmap(compiled=True)
+    learner = made_learner("maml", strategy)
+    expected = meta_gradient(made_learner("maml"), tasks)
+    for _ in range(2):
+        loss, gradient = meta_gradient(learner, tasks)
+        assert loss.item() == pytest.approx(expected[0].item(), rel=1e-10)
+        assert distance(gradient, expected[1]) < 1e-10
+    assert len(strategy._compiled) == 1
+
+
+@every_learner
+def test_query_labels_are_no_argument_of_adaptation(name: str) -> None:
+    parameters = inspect.signature(type(made_learner(name)).adapt).parameters
+    assert list(parameters) == ["self", "support", "unlabelled"]
+    assert parameters["support"].annotation is Examples
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@every_learner
+def test_other_queries_matter_to_transductive_learners_only(name: str, norm: str) -> None:
+    tasks = made_tasks("mlp", queries=4)
+    learner = made_learner(name, norm=norm).eval()
+    predictor = learner.adapt(tasks.support)
+    together, alone = predictor(tasks.query.x), predictor(tasks.query.x[:, :5])
+    order = torch.randperm(together.shape[1])
+    torch.testing.assert_close(predictor(tasks.query.x[:, order]), together[:, order])
+    assert torch.allclose(alone, together[:, :5]) is not learner.transductive
+    assert learner.transductive is (norm == "batch")
+
+
+@every_learner
+def test_running_averages_make_no_learner_transductive(name: str) -> None:
+    if name == "prototypes":
+        with pytest.raises(UserError, match=r"model\.norm=running"):
+            made_learner(name, norm="running")
+        return
+    tasks = made_tasks("mlp", queries=4)
+    learner = made_learner(name, norm="running").eval()
+    assert not learner.transductive
+    predictor = learner.adapt(tasks.support)
+    torch.testing.assert_close(predictor(tasks.query.x)[:, :5], predictor(tasks.query.x[:, :5]))
+
+
+def test_only_meta_losses_move_running_averages_and_padding_does_not_count() -> None:
+    tasks = made_tasks("mlp", masked=True)
+    assert tasks.support.mask is not None
+    noisy = Tasks(scrambled(tasks.support), scrambled(tasks.query), tasks.index)
+    averages = []
+    for each in (tasks, noisy):
+        learner = made_learner("maml", norm="running")
+        before = copy.deepcopy(dict(learner.model.named_buffers()))
+        learner.adapt(each.support)(each.query.x)
+        learner.eval().meta_loss(each)
+        assert_same(dict(learner.model.named_buffers()), before)
+        learner.train().meta_loss(each)
+        after = dict(learner.model.named_buffers())
+        assert all((after[name] != before[name]).any() for name in after)
+        averages.append(after)
+    assert_same(*averages)
+
+
+@pytest.mark.parametrize("norm", ["batch", "support", "layer"])
+@every_learner
+def test_the_content_of_padding_changes_nothing(name: str, norm: str) -> None:
+    tasks = made_tasks("mlp", masked=True)
+    noisy = Tasks(scrambled(tasks.support), scrambled(tasks.query), tasks.index)
+    learner = made_learner(name, norm=norm)
+    loss, gradient = meta_gradient(learner, tasks)
+    noisy_loss, noisy_gradient = meta_gradient(learner, noisy)
+    assert noisy_loss.item() == pytest.approx(loss.item(), rel=1e-12)
+    assert distance(noisy_gradient, gradient) < 1e-12
+    found, expected = (learner.adapt(t.support)(t.query.x, t.query.mask) for t in (noisy, tasks))
+    real = tasks.query.mask
+    torch.testing.assert_close(found[real], expected[real])
+
+
+@every_learner
+def test_absent_classes_are_never_answered(name: str) -> None:
+    tasks = made_tasks("mlp", masked=True)
+    logits = made_learner(name).adapt(tasks.support)(tasks.query.x, tasks.query.mask)
+    assert (logits[1].argmax(-1) < WAYS - 1).all()
+    assert torch.softmax(logits[1], -1)[:, -1].max() == 0
+
+
+@pytest.mark.parametrize("name", [name for name in LEARNERS if name != "inner batches"])
+def test_the_order_of_the_support_set_changes_nothing(name: str) -> None:
+    tasks = made_tasks("mlp")
+    order = torch.randperm(2 * WAYS)
+    assert (order != torch.arange(2 * WAYS)).any()
+    shuffled = tasks.support.map(lambda t: t[:, order])
+    learner = made_learner(name)
+    torch.testing.assert_close(learner.adapt(shuffled)(tasks.query.x), learner.adapt(tasks.support)(tasks.query.x))
+
+
+@pytest.mark.parametrize("name", ["prototypes"])
+def test_names_of_classes_permute_the_answers_of_learners_without_a_head(name: str) -> None:
+    tasks = made_tasks("mlp")
+    new = torch.tensor([2, 0, 1])  # class c is now called new[c]
+    renamed = Examples(tasks.support.x, new[tasks.support.y], None, WAYS)
+    learner = made_learner(name)
+    logits, expected = (learner.adapt(s)(tasks.query.x) for s in (renamed, tasks.support))
+    torch.testing.assert_close(logits[..., new], expected)
+    assert not torch.allclose(logits, expected)
+
+
+@every_learner
+def test_a_deep_copy_is_equal_and_independent(name: str) -> None:
+    tasks = made_tasks("mlp")
+    learner = made_learner(name)
+    other = copy.deepcopy(learner)
+    expected = meta_gradient(learner, tasks)
+    found = meta_gradient(other, tasks)
+    assert found[0] == expected[0]
+    assert_same(found[1], expected[1])
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.mul_(0.5)
+    assert meta_gradient(other, tasks)[0] != expected[0]
+    assert meta_gradient(learner, tasks)[0] == expected[0]
+
+
+@every_learner
+def test_its_state_travels_through_a_file(name: str, tmp_path: Path) -> None:
+    tasks = made_tasks("mlp")
+    learner = made_learner(name, Auto(expected_steps=1))
+    learner.meta_loss(tasks)
+    expected = learner.adapt(tasks.support)(tasks.query.x)
+    torch.save(learner.state_dict(), tmp_path / "state.pt")
+    other = made_learner(name, Auto(expected_steps=1))
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.zero_()
+    other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert other.over_tasks.choices() == learner.over_tasks.choices()
+    assert "auto" not in other.over_tasks.choices().values()  # nothing is timed again
+    assert torch.equal(other.adapt(tasks.support)(tasks.query.x), expected)
+
+
+UNREACHED = {  # parameters that no meta-gradient of the composition can reach
+    "metasgd, zero head": {"model.head.weight"},  # starts at zero in every task
+}
+
+
+@every_learner
+def test_the_gradient_reaches_every_parameter_that_it_should(name: str) -> None:
+    learner = made_learner(name, norm="layer")
+    _, gradient = meta_gradient(learner, made_tasks("mlp"))
+    assert {n for n, g in gradient.items() if not g.any()} == UNREACHED.get(name, set())
+
+
+@every_learner
+def test_adapting_and_learning_leave_parameters_and_tasks_alone(name: str) -> None:
+    tasks, again = made_tasks("mlp", masked=True), made_tasks("mlp", masked=True)
+    learner = made_learner(name)
+    before = copy.deepcopy(learner.state_dict())
+    for over_tasks in (Loop(), Vmap()):
+        learner.over_tasks = over_tasks
+        learner.adapt(tasks.support)(tasks.query.x)
+        learner.meta_loss(tasks).loss.backward()
+    assert_same({n: v for n, v in learner.state_dict().items() if isinstance(v, Tensor)}, before)
+    for got, expected in zip((tasks.support, tasks.query), (again.support, again.query), strict=True):
+        assert torch.equal(got.x, expected.x)
+        assert torch.equal(got.y, expected.y)
+
+
+@every_learner
+def test_loss_has_a_value_but_no_graph_without_gradients(name: str) -> None:
+    tasks = made_tasks("mlp")
+    learner = made_learner(name)
+    with torch.no_grad():
+        outcome = learner.meta_loss(tasks)
+    assert not outcome.loss.requires_grad
+    assert outcome.loss == learner.meta_loss(tasks).loss
+    assert not outcome.query_logits.requires_grad
+    assert not outcome.per_step.requires_grad
+
+
+@every_learner
+def test_the_backward_pass_scales(name: str) -> None:
+    tasks = made_tasks("mlp")
+    learner = made_learner(name)
+    expected = meta_gradient(learner, tasks)[1]
+    learner.zero_grad()
+    (3 * learner.meta_loss(tasks).loss).backward()
+    for parameter_name, parameter in learner.named_parameters():
+        torch.testing.assert_close(parameter.grad, 3 * expected[parameter_name])
+
+
+@every_learner
+def test_unlabelled_examples_are_refused_where_they_are_not_used(name: str) -> None:
+    tasks = made_tasks("mlp")
+    with pytest.raises(UserError, match="unlabelled"):
+        made_learner(name).adapt(tasks.support, tasks.query.x)
+
+
+@every_learner
+def test_it_learns(name: str) -> None:
+    """A few outer steps on the same tasks lower the loss that meta-training lowers."""
+    tasks = made_tasks("mlp", shots=4, queries=4)
+    learner = made_learner(name, norm="layer")
+    adam = torch.optim.Adam(learner.parameters(), lr=0.01)
+
+    def step() -> float:
+        loss, _ = meta_gradient(learner, tasks)
+        adam.step()
+        return loss.item()
+
+    if name == "reptile":  # moves towards what fits the support set, which is then what must improve
+        tasks = Tasks(tasks.support, tasks.support, tasks.index)
+    losses = [step() for _ in range(15)]
+    assert losses[-1] < losses[0] - 0.05
+
+
+def scrambled(examples: Examples) -> Examples:
+    """The same real examples, other padding."""
+    assert examples.mask is not None
+    noise = torch.randn_like(examples.x) * 5
+    y = torch.where(examples.mask, examples.y, (examples.y + 1) % WAYS)
+    return Examples(torch.where(examples.mask[..., None], examples.x, noise), y, examples.mask, examples.ways)
+
+
+def assert_same(left: dict[str, Tensor], right: dict[str, Tensor]) -> None:
+    for name, value in left.items():
+        assert torch.equal(value, right[name]), name
+
+
+def test_the_tables_make_the_models_heads_right() -> None:
+    assert isinstance(made_learner("maml").model.head, nn.Linear)
+    assert made_learner("prototypes").model.head is None
+
+

@@ -1,0 +1,189 @@
+"""A run as a whole, in this process: the same twice, and the same when it was stopped and continued."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from small_runs import Blobs, outcome, rows, trained
+
+from metaloop.errors import UserError
+from metaloop.outer import checkpoints, meta_test
+from metaloop.outer import run as run_module
+
+
+class Killed(Exception):
+    """Stands for kill -9: nothing in metaloop knows it."""
+
+
+def dying(function: Callable[..., Any], after: int) -> Callable[..., Any]:
+    """``function``, killed instead of its call number ``after`` (from 0)."""
+    calls = iter(range(after + 1))
+
+    def call(*arguments: Any, **named: Any) -> Any:
+        if next(calls, after) == after:
+            raise Killed
+        return function(*arguments, **named)
+
+    return call
+
+
+DEATHS = {
+    "before the first checkpoint": (run_module.Trackers, "log", 1),
+    "between two checkpoints": (run_module.Trackers, "log", 4),
+    "at a validation, before its checkpoint": (run_module.Trackers, "log", 5),
+    "after the last checkpoint, before it becomes the best": (checkpoints.os, "link", 0),
+    "in the meta-test": (meta_test, "write_csv", 0),
+    "while the record is written": (run_module, "write_record", 0),
+}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("runs") / "undisturbed"
+    trained(directory)
+    return directory
+
+
+def test_the_same_seed_gives_the_same_run(undisturbed: Path, tmp_path: Path) -> None:
+    trained(tmp_path)
+    assert outcome(tmp_path) == outcome(undisturbed)
+
+
+def test_another_seed_gives_another_run_on_the_same_test_episodes(undisturbed: Path, tmp_path: Path) -> None:
+    Blobs.drawn.clear()
+    record = trained(tmp_path, "seed=1")
+    ours, theirs = outcome(tmp_path), outcome(undisturbed)
+    assert ours["parameters"] != theirs["parameters"]
+    assert ours["episodes"] != theirs["episodes"]
+    assert record["test"]["seed"] == 0
+
+
+def test_worker_processes_change_nothing(undisturbed: Path, tmp_path: Path) -> None:
+    trained(tmp_path, "workers=2")
+    assert outcome(tmp_path) == outcome(undisturbed)
+
+
+def test_worker_processes_change_nothing_where_the_model_draws_random_numbers(tmp_path: Path) -> None:
+    for workers in (0, 1):
+        trained(tmp_path / str(workers), f"workers={workers}", "model._target_=small_runs.Dropping")
+    assert outcome(tmp_path / "0")["parameters"] == outcome(tmp_path / "1")["parameters"]
+
+
+@pytest.mark.parametrize("death", DEATHS)
+def test_a_stopped_run_goes_on_to_the_same_end(
+    death: str, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, name, after = DEATHS[death]
+    with monkeypatch.context() as patch:
+        patch.setattr(place, name, dying(getattr(place, name), after))
+        with pytest.raises(Killed):
+            trained(tmp_path)
+    torch.manual_seed(99)
+    record = trained(tmp_path, resume=True)
+    assert outcome(tmp_path) == outcome(undisturbed)
+    assert record["training"]["steps"] == 6
+
+
+def test_schedule_momentum_and_dropout_go_on_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = ("outer=adam_cosine", "model._target_=small_runs.Dropping", "trainer.gradient_clip_val=1.0")
+    trained(tmp_path / "whole", *wanted)
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module.Trackers, "log", dying(run_module.Trackers.log, 4))
+        with pytest.raises(Killed):
+            trained(tmp_path / "stopped", *wanted)
+    torch.manual_seed(99)
+    trained(tmp_path / "stopped", *wanted, resume=True)
+    assert outcome(tmp_path / "stopped") == outcome(tmp_path / "whole")
+    rates = [float(row["train/learning_rate"]) for row in rows(tmp_path / "whole" / "metrics.csv") if row["train/loss"]]
+    assert rates == sorted(rates, reverse=True)
+    assert rates[0] > rates[-1]
+
+
+def test_a_run_that_had_stopped_early_trains_no_further(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = ("validation.patience=1", "trainer.max_steps=40", "outer.optimizer.lr=0")
+    trained(tmp_path / "whole", *wanted)
+    assert outcome(tmp_path / "whole")["steps"] == {"best": 2, "last": 4}
+    with monkeypatch.context() as patch:
+        patch.setattr(meta_test, "write_csv", dying(meta_test.write_csv, 0))
+        with pytest.raises(Killed):
+            trained(tmp_path / "stopped", *wanted)
+    trained(tmp_path / "stopped", *wanted, resume=True)
+    assert outcome(tmp_path / "stopped") == outcome(tmp_path / "whole")
+
+
+def test_more_test_episodes_keep_the_first_scores(undisturbed: Path, tmp_path: Path) -> None:
+    trained(tmp_path, "evaluation.episodes=11")
+    more, few = rows(tmp_path / "episodes.csv"), rows(undisturbed / "episodes.csv")
+    assert len(more) == 11
+    assert more[:6] == few
+    assert [row["index"] for row in more] == [str(number) for number in range(11)]
+
+
+def test_no_test_episode_is_drawn_before_training_has_ended(tmp_path: Path) -> None:
+    Blobs.drawn.clear()
+    trained(tmp_path)
+    splits = [split for split, _ in Blobs.drawn]
+    first = splits.index("test")
+    assert {"train", "validation"} == set(splits[:first])
+    assert {"test"} == set(splits[first:])
+    assert [number for split, numbers in Blobs.drawn if split == "train" for number in numbers] == list(range(12))
+
+
+def test_the_test_is_of_the_best_checkpoint_and_not_of_the_last(tmp_path: Path) -> None:
+    record = trained(tmp_path, "outer.optimizer.lr=0.3")
+    scores = {int(row["step"]): float(row["validation/score"]) for row in rows(tmp_path / "metrics.csv") if row["validation/score"]}
+    assert record["training"]["best_validation"] == max(scores.values())
+    assert record["training"]["best_step"] == max(scores, key=lambda step: scores[step]) == outcome(tmp_path)["steps"]["best"]
+
+
+@pytest.mark.parametrize("other", ["model.hidden=[4]", "algorithm.steps=2"])
+def test_a_checkpoint_of_another_config_is_refused(other: str, undisturbed: Path, tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    os.link(undisturbed / "checkpoints" / "last.ckpt", tmp_path / "checkpoints" / "last.ckpt")
+    with pytest.raises(UserError, match="of another config"):
+        trained(tmp_path, other, resume=True)
+
+
+def test_a_cut_checkpoint_is_refused(undisturbed: Path, tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    whole = (undisturbed / "checkpoints" / "last.ckpt").read_bytes()
+    (tmp_path / "checkpoints" / "last.ckpt").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=r"last\.ckpt is no readable checkpoint"):
+        trained(tmp_path, resume=True)
+
+
+def test_a_loss_that_is_no_number_stops_the_run_at_its_step(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"outer step 0, in the tasks numbered 0 to 1 .*no checkpoint yet.* algorithm\.rule\.lr"):
+        trained(tmp_path, "algorithm.rule.lr=1e30", "algorithm.steps=2")
+    assert not (tmp_path / "record.json").exists()
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_parameters_that_are_no_numbers_reach_no_checkpoint(tmp_path: Path) -> None:
+    # The loss of the only step is finite, what the optimiser makes of it is not.
+    with pytest.raises(UserError, match=r"outer\.optimizer\.lr"):
+        trained(tmp_path, "outer=sgd", "outer.optimizer.lr=inf", "trainer.max_steps=1")
+    assert not (tmp_path / "checkpoints" / "last.ckpt").exists()
+
+
+def test_answers_that_are_no_numbers_are_no_score(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"\d of the 6 test episodes.* algorithm\.eval_steps"):
+        trained(tmp_path, "algorithm.eval_steps=9", "algorithm.rule.lr=1e9", "outer.optimizer.lr=0")
+    assert not (tmp_path / "record.json").exists()
+
+
+def test_a_full_disk_is_an_oserror_that_says_so_and_leaves_the_last_checkpoint_whole(
+    undisturbed: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    os.link(undisturbed / "checkpoints" / "last.ckpt", folder / "last.ckpt")
+    before = (folder / "last.ckpt").read_bytes()
+    (folder / f".last.ckpt.{os.getpid()}").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left on device"):
+        trained(tmp_path)
+    assert (folder / "last.ckpt").read_bytes() == before
+    assert [path.name for path in folder.iterdir()] == ["last.ckpt"]
