@@ -1,13 +1,18 @@
 """Runs small enough for tests: made-up pictures, a tiny network, a few outer steps, in this process."""
 
 import csv
-from collections.abc import Sequence
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import hydra
 import torch
 
+from metaloop.cli import main
 from metaloop.configuration import conf_dir
 from metaloop.data.distribution import SPLITS, Dataset
 from metaloop.data.philox import Stream
@@ -20,8 +25,7 @@ SMALL_CONF = Path(__file__).parent / "small_conf"
 SMALL = (
     "name=small",
     "dataset=blobs",
-    "model=mlp",
-    "model.hidden=[8]",
+    "model=tiny",
     "algorithm/over_tasks=loop",
     "episode.ways=3",
     "episode.queries=2",
@@ -120,3 +124,40 @@ class Dropping(MLP):
 
     def forward(self, x: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
         return super().forward(torch.nn.functional.dropout(x, 0.5, self.training), weight)
+
+
+def trained_all(directory: str, runs: dict[str, list[str]]) -> None:
+    """A small run for each name, below ``directory``; as a rank of several calls it."""
+    for name, overrides in runs.items():
+        trained(Path(directory) / name, *overrides)
+
+
+def killed(directory: Path, when: Callable[[], bool], argv: Sequence[str]) -> None:
+    """Start the command in another process and end it by SIGKILL as soon as ``when``.
+
+    Processes come from a server that has everything imported, so that they start at once.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["small_runs", "metaloop.build", "metaloop.outer.run", "metaloop.report.run_report"])
+    process = context.Process(target=_run_command, args=(str(directory), list(argv)))
+    process.start()
+    deadline = time.monotonic() + 120
+    while process.is_alive() and not when():
+        assert time.monotonic() < deadline, "the run did not get that far"
+        process.join(timeout=0.01)
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL, "the run had ended before it was killed"
+    process.close()
+
+
+def _run_command(directory: str, argv: list[str]) -> None:
+    with (Path(directory) / "said.txt").open("a") as said:
+        os.dup2(said.fileno(), 1)
+        os.dup2(said.fileno(), 2)
+    raise SystemExit(main(argv))
+
+
+def lines_reach(path: Path, count: int) -> Callable[[], bool]:
+    """Whether the file has so many lines."""
+    return lambda: path.exists() and path.read_bytes().count(b"\n") >= count

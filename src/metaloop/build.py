@@ -32,8 +32,11 @@ def plain(config: DictConfig) -> dict[str, Any]:
     Raises:
         UserError: a mandatory value (???) is missing or an interpolation does not resolve.
     """
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        raise UserError(f"{', '.join(missing)}: a value is needed; give one with {missing[0]}=...")
     try:
-        found = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+        found = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
         raise UserError(f"the config is incomplete: {str(error).splitlines()[0]}") from error
     assert isinstance(found, dict)
@@ -127,9 +130,15 @@ def ranks_of(config: Config) -> int:
     """How many processes the trainer wants on this machine.
 
     Raises:
-        UserError: a GPU is asked for and there is none, or not as many.
+        UserError: a GPU is asked for and there is none, or not as many; or they cannot share a meta-batch.
     """
-    trainer = config["trainer"]
+    ranks, meta_batch = _devices(config["trainer"]), config["outer"]["meta_batch"]
+    if meta_batch % ranks:
+        raise UserError(f"outer.meta_batch={meta_batch} cannot be shared by {ranks} ranks: make it a multiple of them")
+    return ranks
+
+
+def _devices(trainer: Config) -> int:
     wanted, accelerator = trainer.get("devices", 1), trainer.get("accelerator", "auto")
     if accelerator in ("gpu", "cuda"):
         have = torch.cuda.device_count()

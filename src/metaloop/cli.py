@@ -77,13 +77,18 @@ def _report(argv: list[str]) -> int:
     parser = _parser("report", help_texts.REPORT)
     parser.add_argument("runs", nargs="+", metavar="DIR", help="a run directory, or a folder of runs such as a sweep's")
     parser.add_argument("--output", metavar="DIR", default="report", help="where to write (default: ./report)")
+    parser.add_argument("--results", metavar="FILE", help="also write published against measured numbers there")
     arguments = parser.parse_args(argv)
     for run in arguments.runs:
         if not Path(run).is_dir():
             raise UserError(f"report {run}: there is no such folder; runs lie under outputs/")
     from metaloop.report.page import make_report
+    from metaloop.report.paper import write_results
 
-    page = make_report([Path(run) for run in arguments.runs], Path(arguments.output))
+    runs = [Path(run) for run in arguments.runs]
+    page = make_report(runs, Path(arguments.output))
+    if arguments.results:
+        write_results(runs, Path(arguments.results))
     print(f"report  {page}\nopen it with  python -m webbrowser {shlex.quote(page.resolve().as_uri())}")
     return 0
 

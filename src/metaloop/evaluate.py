@@ -30,14 +30,14 @@ def changed(config: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
         name = override.partition("=")[0]
         if name not in GROUPS and not name.startswith(KEYS):
             raise UserError(
-                f"{override!r}: an evaluation can change {', '.join(GROUPS)} (groups), {', '.join(KEYS[:4])[:-1]}.*, "
-                f"algorithm.eval_steps and model.norm; for anything else train a new run"
+                f"{override!r}: an evaluation can change the groups {', '.join(GROUPS)}, their keys, evaluation.*, "
+                f"algorithm.eval_steps, algorithm.over_tasks and model.norm; for anything else train a new run"
             )
     check_overrides("train", overrides, [])
     node = OmegaConf.create(config)
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         for override in overrides:
-            name, _, value = override.partition("=")
+            name = override.partition("=")[0]
             if name in GROUPS:
                 node[name] = compose("train", overrides=[override])[name]
     OmegaConf.set_struct(node, True)
@@ -56,8 +56,10 @@ def evaluate(directory: Path, overrides: Sequence[str]) -> tuple[dict[str, Any],
     from metaloop.outer.directory import description
     from metaloop.outer.meta_test import meta_test_checkpoint
     from metaloop.outer.run import RunIdentity, make_record
+    from metaloop.outer.silence import quieten
     from metaloop.types import highest
 
+    quieten()
     told = description(directory)
     config = changed(told["config"], overrides)
     target = directory / "evaluations" / hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
@@ -73,7 +75,7 @@ def evaluate(directory: Path, overrides: Sequence[str]) -> tuple[dict[str, Any],
         learner, dataset, plan, trainer, told["fingerprint"], directory / "checkpoints" / BEST, target
     )
     choices = {**told["choices"], **{n: v for n, _, v in (o.partition("=") for o in overrides) if n in GROUPS}}
-    more = {"config": config, "choices": choices, "overrides": list(overrides), "command": sys.argv}
+    more = {"config": config, "choices": choices, "overrides": list(overrides), "command": ["metaloop", "evaluate", f"run={directory}", *overrides]}
     identity = RunIdentity(directory=directory, **{**told, **more})
     return make_record(identity, None, test, 1), target
 

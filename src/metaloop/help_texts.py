@@ -62,7 +62,8 @@ Markdown, CSV and LaTeX.
 examples:
   metaloop report outputs/maml_glyphs/2026-01-31_12-00-00-000000
   metaloop report outputs/*/*                    all runs of this folder
-  metaloop report outputs/a outputs/b --output docs/comparison"""
+  metaloop report outputs/a outputs/b --output docs/comparison
+  metaloop report outputs/finn2017* --results docs/results.md      published beside measured"""
 
 LIST = """Lists what can be chosen: tables on a terminal, tab-separated lines elsewhere.
 

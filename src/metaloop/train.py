@@ -2,8 +2,8 @@
 
 import logging
 import sys
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,31 +11,24 @@ from typing import Any
 import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from metaloop.configuration import conf_dir
 from metaloop.errors import UserError
 from metaloop.overrides import check_overrides
+
 
 def run(description: Mapping[str, Any], directory: str, resume: bool) -> dict[str, Any]:
     """Build and run what ``description`` (of run.json) says; the same in every rank. Returns the record."""
     from metaloop.build import build_run
     from metaloop.outer.allocator import tune
     from metaloop.outer.run import RunIdentity, train
+    from metaloop.outer.silence import quieten
 
     tune()
     quieten()
     identity = RunIdentity(directory=Path(directory), **description)
     return train(build_run(identity.config), identity, resume=resume)
-
-
-def quieten() -> None:
-    """Keep what Lightning says of itself off the screen; its warnings about a run stay."""
-    for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", category=FutureWarning, module="pytorch_lightning.utilities._pytree")
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # episodes need none
-    warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")  # Lightning's use of torch, not the user's
 
 
 def start(description: Mapping[str, Any], directory: Path, *, resume: bool) -> dict[str, Any]:
@@ -54,7 +47,7 @@ def start(description: Mapping[str, Any], directory: Path, *, resume: bool) -> d
         return run(description, str(directory), resume)
     with claimed(directory):
         if not resume:
-            describe(directory, description)
+            describe(directory, description, OmegaConf.to_yaml(OmegaConf.create(dict(description["config"]))))
         arguments = (description, str(directory), resume)
         try:
             record = run(*arguments) if ranks == 1 else launch(run, ranks, *arguments)
@@ -79,7 +72,7 @@ def describe_run(
         "choices": {group: choice for group, choice in choices.items() if not group.startswith("hydra/") and choice},
         "config": resolved,
         "overrides": list(overrides),
-        "command": sys.argv,
+        "command": ["metaloop", "train", *overrides],
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "fingerprint": fingerprint(resolved),
         "group": group,
@@ -113,10 +106,27 @@ def resume_run(directory: Path, others: Sequence[str]) -> None:
         raise UserError(
             f"{directory} is finished: see metaloop report {directory}, or metaloop evaluate run={directory}"
         )
-    logging.basicConfig(
-        level=logging.INFO, handlers=[logging.FileHandler(directory / "train.log"), logging.StreamHandler()]
-    )
-    start(description(directory), directory, resume=True)
+    told = description(directory)
+    with _logged(directory / "train.log"):
+        start(told, directory, resume=True)
+
+
+@contextmanager
+def _logged(path: Path) -> Iterator[None]:
+    """Log to the file and to the terminal, as Hydra does where it starts a run."""
+    root, before = logging.getLogger(), logging.getLogger().level
+    handlers = [logging.FileHandler(path), logging.StreamHandler(sys.stdout)]
+    for handler in handlers:
+        handler.setFormatter(logging.Formatter("[%(asctime)s][%(name)s][%(levelname)s] - %(message)s"))
+        root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        root.setLevel(before)
+        for handler in handlers:
+            root.removeHandler(handler)
+            handler.close()
 
 
 def main(argv: list[str]) -> int:

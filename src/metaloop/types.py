@@ -5,7 +5,7 @@ Axis words used in shapes all over the project:
 is shot ``s`` of class ``c``); ``ways`` classes of a task; ``steps`` inner steps; ``input`` and ``target`` one example's shape.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -22,8 +22,8 @@ def _span(name: str, value: object) -> Span:
     """Check ``episode.<name>``: a positive whole number or an increasing pair of them."""
     if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
         return value
-    if not isinstance(value, int | str | Mapping) and hasattr(value, "__len__") and len(value) == 2:
-        low, high = value  # type: ignore[misc]
+    if isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 2:
+        low, high = value
         if isinstance(low, int) and isinstance(high, int) and 1 <= low <= high:
             return (low, high) if low < high else low
     raise UserError(

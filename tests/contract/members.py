@@ -101,17 +101,22 @@ LEARNERS: Mapping[str, Callable[[nn.Module, OverTasks], Learner]] = {
     "prototypes": lambda model, over_tasks: Prototypes(model, TASK_LOSSES["cross-entropy"], over_tasks),
 }
 
+def width(norm: str) -> int:
+    """Channels: with fewer than three a group, group norm leaves little but signs."""
+    return 24 if norm == "group" else 8
+
+
 # Input shape that the contracts use, and how to build the model for it.
 MODELS: Mapping[str, tuple[tuple[int, ...], Build]] = {
     "conv4, stride": (
         (1, 8, 8),
-        lambda shape, outputs, norm: Conv4(shape, outputs, filters=8, downsample="stride", norm=norm),
+        lambda shape, outputs, norm: Conv4(shape, outputs, filters=width(norm), downsample="stride", norm=norm),
     ),
     "conv4, pool": (
         (1, 16, 16),
-        lambda shape, outputs, norm: Conv4(shape, outputs, filters=8, downsample="pool", norm=norm),
+        lambda shape, outputs, norm: Conv4(shape, outputs, filters=width(norm), downsample="pool", norm=norm),
     ),
-    "mlp": ((5,), lambda shape, outputs, norm: MLP(shape, outputs, hidden=[8, 8], norm=norm)),
+    "mlp": ((5,), lambda shape, outputs, norm: MLP(shape, outputs, hidden=[width(norm)] * 2, norm=norm)),
     "text": ((6,), lambda shape, outputs, norm: TextClassifier(shape, outputs, config=TINY_BERT)),
 }
 

@@ -69,7 +69,7 @@ def test_exact_ones_equal_finite_differences(adapted: str, rule: str, norm: str)
 
 @pytest.mark.parametrize("masked", [False, True], ids=["all real", "masked"])
 @pytest.mark.parametrize("objective", OBJECTIVES)
-@pytest.mark.parametrize("norm", ["batch", "support", "layer"])
+@pytest.mark.parametrize("norm", ["batch", "support"])
 def test_exact_ones_with_masks_and_objectives(norm: str, objective: str, masked: bool) -> None:
     def make(over_tasks: OverTasks, **choices: object) -> GradientLearner:
         return gradient_learner(

@@ -49,7 +49,7 @@ def test_a_run_leaves_its_whole_directory_and_says_where(tmp_path: Path, capsys:
     expected = "run.json record.json episodes.csv metrics.csv samples.npz checkpoints/best.ckpt checkpoints/last.ckpt"
     assert set(expected.split()) | {"report/index.html"} <= names
     record = json.loads((tmp_path / "run" / "record.json").read_text())
-    assert record["choices"] | {"dataset": "blobs", "model": "mlp", "algorithm": "maml"} == record["choices"]
+    assert record["choices"] | {"dataset": "blobs", "model": "tiny", "algorithm": "maml"} == record["choices"]
     assert record["config"]["outer"]["meta_batch"] == 2
     assert "outer.meta_batch=2" in record["overrides"]
     mean = sum(float(row["score"]) for row in rows(tmp_path / "run" / "episodes.csv")) / 6
@@ -68,7 +68,7 @@ def test_the_default_place_is_named_after_the_run(tmp_path: Path) -> None:
 
 
 def test_a_sweep_makes_one_run_a_value_in_one_group(tmp_path: Path) -> None:
-    assert main(words(tmp_path, f"hydra.sweep.dir={tmp_path}/sweep", "-m", "seed=0,1")) == 0
+    assert main(["train", "-m", *words(tmp_path, f"hydra.sweep.dir={tmp_path}/sweep", "seed=0,1")[1:]]) == 0
     records = [json.loads((tmp_path / "sweep" / job / "record.json").read_text()) for job in "01"]
     assert [record["seed"] for record in records] == [0, 1]
     identities = [json.loads((tmp_path / "sweep" / job / "run.json").read_text()) for job in "01"]
@@ -80,7 +80,7 @@ def test_a_killed_run_goes_on(how: str, unfinished: Path, finished_run: Path, ca
     argv = ["train", f"resume={unfinished}"] if how == "directory" else words(unfinished.parent / "new", "resume=auto")
     assert main(argv) == 0
     assert outcome(unfinished) == outcome(finished_run)
-    assert str(unfinished) in capsys.readouterr().out
+    assert "small/first" in capsys.readouterr().out
     assert not (unfinished.parent / "new" / "run.json").exists()
 
 
@@ -132,7 +132,7 @@ def test_a_checkpoint_is_never_unpickled(
     evil, name = Evil(tmp_path / "executed"), "last.ckpt" if command == "resume" else "best.ckpt"
     path = unfinished / "checkpoints" / name
     if how == "pickle":
-        path.write_bytes(pickle.dumps(evil))
+        path.write_bytes(pickle.dumps(evil, protocol=2))
     else:
         saved = torch.load(path, weights_only=True) | {"extra": evil}
         path.unlink()  # best and last may be one file
@@ -166,11 +166,14 @@ WRONG = {
     "patience": (["validation.patience=0"], "validation.patience=0: at least 1"),
     "a class that does not import": (["algorithm._target_=nowhere.Learner"], "algorithm._target_='nowhere.Learner'"),
     "a model that does not import": (["model._target_=metaloop.models.mlp.Nothing"], "model cannot be built"),
-    "no learner": (["algorithm._target_=torch.nn.Linear"], "must be a metaloop.learners.learner.Learner"),
+    "no learner": (["algorithm._target_=builtins.dict"], "must be a metaloop.learners.learner.Learner"),
     "an argument too many": (["+model.colour=red"], "colour"),
-    "model that does not fit the data": (["model=conv4", "dataset.side=8", "~model.hidden"], "too small"),
+    "model that does not fit the data": (["model=conv4", "model.downsample=pool", "dataset.side=8"], "too small"),
     "regression of classes": (["dataset=sinusoid"], "episode=regression"),
-    "precision": (["trainer.precision=7"], "precision"),
+    "precision": (["trainer.precision=7"], "the keys of trainer"),
+    "a precision we do not support": (["trainer.precision=bf16-true"], "one of 32-true, bf16-mixed"),
+    "no key of Lightning": (["+trainer.colour=red"], "colour"),
+    "no rate": (["outer.optimizer.lr=-1"], "outer.optimizer"),
     "missing data": (["dataset=omniglot", "dataset.data_dir=nowhere"], "metaloop data get omniglot"),
     "no GPU": (["trainer=gpu"], "trainer=cpu"),
     "no GPUs": (["trainer=ddp"], "trainer=cpu"),

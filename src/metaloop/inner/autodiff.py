@@ -112,5 +112,5 @@ class Functional(Autodiff):
     ) -> tuple[Params, ...]:
         """See :meth:`Autodiff.pull_back`."""
         with torch.no_grad():
-            _, pull = torch.func.vjp(step, *(detached(part) for part in inputs))
+            pull = torch.func.vjp(step, *(detached(part) for part in inputs))[1]
             return tuple(pull(cotangents))

@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from metaloop.errors import UserError
 from metaloop.inner.autodiff import Autodiff, Eager, Functional
-from metaloop.types import Examples, Inputs, Params, Tasks
+from metaloop.types import Examples, Params, Tasks
 
 TaskLoss = Callable[[Params, Examples, Examples, Autodiff], tuple[Tensor, Params]]
 TaskGradient = Callable[[Params, Examples, Examples, Autodiff], tuple[Params, Params]]

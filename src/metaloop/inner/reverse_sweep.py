@@ -16,6 +16,10 @@ def _add(left: Params, right: Params) -> Params:
     return {name: value + right[name] for name, value in left.items()}
 
 
+def _zeros(like: Params) -> Params:
+    return {name: torch.zeros_like(value) for name, value in like.items()}
+
+
 @dataclass(frozen=True)
 class TaskSweep:
     """One task's meta-gradient: forward without a graph, then back one step's graph at a time.
@@ -32,12 +36,10 @@ class TaskSweep:
         problem, steps = self.problem, self.problem.steps
         weights = problem.objective.weights(steps)
         path = self._forward(meta, support, autodiff)
-        total = {name: torch.zeros_like(value) for name, value in meta.items()}
-        adjoint = {name: torch.zeros_like(value) for name, value in path[-1][0].items()}
-        state_adjoint = {name: torch.zeros_like(value) for name, value in path[-1][1].items()}
+        total, adjoint, state_adjoint = _zeros(meta), _zeros(path[-1][0]), _zeros(path[-1][1])
         seen: list[Params] = []
         for t in range(steps, -1, -1):
-            params, state = path[t]
+            params = path[t][0]
             if weights[t]:
                 from_query, gradient, aside = self._query(meta, params, support, query, weights[t], autodiff)
                 total, adjoint = _add(total, from_query), _add(adjoint, gradient)

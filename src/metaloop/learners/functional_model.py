@@ -50,4 +50,4 @@ class FunctionalModel:
 def _joined(first: Inputs, second: Inputs) -> Inputs:
     if isinstance(first, Tensor) and isinstance(second, Tensor):
         return torch.cat([first, second])
-    return {name: torch.cat([value, second[name]]) for name, value in first.items()}  # type: ignore[union-attr, index, call-overload]
+    return {name: torch.cat([value, second[name]]) for name, value in first.items()}  # type: ignore[union-attr, index]

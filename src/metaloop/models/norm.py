@@ -39,6 +39,9 @@ class Norm(nn.Module):
             raise UserError(f"model.norm={mode!r}: one of {', '.join(MODES)}")
         if mode == "group" and channels % groups:
             raise UserError(f"model.norm=group: {groups} groups do not divide {channels} channels")
+        if mode == "group" and channels == groups:
+            # Where there is one place, as in an MLP, the output would not depend on the input.
+            raise UserError(f"model.norm=group: {groups} groups need more than {channels} channels; take norm=layer")
         self.mode = mode
         self.groups = groups if mode == "group" else 1
         self.eps = eps

@@ -28,7 +28,7 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
     except FileNotFoundError as error:
         raise UserError(f"no checkpoint at {path}: the run was stopped before its first one; start it anew") from error
     except (RuntimeError, EOFError, pickle.UnpicklingError, OSError, ValueError, TypeError) as error:
-        reason = str(error).splitlines()[0][:160]
+        reason = (str(error) or type(error).__name__).splitlines()[0][:160]
         raise UserError(
             f"{path} is no readable checkpoint of tensors and plain data, so it was not loaded ({reason})"
         ) from error
@@ -114,8 +114,8 @@ class Checkpoints(Callback):
             torch.cuda.set_rng_state_all([state.cpu() for state in own["cuda_rng"]])
         pl_module.seconds, pl_module.tasks_done = own["seconds"], own["tasks_done"]
         pl_module.progress |= own["progress"]
-        if own["is_best"] and trainer.is_global_zero:  # the run may have been killed between the two files
-            self._link_best()
+        if own["is_best"]:  # the run may have been killed between the two files
+            self._link_best(trainer)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """A run that was killed after it had stopped early does not train on."""
@@ -136,12 +136,14 @@ class Checkpoints(Callback):
             self.best, self.best_step = achieved, trainer.global_step
         self.directory.mkdir(parents=True, exist_ok=True)
         trainer.save_checkpoint(self.directory / LAST)
-        if better and trainer.is_global_zero:
-            self._link_best()
+        if better:
+            self._link_best(trainer)
         trainer.should_stop = self._out_of_patience
 
-    def _link_best(self) -> None:
-        write_atomically(self.directory / BEST, lambda temporary: os.link(self.directory / LAST, temporary))
+    def _link_best(self, trainer: Trainer) -> None:
+        if trainer.is_global_zero:
+            write_atomically(self.directory / BEST, lambda temporary: os.link(self.directory / LAST, temporary))
+        trainer.strategy.barrier("best")  # the other ranks will read it
 
     def _check_finite(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The loss is watched elsewhere, but what the last step made of the parameters is not in any loss yet."""

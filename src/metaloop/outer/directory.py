@@ -34,8 +34,8 @@ def claimed(directory: Path) -> Iterator[None]:
         yield
 
 
-def describe(directory: Path, identity: Mapping[str, Any]) -> None:
-    """Write what the run is, before it starts.
+def describe(directory: Path, identity: Mapping[str, Any], config_text: str) -> None:
+    """Write what the run is, before it starts: run.json for the program, config.yaml (``config_text``) for people.
 
     Raises:
         UserError: the directory holds a run already.
@@ -45,6 +45,7 @@ def describe(directory: Path, identity: Mapping[str, Any]) -> None:
         raise UserError(
             f"{directory} already holds a run: continue it with resume={directory}, or choose another hydra.run.dir"
         )
+    write_atomically(directory / "config.yaml", lambda temporary: temporary.write_text(config_text))
     write_atomically(path, lambda temporary: temporary.write_text(json.dumps(identity, indent=1) + "\n"))
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from metaloop.data.distribution import Dataset
 from metaloop.data.episodes import Episodes
@@ -21,6 +22,7 @@ from metaloop.outer.outer_module import OuterModule
 from metaloop.outer.record import write_csv
 from metaloop.outer.samples import save_samples
 
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 _BASELINE_BATCH = 8
 
 
@@ -106,15 +108,25 @@ def meta_test_checkpoint(
 
 
 def quiet_trainer(make_trainer: Callable[..., Trainer], callbacks: list[Callback]) -> Trainer:
-    """A trainer whose progress, checkpoints and logs are ours."""
-    return make_trainer(
-        callbacks=callbacks,
-        plugins=[AtomicCheckpointIO()],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        inference_mode=False,  # adaptation differentiates, also while evaluating
-        use_distributed_sampler=False,
-    )
+    """A trainer whose progress, checkpoints and logs are ours.
+
+    Raises:
+        UserError: Lightning refuses what the trainer's config asks for.
+    """
+    try:
+        trainer = make_trainer(
+            callbacks=callbacks,
+            plugins=[AtomicCheckpointIO()],
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            inference_mode=False,  # adaptation differentiates, also while evaluating
+            use_distributed_sampler=False,
+        )
+    except (TypeError, ValueError, MisconfigurationException) as error:
+        raise UserError(f"the keys of trainer do not make a Lightning trainer: {error}") from error
+    if trainer.precision not in PRECISIONS:
+        raise UserError(f"trainer.precision={trainer.precision}: one of {', '.join(PRECISIONS)}")
+    return trainer

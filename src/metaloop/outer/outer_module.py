@@ -63,15 +63,20 @@ class OuterModule(LightningModule):
         self._since, self._tasks_since = 0.0, 0
 
     def configure_optimizers(self) -> Any:
-        """The outer optimiser, and its schedule by outer steps."""
+        """The outer optimiser, and its schedule by outer steps.
+
+        Raises:
+            UserError: torch refuses their arguments.
+        """
         assert self.make_optimizer is not None
-        optimizer = self.make_optimizer([p for p in self.learner.parameters() if p.requires_grad])
-        if self.make_schedule is None:
-            return optimizer
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": self.make_schedule(optimizer), "interval": "step"},
-        }
+        try:
+            optimizer = self.make_optimizer([p for p in self.learner.parameters() if p.requires_grad])
+            if self.make_schedule is None:
+                return optimizer
+            schedule = self.make_schedule(optimizer)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"outer.optimizer or outer.schedule cannot be made: {error}") from error
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def training_step(self, tasks: Tasks, batch_idx: int) -> Tensor:
         """The outer loss of one meta-batch."""

@@ -13,8 +13,8 @@ from metaloop.learners.learner import Learner
 from metaloop.outer.checkpoints import BEST, LAST, Checkpoints, checked, load_checkpoint
 from metaloop.outer.datamodule import EpisodeDataModule, EpisodePlan
 from metaloop.outer.loggers import CsvTracker, RunInfo, TensorBoardTracker, Tracker
-from metaloop.outer.outer_module import OuterModule
 from metaloop.outer.meta_test import meta_test, quiet_trainer
+from metaloop.outer.outer_module import OuterModule
 from metaloop.outer.progress import Progress
 from metaloop.outer.record import SCHEMA, git_state, hardware, peak_memory, versions, write_record
 

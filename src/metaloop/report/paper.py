@@ -3,11 +3,13 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from metaloop.errors import UserError
 from metaloop.report import formats
-from metaloop.report.collect import Run
+from metaloop.report.collect import Run, find_runs
+from metaloop.report.files import write_atomically
 from metaloop.report.markdown import escape, table
 from metaloop.report.rows import Row, group_rows
 
@@ -104,6 +106,18 @@ def compare(record: Mapping[str, Any], measured: float | None = None) -> PaperCo
     )
 
 
+def write_results(paths: Sequence[Path], destination: Path) -> Path:
+    """Write :func:`results_markdown` of all runs in and below ``paths``.
+
+    Raises:
+        UserError: there is no readable run, or a paper block is wrong.
+    """
+    runs, failures = find_runs(paths)
+    if not runs:
+        raise UserError(f"no readable run below {', '.join(map(str, paths))}: {'; '.join(why for _, why in failures)}")
+    return write_atomically(destination, results_markdown(runs))
+
+
 def results_markdown(runs: Iterable[Run]) -> str:
     """The page docs/results.md: every reproduction, published beside measured, from records alone.
 
@@ -116,7 +130,7 @@ def results_markdown(runs: Iterable[Run]) -> str:
     marks = "; ".join(f"{mark}: {meaning}" for mark, meaning in MARKS.items())
     parts = [
         "# Results\n\nPublished numbers beside ours. This page is generated from the records of runs by "
-        "`metaloop.report.paper.results_markdown`; a change by hand is lost.\n",
+        "`metaloop report RUN... --results docs/results.md`; a change by hand is lost.\n",
         f"Mark of a published number: {marks}. Published intervals are as printed in the paper. Ours are Student's t "
         "intervals over meta-test episodes; the standard deviation over seeds is another number, in its own column.\n",
     ]

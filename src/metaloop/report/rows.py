@@ -98,9 +98,10 @@ def _label(rows: Sequence[Row]) -> list[Row]:
         if len(twins) == 1:
             labelled.append(row)
             continue
-        facts = [_facts(twin) for twin in twins]
+        shared = set.intersection(*(set(_overrides(twin)) for twin in twins))
+        facts = [_facts(twin, shared) for twin in twins]
         telling = [key for key in facts[0] if len({fact[key] for fact in facts}) > 1]
-        mine = ", ".join(_facts(row)[key] for key in telling)
+        mine = ", ".join(_facts(row, shared)[key] for key in telling)
         labelled.append(replace(row, label=f"{row.label} ({mine})" if mine else row.label))
     names = [row.label for row in labelled]
     numbers = [names[: i + 1].count(name) for i, name in enumerate(names)]
@@ -110,9 +111,14 @@ def _label(rows: Sequence[Row]) -> list[Row]:
     ]
 
 
-def _facts(row: Row) -> dict[str, str]:
+def _overrides(row: Row) -> list[str]:
+    return [text for text in row.first.record.get("overrides") or [] if text.split("=")[0] not in _INCIDENTAL]
+
+
+def _facts(row: Row, shared: set[str]) -> dict[str, str]:
+    """What may tell rows of one label apart; overrides that all of them share do not."""
     test: dict[str, Any] = dict(row.first.test)
-    overrides = [text for text in row.first.record.get("overrides") or [] if text.split("=")[0] not in _INCIDENTAL]
+    overrides = [text for text in _overrides(row) if text not in shared]
     return {
         "algorithm": row.choice("algorithm"),
         "model": row.choice("model"),

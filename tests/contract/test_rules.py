@@ -1,0 +1,120 @@
+"""What every inner rule, objective, head start and choice of parameters promises."""
+
+import copy
+
+import pytest
+import torch
+from made_tasks import made_model
+from members import ADAPTED, HEAD_INITS, MODELS, OBJECTIVES, RULES
+from torch.func import functional_call
+
+from metaloop.inner.rules import InnerRule
+from metaloop.types import Params
+
+every_rule = pytest.mark.parametrize("rule", RULES)
+
+
+def vectors(seed: int, tasks: tuple[int, ...] = ()) -> Params:
+    random = torch.Generator().manual_seed(seed)
+    shapes = {"body.weight": (3, 2), "head.bias": (3,)}
+    return {n: torch.randn(*tasks, *shape, generator=random, dtype=torch.float64) for n, shape in shapes.items()}
+
+
+def run(rule: InnerRule, params: Params, gradients: Params) -> tuple[Params, Params]:
+    """Three steps with the same gradient."""
+    state = rule.init(params)
+    for step in range(3):
+        params, state = rule.step(gradients, state, params, step)
+    return params, state
+
+
+@every_rule
+def test_steps_are_pure(rule: str) -> None:
+    params, gradients = vectors(0), vectors(1)
+    made = RULES[rule](params)
+    before = copy.deepcopy((params, gradients, made.state_dict()))
+    first, second = run(made, params, gradients), run(made, params, gradients)
+    for now, then in zip((params, gradients, made.state_dict(), *second), (*before, *first), strict=True):
+        assert now.keys() == then.keys()
+        assert all(torch.equal(now[name], then[name]) for name in now)
+
+
+@every_rule
+def test_it_descends_and_keeps_names_shapes_and_type(rule: str) -> None:
+    params, gradients = vectors(0), vectors(1)
+    after, _ = run(RULES[rule](params), params, gradients)
+    assert list(after) == list(params)
+    for name, value in params.items():
+        assert after[name].shape == value.shape
+        assert after[name].dtype == value.dtype
+        assert ((after[name] - value) * gradients[name] < 0).all()
+
+
+@every_rule
+def test_stacked_tasks_under_vmap_equal_the_loop(rule: str) -> None:
+    params, gradients = vectors(0, (4,)), vectors(1, (4,))
+    made = RULES[rule](vectors(0))
+    stacked, state = torch.func.vmap(lambda p, g: run(made, p, g))(params, gradients)
+    for i in range(4):
+        alone, own = run(made, {n: v[i] for n, v in params.items()}, {n: v[i] for n, v in gradients.items()})
+        for name in alone:
+            torch.testing.assert_close(stacked[name][i], alone[name])
+        for name in own:
+            torch.testing.assert_close(state[name][i], own[name])
+
+
+@every_rule
+def test_it_is_differentiable_in_everything(rule: str) -> None:
+    params, gradients = vectors(0), vectors(1)
+    made = RULES[rule](params)
+    names, own = list(params), list(dict(made.named_parameters()))
+    inputs = [*params.values(), *gradients.values(), *made.parameters()]
+
+    class Run(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.made = made
+
+        def forward(self, at: Params, slope: Params) -> tuple[Params, Params]:
+            return run(self.made, at, slope)
+
+    def flat(*values: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        at, slope, rest = values[:2], values[2:4], values[4:]
+        parameters = {"made." + n: v for n, v in zip(own, rest, strict=True)}
+        arguments = (dict(zip(names, at, strict=True)), dict(zip(names, slope, strict=True)))
+        after, state = functional_call(Run(), parameters, arguments)
+        return (*after.values(), *state.values())
+
+    leaves = [value.detach().clone().requires_grad_() for value in inputs]
+    assert torch.autograd.gradcheck(flat, leaves)
+    for output in flat(*leaves):
+        assert output.requires_grad
+
+
+@pytest.mark.parametrize("steps", [2])
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_objectives_weigh_start_and_steps_to_one(objective: str, steps: int) -> None:
+    weights = OBJECTIVES[objective].weights(steps)
+    assert len(weights) == steps + 1
+    assert sum(weights) == pytest.approx(1)
+    assert min(weights) >= 0
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("adapted", ADAPTED)
+def test_adapted_names_are_the_models_in_its_order(adapted: str, model: str) -> None:
+    made = made_model(model)
+    names = ADAPTED[adapted].names(made)
+    everything = [name for name, _ in made.named_parameters()]
+    assert names
+    assert [name for name in everything if name in names] == list(names)
+    assert (len(names) == len(everything)) is (adapted == "all")
+
+
+@pytest.mark.parametrize("head_init", HEAD_INITS)
+def test_a_head_start_changes_only_the_head(head_init: str) -> None:
+    params = vectors(0)
+    start = HEAD_INITS[head_init].start(params)
+    assert list(start) == list(params)
+    assert start["body.weight"] is params["body.weight"]
+    assert torch.equal(params["head.bias"], vectors(0)["head.bias"])

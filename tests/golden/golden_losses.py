@@ -1,0 +1,57 @@
+"""Losses of twenty outer steps of each preset in conf/algorithm, on made-up images.
+
+They stand in one JSON file a preset and hold still what no oracle says: defaults of presets, initialisation, the episode stream.
+After a change that is meant to move them, write them anew and explain the change in CHANGELOG.md:
+
+    python tests/golden/golden_losses.py
+"""
+
+import json
+from pathlib import Path
+
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from metaloop.build import build_learner
+from metaloop.data.episodes import Episodes
+from metaloop.data.philox import Stream
+from metaloop.data.pool import ClassPool
+from metaloop.types import EpisodeSpec
+
+HERE = Path(__file__).parent
+CONF = HERE.parents[1] / "conf"
+PRESETS = sorted(path.stem for path in (CONF / "algorithm").glob("*.yaml"))
+STEPS, META_BATCH = 20, 2
+OVERRIDES = ("algorithm/over_tasks=loop", "model=conv4", "model.filters=4", "model.downsample=stride")
+
+
+def pool() -> ClassPool:
+    """Ten classes of eight noisy 8x8 images around a class mean each."""
+    random = torch.Generator().manual_seed(0)
+    means = torch.randint(0, 200, (10, 1, 1, 8, 8), generator=random)
+    noise = torch.randint(0, 55, (10, 8, 1, 8, 8), generator=random)
+    return ClassPool((means + noise).flatten(0, 1).to(torch.uint8), [8] * 10, [f"class {i}" for i in range(10)])
+
+
+def losses(preset: str) -> list[float]:
+    """The meta-loss at each of twenty steps of outer SGD, in float64 so that machines agree."""
+    with initialize_config_dir(str(CONF), version_base=None):
+        composed = compose("train", [f"algorithm={preset}", *OVERRIDES])
+    config = {key: OmegaConf.to_container(composed[key], resolve=True) for key in ("algorithm", "model")}
+    spec = EpisodeSpec(ways=3, shots=2, queries=3)
+    learner = build_learner(config | {"seed": 0}, pool(), spec).double()
+    sgd = torch.optim.SGD(learner.parameters(), lr=0.1)
+    found = []
+    for tasks in Episodes(pool(), spec, Stream(0, "train")).batches(0, STEPS * META_BATCH, META_BATCH, "cpu"):
+        sgd.zero_grad()
+        loss = learner.meta_loss(tasks.map(lambda t: t.double() if t.is_floating_point() else t)).loss
+        loss.backward()
+        sgd.step()
+        found.append(loss.item())
+    return found
+
+
+if __name__ == "__main__":
+    for each in PRESETS:
+        (HERE / f"{each}.json").write_text(json.dumps([round(loss, 8) for loss in losses(each)], indent=0) + "\n")

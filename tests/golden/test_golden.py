@@ -1,0 +1,25 @@
+"""Twenty steps of every preset give the losses that they gave before; golden_losses.py says how to renew them."""
+
+import json
+
+import pytest
+from golden_losses import HERE, PRESETS, STEPS, losses
+
+
+def test_every_preset_has_its_losses_and_no_other() -> None:
+    assert PRESETS == sorted(path.stem for path in HERE.glob("*.json"))
+    assert len(PRESETS) == 7
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_losses_are_as_before(preset: str) -> None:
+    expected = json.loads((HERE / f"{preset}.json").read_text())
+    assert len(expected) == STEPS
+    assert losses(preset) == pytest.approx(expected, rel=1e-4)
+
+
+def test_presets_differ() -> None:
+    """Else an override of a preset has been lost. FOMAML starts as MAML does and parts from it with the first update."""
+    found = {preset: json.loads((HERE / f"{preset}.json").read_text()) for preset in PRESETS}
+    assert len({tuple(values) for values in found.values()}) == len(PRESETS)
+    assert found["maml"][0] == found["fomaml"][0] == found["metasgd"][0] != found["anil"][0]

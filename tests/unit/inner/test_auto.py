@@ -1,0 +1,139 @@
+"""Choosing how to run tasks by timing."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from metaloop.inner import auto
+from metaloop.inner.auto import Auto
+from metaloop.inner.autodiff import Autodiff
+from metaloop.inner.over_tasks import Loop, TaskLoss, Vmap
+from metaloop.types import Examples, Params, Tasks
+
+
+def made_tasks(tasks: int = 4) -> Tasks:
+    def examples() -> Examples:
+        return Examples(torch.randn(tasks, 6, 4), torch.randint(0, 2, (tasks, 6)), None, 2)
+
+    return Tasks(examples(), examples(), torch.arange(tasks))
+
+
+def one_step(net: nn.Module) -> tuple[TaskLoss, Params]:
+    """A one-step second-order meta-loss of a network."""
+
+    def task(meta: Params, support: Examples, query: Examples, autodiff: Autodiff) -> tuple[Tensor, Params]:
+        def loss(at: Params, examples: Examples) -> Tensor:
+            return F.cross_entropy(functional_call(net, dict(at), (examples.x,)), examples.y)
+
+        gradient = autodiff.gradient(lambda at: loss(at, support), meta, second_order=True)
+        value = loss({n: v - 0.5 * gradient[n] for n, v in meta.items()}, query)
+        return value, {"loss": value}
+
+    return task, dict(net.named_parameters())
+
+
+def network(middle: nn.Module) -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 8), middle, nn.Linear(8, 2))
+
+
+class Branching(nn.Module):
+    """Control flow that depends on data, which vmap cannot run."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x if x.sum() > 0 else 2 * x
+
+
+@pytest.fixture
+def _vmap_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Timing is decided by the fake; what the strategies compute is not."""
+    times = iter([4.0, 2.0, 1.0])
+
+    def seconds(run: Callable[[], object]) -> float:
+        run()
+        return next(times)
+
+    monkeypatch.setattr(auto, "_seconds", seconds)
+
+
+@pytest.mark.usefixtures("_vmap_wins")
+def test_a_faster_challenger_is_taken() -> None:
+    task, meta = one_step(network(nn.Tanh()))
+    strategy, tasks = Auto(expected_steps=1), made_tasks()
+    found, _ = strategy.mean_gradient(task, meta, tasks)
+    assert strategy.name == "vmap"
+    assert strategy.report.endswith("vmap (loop 4000.00 ms; vmap 2000.00 ms)")
+    expected, _ = Loop().mean_gradient(task, meta, tasks)
+    for name in meta:
+        torch.testing.assert_close(found[name], expected[name])
+
+
+@pytest.mark.usefixtures("_vmap_wins")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_model_that_vmap_gets_wrong_runs_in_the_loop(dtype: torch.dtype) -> None:
+    net = network(nn.LayerNorm(8)).to(dtype)
+    task, meta = one_step(net)
+    strategy = Auto(expected_steps=1)
+    tasks = made_tasks().map(lambda t: t.to(dtype) if t.is_floating_point() else t)
+    strategy.mean_gradient(task, meta, tasks)
+    assert strategy.name == "loop"
+    assert "vmap refused: its meta-gradient differs from the loop's" in strategy.report
+
+
+@pytest.mark.usefixtures("_vmap_wins")
+def test_a_model_that_vmap_cannot_run_runs_in_the_loop() -> None:
+    task, meta = one_step(network(Branching()))
+    strategy = Auto(expected_steps=1)
+    strategy.mean_gradient(task, meta, made_tasks())
+    assert strategy.name == "loop"
+    assert "vmap impossible: RuntimeError" in strategy.report
+
+
+@pytest.mark.usefixtures("_vmap_wins")
+def test_evaluation_is_chosen_apart_and_a_failure_of_vmap_means_the_loop() -> None:
+    strategy, trees = Auto(expected_steps=1), {"x": torch.randn(3, 2)}
+    out = strategy.map(lambda tree, autodiff: {"y": tree["x"] if tree["x"].sum() > 0 else -tree["x"]}, trees)
+    assert strategy.choices() == {"gradient": "auto", "map": "loop"}
+    assert (out["y"].sum(1) >= 0).all()
+
+
+def test_the_users_own_error_is_shown() -> None:
+    def broken(*arguments: object) -> tuple[Tensor, Params]:
+        raise ValueError("my model is broken")
+
+    with pytest.raises(ValueError, match="my model is broken"):
+        Auto(expected_steps=1).mean_gradient(broken, {"w": torch.ones(1)}, made_tasks())
+    with pytest.raises(ValueError, match="my model is broken"):
+        Auto(expected_steps=1).map(broken, {"x": torch.ones(2, 1)})
+
+
+def test_choosing_moves_no_random_numbers() -> None:
+    """With dropout, a run that chooses draws the same numbers as one that was told."""
+    task, meta = one_step(network(nn.Dropout(0.5)))
+    strategy, tasks = Auto(expected_steps=1), made_tasks()
+    before = torch.get_rng_state()
+    found, _ = strategy.mean_gradient(task, meta, tasks)
+    assert strategy.name == "loop"  # two random results never agree
+    torch.set_rng_state(before)
+    expected, _ = Loop().mean_gradient(task, meta, tasks)
+    assert all(torch.equal(found[name], expected[name]) for name in meta)
+
+
+@pytest.mark.parametrize("strategy", [Loop(), Vmap(), Vmap(compiled=True)], ids=lambda s: s.name)
+def test_a_choice_is_restored(strategy: Loop | Vmap) -> None:
+    first, second = Auto(expected_steps=1), Auto(expected_steps=1)
+    assert first.choices() == {"gradient": "auto", "map": "auto"}
+    first.chosen, first.mapped = strategy, Loop()
+    second.restore(first.choices())
+    assert second.choices() == first.choices() == {"gradient": strategy.name, "map": "loop"}
+    assert type(second.chosen) is type(strategy)
+
+
+def test_an_open_choice_stays_open() -> None:
+    strategy = Auto(expected_steps=1)
+    strategy.restore(Auto(expected_steps=1).choices())
+    assert strategy.chosen is None
+    assert strategy.mapped is None
