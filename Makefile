@@ -10,10 +10,10 @@ train: $(STAMP)
 	$(BIN)/metaloop train
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 test-slow: $(STAMP)
-	$(BIN)/python -m pytest -m slow --timeout=3600
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow --timeout=3600
 
 lint: $(STAMP)
 	$(BIN)/ruff check src tests benchmarks

@@ -49,7 +49,7 @@ class SpiedPool(ClassPool):
 
 
 class Blobs(Dataset):
-    """Six classes a split; a drawing is noise around its class's picture.
+    """Classes of a split; a drawing is noise around its class's picture.
 
     Attributes:
         drawn: split and numbers of every draw of any instance, in order.
@@ -57,19 +57,31 @@ class Blobs(Dataset):
 
     drawn: ClassVar[list[tuple[str, list[int]]]] = []
 
-    def __init__(self, side: int = 16, drawings: int = 8) -> None:
-        self._pools = {split: self._pool(split, side, drawings) for split in SPLITS}
+    def __init__(self, side: int = 16, classes: int = 6, drawings: int = 8) -> None:
+        self._pools = {split: self._pool(split, side, classes, drawings) for split in SPLITS}
 
     @staticmethod
-    def _pool(split: str, side: int, drawings: int) -> SpiedPool:
+    def _pool(split: str, side: int, classes: int, drawings: int) -> SpiedPool:
         generator = torch.Generator().manual_seed(SPLITS.index(split))
-        means = 255 * torch.rand(6, 1, 1, side, side, generator=generator)
-        noise = 60 * torch.randn(6, drawings, 1, side, side, generator=generator)
+        means = 255 * torch.rand(classes, 1, 1, side, side, generator=generator)
+        noise = 60 * torch.randn(classes, drawings, 1, side, side, generator=generator)
         images = (means + noise).clamp(0, 255).to(torch.uint8).flatten(0, 1)
-        return SpiedPool(images, [drawings] * 6, [f"{split}{number}" for number in range(6)], split=split)
+        return SpiedPool(images, [drawings] * classes, [f"{split}{number}" for number in range(classes)], split=split)
 
     def split(self, name: str) -> SpiedPool:
         return self._pools[name]
+
+
+class Words(Dataset):
+    """Six classes a split, eight sentences of up to ten tokens each; a class prefers its own tokens."""
+
+    def split(self, name: str) -> ClassPool:
+        generator = torch.Generator().manual_seed(SPLITS.index(name))
+        tokens = torch.randint(2, 90, (48, 10), generator=generator)
+        tokens[:, 0] = 90 + torch.arange(6).repeat_interleave(8)
+        mask = (torch.arange(10) < torch.randint(4, 11, (48, 1), generator=generator)).long()
+        inputs = {"input_ids": tokens * mask, "attention_mask": mask}
+        return ClassPool(inputs, [8] * 6, [f"{name}{number}" for number in range(6)], split=name)
 
 
 def described(*overrides: str) -> dict[str, Any]:
@@ -82,10 +94,10 @@ def described(*overrides: str) -> dict[str, Any]:
     return describe_run(config, choices, overrides, None)
 
 
-def trained(directory: Path, *overrides: str, resume: bool = False) -> dict[str, Any]:
-    """Run ``SMALL`` with ``overrides`` in ``directory`` as one rank of a run does; returns the record."""
+def trained(directory: Path, *overrides: str, resume: bool = False, small: Sequence[str] = SMALL) -> dict[str, Any]:
+    """Run ``small`` with ``overrides`` in ``directory`` as one rank of a run does; returns the record."""
     directory.mkdir(parents=True, exist_ok=True)
-    return run(described(*SMALL, *overrides), str(directory), resume)
+    return run(described(*small, *overrides), str(directory), resume)
 
 
 def words(directory: Path, *overrides: str) -> list[str]:

@@ -144,7 +144,8 @@ def _devices(trainer: Config) -> int:
         have = torch.cuda.device_count()
         if not have or (isinstance(wanted, int) and wanted > have):
             raise UserError(
-                f"trainer.accelerator={accelerator}, devices={wanted}: this machine has {have} GPUs; take trainer=cpu or fewer devices"
+                f"trainer.accelerator={accelerator}, devices={wanted}: this machine has {have} GPUs; "
+                f"take trainer=cpu or fewer devices"
             )
         wanted = have if wanted in (-1, "auto") else wanted
     return len(wanted) if isinstance(wanted, list) else wanted if isinstance(wanted, int) and wanted > 0 else 1

@@ -19,6 +19,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: the words after ``metaloop``; None: those of this process.
     """
+    # Threads that wait by spinning bring two runs on one machine almost to a halt; must be said before torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     return run_and_exit_code(_dispatch, sys.argv[1:] if argv is None else argv)
 
 

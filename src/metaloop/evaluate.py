@@ -1,27 +1,35 @@
 """``metaloop evaluate run=DIR``: meta-test a finished run, as it was or otherwise."""
 
+import argparse
 import hashlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig, OmegaConf
 
-from metaloop.configuration import conf_dir
+from metaloop.composition import composer
 from metaloop.errors import UserError
-from metaloop.overrides import check_overrides
+from metaloop.override_values import check_value, flatten
+from metaloop.overrides import check_overrides, parse
+
+if TYPE_CHECKING:  # a mistyped override is answered without waiting for torch
+    from metaloop.data.distribution import TaskDistribution
 
 GROUPS = ("dataset", "episode", "trainer")  # what an evaluation may replace as a whole
 KEYS = ("dataset.", "episode.", "evaluation.", "trainer.", "algorithm.eval_steps", "algorithm.over_tasks", "model.norm")
 
 
-def changed(config: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+def changed(config: Mapping[str, Any], overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> dict[str, Any]:
     """A run's config with what this evaluation wants otherwise.
+
+    Args:
+        config: of the run.
+        overrides: whole groups, or keys, which are those of the run's own choices.
+        config_dirs: further folders of configuration groups.
 
     Raises:
         UserError: an override is unknown, mistyped, or would change what was trained.
@@ -33,25 +41,35 @@ def changed(config: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
                 f"{override!r}: an evaluation can change the groups {', '.join(GROUPS)}, their keys, evaluation.*, "
                 f"algorithm.eval_steps, algorithm.over_tasks and model.norm; for anything else train a new run"
             )
-    check_overrides("train", overrides, [])
-    node = OmegaConf.create(config)
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        for override in overrides:
+    from metaloop.build import plain
+
+    groups = [override for override in overrides if override.partition("=")[0] in GROUPS]
+    check_overrides("train", groups, config_dirs, multirun=False)
+    node = OmegaConf.create(dict(config))
+    with composer("train", config_dirs, []) as hydra:
+        for override in groups:
             name = override.partition("=")[0]
-            if name in GROUPS:
-                node[name] = compose("train", overrides=[override])[name]
-    OmegaConf.set_struct(node, True)
-    dotted = [override for override in overrides if override.partition("=")[0] not in GROUPS]
-    try:
-        node = OmegaConf.merge(node, OmegaConf.from_dotlist(dotted))
-        return OmegaConf.to_container(node, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
-    except OmegaConfBaseException as error:
-        raise UserError(f"{' '.join(dotted)}: {str(error).splitlines()[0]}") from error
+            node[name] = hydra.compose([override])[name]
+    for override in overrides:
+        if override not in groups:
+            _change(node, override)
+    return plain(node)
 
 
-def evaluate(directory: Path, overrides: Sequence[str]) -> tuple[dict[str, Any], Path]:
-    """Score the run's best checkpoint; writes and returns the record of the evaluation and where it lies."""
-    from metaloop.build import build_dataset, build_learner, build_plan, make
+def _change(node: DictConfig, line: str) -> None:
+    """Set one key, which must exist and take such a value."""
+    override = parse(line)
+    if override.is_sweep_override():
+        raise UserError(f"{line}: one value at a time; evaluate once for each")
+    check_value(node, flatten(node), GROUPS, override)
+    OmegaConf.update(node, override.key_or_group, override.value(), merge=False)
+
+
+def evaluate(
+    directory: Path, overrides: Sequence[str], config_dirs: Sequence[str] = ()
+) -> tuple[dict[str, Any], Path]:
+    """Score the run's best checkpoint, on one device; returns the record of the evaluation and where it shall lie."""
+    from metaloop.build import build_dataset, build_learner, build_plan, make, ranks_of
     from metaloop.outer.checkpoints import BEST
     from metaloop.outer.directory import description
     from metaloop.outer.meta_test import meta_test_checkpoint
@@ -61,35 +79,56 @@ def evaluate(directory: Path, overrides: Sequence[str]) -> tuple[dict[str, Any],
 
     quieten()
     told = description(directory)
-    config = changed(told["config"], overrides)
+    config = changed(told["config"], overrides, config_dirs)
+    config["trainer"] |= {"devices": 1, "strategy": "auto"}  # several ranks would give the same scores
+    ranks_of(config)  # refuses a GPU where there is none
     target = directory / "evaluations" / hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
     dataset, plan = build_dataset(config), build_plan(config)
     test_split = dataset.split("test")
     if test_split.spec is not None and not any(override.startswith("episode") for override in overrides):
         plan = replace(plan, spec=test_split.spec)
     test_split.check(plan.spec)
-    learner = build_learner(config, build_dataset(told["config"]).split("train"), build_plan(told["config"]).train_spec)
+    trained_on = build_dataset(told["config"]).split("train")
+    _check_alike(trained_on, test_split)
+    learner = build_learner(config, trained_on, build_plan(told["config"]).train_spec)
     learner.check(highest(plan.spec.ways))
     trainer = make(config["trainer"], "trainer")
     test = meta_test_checkpoint(
         learner, dataset, plan, trainer, told["fingerprint"], directory / "checkpoints" / BEST, target
     )
     choices = {**told["choices"], **{n: v for n, _, v in (o.partition("=") for o in overrides) if n in GROUPS}}
-    more = {"config": config, "choices": choices, "overrides": list(overrides), "command": ["metaloop", "evaluate", f"run={directory}", *overrides]}
+    command = ["metaloop", "evaluate", f"run={directory}", *overrides]
+    more = {"config": config, "choices": choices, "overrides": list(overrides), "command": command}
     identity = RunIdentity(directory=directory, **{**told, **more})
     return make_record(identity, None, test, 1), target
 
 
+def _check_alike(trained_on: "TaskDistribution", test: "TaskDistribution") -> None:
+    for what, ours, theirs in (
+        ("tasks of", trained_on.kind, test.kind),
+        ("inputs of shape", tuple(trained_on.input_shape), tuple(test.input_shape)),
+    ):
+        if ours != theirs:
+            raise UserError(
+                f"the run was trained on {what} {ours}, this data set has {theirs}: choose another dataset=..., or its keys"
+            )
+
+
 def main(argv: list[str]) -> int:
-    """``run=DIR`` and overrides; prints the score."""
+    """``run=DIR``, overrides and ``--config-dir``; prints the score."""
     from metaloop.outer.record import write_record
     from metaloop.report.run_report import write_run_report
     from metaloop.summary import print_summary
 
-    runs = [word.removeprefix("run=") for word in argv if word.startswith("run=")]
+    parser = argparse.ArgumentParser(prog="metaloop evaluate", allow_abbrev=False)
+    parser.add_argument("--config-dir", "-cd", action="append", default=[])
+    parser.add_argument("words", nargs="*")
+    given = parser.parse_intermixed_args(argv)
+    runs = [word.removeprefix("run=") for word in given.words if word.startswith("run=")]
     if len(runs) != 1:
         raise UserError("name one run to evaluate: metaloop evaluate run=outputs/... [overrides]")
-    record, target = evaluate(Path(runs[0]), [word for word in argv if not word.startswith("run=")])
+    overrides = [word for word in given.words if not word.startswith("run=")]
+    record, target = evaluate(Path(runs[0]), overrides, given.config_dir)
     write_record(target / "record.json", record)
     write_run_report(target)
     print_summary(record, target)

@@ -49,7 +49,7 @@ def check_overrides(
         UserError: a group, option or key does not exist, a value has another type than the default, an override cannot
             be parsed, or a sweep was given without ``-m``. The message names the nearest valid names.
     """
-    parsed = [_parse(line) for line in overrides]
+    parsed = [parse(line) for line in overrides]
     with composer(config_name, config_dirs, parsed) as hydra:
         checked = [_expand(override, hydra) for override in parsed if not is_searchpath(override)]
         for item in checked:
@@ -64,7 +64,12 @@ def check_overrides(
             raise UserError(f"{sweeps[0].input_line}: several values make a sweep: add -m, or write {key}=[{value}]")
 
 
-def _parse(line: str) -> Override:
+def parse(line: str) -> Override:
+    """One override as Hydra reads it.
+
+    Raises:
+        UserError: it cannot be read.
+    """
     if "=" not in line and not line.startswith("~"):
         raise UserError(f"{line!r} is no override: write key=value, such as trainer.max_steps=100 or algorithm=maml")
     try:
@@ -111,7 +116,7 @@ def _check_options(item: _Checked, hydra: Composer) -> None:
     options = hydra.options(group)
     listed = f"options of {group}: {', '.join(options) or 'none'}"
     for line in item.lines:
-        value = _parse(line).value()
+        value = parse(line).value()
         if value is None and not item.override.is_delete():
             raise UserError(f"{line}: name an option, or take the group out with ~{group}; {listed}")
         for option in value if isinstance(value, list) else [value]:
@@ -138,7 +143,7 @@ def _check_keys(config: DictConfig, checked: Sequence[_Checked]) -> None:
             _check_group(item.override, choices)
         elif not item.is_group and (item.changes or item.override.is_delete()):
             for line in item.lines:
-                check_value(config, leaves, choices, _parse(line))
+                check_value(config, leaves, choices, parse(line))
 
 
 def _check_group(override: Override, choices: Sequence[str]) -> None:

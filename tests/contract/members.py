@@ -91,15 +91,14 @@ LEARNERS: Mapping[str, Callable[[nn.Module, OverTasks], Learner]] = {
     "fomaml": partial(gradient_learner, meta_gradient=APPROXIMATE["first order"]),
     "reptile": partial(gradient_learner, meta_gradient=APPROXIMATE["displacement"]),
     "anil, reverse sweep": partial(gradient_learner, adapted=ADAPTED["head"], meta_gradient=EXACT["reverse sweep"]),
-    "boil, weighted sum": partial(
-        gradient_learner, adapted=ADAPTED["body"], objective=OBJECTIVES["weighted sum, given"]
-    ),
+    "boil, weighted sum": partial(gradient_learner, adapted=ADAPTED["body"], objective=OBJECTIVES["weighted sum, given"]),
     "metasgd, zero head": partial(
         gradient_learner, rule=RULES["rate per element"], head_init=HEAD_INITS["zero"], adapted=ADAPTED["pattern"]
     ),
     "inner batches": partial(gradient_learner, inner_batch=4, rule=RULES["rate per tensor"]),
     "prototypes": lambda model, over_tasks: Prototypes(model, TASK_LOSSES["cross-entropy"], over_tasks),
 }
+
 
 def width(norm: str) -> int:
     """Channels: with fewer than three a group, group norm leaves little but signs."""

@@ -291,5 +291,3 @@ def assert_same(left: dict[str, Tensor], right: dict[str, Tensor]) -> None:
 def test_the_tables_make_the_models_heads_right() -> None:
     assert isinstance(made_learner("maml").model.head, nn.Linear)
     assert made_learner("prototypes").model.head is None
-
-

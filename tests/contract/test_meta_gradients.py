@@ -60,9 +60,7 @@ def check_against_finite_differences(make: Make, tasks: Tasks) -> None:
 @pytest.mark.parametrize("adapted", ADAPTED)
 def test_exact_ones_equal_finite_differences(adapted: str, rule: str, norm: str) -> None:
     def make(over_tasks: OverTasks, **choices: object) -> GradientLearner:
-        return gradient_learner(
-            made_model(norm=norm), over_tasks, adapted=ADAPTED[adapted], rule=RULES[rule], **choices
-        )
+        return gradient_learner(made_model(norm=norm), over_tasks, adapted=ADAPTED[adapted], rule=RULES[rule], **choices)
 
     check_against_finite_differences(make, made_tasks(tasks=2))
 
@@ -161,8 +159,7 @@ def adapted_by_hand(learner: GradientLearner, names: tuple[str, ...], task: Task
         loss = F.cross_entropy(functional_call(learner.model, own | params, (task.support.x,)), task.support.y)
         gradients = torch.autograd.grad(loss, list(params.values()), retain_graph=True)
         params = {
-            name: value - 0.1 * gradient.detach()
-            for (name, value), gradient in zip(params.items(), gradients, strict=True)
+            name: value - 0.1 * gradient.detach() for (name, value), gradient in zip(params.items(), gradients, strict=True)
         }
     return params
 
@@ -171,9 +168,7 @@ def adapted_by_hand(learner: GradientLearner, names: tuple[str, ...], task: Task
 @pytest.mark.parametrize("adapted", ADAPTED)
 def test_first_order_equals_detaching_by_hand(adapted: str, over_tasks: OverTasks) -> None:
     tasks = made_tasks()
-    learner = gradient_learner(
-        made_model(), over_tasks, adapted=ADAPTED[adapted], meta_gradient=APPROXIMATE["first order"]
-    )
+    learner = gradient_learner(made_model(), over_tasks, adapted=ADAPTED[adapted], meta_gradient=APPROXIMATE["first order"])
     loss, gradient = meta_gradient(learner, tasks)
 
     learner.zero_grad()
@@ -212,9 +207,7 @@ def test_first_order_gives_a_learned_rate_its_inner_gradient(over_tasks: OverTas
 @pytest.mark.parametrize("adapted", ADAPTED)
 def test_displacement_is_start_minus_adapted(adapted: str, over_tasks: OverTasks) -> None:
     tasks = made_tasks()
-    learner = gradient_learner(
-        made_model(), over_tasks, adapted=ADAPTED[adapted], meta_gradient=APPROXIMATE["displacement"]
-    )
+    learner = gradient_learner(made_model(), over_tasks, adapted=ADAPTED[adapted], meta_gradient=APPROXIMATE["displacement"])
     _, gradient = meta_gradient(learner, tasks)
     names = ADAPTED[adapted].names(learner.model)
     expected = {name: torch.zeros_like(p) for name, p in learner.named_parameters()}
@@ -234,14 +227,12 @@ def test_displacement_leaves_a_head_alone_that_starts_elsewhere() -> None:
         assert {n for n, g in gradient.items() if not g.any()} == {"model.head.weight", "model.head.bias"}
 
 
-def test_displacement_refuses_what_it_cannot_learn() -> None:
-    tasks, member = made_tasks(), APPROXIMATE["displacement"]
+def test_displacement_refuses_what_it_cannot_learn_before_training() -> None:
+    member = APPROXIMATE["displacement"]
     with pytest.raises(UserError, match="rule"):
-        gradient_learner(made_model(), Loop(), meta_gradient=member, rule=RULES["rate per tensor"]).meta_loss(tasks)
+        gradient_learner(made_model(), Loop(), meta_gradient=member, rule=RULES["rate per tensor"])
     with pytest.raises(UserError, match="objective"):
-        gradient_learner(
-            made_model(), Loop(), meta_gradient=member, objective=OBJECTIVES["weighted sum"]
-        ).meta_loss(tasks)
+        gradient_learner(made_model(), Loop(), meta_gradient=member, objective=OBJECTIVES["weighted sum"])
 
 
 def test_exact_and_first_order_differ_here() -> None:
@@ -262,8 +253,6 @@ def test_the_loss_is_the_mean_of_the_objective_over_tasks() -> None:
         assert outcome.query_logits.shape == (3, 2 * WAYS, WAYS)
         assert outcome.loss.item() == pytest.approx((outcome.per_step @ torch.tensor([0.2, 0.8]).double()).mean().item())
         curve = learner.adapt(tasks.support).curve(tasks.query.x)
-        losses = F.cross_entropy(
-            curve.flatten(0, 2), tasks.query.y.expand(3, 3, -1).flatten(), reduction="none"
-        ).view(3, 3, -1)
+        losses = F.cross_entropy(curve.flatten(0, 2), tasks.query.y.expand(3, 3, -1).flatten(), reduction="none").view(3, 3, -1)
         torch.testing.assert_close(outcome.per_step, losses.mean(-1)[1:].T)
         torch.testing.assert_close(outcome.query_logits, curve[-1])

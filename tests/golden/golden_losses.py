@@ -1,6 +1,7 @@
 """Losses of twenty outer steps of each preset in conf/algorithm, on made-up images.
 
-They stand in one JSON file a preset and hold still what no oracle says: defaults of presets, initialisation, the episode stream.
+They stand in one JSON file a preset and hold still what no oracle says: the presets' defaults, initialisation, the stream
+of episodes.
 After a change that is meant to move them, write them anew and explain the change in CHANGELOG.md:
 
     python tests/golden/golden_losses.py

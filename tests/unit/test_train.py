@@ -57,7 +57,7 @@ def test_a_run_leaves_its_whole_directory_and_says_where(tmp_path: Path, capsys:
     said = capsys.readouterr().out
     assert f"{100 * mean:.2f} ±" in said
     assert "nearest neighbour in pixels" in said
-    assert f"metaloop report {tmp_path / 'run'}" in said
+    assert "run/report/index.html" in said
 
 
 def test_the_default_place_is_named_after_the_run(tmp_path: Path) -> None:

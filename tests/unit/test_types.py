@@ -62,7 +62,14 @@ def test_tasks_are_cut_in_every_tensor() -> None:
 
 def test_tasks_move_with_every_tensor() -> None:
     moved = made_tasks().to("meta")
-    tensors = [*moved.support.x.values(), moved.support.y, moved.support.mask, moved.query.x, moved.query.y, moved.index]  # type: ignore[union-attr]
+    tensors = [
+        *moved.support.x.values(),
+        moved.support.y,
+        moved.support.mask,
+        moved.query.x,
+        moved.query.y,
+        moved.index,
+    ]  # type: ignore[union-attr]
     assert {tensor.device.type for tensor in tensors} == {"meta"}
 
 

@@ -9,12 +9,16 @@ from torch import Tensor
 from metaloop.errors import UserError
 from metaloop.inner.autodiff import Autodiff
 from metaloop.inner.over_tasks import OverTasks, with_gradient
-from metaloop.inner.problem import MODEL, RULE, InnerProblem
+from metaloop.inner.problem import MODEL, InnerProblem
 from metaloop.types import Examples, OuterLoss, Params, Tasks
 
 
 class MetaGradient(ABC):
     """From "how tasks adapt" to a scalar whose gradient is the meta-gradient."""
+
+    @abstractmethod
+    def check(self, problem: InnerProblem) -> None:
+        """Raise a UserError, before training starts, where this cannot give ``problem``'s meta-gradient."""
 
     @abstractmethod
     def mean(self, problem: InnerProblem, meta: Params, tasks: Tasks, over_tasks: OverTasks) -> tuple[Params, Params]:
@@ -56,6 +60,9 @@ class Unrolled(MetaGradient):
     Exact. Every step's activations are kept, so memory grows with the steps; :class:`ReverseSweep` is flat.
     """
 
+    def check(self, problem: InnerProblem) -> None:
+        """See :meth:`MetaGradient.check`; every composition works."""
+
     def mean(self, problem: InnerProblem, meta: Params, tasks: Tasks, over_tasks: OverTasks) -> tuple[Params, Params]:
         """See :meth:`MetaGradient.mean`."""
         return over_tasks.mean_gradient(EpisodeLoss(problem, second_order=True), meta, tasks)
@@ -66,6 +73,9 @@ class FirstOrder(MetaGradient):
 
     What the rule itself learns (rates) still gets its exact gradient given those constants.
     """
+
+    def check(self, problem: InnerProblem) -> None:
+        """See :meth:`MetaGradient.check`; every composition works."""
 
     def mean(self, problem: InnerProblem, meta: Params, tasks: Tasks, over_tasks: OverTasks) -> tuple[Params, Params]:
         """See :meth:`MetaGradient.mean`."""
@@ -98,18 +108,19 @@ class Displacement(MetaGradient):
     learned values, has no displacement. With outer SGD at rate e this is the paper's update with step size e.
     """
 
-    def mean(self, problem: InnerProblem, meta: Params, tasks: Tasks, over_tasks: OverTasks) -> tuple[Params, Params]:
-        """See :meth:`MetaGradient.mean`.
+    def check(self, problem: InnerProblem) -> None:
+        """See :meth:`MetaGradient.check`.
 
         Raises:
-            UserError: the rule has meta-parameters, which no displacement reaches.
+            UserError: the rule has meta-parameters, or the objective looks at more than the last step.
         """
-        if any(name.startswith(RULE) for name in meta):
+        if any(True for _ in problem.rule.parameters()):
             raise UserError(
                 "algorithm.meta_gradient=displacement cannot learn the rule's parameters; take a rule that has none"
             )
         if problem.objective.weights(problem.steps)[-1] != 1.0:
-            raise UserError(
-                "algorithm.meta_gradient=displacement sees no query loss; take algorithm/objective=last_step"
-            )
+            raise UserError("algorithm.meta_gradient=displacement sees no query loss; take algorithm/objective=last_step")
+
+    def mean(self, problem: InnerProblem, meta: Params, tasks: Tasks, over_tasks: OverTasks) -> tuple[Params, Params]:
+        """See :meth:`MetaGradient.mean`."""
         return over_tasks.mean_of_gradients(TaskDisplacement(problem), meta, tasks)

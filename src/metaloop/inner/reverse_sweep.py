@@ -68,17 +68,13 @@ class TaskSweep:
         return path
 
     def _step(self, support: Examples, t: int, autodiff: Autodiff) -> Step:
-        return lambda meta, params, state: self.problem.step(
-            meta, params, state, support, t, autodiff, second_order=True
-        )
+        return lambda meta, params, state: self.problem.step(meta, params, state, support, t, autodiff, second_order=True)
 
     def _query(
         self, meta: Params, params: Params, support: Examples, query: Examples, weight: float, autodiff: Autodiff
     ) -> tuple[Params, Params, Params]:
         """Gradients of the weighted query loss with respect to meta and to one iterate; its loss and logits."""
-        both = {META + name: value for name, value in meta.items()} | {
-            ITERATE + name: value for name, value in params.items()
-        }
+        both = {META + name: value for name, value in meta.items()} | {ITERATE + name: value for name, value in params.items()}
 
         def loss(at: Params) -> tuple[Tensor, Params]:
             value, logits = self.problem.task.query_loss(_part(at, META), _part(at, ITERATE), support, query)
@@ -97,6 +93,9 @@ def _part(both: Params, prefix: str) -> Params:
 
 class ReverseSweep(MetaGradient):
     """The unrolled meta-gradient, swept back through saved iterates: memory of one step plus the iterates themselves."""
+
+    def check(self, problem: InnerProblem) -> None:
+        """See :meth:`MetaGradient.check`; every composition works."""
 
     def mean(self, problem: InnerProblem, meta: Params, tasks: Tasks, over_tasks: OverTasks) -> tuple[Params, Params]:
         """See :meth:`MetaGradient.mean`."""

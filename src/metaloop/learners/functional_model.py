@@ -38,7 +38,7 @@ class FunctionalModel:
         return functional_call(self.module, {**values, **params}, arguments)
 
     def query_outputs(self, meta: Params, params: Params, support: Examples, x: Inputs, mask: Tensor | None) -> Tensor:
-        """(queries, *output) of one task's queries ``x``, normalised with the support's statistics where the norm mode says so."""
+        """(queries, *output) of one task's queries ``x``; in norm mode ``support`` normalised with the support's statistics."""
         if not self.support_statistics:
             return self.outputs(meta, params, x, mask)
         queries = len(x if isinstance(x, Tensor) else next(iter(x.values())))

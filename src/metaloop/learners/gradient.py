@@ -126,6 +126,7 @@ class GradientLearner(Learner):
         self.task = GradientTask(FunctionalModel(model), names, head_init, loss, inner_batch)
         self.problem = InnerProblem(self.task, self.rule, objective, steps)
         objective.weights(steps)  # refuses a wrong number of weights before training starts
+        meta_gradient.check(self.problem)
         self._meta = {n: p for n, p in self.named_parameters() if p.requires_grad}
         self._observes = norm_mode(model) == "running"
 

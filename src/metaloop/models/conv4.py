@@ -1,5 +1,7 @@
 """The four-block convolutional network of few-shot image classification."""
 
+from itertools import pairwise
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -61,7 +63,7 @@ class Conv4(nn.Module):
                 f"model=conv4 halves the image four times; {sides[0]}x{sides[1]} is too small; try model.downsample=stride"
             )
         widths = [channels] + [filters] * 4
-        self.blocks = nn.ModuleList(Block(a, b, norm, downsample) for a, b in zip(widths, widths[1:], strict=False))
+        self.blocks = nn.ModuleList(Block(a, b, norm, downsample) for a, b in pairwise(widths))
         self.average = downsample == "stride"
         self.features = filters if self.average else filters * (sides[0] // 16) * (sides[1] // 16)
         self.head = nn.Linear(self.features, outputs) if outputs is not None else None

@@ -100,9 +100,7 @@ def _encoder(settings: PretrainedConfig, name_or_path: str | None) -> PreTrained
     if name_or_path is None:
         return AutoModel.from_config(settings, attn_implementation="eager")
     try:
-        return AutoModel.from_pretrained(
-            name_or_path, config=settings, local_files_only=True, attn_implementation="eager"
-        )
+        return AutoModel.from_pretrained(name_or_path, config=settings, local_files_only=True, attn_implementation="eager")
     except (OSError, ValueError) as error:
         raise _absent(name_or_path) from error
 

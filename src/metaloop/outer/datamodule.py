@@ -117,7 +117,7 @@ class EpisodeDataModule(LightningDataModule):
 
 
 class TrainLoader:
-    """Iterating it yields the meta-batches of the outer steps up to the next checkpoint, so that a resumed run goes on exactly."""
+    """Iterating it yields the meta-batches from the current outer step to the next checkpoint: a resumed run goes on exactly."""
 
     def __init__(self, module: EpisodeDataModule, episodes: Episodes, device: torch.device) -> None:
         self.module = module

@@ -131,8 +131,8 @@ class OuterModule(LightningModule):
         numbers = self._pending[first][1].tolist()
         left = f"; {self.last_good()}" if self.last_good else ""
         raise UserError(
-            f"the outer loss became {losses[first].item()} at outer step {step}, in the tasks numbered {numbers[0]} to {numbers[-1]} "
-            f"of the training stream{left}. Lower algorithm.rule.lr or outer.optimizer.lr, or clip with "
+            f"the outer loss became {losses[first].item()} at outer step {step}, in the tasks numbered "
+            f"{numbers[0]} to {numbers[-1]} of the training stream{left}. Lower algorithm.rule.lr or outer.optimizer.lr, or clip with "
             f"trainer.gradient_clip_val=10"
         )
 

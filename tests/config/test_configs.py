@@ -1,0 +1,199 @@
+"""Every file below conf/ describes itself, composes, and runs two outer steps."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from small_runs import described, trained
+
+from metaloop.build import fingerprint, ranks_of
+from metaloop.configuration import conf_dir
+from metaloop.errors import UserError
+from metaloop.report.paper import MARKS, check_paper
+
+FILES = sorted(path.relative_to(conf_dir()) for path in conf_dir().rglob("*.yaml"))
+COUNTS = {
+    ".": 1,
+    "algorithm": 7,
+    "algorithm/adapted": 4,
+    "algorithm/head_init": 2,
+    "algorithm/meta_gradient": 4,
+    "algorithm/objective": 2,
+    "algorithm/over_tasks": 4,
+    "algorithm/rule": 3,
+    "dataset": 5,
+    "episode": 7,
+    "experiment": 3,
+    "logger": 2,
+    "model": 3,
+    "outer": 4,
+    "trainer": 4,
+}
+MANY = ("dataset.classes=20", "dataset.drawings=24")
+REGRESSION = ("dataset=sinusoid", "episode=regression")
+# What a choice needs beside itself to run on small data.
+WITH = {
+    "algorithm/adapted/pattern": ("algorithm.adapted.pattern=head",),
+    "algorithm/over_tasks/auto": ("algorithm.over_tasks.expected_steps=2",),
+    "dataset/glyphs": (),
+    "dataset/harmonic": ("episode=regression",),
+    "dataset/sinusoid": ("episode=regression",),
+    "dataset/omniglot": ("dataset.split_scheme=minimal1",),
+    "episode/5w1s": MANY,
+    "episode/5w5s": MANY,
+    "episode/20w1s": MANY,
+    "episode/20w5s": (*MANY[:1], "dataset.drawings=25"),
+    "episode/omniglot_challenge": MANY,
+    "episode/regression": REGRESSION,
+    "episode/variable": MANY,
+    "model/conv4": ("model.filters=4",),
+    "model/tiny_bert": ("dataset=words",),
+}
+# The rest of a run is the smallest there is; two steps with a validation after each.
+TWO_STEPS = (
+    "validation.every=1",
+    "validation.episodes=2",
+    "evaluation.episodes=2",
+    "trainer.max_steps=2",
+    "outer.meta_batch=2",
+)
+ELSEWHERE = {
+    "trainer/gpu": "needs a GPU: test_gpu_trainers_are_refused_without_one",
+    "trainer/ddp": "needs a GPU: test_gpu_trainers_are_refused_without_one",
+    "trainer/ddp_cpu": "two processes: tests/unit/outer/test_ranks.py",
+    "dataset/omniglot_challenge": "for evaluation alone: tests/unit/test_evaluate.py",
+    "train": "composed by every other",
+}
+SLOW = {"algorithm/over_tasks/compiled", "experiment/finn2017_maml_sinusoid_5shot"}  # a compiler runs
+CHOICES = [file.with_suffix("").as_posix() for file in FILES]
+
+
+def test_all_files_are_found() -> None:
+    counts: dict[str, int] = {}
+    for file in FILES:
+        counts[file.parent.as_posix()] = counts.get(file.parent.as_posix(), 0) + 1
+    assert counts == COUNTS, "a new file gets its number here, and WITH where it needs more to run"
+
+
+@pytest.mark.parametrize("file", FILES, ids=str)
+def test_a_file_is_short_and_says_first_what_it_is(file: Path) -> None:
+    lines = (conf_dir() / file).read_text().splitlines()
+    assert len(lines) <= 40
+    if file.parts[0] == "experiment":
+        assert lines.pop(0) == "# @package _global_"
+    assert lines[0].startswith("# ")
+    assert len(lines[0]) > 8
+    assert not lines[0].startswith("# @")
+
+
+def overrides(choice: str) -> list[str]:
+    group, _, name = choice.rpartition("/")
+    if group == "experiment":
+        return [f"experiment={name}", "evaluation.batch=2", *TWO_STEPS]
+    small = ["dataset=blobs", "model=tiny", "algorithm/over_tasks=loop", "episode.ways=3", "episode.queries=2"]
+    if group == "episode" or choice in ("dataset/harmonic", "dataset/sinusoid"):
+        small = small[:3]
+    if choice == "algorithm/prototypes":
+        small[2] = "algorithm/over_tasks=loop"
+    small = [line for line in small if not line.startswith(f"{group}=")]
+    return [*small, f"{group}={name}", *WITH.get(choice, ()), *TWO_STEPS]
+
+
+def marked(choice: str) -> object:
+    marks = [pytest.mark.slow] if choice in SLOW else []
+    marks += [pytest.mark.data] if "omniglot" in choice and "episode" not in choice else []
+    return pytest.param(choice, marks=marks, id=choice)
+
+
+@pytest.fixture
+def data(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, glyph_cache: Path) -> None:
+    """The real data where a choice needs it."""
+    monkeypatch.setenv("METALOOP_CACHE", str(glyph_cache))
+    if request.node.get_closest_marker("data"):
+        monkeypatch.setenv("METALOOP_DATA", str(request.getfixturevalue("real_data")))
+
+
+@pytest.mark.usefixtures("data", "no_account")
+@pytest.mark.parametrize("choice", [marked(choice) for choice in CHOICES if choice not in ELSEWHERE])
+def test_a_choice_runs_two_steps(choice: str, tmp_path: Path) -> None:
+    lines = overrides(choice)
+    if choice.startswith("experiment/") and choice not in SLOW and "omniglot" not in choice:
+        lines.append("algorithm.over_tasks.compiled=false")
+    record = trained(tmp_path, *lines, small=("name=small", "log_every=1"))
+    assert record["training"]["steps"] == 2
+    assert record["test"]["episodes"] == 2
+    group, _, name = choice.rpartition("/")
+    assert record["choices"][group] == name
+    if group == "experiment":
+        assert record["paper"]["citation"]
+
+
+def test_what_is_tested_elsewhere_exists() -> None:
+    assert set(ELSEWHERE) <= set(CHOICES)
+    assert set(WITH) <= set(CHOICES)
+    assert set(CHOICES) >= SLOW
+
+
+@pytest.mark.parametrize("trainer", ["gpu", "ddp"])
+def test_gpu_trainers_are_refused_without_one(trainer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(UserError, match=r"has 0 GPUs; take trainer=cpu"):
+        ranks_of(described("name=small", f"trainer={trainer}")["config"])
+
+
+def test_ranks_are_what_the_trainer_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ranks(*lines: str) -> int:
+        return ranks_of(described("name=small", *lines)["config"])
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    assert ranks("trainer=cpu") == 1
+    assert ranks("trainer=gpu") == 1
+    assert ranks("trainer=ddp") == 4
+    assert ranks("trainer=ddp", "trainer.devices=2") == 2
+    assert ranks("trainer=ddp", "trainer.devices=[1,3]") == 2
+    assert ranks("trainer=ddp_cpu") == 2
+    with pytest.raises(UserError, match="devices=8: this machine has 4 GPUs"):
+        ranks("trainer=ddp", "trainer.devices=8", "outer.meta_batch=8")
+
+
+def test_the_default_is_one_that_needs_nothing() -> None:
+    told = described("name=small")
+    assert told["choices"] == {
+        "algorithm": "maml", "algorithm/adapted": "all", "algorithm/head_init": "learned",
+        "algorithm/meta_gradient": "unrolled", "algorithm/objective": "last_step", "algorithm/over_tasks": "auto",
+        "algorithm/rule": "gradient_descent", "dataset": "glyphs", "episode": "5w1s", "logger": "none", "model": "conv4",
+        "outer": "adam", "trainer": "cpu",
+    }  # fmt: skip
+    assert told["config"]["evaluation"]["episodes"] == 600
+
+
+def test_the_fingerprint_is_of_what_is_run() -> None:
+    base = described("name=small", "model.filters=4", "seed=1")
+    assert base["fingerprint"] == described("name=small", "seed=1", "model.filters=4")["fingerprint"]
+    assert base["fingerprint"] == described("name=small", "seed=1", "model.filters=4", "resume=auto")["fingerprint"]
+    assert base["fingerprint"] != described("name=small", "seed=1", "model.filters=5")["fingerprint"]
+    assert fingerprint({"a": 1, "b": {"c": 2, "d": 3}}) == fingerprint({"b": {"d": 3, "c": 2}, "a": 1})
+
+
+EXPERIMENTS = [file for file in FILES if file.parts[0] == "experiment"]
+
+
+@pytest.mark.parametrize("file", EXPERIMENTS, ids=str)
+def test_an_experiment_says_what_was_published_and_how_it_is_known(file: Path) -> None:
+    content = yaml.safe_load((conf_dir() / file).read_text())
+    paper = content["paper"]
+    assert content["name"] == file.stem
+    author_and_year, algorithm = file.stem.split("_")[:2]
+    assert author_and_year[-4:].isdigit()
+    assert author_and_year[:-4].capitalize() in paper["citation"]
+    assert author_and_year[-4:] in paper["citation"]
+    composed = described(f"experiment={file.stem}")
+    assert composed["choices"]["algorithm"] == algorithm
+    metric = "mse" if composed["choices"]["episode"] == "regression" else "accuracy"
+    check_paper(paper, metric)
+    assert paper["mark"] in MARKS
+    assert paper["deviations"]
+    assert all(isinstance(deviation, str) for deviation in paper["deviations"])
+
+

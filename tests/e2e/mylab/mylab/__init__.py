@@ -1,0 +1,1 @@
+"""A package of one's own: the example of docs/adding.md."""

@@ -1,0 +1,148 @@
+"""The gradient learner's own arguments, and losses and baselines of tasks."""
+
+import functools
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from metaloop.errors import UserError
+from metaloop.inner.adapted import All, Body
+from metaloop.inner.head_init import Learned, Zero
+from metaloop.inner.meta_gradient import Unrolled
+from metaloop.inner.objective import LastStep, WeightedSum
+from metaloop.inner.over_tasks import Loop
+from metaloop.inner.rules import GradientDescent
+from metaloop.learners.baselines import nearest_neighbour, support_mean
+from metaloop.learners.gradient import GradientLearner
+from metaloop.learners.prototypes import Prototypes
+from metaloop.learners.task_loss import CrossEntropy, MeanSquaredError, loss_for, without_absent_classes
+from metaloop.models.mlp import MLP
+from metaloop.types import Examples
+
+
+def made_learner(**arguments: object) -> GradientLearner:
+    chosen = {
+        "model": MLP((4,), 5, hidden=[8]),
+        "loss": CrossEntropy(),
+        "adapted": All(),
+        "rule": functools.partial(GradientDescent, lr=0.1),
+        "meta_gradient": Unrolled(),
+        "objective": LastStep(),
+        "head_init": Learned(),
+        "over_tasks": Loop(),
+        "steps": 2,
+    }
+    return GradientLearner(**(chosen | arguments))  # type: ignore[arg-type]
+
+
+def made_support(ways: int = 5, shots: int = 2) -> Examples:
+    y = torch.arange(ways).repeat_interleave(shots).expand(3, -1)
+    return Examples(torch.randn(*y.shape, 4), y, None, ways)
+
+
+@pytest.mark.parametrize("key", ["steps", "eval_steps", "inner_batch"])
+def test_counts_below_one_are_refused(key: str) -> None:
+    with pytest.raises(UserError, match=rf"algorithm\.{key}=0: at least 1"):
+        made_learner(**{key: 0})
+
+
+def test_compositions_that_cannot_work_are_refused_before_training() -> None:
+    with pytest.raises(UserError, match=r"algorithm\.steps=2"):
+        made_learner(objective=WeightedSum([1.0, 1.0, 1.0]))
+    with pytest.raises(UserError, match="head_init=zero"):
+        made_learner(adapted=Body(), head_init=Zero())
+
+
+def test_the_adaptation_curve_has_a_point_a_step_and_the_start() -> None:
+    support, x = made_support(), torch.randn(3, 6, 4)
+    learner = made_learner(eval_steps=4)
+    curve = learner.adapt(support).curve(x)
+    assert curve.shape == (5, 3, 6, 5)
+    torch.testing.assert_close(curve[0], learner.model(x.flatten(0, 1)).view(3, 6, 5))
+    assert torch.equal(curve[2], made_same(learner, steps=2).adapt(support)(x))
+    assert len(made_learner().adapt(support).iterates) == 3
+
+
+def made_same(learner: GradientLearner, *, steps: int) -> GradientLearner:
+    other = made_learner(eval_steps=steps)
+    other.load_state_dict(learner.state_dict())
+    return other
+
+
+def test_a_head_for_more_ways_answers_the_tasks_own() -> None:
+    learner = made_learner()
+    learner.check(3)
+    assert learner.adapt(made_support(ways=3))(torch.randn(3, 6, 4)).shape == (3, 6, 3)
+    with pytest.raises(UserError, match=r"episode\.ways=6.* 5 ways"):
+        learner.check(6)
+
+
+def test_inner_batches_take_turns_over_all_examples_and_mix_classes() -> None:
+    learner = made_learner(inner_batch=4)
+    support = made_support().map(lambda t: t[0])
+    turns = [learner.task._turn(support, step) for step in range(5)]
+    assert [len(turn.y) for turn in turns] == [4] * 5
+    seen = torch.cat([turn.x for turn in turns])  # two rounds of ten examples
+    for round_ in (seen[:10], seen[10:]):
+        assert {tuple(row.tolist()) for row in round_} == {tuple(row.tolist()) for row in support.x}
+    assert all(len(turn.y.unique()) >= 3 for turn in turns)
+    assert made_learner(inner_batch=10).task._turn(support, 1) is support
+
+
+def test_the_meta_parameters_are_those_that_can_be_trained() -> None:
+    model = MLP((4,), 5, hidden=[8])
+    model.layers.requires_grad_(False)
+    learner = made_learner(model=model)
+    assert list(learner.meta_parameters()) == ["model.head.weight", "model.head.bias"]
+    learner.double()
+    assert {value.dtype for value in learner.meta_parameters().values()} == {torch.float64}
+
+
+def test_prototypes_need_two_ways() -> None:
+    learner = Prototypes(MLP((4,), None, hidden=[8]), CrossEntropy(), Loop())
+    learner.check(20)
+    with pytest.raises(UserError, match=r"episode\.ways=1"):
+        learner.check(1)
+
+
+def test_prototypes_are_nearest_class_means() -> None:
+    learner = Prototypes(MLP((4,), None, hidden=[8]), CrossEntropy(), Loop())
+    support, x = made_support(), torch.randn(3, 6, 4)
+    means = learner.model(support.x.flatten(0, 1)).view(3, 5, 2, 8).mean(2)
+    distances = torch.cdist(learner.model(x.flatten(0, 1)).view(3, 6, 8), means) ** 2
+    torch.testing.assert_close(learner.adapt(support)(x), -distances, rtol=1e-4, atol=1e-5)
+
+
+def test_losses_are_means_over_real_examples() -> None:
+    outputs, y = torch.randn(4, 3), torch.tensor([0, 1, 2, 0])
+    mask = torch.tensor([True, True, False, True])
+    assert CrossEntropy()(outputs, Examples(outputs, y, None, 3)) == F.cross_entropy(outputs, y)
+    torch.testing.assert_close(CrossEntropy()(outputs, Examples(outputs, y, mask, 3)), F.cross_entropy(outputs[mask], y[mask]))
+    target = torch.randn(4, 3)
+    torch.testing.assert_close(
+        MeanSquaredError()(outputs, Examples(outputs, target, mask)), F.mse_loss(outputs[mask], target[mask])
+    )
+    assert CrossEntropy()(outputs, Examples(outputs, y, torch.zeros(4, dtype=torch.bool), 3)) == 0
+    assert isinstance(loss_for("classification"), CrossEntropy)
+    assert isinstance(loss_for("regression"), MeanSquaredError)
+
+
+def test_absent_classes_are_masked_and_values_pass() -> None:
+    logits, y = torch.randn(2, 3), torch.tensor([0, 1])
+    assert torch.equal(without_absent_classes(logits, Examples(logits, y, None, 3)), logits)
+    found = without_absent_classes(logits, Examples(logits, y, torch.tensor([True, False]), 3))
+    assert torch.equal(found[:, 0], logits[:, 0])
+    assert (found[:, 1:] == -1e4).all()
+    values = Examples(logits, logits, torch.tensor([True, False]))
+    assert without_absent_classes(logits, values) is logits
+
+
+def test_baselines() -> None:
+    support = Examples(
+        torch.tensor([[[0.0], [10.0], [20.0]]]), torch.tensor([[2, 0, 1]]), torch.tensor([[True, True, False]]), 3
+    )
+    found = nearest_neighbour(support, torch.tensor([[[1.0], [9.0], [30.0]]]))
+    assert found.argmax(-1).tolist() == [[2, 0, 0]]
+    values = Examples(torch.zeros(1, 2, 1), torch.tensor([[[1.0], [3.0]]]))
+    assert support_mean(values, torch.zeros(1, 4, 1)).flatten().tolist() == [2.0] * 4
