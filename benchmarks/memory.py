@@ -84,14 +84,15 @@ def main() -> None:
 def _write(points: dict[str, dict[str, float]], side: int, most: int) -> None:
     from metaloop.outer.record import git_state, hardware, versions, write_record
 
-    ratios = {"net_memory_of_most_steps_against_one_unrolled": points[f"reverse_sweep {most}"]["net_bytes"] / points["unrolled 1"]["net_bytes"]}
+    most_steps, one_step = points[f"reverse_sweep {most}"], points["unrolled 1"]
+    ratios = {"net_memory_of_most_steps_against_one_unrolled": most_steps["net_bytes"] / one_step["net_bytes"]}
     if "unrolled 5" in points and "reverse_sweep 5" in points:
         ratios["time_at_5_steps_against_unrolled"] = points["reverse_sweep 5"]["seconds"] / points["unrolled 5"]["seconds"]
     for name, ratio in ratios.items():
         print(f"{name.replace('_', ' ')}: {ratio:.2f}")
     RECORD.parent.mkdir(exist_ok=True)
-    record = {"points": points, "ratios": ratios, "side": side, "hardware": hardware(1), "versions": versions(), "git": git_state()}
-    write_record(RECORD, record)
+    about = {"hardware": hardware(1), "versions": versions(), "git": git_state()}
+    write_record(RECORD, {"points": points, "ratios": ratios, "side": side, **about})
 
 
 if __name__ == "__main__":

@@ -48,7 +48,8 @@ def measure(spec: EpisodeSpec, pool: ClassPool) -> dict[str, float]:
         learner.meta_loss(tasks).loss.backward()
         times.append(time.perf_counter() - start)
     step = sorted(times)[2]
-    return {"sampling_ms": sampling * 1e3, "step_ms": step * 1e3, "share": sampling / step, "episodes_per_second": BATCH / sampling}
+    rate = BATCH / sampling
+    return {"sampling_ms": sampling * 1e3, "step_ms": step * 1e3, "share": sampling / step, "episodes_per_second": rate}
 
 
 def main() -> None:
@@ -64,9 +65,11 @@ def main() -> None:
         "20-way 1-shot, 15 queries": EpisodeSpec(20, 1, 15),
     }.items():
         row = found[name] = measure(spec, pool)
-        print(f"{name:<28} {row['sampling_ms']:>11.2f} {row['step_ms']:>8.1f} {row['share']:>7.2%} {row['episodes_per_second']:>11.0f}")
+        times = f"{row['sampling_ms']:>11.2f} {row['step_ms']:>8.1f} {row['share']:>7.2%}"
+        print(f"{name:<28} {times} {row['episodes_per_second']:>11.0f}")
     RECORD.parent.mkdir(exist_ok=True)
-    write_record(RECORD, {"meta_batch": BATCH, "rows": found, "hardware": hardware(1), "versions": versions(), "git": git_state()})
+    about = {"hardware": hardware(1), "versions": versions(), "git": git_state()}
+    write_record(RECORD, {"meta_batch": BATCH, "rows": found, **about})
 
 
 if __name__ == "__main__":

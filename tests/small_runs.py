@@ -113,9 +113,7 @@ def rows(path: Path, without: Sequence[str] = ()) -> list[dict[str, str]]:
 
 def outcome(directory: Path) -> dict[str, Any]:
     """All of a finished run that must not depend on time, place or how often it was stopped."""
-    checkpoints = {
-        name: torch.load(directory / "checkpoints" / f"{name}.ckpt", weights_only=True) for name in ("best", "last")
-    }
+    checkpoints = {name: torch.load(directory / "checkpoints" / f"{name}.ckpt", weights_only=True) for name in ("best", "last")}
     return {
         "episodes": (directory / "episodes.csv").read_text(),
         "metrics": rows(directory / "metrics.csv", without=["train/tasks_per_second"]),

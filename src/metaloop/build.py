@@ -32,10 +32,10 @@ def plain(config: DictConfig) -> dict[str, Any]:
     Raises:
         UserError: a mandatory value (???) is missing or an interpolation does not resolve.
     """
-    missing = sorted(OmegaConf.missing_keys(config))
-    if missing:
-        raise UserError(f"{', '.join(missing)}: a value is needed; give one with {missing[0]}=...")
     try:
+        missing = sorted(OmegaConf.missing_keys(config))
+        if missing:
+            raise UserError(f"{', '.join(missing)}: a value is needed; give one with {missing[0]}=...")
         found = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
         raise UserError(f"the config is incomplete: {str(error).splitlines()[0]}") from error

@@ -65,9 +65,7 @@ def _change(node: DictConfig, line: str) -> None:
     OmegaConf.update(node, override.key_or_group, override.value(), merge=False)
 
 
-def evaluate(
-    directory: Path, overrides: Sequence[str], config_dirs: Sequence[str] = ()
-) -> tuple[dict[str, Any], Path]:
+def evaluate(directory: Path, overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> tuple[dict[str, Any], Path]:
     """Score the run's best checkpoint, on one device; returns the record of the evaluation and where it shall lie."""
     from metaloop.build import build_dataset, build_learner, build_plan, make, ranks_of
     from metaloop.outer.checkpoints import BEST
@@ -93,9 +91,7 @@ def evaluate(
     learner = build_learner(config, trained_on, build_plan(told["config"]).train_spec)
     learner.check(highest(plan.spec.ways))
     trainer = make(config["trainer"], "trainer")
-    test = meta_test_checkpoint(
-        learner, dataset, plan, trainer, told["fingerprint"], directory / "checkpoints" / BEST, target
-    )
+    test = meta_test_checkpoint(learner, dataset, plan, trainer, told["fingerprint"], directory / "checkpoints" / BEST, target)
     choices = {**told["choices"], **{n: v for n, _, v in (o.partition("=") for o in overrides) if n in GROUPS}}
     command = ["metaloop", "evaluate", f"run={directory}", *overrides]
     more = {"config": config, "choices": choices, "overrides": list(overrides), "command": command}

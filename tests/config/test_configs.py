@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from small_runs import described, trained
 
 from metaloop.build import fingerprint, ranks_of
 from metaloop.configuration import conf_dir
 from metaloop.errors import UserError
 from metaloop.report.paper import MARKS, check_paper
+from small_runs import described, trained
 
 FILES = sorted(path.relative_to(conf_dir()) for path in conf_dir().rglob("*.yaml"))
 COUNTS = {
@@ -195,5 +195,3 @@ def test_an_experiment_says_what_was_published_and_how_it_is_known(file: Path) -
     assert paper["mark"] in MARKS
     assert paper["deviations"]
     assert all(isinstance(deviation, str) for deviation in paper["deviations"])
-
-

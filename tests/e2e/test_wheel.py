@@ -63,7 +63,7 @@ def test_it_trains_from_an_empty_folder(wheel: Path, tmp_path: Path) -> None:
     venv.create(tmp_path / "venv", with_pip=False, symlinks=True)
     python = tmp_path / "venv" / "bin" / "python"
     site = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=tmp_path).strip())
-    # --no-deps: what it needs is there. The editable install beside it comes later on the path.
+    # What it needs is borrowed by a .pth file; those of the borrowed folder, such as of an editable metaloop, are not read.
     run(sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", wheel, cwd=tmp_path)
     (site / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
     desk = tmp_path / "desk"

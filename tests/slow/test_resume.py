@@ -4,9 +4,9 @@ import random
 from pathlib import Path
 
 import pytest
-from small_runs import killed, lines_reach, outcome, words
 
 from metaloop.cli import main
+from small_runs import killed, lines_reach, outcome, words
 
 LONG = ("trainer.max_steps=400", "validation.every=20", "outer=adam_cosine", "model._target_=small_runs.Dropping")
 

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
-from small_runs import words
 
 from metaloop.cli import main
+from small_runs import words
 
 
 @pytest.fixture(scope="session")

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from small_runs import SMALL_CONF, Blobs, rows, trained, words
 
 from metaloop.cli import main
 from metaloop.errors import UserError
 from metaloop.evaluate import changed, evaluate
+from small_runs import SMALL_CONF, Blobs, rows, trained, words
 
 Captured = pytest.CaptureFixture[str]
 CONFIG_DIR = ["--config-dir", str(SMALL_CONF)]

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 import torch
-from small_runs import outcome, rows, words
+import wandb
 
 from metaloop.cli import main
 from metaloop.outer import meta_test
+from small_runs import outcome, rows, words
 
 Captured = pytest.CaptureFixture[str]
 
@@ -126,9 +127,7 @@ class Evil:
 
 @pytest.mark.parametrize("how", ["torch.save", "pickle", "inside a checkpoint"])
 @pytest.mark.parametrize("command", ["resume", "evaluate"])
-def test_a_checkpoint_is_never_unpickled(
-    how: str, command: str, unfinished: Path, tmp_path: Path, capsys: Captured
-) -> None:
+def test_a_checkpoint_is_never_unpickled(how: str, command: str, unfinished: Path, tmp_path: Path, capsys: Captured) -> None:
     evil, name = Evil(tmp_path / "executed"), "last.ckpt" if command == "resume" else "best.ckpt"
     path = unfinished / "checkpoints" / name
     if how == "pickle":
@@ -157,7 +156,10 @@ WRONG = {
     "wrong type": (["trainer.max_steps=many"], "a whole number"),
     "a mandatory value": (["algorithm/adapted=pattern"], "algorithm.adapted.pattern"),
     "ways above the classes": (["episode.ways=7"], "episode.ways=7: the train split has only 6 classes"),
-    "examples above the drawings": (["episode.shots=4", "episode.queries=5"], "class 'train0' of the train split has only 8"),
+    "examples above the drawings": (
+        ["episode.shots=4", "episode.queries=5"],
+        "class 'train0' of the train split has only 8",
+    ),
     "no shots": (["episode.shots=0"], "episode.shots=0: give a whole number of at least 1"),
     "meta-batch": (["outer.meta_batch=0"], "outer.meta_batch=0: at least 1"),
     "negative seed": (["seed=-1"], "seed=-1"),
@@ -177,7 +179,10 @@ WRONG = {
     "missing data": (["dataset=omniglot", "dataset.data_dir=nowhere"], "metaloop data get omniglot"),
     "no GPU": (["trainer=gpu"], "trainer=cpu"),
     "no GPUs": (["trainer=ddp"], "trainer=cpu"),
-    "meta-batch and ranks": (["trainer=ddp_cpu", "outer.meta_batch=3"], "outer.meta_batch=3 cannot be shared by 2 ranks"),
+    "meta-batch and ranks": (
+        ["trainer=ddp_cpu", "outer.meta_batch=3"],
+        "outer.meta_batch=3 cannot be shared by 2 ranks",
+    ),
     "no number": (["algorithm.rule.lr=1e30", "algorithm.steps=2"], "outer step 0, in the tasks numbered 0 to 1"),
 }
 
@@ -224,9 +229,7 @@ def test_a_directory_takes_one_process(unfinished: Path, capsys: Captured) -> No
     assert not (unfinished / "record.json").exists()
 
 
-def test_ctrl_c_names_the_command_that_goes_on(
-    tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ctrl_c_names_the_command_that_goes_on(tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*arguments: Any) -> None:
         raise KeyboardInterrupt
 
@@ -235,3 +238,16 @@ def test_ctrl_c_names_the_command_that_goes_on(
     assert f"metaloop train resume={tmp_path / 'run'}" in capsys.readouterr().err
 
 
+def test_wandb_hears_of_the_whole_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real offline run; the file's own format is read by the trackers' tests."""
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_DIR", "WANDB_RUN_GROUP", "WANDB_IDENTITY_TOKEN_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert main(words(tmp_path / "run", "logger=wandb")) == 0
+    wandb.teardown()  # until its service has ended the file may be incomplete
+    (path,) = (tmp_path / "run").glob("wandb/offline-run-*/run-*.wandb")
+    found = path.read_bytes()
+    for written in ("outer_step", "train/loss", "validation/score", "test/accuracy", "dataset:blobs", "meta_batch"):
+        assert written.encode() in found
+    assert wandb.run is None

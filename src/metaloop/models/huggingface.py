@@ -29,7 +29,7 @@ class TextClassifier(nn.Module):
         dropout: probability of all dropout layers in training.
 
     Raises:
-        UserError: not exactly one of ``name_or_path`` and ``config`` is given, the encoder cannot be found or is none, or
+        UserError: neither ``name_or_path`` nor ``config`` is given, the encoder cannot be found or is none, or
             sequences are too long for it.
     """
 

@@ -19,6 +19,5 @@ def tune() -> bool:
         return False
     keep = 2**30
     return all(
-        mallopt(option, value)
-        for option, value in ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, keep), (_M_TOP_PAD, keep // 16))
+        mallopt(option, value) for option, value in ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, keep), (_M_TOP_PAD, keep // 16))
     )

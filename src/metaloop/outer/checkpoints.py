@@ -2,7 +2,6 @@
 
 import math
 import os
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
         return dict(torch.load(path, map_location=device, weights_only=True))
     except FileNotFoundError as error:
         raise UserError(f"no checkpoint at {path}: the run was stopped before its first one; start it anew") from error
-    except (RuntimeError, EOFError, pickle.UnpicklingError, OSError, ValueError, TypeError) as error:
+    except Exception as error:  # damage shows as many kinds of error, IndexError among them
         reason = (str(error) or type(error).__name__).splitlines()[0][:160]
         raise UserError(
             f"{path} is no readable checkpoint of tensors and plain data, so it was not loaded ({reason})"
@@ -83,6 +82,7 @@ class Checkpoints(Callback):
         self.best: float | None = None
         self.best_step = 0
         self.waited = 0
+        self._saved_step = 0
 
     def state_dict(self) -> dict[str, Any]:
         """What early stopping remembers."""
@@ -114,6 +114,7 @@ class Checkpoints(Callback):
             torch.cuda.set_rng_state_all([state.cpu() for state in own["cuda_rng"]])
         pl_module.seconds, pl_module.tasks_done = own["seconds"], own["tasks_done"]
         pl_module.progress |= own["progress"]
+        self._saved_step = checkpoint["global_step"]
         if own["is_best"]:  # the run may have been killed between the two files
             self._link_best(trainer)
 
@@ -128,6 +129,8 @@ class Checkpoints(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save; this comes after the stretch's validation."""
         assert isinstance(pl_module, OuterModule)
+        if trainer.global_step == self._saved_step:  # Lightning ends the resumed checkpoint's epoch once more
+            return
         self._check_finite(trainer, pl_module)
         achieved = pl_module.progress["after"]
         better = self.best is None or math.isnan(self.best) or self.sign * achieved > self.sign * self.best
@@ -136,6 +139,7 @@ class Checkpoints(Callback):
             self.best, self.best_step = achieved, trainer.global_step
         self.directory.mkdir(parents=True, exist_ok=True)
         trainer.save_checkpoint(self.directory / LAST)
+        self._saved_step = trainer.global_step
         if better:
             self._link_best(trainer)
         trainer.should_stop = self._out_of_patience

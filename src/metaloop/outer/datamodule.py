@@ -117,7 +117,7 @@ class EpisodeDataModule(LightningDataModule):
 
 
 class TrainLoader:
-    """Iterating it yields the meta-batches from the current outer step to the next checkpoint: a resumed run goes on exactly."""
+    """Iterating yields the meta-batches from the current outer step to the next checkpoint: a resumed run goes on exactly."""
 
     def __init__(self, module: EpisodeDataModule, episodes: Episodes, device: torch.device) -> None:
         self.module = module
@@ -134,9 +134,7 @@ class TrainLoader:
             steps = _Steps(self.episodes, plan.meta_batch, trainer.global_rank, trainer.world_size)
             apart = torch.Generator()  # the workers' seeds must not come from the random numbers of training
             return iter(
-                DataLoader(
-                    steps, batch_size=None, sampler=range(first, stop), num_workers=plan.workers, generator=apart
-                )
+                DataLoader(steps, batch_size=None, sampler=range(first, stop), num_workers=plan.workers, generator=apart)
             )
         size = plan.meta_batch
         return self.episodes.batches(

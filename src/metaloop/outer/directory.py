@@ -66,6 +66,10 @@ def description(directory: Path) -> dict[str, Any]:
 def unfinished(root: Path, fingerprint: str) -> Path | None:
     """The newest run below ``root`` with this config's fingerprint that has no record yet."""
     for path in sorted(root.rglob(IDENTITY), key=lambda found: found.stat().st_mtime, reverse=True):
-        if description(path.parent).get("fingerprint") == fingerprint and not (path.parent / "record.json").exists():
+        try:
+            told = description(path.parent)
+        except UserError:  # a broken run is not this one
+            continue
+        if told.get("fingerprint") == fingerprint and not (path.parent / "record.json").exists():
             return path.parent
     return None

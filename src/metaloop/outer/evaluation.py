@@ -21,7 +21,7 @@ def score(learner: Learner, tasks: Tasks, kind: str) -> Scores:
 
     Returns:
         ``index``, ``score`` (accuracy in [0, 1], or mean squared error), ``loss`` and, for classification, ``recall`` and
-        ``f1`` (each (tasks,)); ``curve`` and ``loss_curve`` (tasks, points): score and loss before adaptation and after each step;
+        ``f1`` (each (tasks,)); ``curve`` and ``loss_curve`` (tasks, points): score and loss before and after each inner step;
         for classification also ``confidence`` (tasks, queries, ways) with ``label`` and ``real`` (tasks, queries).
     """
     predictor = learner.adapt(tasks.support)

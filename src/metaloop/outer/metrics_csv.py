@@ -42,9 +42,7 @@ class CsvTracker(Tracker):
     def _checked(self, rows: list[list[str]]) -> list[list[str]]:
         for number, row in enumerate(rows, start=2):
             if len(row) != len(self._columns) or not row[0].isdigit():
-                raise UserError(
-                    f"{self._path}, line {number} is damaged: {','.join(row)!r}; remove it, then resume again"
-                )
+                raise UserError(f"{self._path}, line {number} is damaged: {','.join(row)!r}; remove it, then resume again")
         return rows
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:

@@ -132,8 +132,8 @@ class OuterModule(LightningModule):
         left = f"; {self.last_good()}" if self.last_good else ""
         raise UserError(
             f"the outer loss became {losses[first].item()} at outer step {step}, in the tasks numbered "
-            f"{numbers[0]} to {numbers[-1]} of the training stream{left}. Lower algorithm.rule.lr or outer.optimizer.lr, or clip with "
-            f"trainer.gradient_clip_val=10"
+            f"{numbers[0]} to {numbers[-1]} of the training stream{left}. Lower algorithm.rule.lr or outer.optimizer.lr, "
+            f"or clip with trainer.gradient_clip_val=10"
         )
 
     def _write(self, row: dict[str, float], step: int) -> None:

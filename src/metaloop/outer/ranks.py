@@ -43,9 +43,7 @@ def launch(function: Callable[..., Any], ranks: int, *arguments: Any) -> Any:
     return value
 
 
-def _rank(
-    rank: int, ranks: int, port: int, results: Any, function: Callable[..., Any], arguments: tuple[Any, ...]
-) -> None:
+def _rank(rank: int, ranks: int, port: int, results: Any, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     os.environ |= {
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),

@@ -70,9 +70,7 @@ def train(parts: RunParts, identity: RunIdentity, *, resume: bool) -> dict[str, 
     resumed = load_checkpoint(last) if resume and last.exists() else None
     if resumed:
         checked(resumed, identity.fingerprint, last)
-    keeper = Checkpoints(
-        checkpoints, identity.fingerprint, "min" if parts.kind == "regression" else "max", parts.patience
-    )
+    keeper = Checkpoints(checkpoints, identity.fingerprint, "min" if parts.kind == "regression" else "max", parts.patience)
     trackers = Trackers([CsvTracker(), TensorBoardTracker(), *parts.trackers])
     module = OuterModule(
         parts.learner,

@@ -145,9 +145,7 @@ def no_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("no_account")
-def test_wandb_offline_files_hold_config_group_history_and_summary(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_wandb_offline_files_hold_config_group_history_and_summary(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "wandb_id.txt").write_text("0123abcd")  # as a resumed run finds it
     tracker = WandbTracker(project="ours", tags=["mine"])
     tracker.start(info(tmp_path, resumed_step=10))
@@ -240,9 +238,7 @@ def test_a_fault_of_wandb_is_said_once_and_ends_nothing(
 
 
 @pytest.mark.usefixtures("no_account")
-def test_wandb_goes_online_where_there_is_a_key_or_it_was_asked_to(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_wandb_goes_online_where_there_is_a_key_or_it_was_asked_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spy = Spy("")
     monkeypatch.setattr(wandb, "init", spy.init)
 

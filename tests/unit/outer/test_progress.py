@@ -131,9 +131,7 @@ def test_without_a_terminal_a_line_now_and_then(clock: SimpleNamespace, caplog: 
     assert "of 1000: 812 tasks/s, loss 0.532" in caplog.messages[0]
 
 
-def test_fast_runs_print_lines_at_least_twenty_seconds_apart(
-    clock: SimpleNamespace, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_fast_runs_print_lines_at_least_twenty_seconds_apart(clock: SimpleNamespace, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger=progress.__name__)
     callback = Progress(console(terminal=False))
     module = SimpleNamespace(progress={})

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_runs import rows, trained_all
 
 from metaloop.errors import UserError
 from metaloop.outer.ranks import launch
+from small_runs import rows, trained_all
 
 # The first run's momentum is its only meta-gradient; five test episodes leave the second rank none of the last batch.
 RUNS = {

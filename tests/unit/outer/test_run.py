@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from small_runs import Blobs, outcome, rows, trained
 
 from metaloop.errors import UserError
 from metaloop.outer import checkpoints, meta_test
 from metaloop.outer import run as run_module
+from small_runs import Blobs, outcome, rows, trained
 
 
 class Killed(Exception):
@@ -114,6 +114,18 @@ def test_a_run_that_had_stopped_early_trains_no_further(tmp_path: Path, monkeypa
     assert outcome(tmp_path / "stopped") == outcome(tmp_path / "whole")
 
 
+def test_a_stop_costs_no_patience(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = ("validation.patience=3", "trainer.max_steps=40", "outer.optimizer.lr=0")
+    trained(tmp_path / "whole", *wanted)
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module.Trackers, "log", dying(run_module.Trackers.log, 7))  # after the third row behind step 4
+        with pytest.raises(Killed):
+            trained(tmp_path / "stopped", *wanted)
+    trained(tmp_path / "stopped", *wanted, resume=True)
+    assert outcome(tmp_path / "stopped") == outcome(tmp_path / "whole")
+    assert outcome(tmp_path / "whole")["steps"] == {"best": 2, "last": 8}
+
+
 def test_more_test_episodes_keep_the_first_scores(undisturbed: Path, tmp_path: Path) -> None:
     trained(tmp_path, "evaluation.episodes=11")
     more, few = rows(tmp_path / "episodes.csv"), rows(undisturbed / "episodes.csv")
@@ -134,9 +146,15 @@ def test_no_test_episode_is_drawn_before_training_has_ended(tmp_path: Path) -> N
 
 def test_the_test_is_of_the_best_checkpoint_and_not_of_the_last(tmp_path: Path) -> None:
     record = trained(tmp_path, "outer.optimizer.lr=0.3")
-    scores = {int(row["step"]): float(row["validation/score"]) for row in rows(tmp_path / "metrics.csv") if row["validation/score"]}
+    scores = {
+        int(row["step"]): float(row["validation/score"]) for row in rows(tmp_path / "metrics.csv") if row["validation/score"]
+    }
     assert record["training"]["best_validation"] == max(scores.values())
     assert record["training"]["best_step"] == max(scores, key=lambda step: scores[step]) == outcome(tmp_path)["steps"]["best"]
+    best = record["training"]["best_step"]
+    assert best < 6
+    trained(tmp_path / "shorter", "outer.optimizer.lr=0.3", f"trainer.max_steps={best}")
+    assert outcome(tmp_path / "shorter")["episodes"] == outcome(tmp_path)["episodes"]
 
 
 @pytest.mark.parametrize("other", ["model.hidden=[4]", "algorithm.steps=2"])
@@ -156,7 +174,9 @@ def test_a_cut_checkpoint_is_refused(undisturbed: Path, tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_no_number_stops_the_run_at_its_step(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"outer step 0, in the tasks numbered 0 to 1 .*no checkpoint yet.* algorithm\.rule\.lr"):
+    with pytest.raises(
+        UserError, match=r"outer step 0, in the tasks numbered 0 to 1 .*no checkpoint yet.* algorithm\.rule\.lr"
+    ):
         trained(tmp_path, "algorithm.rule.lr=1e30", "algorithm.steps=2")
     assert not (tmp_path / "record.json").exists()
     assert not (tmp_path / "checkpoints").exists()
@@ -175,9 +195,7 @@ def test_answers_that_are_no_numbers_are_no_score(tmp_path: Path) -> None:
     assert not (tmp_path / "record.json").exists()
 
 
-def test_a_full_disk_is_an_oserror_that_says_so_and_leaves_the_last_checkpoint_whole(
-    undisturbed: Path, tmp_path: Path
-) -> None:
+def test_a_full_disk_is_an_oserror_that_says_so_and_leaves_the_last_checkpoint_whole(undisturbed: Path, tmp_path: Path) -> None:
     folder = tmp_path / "checkpoints"
     folder.mkdir()
     os.link(undisturbed / "checkpoints" / "last.ckpt", folder / "last.ckpt")

@@ -1,0 +1,55 @@
+"""What a record says of where and by what a run was made."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from metaloop.outer import record
+from metaloop.outer.record import git_state, hardware, versions, write_csv, write_record
+
+
+def test_a_record_is_json_and_replaced_as_a_whole(tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    write_record(path, {"a": 1.5, "b": [None, "é"]})
+    assert json.loads(path.read_text()) == {"a": 1.5, "b": [None, "é"]}
+    with pytest.raises(TypeError):
+        write_record(path, {"a": object()})
+    assert json.loads(path.read_text())["a"] == 1.5
+
+
+def test_columns_become_rows(tmp_path: Path) -> None:
+    write_csv(tmp_path / "e.csv", {"index": [0, 1], "score": [0.1, 1 / 3]})
+    lines = (tmp_path / "e.csv").read_text().split()
+    assert lines == ["index,score", "0,0.1", f"1,{1 / 3!r}"]
+    with pytest.raises(ValueError, match="shorter"):
+        write_csv(tmp_path / "e.csv", {"index": [0, 1], "score": [0.1]})
+    assert (tmp_path / "e.csv").read_text().split() == lines
+
+
+def test_the_commit_and_whether_it_was_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def git(*words: str) -> str:
+        who = ["-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false"]
+        return subprocess.run(["git", *who, *words], cwd=tmp_path, capture_output=True, text=True, check=True).stdout.strip()
+
+    monkeypatch.setattr(record, "__file__", str(tmp_path / "record.py"))
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert git_state() is None
+    git("init")
+    (tmp_path / "record.py").write_text("1")
+    git("add", ".")
+    git("commit", "-m", "one")
+    assert git_state() == {"commit": git("rev-parse", "HEAD"), "dirty": False}
+    (tmp_path / "notes").write_text("not tracked")
+    assert git_state() == {"commit": git("rev-parse", "HEAD"), "dirty": False}
+    (tmp_path / "record.py").write_text("2")
+    assert git_state() == {"commit": git("rev-parse", "HEAD"), "dirty": True}
+
+
+def test_versions_and_hardware() -> None:
+    assert {"python", "torch", "numpy", "metaloop"} <= set(versions())
+    found = hardware(2)
+    assert found["ranks"] == 2
+    assert found["cores"] >= 1
+    assert found["cpu"]

@@ -1,0 +1,82 @@
+"""From a config to objects, and what is wrong with it."""
+
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from metaloop.build import build_dataset, build_learner, build_plan, build_run, episode_specs, make, plain
+from metaloop.errors import UserError
+from metaloop.learners.learner import Learner
+from metaloop.types import EpisodeSpec
+from small_runs import SMALL, described
+
+
+def config(*overrides: str) -> dict[str, Any]:
+    return described(*SMALL, *overrides)["config"]
+
+
+def learner(*overrides: str) -> Learner:
+    made = config(*overrides)
+    return build_learner(made, build_dataset(made).split("train"), build_plan(made).train_spec)
+
+
+def test_a_plain_config_is_resolved_and_says_nothing_of_how_the_run_starts() -> None:
+    found = plain(OmegaConf.create({"a": 1, "b": "${a}", "c": {"d": [1, "${b}"]}, "resume": "auto"}))
+    assert found == {"a": 1, "b": 1, "c": {"d": [1, 1]}}
+    assert type(found["c"]["d"]) is list
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"), [({"a": {"b": "???"}, "c": "???"}, "a.b, c: a value is needed"), ({"a": "${nowhere}"}, "nowhere")]
+)
+def test_an_incomplete_config_names_the_whole_key(content: dict[str, Any], expected: str) -> None:
+    with pytest.raises(UserError, match=expected):
+        plain(OmegaConf.create(content))
+
+
+def test_training_episodes_may_have_another_size() -> None:
+    episode = {"ways": 5, "shots": [1, 3], "queries": 15, "train": {"ways": 20, "shots": None, "queries": 2}}
+    assert episode_specs(episode) == (EpisodeSpec(5, (1, 3), 15), EpisodeSpec(20, (1, 3), 2))
+    assert episode_specs({"ways": 5, "shots": 1, "queries": 15}) == (EpisodeSpec(5, 1, 15),) * 2
+
+
+def test_initial_parameters_depend_on_the_seed_alone() -> None:
+    before = torch.get_rng_state()
+    one, again, other = learner("seed=4"), learner("seed=4", "outer.meta_batch=4"), learner("seed=5")
+    assert torch.equal(torch.get_rng_state(), before)
+    states = [torch.cat([value.flatten() for value in each.parameters()]) for each in (one, again, other)]
+    assert torch.equal(states[0], states[1])
+    assert not torch.equal(states[0], states[2])
+
+
+def test_the_head_answers_the_training_episodes_ways() -> None:
+    assert learner("episode.train.ways=5").model.head.out_features == 5
+    assert learner("algorithm=prototypes").model.head is None
+
+
+def test_training_with_fewer_ways_than_are_tested_is_refused() -> None:
+    with pytest.raises(UserError, match=r"head was made for 2 ways .* episode\.train\.ways=3"):
+        build_run(config("episode.train.ways=2"))
+
+
+class Picky:
+    """Refuses."""
+
+    def __init__(self, how: str) -> None:
+        raise {"user": UserError("size: choose less"), "ours": RuntimeError("broken")}[how]
+
+
+def test_a_refusal_from_inside_is_passed_on_and_a_fault_is_not_hidden() -> None:
+    target = {"_target_": f"{__name__}.Picky"}
+    with pytest.raises(UserError, match=r"^size: choose less$"):
+        make(target | {"how": "user"}, "thing")
+    with pytest.raises(Exception, match="broken") as fault:
+        make(target | {"how": "ours"}, "thing")
+    assert not isinstance(fault.value, UserError)
+    for wrong in ({}, {"how": "user", "colour": 1}):
+        with pytest.raises(UserError, match="thing cannot be built"):
+            make(target | wrong, "thing")
+    with pytest.raises(UserError, match="thing cannot be built"):
+        make({"_target_": f"{__name__}.Nothing"}, "thing")
