@@ -45,7 +45,7 @@ options:
 metaloop list shows what can be chosen. python -m metaloop.train takes the same words, and with Hydra's
 --shell-completion it completes groups, options and keys in the shell: python -m metaloop.train --hydra-help"""
 
-EVALUATE = """usage: metaloop evaluate run=DIR [GROUP=OPTION ...] [KEY=VALUE ...]
+EVALUATE = """usage: metaloop evaluate run=DIR [GROUP=OPTION ...] [KEY=VALUE ...] [--config-dir DIR]
 
 Meta-tests the best checkpoint of a finished run, as it was or otherwise, and writes the result under DIR/evaluations/.
 

@@ -135,6 +135,7 @@ def main(argv: list[str]) -> int:
     if resumed and resumed[-1] not in ("auto", "null"):
         resume_run(Path(resumed[-1]), [word for word in argv if not word.startswith("resume=")])
         return 0
+    argv = sorted(argv, key=lambda word: word not in ("-m", "--multirun"))  # Hydra takes it only before overrides
     flags = get_args_parser().parse_args(argv)
     if not (flags.cfg or flags.info or flags.hydra_help or flags.shell_completion):
         check_overrides("train", flags.overrides, [flags.config_dir] if flags.config_dir else [], bool(flags.multirun))

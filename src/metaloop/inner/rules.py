@@ -66,7 +66,7 @@ class LearnedRate(InnerRule):
     """``p <- p - a * g`` with meta-learned rates ``a``.
 
     Per element it is Meta-SGD (Li et al. 2017, equation 2), whose authors start the rates at random in [0.005, 0.1]; ours
-    all start at ``lr``, so that training starts as MAML. Rates are not kept positive: a negative one is allowed in the paper too.
+    all start at ``lr``, so that training starts as MAML. Rates are not kept positive; the paper allows negative ones, too.
 
     Args:
         params: the adapted parameters.

@@ -31,16 +31,27 @@ def launch(function: Callable[..., Any], ranks: int, *arguments: Any) -> Any:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+    told: list[tuple[str, Any]] = []
+    started = (_rank, (ranks, port, results, function, arguments), ranks, False)
+    processes = mp.start_processes(*started, start_method="spawn")
     try:
-        mp.start_processes(_rank, (ranks, port, results, function, arguments), nprocs=ranks, start_method="spawn")
+        ended = False
+        while not ended:
+            ended = processes.join(timeout=0.2)
+            told += _rest(results)  # read while ranks live: one that says much waits until it is heard
     except mp.ProcessRaisedException:
-        if not results.empty():
-            kind, value = results.get()
-            if kind == "mistake":
-                raise UserError(value) from None
+        mistake = next((value for kind, value in told + _rest(results) if kind == "mistake"), None)
+        if mistake is not None:
+            raise UserError(mistake) from None
         raise
-    kind, value = results.get()
-    return value
+    return next(value for kind, value in told if kind == "result")
+
+
+def _rest(results: Any) -> list[tuple[str, Any]]:
+    found = []
+    while not results.empty():
+        found.append(results.get())
+    return found
 
 
 def _rank(rank: int, ranks: int, port: int, results: Any, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
