@@ -153,6 +153,7 @@ def _devices(trainer: Config) -> int:
 
 def build_run(config: Config) -> RunParts:
     """All parts of a training run, checked against each other; the data's training and validation splits are opened."""
+    _check_precision(config["trainer"])
     dataset, plan = build_dataset(config), build_plan(config)
     for split, spec in (("train", plan.train_spec), ("validation", plan.spec), ("test", plan.spec)):
         dataset.split(split).check(spec)
@@ -174,6 +175,12 @@ def build_run(config: Config) -> RunParts:
         log_every=config["log_every"],
         patience=config["validation"]["patience"],
     )
+
+
+def _check_precision(trainer: Config) -> None:
+    """Lightning would quietly take bf16 where a CPU is asked for fp16."""
+    if str(trainer.get("precision")) in ("16-mixed", "16") and trainer.get("accelerator") == "cpu":
+        raise UserError("trainer.precision=16-mixed needs a GPU; on the CPU take bf16-mixed or 32-true")
 
 
 def _schedule(node: Any) -> Callable[..., Any] | None:

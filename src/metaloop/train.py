@@ -1,6 +1,7 @@
 """``metaloop train``: one config in, one run directory out."""
 
 import logging
+import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -90,7 +91,12 @@ def job(config: DictConfig) -> float:
     identity = describe_run(config, settings.runtime.choices, settings.overrides.task, group)
     directory = Path(settings.runtime.output_dir)
     found = unfinished(Path("outputs"), identity["fingerprint"]) if config.resume == "auto" else None
-    record = start(description(found), found, resume=True) if found else start(identity, directory, resume=False)
+    if found is None:
+        record = start(identity, directory, resume=False)
+    else:
+        shutil.rmtree(directory)  # made by Hydra for a new run, with nothing in it but a log that has not begun
+        with _logged(found / "train.log", screen=False):  # Hydra logs to the screen already
+            record = start(description(found), found, resume=True)
     return float(record["training"]["best_validation"])
 
 
@@ -112,10 +118,12 @@ def resume_run(directory: Path, others: Sequence[str]) -> None:
 
 
 @contextmanager
-def _logged(path: Path) -> Iterator[None]:
-    """Log to the file and to the terminal, as Hydra does where it starts a run."""
+def _logged(path: Path, *, screen: bool = True) -> Iterator[None]:
+    """Log to the file and to the screen, as Hydra does where it starts a run."""
     root, before = logging.getLogger(), logging.getLogger().level
-    handlers = [logging.FileHandler(path), logging.StreamHandler(sys.stdout)]
+    handlers: list[logging.Handler] = [logging.FileHandler(path)]
+    if screen:
+        handlers.append(logging.StreamHandler(sys.stdout))
     for handler in handlers:
         handler.setFormatter(logging.Formatter("[%(asctime)s][%(name)s][%(levelname)s] - %(message)s"))
         root.addHandler(handler)

@@ -174,6 +174,7 @@ WRONG = {
     "regression of classes": (["dataset=sinusoid"], "episode=regression"),
     "precision": (["trainer.precision=7"], "the keys of trainer"),
     "a precision we do not support": (["trainer.precision=bf16-true"], "one of 32-true, bf16-mixed"),
+    "fp16 on the CPU": (["trainer.precision=16-mixed"], "needs a GPU"),
     "no key of Lightning": (["+trainer.colour=red"], "colour"),
     "no rate": (["outer.optimizer.lr=-1"], "outer.optimizer"),
     "missing data": (["dataset=omniglot", "dataset.data_dir=nowhere"], "metaloop data get omniglot"),

@@ -11,6 +11,7 @@ from pytorch_lightning import Trainer
 from metaloop.data.distribution import Dataset
 from metaloop.learners.learner import Learner
 from metaloop.outer.checkpoints import BEST, LAST, Checkpoints, checked, load_checkpoint
+from metaloop.outer.choices import KeptChoices
 from metaloop.outer.datamodule import EpisodeDataModule, EpisodePlan
 from metaloop.outer.loggers import CsvTracker, RunInfo, TensorBoardTracker, Tracker
 from metaloop.outer.meta_test import meta_test, quiet_trainer
@@ -82,7 +83,8 @@ def train(parts: RunParts, identity: RunIdentity, *, resume: bool) -> dict[str, 
         trackers.log,
         keeper.last_good,
     )
-    trainer = quiet_trainer(parts.trainer, [keeper, Progress()])
+    choices = KeptChoices(identity.directory / "choices.json", parts.learner.over_tasks)
+    trainer = quiet_trainer(parts.trainer, [keeper, choices, Progress()])
     data = EpisodeDataModule(parts.dataset, parts.plan)
     if trainer.is_global_zero:
         trackers.start(_info(identity, resumed["global_step"] if resumed else 0))

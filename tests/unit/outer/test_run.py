@@ -1,16 +1,20 @@
 """A run as a whole, in this process: the same twice, and the same when it was stopped and continued."""
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from metaloop.errors import UserError
+from metaloop.inner.auto import Auto
 from metaloop.outer import checkpoints, meta_test
 from metaloop.outer import run as run_module
+from metaloop.outer.choices import KeptChoices
 from small_runs import Blobs, outcome, rows, trained
 
 
@@ -205,3 +209,15 @@ def test_a_full_disk_is_an_oserror_that_says_so_and_leaves_the_last_checkpoint_w
         trained(tmp_path)
     assert (folder / "last.ckpt").read_bytes() == before
     assert [path.name for path in folder.iterdir()] == ["last.ckpt"]
+
+
+def test_what_was_chosen_by_timing_is_kept_before_the_first_checkpoint(tmp_path: Path) -> None:
+    """A run that goes on takes up the file's choice, whatever timing would say now."""
+    over_tasks = Auto(expected_steps=1)
+    kept = KeptChoices(tmp_path / "choices.json", over_tasks)
+    (tmp_path / "choices.json").write_text('{"gradient": "vmap", "map": "loop"}')
+    kept.on_fit_start(SimpleNamespace(is_global_zero=True), None)  # type: ignore[arg-type]
+    assert over_tasks.choices() == {"gradient": "vmap", "map": "loop"}
+    over_tasks.restore({"gradient": "loop", "map": "loop"})
+    kept.on_train_batch_end(SimpleNamespace(is_global_zero=True))  # type: ignore[arg-type]
+    assert json.loads((tmp_path / "choices.json").read_text())["gradient"] == "loop"
