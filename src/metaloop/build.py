@@ -95,9 +95,7 @@ def build_learner(config: Config, distribution: TaskDistribution, ways: EpisodeS
         model = make(config["model"], "model", input_shape=tuple(distribution.input_shape), outputs=outputs)
         learner = make(config["algorithm"], "algorithm", model=model, loss=loss_for(distribution.kind))
     if not isinstance(learner, Learner):
-        raise UserError(
-            f"algorithm._target_={config['algorithm']['_target_']}: must be a metaloop.learners.learner.Learner"
-        )
+        raise UserError(f"algorithm._target_={config['algorithm']['_target_']}: must be a metaloop.learners.learner.Learner")
     return learner
 
 

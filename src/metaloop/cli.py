@@ -99,9 +99,7 @@ def _report(argv: list[str]) -> int:
 def _list(argv: list[str]) -> int:
     parser = _parser("list", help_texts.LIST)
     parser.add_argument("kind", nargs="?", help="algorithms, models, datasets or experiments (default: all)")
-    parser.add_argument(
-        "--config-dir", "-cd", action="append", default=[], metavar="DIR", help="your own configuration"
-    )
+    parser.add_argument("--config-dir", "-cd", action="append", default=[], metavar="DIR", help="your own configuration")
     arguments = parser.parse_args(argv)
     from metaloop.listing import show
 

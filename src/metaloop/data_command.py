@@ -23,9 +23,7 @@ def run(action: str, name: str | None, data_dir: str) -> int:
         raise UserError(f"data {action}: {did_you_mean(action, ACTIONS)}actions: {', '.join(ACTIONS)}")
     if name is not None and name not in SOURCES:
         near = did_you_mean(name, SOURCES)
-        raise UserError(
-            f"data {action} {name}: {near}what can be downloaded: {', '.join(SOURCES)}; the others need nothing"
-        )
+        raise UserError(f"data {action} {name}: {near}what can be downloaded: {', '.join(SOURCES)}; the others need nothing")
     names = list(SOURCES) if name is None else [name]
     states = [state for state in _do(action, names, data_dir) if state.source in names]
     for line in _lines(states):
@@ -62,9 +60,7 @@ def _lines(states: Sequence[FileState]) -> list[str]:
     """Source, state, size, path and what is known, in columns; the licences after them."""
     rows = [(state.source, _word(state), _size(state.size), str(state.path), state.message) for state in states]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, [*widths, 0], strict=True)).rstrip() for row in rows
-    ]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, [*widths, 0], strict=True)).rstrip() for row in rows]
     licences = dict.fromkeys(f"{state.source}: {state.licence}" for state in states)
     return lines + [f"licence of {licence}" for licence in licences]
 

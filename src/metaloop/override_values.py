@@ -74,9 +74,7 @@ def _check_type(config: DictConfig, leaves: Leaves, choices: Sequence[str], key:
             _check_type(config, leaves, choices, path, inner)
     elif isinstance(default, dict) and value is not None:
         group = key.replace(".", "/")
-        hint = (
-            f"choose it with {group}={value}" if group in choices else f"override one of its keys: {', '.join(default)}"
-        )
+        hint = f"choose it with {group}={value}" if group in choices else f"override one of its keys: {', '.join(default)}"
         raise UserError(f"{key}={value}: {key} is a section, not a value; {hint}")
     elif type(default) in _NAMES:
         _check_scalar(key, type(default), default, value)

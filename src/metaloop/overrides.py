@@ -34,9 +34,7 @@ class _Checked:
         return not (self.override.is_add() or self.override.is_force_add() or self.override.is_delete())
 
 
-def check_overrides(
-    config_name: str, overrides: Sequence[str], config_dirs: Sequence[str] = (), multirun: bool = True
-) -> None:
+def check_overrides(config_name: str, overrides: Sequence[str], config_dirs: Sequence[str] = (), multirun: bool = True) -> None:
     """Raise unless Hydra can compose ``config_name`` with these overrides, for every value of every sweep.
 
     Args:

@@ -26,17 +26,13 @@ def lines(record: Mapping[str, Any], directory: Path) -> list[str]:
     if record["choices"].get("dataset") == "omniglot_challenge":  # whose results are published as errors
         said.append(f"error rate  {100 * (1 - test['mean']):.2f} %")
     if len(test["curve"]) > 1:
-        shown = ", ".join(
-            f"{point['step']}: {_score({**point, 'half_width': None}, metric)}" for point in test["curve"]
-        )
+        shown = ", ".join(f"{point['step']}: {_score({**point, 'half_width': None}, metric)}" for point in test["curve"])
         said.append(f"after inner steps  {shown}")
     if test.get("baseline"):
         said.append(f"baseline  {_score(test['baseline'], metric)}  ({test['baseline']['name']}, same episodes)")
     if record.get("paper"):
         published = record["paper"]["published"]
-        said.append(
-            f"published  {_score(published, metric)}  ({record['paper']['citation']}, {record['paper']['table']})"
-        )
+        said.append(f"published  {_score(published, metric)}  ({record['paper']['citation']}, {record['paper']['table']})")
     here = Path.cwd()
     shown_path = directory.relative_to(here) if directory.is_relative_to(here) else directory
     said += [f"run  {shown_path}", f"report  {shown_path / 'report' / 'index.html'}"]

@@ -60,9 +60,7 @@ def start(description: Mapping[str, Any], directory: Path, *, resume: bool) -> d
     return record
 
 
-def describe_run(
-    config: DictConfig, choices: Mapping[str, str], overrides: Sequence[str], group: str | None
-) -> dict[str, Any]:
+def describe_run(config: DictConfig, choices: Mapping[str, str], overrides: Sequence[str], group: str | None) -> dict[str, Any]:
     """What run.json says: the whole identity of a run, as plain data."""
     from metaloop.build import fingerprint, plain
 
@@ -109,9 +107,7 @@ def resume_run(directory: Path, others: Sequence[str]) -> None:
             f"resume={directory} goes on with the run as it was configured; leave out {' '.join(others)}, or start a new run"
         )
     if (directory / "record.json").exists():
-        raise UserError(
-            f"{directory} is finished: see metaloop report {directory}, or metaloop evaluate run={directory}"
-        )
+        raise UserError(f"{directory} is finished: see metaloop report {directory}, or metaloop evaluate run={directory}")
     told = description(directory)
     with _logged(directory / "train.log"):
         start(told, directory, resume=True)

@@ -26,9 +26,7 @@ def _span(name: str, value: object) -> Span:
         low, high = value
         if isinstance(low, int) and isinstance(high, int) and 1 <= low <= high:
             return (low, high) if low < high else low
-    raise UserError(
-        f"episode.{name}={value!r}: give a whole number of at least 1, or a range [low, high] of such numbers"
-    )
+    raise UserError(f"episode.{name}={value!r}: give a whole number of at least 1, or a range [low, high] of such numbers")
 
 
 def highest(span: Span) -> int:

@@ -82,9 +82,7 @@ class Target:
 
 def hydra_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *overrides: str) -> int:
     """The status of a Hydra program that instantiates its config."""
-    (tmp_path / "conf.yaml").write_text(
-        f"target: {{_target_: {__name__}.Target, size: 2}}\nneeded: 1\nread: ${{needed}}\n"
-    )
+    (tmp_path / "conf.yaml").write_text(f"target: {{_target_: {__name__}.Target, size: 2}}\nneeded: 1\nread: ${{needed}}\n")
 
     @hydra.main(version_base="1.3", config_path=str(tmp_path), config_name="conf")
     def job(config: DictConfig) -> None:
@@ -170,9 +168,7 @@ def test_without_a_command_the_help_goes_to_stderr(capsys: pytest.CaptureFixture
         (["list", "--confg-dir", "x"], ["--confg-dir"]),
     ],
 )
-def test_a_users_mistake_ends_with_status_2(
-    argv: list[str], parts: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_users_mistake_ends_with_status_2(argv: list[str], parts: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(argv) == 2
     said = capsys.readouterr().err
     assert "Traceback" not in said

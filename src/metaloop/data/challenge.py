@@ -86,9 +86,7 @@ class OmniglotChallenge(Dataset):
     def split(self, name: str) -> ChallengeRuns:
         """See :meth:`Dataset.split`; there is nothing but a test."""
         if name in SPLITS and name != "test":
-            raise UserError(
-                f"dataset=omniglot_challenge has no {name} split: train with dataset=omniglot, then evaluate on it"
-            )
+            raise UserError(f"dataset=omniglot_challenge has no {name} split: train with dataset=omniglot, then evaluate on it")
         if name not in SPLITS:
             raise UserError(f"split {name!r}: dataset=omniglot_challenge has only test")
         if self._runs is None:

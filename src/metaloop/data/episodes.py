@@ -45,11 +45,7 @@ class Episodes:
         """
         share = -(-size // ranks)
         mine = torch.tensor(
-            [
-                n
-                for s in range(first, stop, size)
-                for n in range(s + rank * share, min(s + (rank + 1) * share, s + size))
-            ]
+            [n for s in range(first, stop, size) for n in range(s + rank * share, min(s + (rank + 1) * share, s + size))]
         )
         mine = mine[mine < stop].to(device)
         block = share * self._batches_at_once(share)

@@ -54,9 +54,7 @@ def font_paths() -> list[Path]:
     paths = [folder / f"{face}.ttf" for face in FACES]
     for path in paths:
         if not path.is_file():
-            raise UserError(
-                f"dataset=glyphs needs the fonts that matplotlib ships; {path} is missing: reinstall matplotlib"
-            )
+            raise UserError(f"dataset=glyphs needs the fonts that matplotlib ships; {path} is missing: reinstall matplotlib")
     return paths
 
 

@@ -48,9 +48,7 @@ class Glyphs(Dataset):
 def _pool(arrays: Arrays, split: str) -> ClassPool:
     images = torch.from_numpy(arrays[f"{split}_images"])
     classes, drawings = images.shape[:2]
-    return ClassPool(
-        images.flatten(0, 1)[:, None], [drawings] * classes, arrays[f"{split}_names"].tolist(), split=split
-    )
+    return ClassPool(images.flatten(0, 1)[:, None], [drawings] * classes, arrays[f"{split}_names"].tolist(), split=split)
 
 
 def _make() -> Arrays:

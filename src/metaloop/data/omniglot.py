@@ -67,9 +67,7 @@ class Omniglot(Dataset):
             raise UserError(f"split {name!r}: one of {', '.join(SPLITS)}")
         if not self._splits:
             images = self._images()
-            self._splits = {
-                split: self._pool(split, names, images) for split, names in read_split(self._scheme).items()
-            }
+            self._splits = {split: self._pool(split, names, images) for split, names in read_split(self._scheme).items()}
         return self._splits[name]
 
     def _images(self) -> dict[str, np.ndarray]:

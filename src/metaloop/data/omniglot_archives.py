@@ -59,9 +59,7 @@ def read_runs(path: Path, side: int, resample: str) -> tuple[np.ndarray, np.ndar
             classes = [f"{folder}/training/class{k:02d}.png" for k in range(1, WAYS + 1)]
             item_of = {name: item for item, name in _labels(archive, path, f"{folder}/class_labels.txt")}
             if sorted(item_of) != classes or sorted(item_of.values()) != items:
-                raise OMNIGLOT.problem(
-                    path, f"{folder}/class_labels.txt does not pair 20 test items with 20 characters"
-                )
+                raise OMNIGLOT.problem(path, f"{folder}/class_labels.txt does not pair 20 test items with 20 characters")
             training.append(_stack(archive, path, classes, side, resample))
             test.append(_stack(archive, path, [item_of[name] for name in classes], side, resample))
     return np.stack(training), np.stack(test)

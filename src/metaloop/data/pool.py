@@ -40,9 +40,7 @@ class ClassPool(TaskDistribution):
                 f"dataset.rotations={rotations} needs square images, got examples of shape {tuple(first.shape[1:])}"
             )
         if sum(sizes) != len(first) or len(sizes) != len(names):
-            raise ValueError(
-                f"{len(first)} examples, sizes for {sum(sizes)}, {len(sizes)} sizes and {len(names)} names"
-            )
+            raise ValueError(f"{len(first)} examples, sizes for {sum(sizes)}, {len(sizes)} sizes and {len(names)} names")
         # Four turned copies cost memory (Omniglot: 100 MB) and make an episode one gather.
         turned = map_inputs(_all_turns, inputs) if rotations != "none" else inputs
         self.inputs = inputs
@@ -64,9 +62,7 @@ class ClassPool(TaskDistribution):
     def check(self, spec: EpisodeSpec) -> None:
         """Raise a UserError where ways, or shots and queries, exceed what the split holds."""
         if highest(spec.ways) > self.num_classes:
-            raise UserError(
-                f"episode.ways={highest(spec.ways)}: the {self.split} split has only {self.num_classes} classes"
-            )
+            raise UserError(f"episode.ways={highest(spec.ways)}: the {self.split} split has only {self.num_classes} classes")
         need = highest(spec.shots) + spec.queries
         smallest = min(range(len(self.class_sizes)), key=self.class_sizes.__getitem__)
         if need > self.class_sizes[smallest]:
@@ -119,9 +115,7 @@ class ClassPool(TaskDistribution):
     def _turns_of(self, stream: Stream, numbers: Tensor, classes: Tensor) -> Tensor | None:
         if self.rotations == "none":
             return None
-        return (
-            classes % 4 if self.rotations == "classes" else stream.integers(numbers, classes.shape[1], "rotations", 4)
-        )
+        return classes % 4 if self.rotations == "classes" else stream.integers(numbers, classes.shape[1], "rotations", 4)
 
     def to(self, device: torch.device | str) -> Self:
         """See :meth:`TaskDistribution.to`."""

@@ -38,9 +38,7 @@ class FunctionDistribution(TaskDistribution):
     def check(self, spec: EpisodeSpec) -> None:
         """Regression has no classes, and every point is a new one."""
         if spec.ways != 1:
-            raise UserError(
-                f"episode.ways={spec.ways}: regression tasks have no classes; take episode=regression, or ways=1"
-            )
+            raise UserError(f"episode.ways={spec.ways}: regression tasks have no classes; take episode=regression, or ways=1")
         if spec.variable:
             raise UserError(f"episode.shots={list(spec.shots)}: function data sets take one number of shots")  # type: ignore[arg-type]
 

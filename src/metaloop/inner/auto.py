@@ -66,9 +66,7 @@ class Auto(OverTasks):
             with torch.random.fork_rng(devices=[]):
                 try:
                     looped, vmapped = (_seconds(lambda s=s: s.map(function, trees)) for s in (Loop(), Vmap()))  # type: ignore[misc]
-                except (
-                    Exception
-                ):  # what vmap cannot do is many kinds of error; the loop can, or shows the user's error below
+                except Exception:  # what vmap cannot do is many kinds of error; the loop can, or shows the user's error below
                     looped, vmapped = 0.0, 1.0
             if vmapped * _MAP_MARGIN < looped:
                 self.mapped = Vmap()

@@ -28,9 +28,7 @@ class Autodiff(ABC):
         """The gradient of a scalar ``loss`` at ``params``; differentiable again where ``second_order``."""
 
     @abstractmethod
-    def value_and_gradient(
-        self, loss: Callable[[Params], tuple[Tensor, Params]], params: Params
-    ) -> tuple[Params, Params]:
+    def value_and_gradient(self, loss: Callable[[Params], tuple[Tensor, Params]], params: Params) -> tuple[Params, Params]:
         """The gradient of a scalar loss, and what the loss returns beside it, both detached."""
 
     @abstractmethod
@@ -47,9 +45,7 @@ class Eager(Autodiff):
         """See :meth:`Autodiff.gradient`."""
         with torch.enable_grad():
             # Adaptation without a second order starts a graph of its own; with it, constants still need to be leaves.
-            leaves = {
-                n: p if second_order and p.requires_grad else p.detach().requires_grad_() for n, p in params.items()
-            }
+            leaves = {n: p if second_order and p.requires_grad else p.detach().requires_grad_() for n, p in params.items()}
             gradients = torch.autograd.grad(
                 loss(leaves),
                 list(leaves.values()),
@@ -59,9 +55,7 @@ class Eager(Autodiff):
             )
         return dict(zip(params, gradients, strict=True))
 
-    def value_and_gradient(
-        self, loss: Callable[[Params], tuple[Tensor, Params]], params: Params
-    ) -> tuple[Params, Params]:
+    def value_and_gradient(self, loss: Callable[[Params], tuple[Tensor, Params]], params: Params) -> tuple[Params, Params]:
         """See :meth:`Autodiff.value_and_gradient`."""
         with torch.enable_grad():
             leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
@@ -77,10 +71,7 @@ class Eager(Autodiff):
             leaves = tuple({name: value.detach().requires_grad_() for name, value in part.items()} for part in inputs)
             outputs = step(*leaves)
             pairs = [
-                (out[n], cot[n])
-                for out, cot in zip(outputs, cotangents, strict=True)
-                for n in out
-                if out[n].requires_grad
+                (out[n], cot[n]) for out, cot in zip(outputs, cotangents, strict=True) for n in out if out[n].requires_grad
             ]
             flat = [value for part in leaves for value in part.values()]
             if not pairs:  # nothing depends on the inputs, as when every adapted tensor starts at zero
@@ -100,9 +91,7 @@ class Functional(Autodiff):
         with torch.no_grad():  # hides the computation from outer levels; torch.func.grad itself works inside no_grad
             return torch.func.grad(loss)(detached(params))
 
-    def value_and_gradient(
-        self, loss: Callable[[Params], tuple[Tensor, Params]], params: Params
-    ) -> tuple[Params, Params]:
+    def value_and_gradient(self, loss: Callable[[Params], tuple[Tensor, Params]], params: Params) -> tuple[Params, Params]:
         """See :meth:`Autodiff.value_and_gradient`."""
         with torch.no_grad():
             return torch.func.grad(loss, has_aux=True)(detached(params))

@@ -107,9 +107,7 @@ class Loop(OverTasks):
             one = tasks.map(lambda tensor, i=i: tensor[i])  # type: ignore[misc]
             gradients, aside = task(meta, one.support, one.query, Eager())
             total = (
-                {n: total[n].add_(g) for n, g in gradients.items()}
-                if total
-                else {n: g.clone() for n, g in gradients.items()}
+                {n: total[n].add_(g) for n, g in gradients.items()} if total else {n: g.clone() for n, g in gradients.items()}
             )
             asides.append(aside)
         return {n: g.div_(len(tasks)) for n, g in total.items()}, tree_map(lambda *parts: torch.stack(parts), *asides)
@@ -176,9 +174,7 @@ class Vmap(OverTasks):
 
         return self._mean(("gradient", task, ways), sums, meta, tasks)
 
-    def _mean(
-        self, key: Any, sums: Callable[..., tuple[Params, Params]], meta: Params, tasks: Tasks
-    ) -> tuple[Params, Params]:
+    def _mean(self, key: Any, sums: Callable[..., tuple[Params, Params]], meta: Params, tasks: Tasks) -> tuple[Params, Params]:
         plain = {name: value.detach() for name, value in meta.items()}
         parts = []
         with torch.no_grad():  # torch.func differentiates by itself; no second graph beside it
@@ -200,9 +196,9 @@ class Vmap(OverTasks):
     def map(self, function: Callable[[Tree, Autodiff], Tree], trees: Tree) -> Tree:
         """See :meth:`OverTasks.map`."""
         with torch.no_grad():
-            return torch.func.vmap(
-                lambda tree: function(tree, Functional()), chunk_size=self.chunk, randomness="different"
-            )(trees)
+            return torch.func.vmap(lambda tree: function(tree, Functional()), chunk_size=self.chunk, randomness="different")(
+                trees
+            )
 
 
 def _compiled(function: Callable[..., Any], leaves: list[Tensor], layout: Any) -> Callable[..., Any]:

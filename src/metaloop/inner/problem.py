@@ -84,9 +84,7 @@ class InnerProblem:
         own = {RULE + name: meta[RULE + name] for name in self._rule_names if RULE + name in meta}  # type: ignore[attr-defined]
         return functional_call(self._call, own, (gradients, state, params, step))  # type: ignore[attr-defined]
 
-    def iterates(
-        self, meta: Params, support: Examples, steps: int, autodiff: Autodiff, *, second_order: bool
-    ) -> list[Params]:
+    def iterates(self, meta: Params, support: Examples, steps: int, autodiff: Autodiff, *, second_order: bool) -> list[Params]:
         """The ``steps + 1`` iterates of one task, the start first."""
         params = self.task.start(meta, support)
         state = self.rule.init(params)

@@ -155,9 +155,7 @@ class GradientLearner(Learner):
         meta = {name: value.detach() for name, value in self.meta_parameters().items()}
 
         def adapted(tree: Tree, autodiff: Autodiff) -> Tree:
-            path = self.problem.iterates(
-                meta, unpack(tree, support.ways), self.eval_steps, autodiff, second_order=False
-            )
+            path = self.problem.iterates(meta, unpack(tree, support.ways), self.eval_steps, autodiff, second_order=False)
             return {str(step): dict(params) for step, params in enumerate(path)}
 
         with torch.no_grad():

@@ -59,9 +59,7 @@ class Prototypes(Learner):
 
         def answer(x: Inputs, mask: Tensor | None) -> Tensor:
             def one(tree: Tree, autodiff: Autodiff) -> Tree:
-                return {
-                    "logits": self._logits(meta, unpack(tree["support"], support.ways), tree["x"], tree.get("mask"))
-                }
+                return {"logits": self._logits(meta, unpack(tree["support"], support.ways), tree["x"], tree.get("mask"))}
 
             trees = {"support": pack(support), "x": x} | ({} if mask is None else {"mask": mask})
             with torch.no_grad():
@@ -73,9 +71,7 @@ class Prototypes(Learner):
         """See :meth:`Learner.meta_loss`."""
         meta = dict(self.named_parameters())
         gradients, aside = self.over_tasks.mean_gradient(self._task_loss, meta, tasks)
-        value = (
-            with_gradient(aside["loss"].mean(), meta, gradients) if torch.is_grad_enabled() else aside["loss"].mean()
-        )
+        value = with_gradient(aside["loss"].mean(), meta, gradients) if torch.is_grad_enabled() else aside["loss"].mean()
         return OuterLoss(value, aside["logits"], aside["loss"][:, None])
 
     def _task_loss(self, meta: Params, support: Examples, query: Examples, autodiff: Autodiff) -> tuple[Tensor, Params]:

@@ -49,9 +49,7 @@ def episode_scores(logits: Tensor, labels: Tensor, mask: Tensor | None = None) -
         "recall": multiclass_recall(
             guesses, labels, ways, average="macro", multidim_average="samplewise", ignore_index=_IGNORED
         ),
-        "f1": multiclass_f1_score(
-            guesses, labels, ways, average="macro", multidim_average="samplewise", ignore_index=_IGNORED
-        ),
+        "f1": multiclass_f1_score(guesses, labels, ways, average="macro", multidim_average="samplewise", ignore_index=_IGNORED),
     }
 
 

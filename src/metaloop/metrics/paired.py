@@ -23,9 +23,7 @@ class PairedDifference:
     p_value: float | None
 
 
-def paired_difference(
-    first: Mapping[int, float], second: Mapping[int, float], level: float = LEVEL
-) -> PairedDifference:
+def paired_difference(first: Mapping[int, float], second: Mapping[int, float], level: float = LEVEL) -> PairedDifference:
     """Compare two runs episode by episode, which removes the difficulty of the episodes from the comparison.
 
     Args:

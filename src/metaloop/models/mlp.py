@@ -20,9 +20,7 @@ class MLP(nn.Module):
         norm: mode of :class:`metaloop.models.norm.Norm`, before each ReLU.
     """
 
-    def __init__(
-        self, input_shape: tuple[int, ...], outputs: int | None, hidden: Sequence[int], norm: str = "none"
-    ) -> None:
+    def __init__(self, input_shape: tuple[int, ...], outputs: int | None, hidden: Sequence[int], norm: str = "none") -> None:
         super().__init__()
         if not hidden or min(hidden) < 1:
             raise UserError(f"model.hidden={list(hidden)}: at least one width of at least 1")

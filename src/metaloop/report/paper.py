@@ -64,9 +64,7 @@ def check_paper(paper: Mapping[str, Any], metric: str) -> None:
     """
     for key in ("citation", "table", "published", "mark", "tolerance"):
         if paper.get(key) is None:
-            raise UserError(
-                f"paper.{key} is missing; a paper block needs citation, table, published, mark and tolerance"
-            )
+            raise UserError(f"paper.{key} is missing; a paper block needs citation, table, published, mark and tolerance")
     if paper["mark"] not in MARKS:
         raise UserError(f"paper.mark={paper['mark']!r}: one of {', '.join(MARKS)}")
     published = paper["published"]
@@ -78,6 +76,20 @@ def check_paper(paper: Mapping[str, Any], metric: str) -> None:
         if value is not None and not (isinstance(value, int | float) and 0 <= value <= allowed):
             unit = "a fraction in [0, 1], not percent" if metric == "accuracy" else "at least 0"
             raise UserError(f"paper.{key}={value!r}: give it as {unit}")
+
+
+def at_published_step(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Mean and half-width of our score after as many inner steps as the published one (``paper.step``; absent: all).
+
+    Raises:
+        UserError: the run's adaptation curve does not reach that step.
+    """
+    step, test = record["paper"].get("step"), record["test"]
+    if step is None:
+        return test
+    if not isinstance(step, int) or not 0 <= step < len(test["curve"]):
+        raise UserError(f"paper.step={step!r}: the run's adaptation curve has the steps 0 to {len(test['curve']) - 1}")
+    return test["curve"][step]
 
 
 def compare(record: Mapping[str, Any], measured: float | None = None) -> PaperComparison | None:
@@ -95,15 +107,13 @@ def compare(record: Mapping[str, Any], measured: float | None = None) -> PaperCo
         return None
     check_paper(paper, test["metric"])
     published = paper["published"]
-    ours = test["mean"] if measured is None else measured
+    ours = at_published_step(record)["mean"] if measured is None else measured
     difference = ours - published["mean"]
     within = abs(difference) <= paper["tolerance"] + 1e-12  # a difference printed as the tolerance is within it
     better = difference > 0 if test["metric"] == "accuracy" else difference < 0
     verdict: Verdict = "within tolerance" if within else ("better" if better else "worse")
     half_width = published.get("half_width")
-    return PaperComparison(
-        published["mean"], half_width, ours, difference, within, verdict, paper["mark"], test["metric"]
-    )
+    return PaperComparison(published["mean"], half_width, ours, difference, within, verdict, paper["mark"], test["metric"])
 
 
 def write_results(paths: Sequence[Path], destination: Path) -> Path:
@@ -146,8 +156,8 @@ def results_markdown(runs: Iterable[Run]) -> str:
 
 
 _HEADERS = (
-    "experiment", "setting", "published", "measured", "difference", "verdict", "sd over seeds", "seeds", "episodes",
-    "norm", "transductive", "commit",
+    "experiment", "setting", "inner steps", "outer steps", "published", "measured", "difference", "verdict", "sd over seeds",
+    "seeds", "episodes", "norm", "transductive", "commit",
 )  # fmt: skip
 
 
@@ -158,9 +168,17 @@ def row_comparison(row: Row) -> PaperComparison | None:
         UserError: the paper block is wrong; names the run's directory.
     """
     try:
-        return compare(row.first.record, row.interval.mean)
+        return compare(row.first.record, _measured(row)[0])
     except UserError as error:
         raise UserError(f"{row.first.directory}: {error}") from error
+
+
+def _measured(row: Row) -> tuple[float, float | None]:
+    """A row's mean over its seeds after as many inner steps as published, and its half-width over episodes where known."""
+    if (row.first.paper or {}).get("step") is None:
+        return row.interval.mean, row.interval.half_width
+    points = [at_published_step(run.record) for run in row.runs]
+    return sum(point["mean"] for point in points) / len(points), points[0]["half_width"] if len(points) == 1 else None
 
 
 def _cells(row: Row) -> Sequence[str]:
@@ -169,8 +187,10 @@ def _cells(row: Row) -> Sequence[str]:
     return (
         row.label,
         row.setting,
+        str((row.first.paper or {}).get("step", test.get("steps"))),
+        str((row.first.record.get("training") or {}).get("steps", "–")),
         comparison.published_text,
-        formats.score(row.interval.mean, row.interval.half_width, row.first.metric),
+        formats.score(*_measured(row), row.first.metric),
         comparison.difference_text,
         comparison.verdict,
         formats.number(row.spread.sd, row.first.metric),
@@ -190,5 +210,7 @@ def _commit(run: Run) -> str:
 def _notes(row: Row) -> str:
     paper = row.first.paper or {}
     deviations = paper.get("deviations") or ["none known"]
-    lines = [f"### {escape(row.label)}\n", f"{escape(paper['citation'])}; {escape(paper['table'])}.\n\nDeviations:\n"]
+    source = f"{escape(paper['citation'])}; {escape(paper['table'])}."
+    command = " ".join(row.first.record["command"])
+    lines = [f"### {escape(row.label)}\n", f"{source}\n\nRun as `{command}`.\n\nDeviations:\n"]
     return "\n".join([*lines, *(f"- {escape(deviation)}" for deviation in deviations), ""])

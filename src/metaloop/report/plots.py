@@ -144,9 +144,7 @@ def _draw_baseline(figure: Figure, run: Run, scale: float, theme: Theme) -> None
         labels.append(f"reported score (inner step {run.test['steps']})")
     baseline = run.test.get("baseline")
     if baseline:
-        handles.append(
-            figure.axes[0].axhline(scale * baseline["mean"], color=theme.palette[1], linestyle="--", linewidth=1.3)
-        )
+        handles.append(figure.axes[0].axhline(scale * baseline["mean"], color=theme.palette[1], linestyle="--", linewidth=1.3))
         labels.append(baseline["name"])
     legend(figure, theme, handles, labels)
 

@@ -34,9 +34,7 @@ def test_made_once_per_key(tmp_path: Path) -> None:
     assert len(list((tmp_path / "new" / "folder").iterdir())) == 2  # and no temporary files
 
 
-@pytest.mark.parametrize(
-    "damage", [lambda b: b[:-1], lambda b: b[:10], lambda b: b"", lambda b: b[:-900] + b"?" + b[-899:]]
-)
+@pytest.mark.parametrize("damage", [lambda b: b[:-1], lambda b: b[:10], lambda b: b"", lambda b: b[:-900] + b"?" + b[-899:]])
 def test_damage_is_noticed_and_mended(tmp_path: Path, damage) -> None:
     maker = Maker()
     ask(tmp_path, maker)

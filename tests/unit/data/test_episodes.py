@@ -13,9 +13,7 @@ from metaloop.data.sinusoid import Sinusoids
 from metaloop.errors import UserError
 from metaloop.types import EpisodeSpec, Tasks
 
-POOL = ClassPool(
-    torch.arange(48, dtype=torch.uint8).view(48, 1, 1, 1), [6] * 8, [str(k) for k in range(8)], split="train"
-)
+POOL = ClassPool(torch.arange(48, dtype=torch.uint8).view(48, 1, 1, 1), [6] * 8, [str(k) for k in range(8)], split="train")
 SPEC = EpisodeSpec((2, 3), (1, 2), 2)
 EPISODES = Episodes(POOL, SPEC, Stream(5, "train"))
 

@@ -46,9 +46,7 @@ def test_a_split_holds_its_characters(folder: Path, scheme: str) -> None:
         assert set(pool.class_sizes) == {20}
         assert pool.input_shape == (1, 2, 2)
         images = pool.inputs.view(len(names), 20, 4)
-        assert torch.equal(
-            images, torch.tensor([number[name] for name in names])[:, None, None].expand(-1, 20, 4).byte()
-        )
+        assert torch.equal(images, torch.tensor([number[name] for name in names])[:, None, None].expand(-1, 20, 4).byte())
         assert dataset.split(split) is pool
 
 

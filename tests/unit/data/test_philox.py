@@ -67,9 +67,7 @@ def test_draws_without_replacement_are_distinct_and_in_range(sizes: list[int], d
 @pytest.mark.parametrize(("size", "count"), [(4, 2), (4, 4), (6, 3)])
 def test_every_ordered_draw_is_equally_likely(size: int, count: int) -> None:
     episodes = 24_000
-    drawn = Stream(1, "train").without_replacement(torch.arange(episodes), torch.full((episodes, 1), size), count, "x")[
-        :, 0
-    ]
+    drawn = Stream(1, "train").without_replacement(torch.arange(episodes), torch.full((episodes, 1), size), count, "x")[:, 0]
     code = (drawn * torch.tensor([size**k for k in range(count)])).sum(-1).numpy()
     _, counts = np.unique(code, return_counts=True)
     assert len(counts) == int(np.prod(range(size - count + 1, size + 1)))

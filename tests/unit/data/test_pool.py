@@ -82,9 +82,7 @@ def test_variable_ways_and_shots_are_masked() -> None:
     assert set(ways.tolist()) == {2, 3, 4}
     assert set(shots.tolist()) == {1, 2, 3}
     # real examples come first, and every real class has all its shots and queries
-    assert torch.equal(
-        support, (torch.arange(4) < ways[:, None])[:, :, None] & (torch.arange(3) < shots[:, None])[:, None]
-    )
+    assert torch.equal(support, (torch.arange(4) < ways[:, None])[:, :, None] & (torch.arange(3) < shots[:, None])[:, None])
     assert torch.equal(query, (torch.arange(4) < ways[:, None])[:, :, None].expand(-1, -1, 2))
     assert len(set(zip(ways.tolist(), shots.tolist(), strict=True))) == 9
 
@@ -119,9 +117,7 @@ def test_too_many_examples_names_the_smallest_class() -> None:
     images = {"many": torch.zeros(9, 1, 2, 2), "few": torch.zeros(3, 1, 2, 2)}
     pool = pool_from_arrays(images, split="test")
     pool.check(EpisodeSpec(2, 1, 2))
-    with pytest.raises(
-        UserError, match=r"shots \+ episode\.queries = 2 \+ 2 = 4: class 'few' of the test split has only 3"
-    ):
+    with pytest.raises(UserError, match=r"shots \+ episode\.queries = 2 \+ 2 = 4: class 'few' of the test split has only 3"):
         pool.check(EpisodeSpec(2, 2, 2))
     with pytest.raises(UserError, match="'few'"):
         pool.check(EpisodeSpec(2, (1, 3), 1))

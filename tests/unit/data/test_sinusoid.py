@@ -50,9 +50,7 @@ def test_harmonics_have_their_distributions() -> None:
     for phase in (p1, p2):
         assert 0 <= phase.min() < 0.01
         assert 6.27 < phase.max() <= 2 * math.pi
-    values = HARMONICS.values(
-        torch.tensor([[5.0, 1.0, 2.0, 0.0, math.pi / 2]]).double(), torch.tensor([[0.1]]).double()
-    )
+    values = HARMONICS.values(torch.tensor([[5.0, 1.0, 2.0, 0.0, math.pi / 2]]).double(), torch.tensor([[0.1]]).double())
     torch.testing.assert_close(values.item(), math.sin(0.5) + 2 * math.cos(1.0))
 
 

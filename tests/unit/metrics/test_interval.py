@@ -25,9 +25,7 @@ def test_equals_scipys_interval(n: int, level: float) -> None:
     assert (interval.n, interval.level) == (n, level)
 
 
-@pytest.mark.parametrize(
-    "values", [[1.0, 2.0, 4.0], (1.0, 2.0, 4.0), iter([1.0, 2.0, 4.0]), torch.tensor([1.0, 2.0, 4.0])]
-)
+@pytest.mark.parametrize("values", [[1.0, 2.0, 4.0], (1.0, 2.0, 4.0), iter([1.0, 2.0, 4.0]), torch.tensor([1.0, 2.0, 4.0])])
 def test_takes_any_list_of_numbers(values: object) -> None:
     assert mean_interval(values) == mean_interval(np.array([1.0, 2.0, 4.0]))  # type: ignore[arg-type]
 

@@ -72,16 +72,27 @@ def test_results_page(make_run: MakeRun, paper: dict[str, Any]) -> None:
     text = results_markdown(map(read_run, runs))
     line = next(line for line in text.splitlines() if line.startswith(r"| finn\|maml"))
     cells = [cell.strip() for cell in line.replace(r"\|", "!").split("|")]
-    assert cells[3] == r"98.70 ± 0.40 \[S\]"
-    assert cells[5].startswith("−")
-    assert cells[6] == "worse"
-    assert cells[8:10] == ["2", "60"]
-    assert cells[12] == "0123456789, fedcba9876 (uncommitted changes)"
+    assert cells[5] == r"98.70 ± 0.40 \[S\]"
+    assert cells[7].startswith("−")
+    assert cells[8] == "worse"
+    assert cells[10:12] == ["2", "60"]
+    assert cells[14] == "0123456789, fedcba9876 (uncommitted changes)"
     assert r"0.3500 \[M\]" in text
     assert "Finn et al. 2017; Table 1, 5-way 1-shot." in text
     assert "- Adam's step size is 0.001, the paper does not say" in text
     assert "- none known" in text
     assert "not a reproduction" not in text
+
+
+def test_a_published_value_is_compared_after_as_many_inner_steps(make_run: MakeRun, paper: dict[str, Any]) -> None:
+    """``paper.step`` picks the point of our adaptation curve, and one beyond its end is refused."""
+    early = read_run(make_run("early", paper=paper | {"step": 0}))
+    found = compare(early.record)
+    assert found is not None
+    assert found.measured == early.record["test"]["curve"][0]["mean"] != early.record["test"]["mean"]
+    assert f"| 0 | {early.record['training']['steps']} |" in results_markdown([early])
+    with pytest.raises(UserError, match=r"paper\.step=99"):
+        compare(read_run(make_run("late", paper=paper | {"step": 99})).record)
 
 
 def test_results_page_without_reproductions_and_with_a_wrong_one(make_run: MakeRun, paper: dict[str, Any]) -> None:

@@ -29,9 +29,7 @@ def test_pictures_and_a_page_with_everything(make_run: MakeRun, paper: dict[str,
 
 def test_a_learner_without_inner_steps_and_pictures(make_run: MakeRun) -> None:
     curve = [{"step": 0, "mean": 0.9, "half_width": 0.1}]
-    directory = make_run(
-        "a", samples=False, training=None, git=None, test={"curve": curve, "steps": None, "baseline": None}
-    )
+    directory = make_run("a", samples=False, training=None, git=None, test={"curve": curve, "steps": None, "baseline": None})
     assert [file.name for file in write_run_report(directory)] == ["learning.png", "index.html"]
 
 
