@@ -1,7 +1,7 @@
 """The inner problem: how one task is learned, as pure functions of the meta-parameters."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -57,6 +57,9 @@ class InnerProblem:
     objective: Objective
     steps: int
 
+    _call: nn.Module = field(init=False, repr=False, compare=False)
+    _rule_names: tuple[str, ...] = field(init=False, repr=False, compare=False)
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "_call", _RuleStep(self.rule))
         object.__setattr__(self, "_rule_names", tuple(name for name, _ in self.rule.named_parameters()))
@@ -79,10 +82,10 @@ class InnerProblem:
         gradients = autodiff.gradient(
             lambda at: self.task.support_loss(meta, at, support, step), params, second_order=second_order
         )
-        if not self._rule_names:  # type: ignore[attr-defined]
+        if not self._rule_names:
             return self.rule.step(gradients, state, params, step)
-        own = {RULE + name: meta[RULE + name] for name in self._rule_names if RULE + name in meta}  # type: ignore[attr-defined]
-        return functional_call(self._call, own, (gradients, state, params, step))  # type: ignore[attr-defined]
+        own = {RULE + name: meta[RULE + name] for name in self._rule_names if RULE + name in meta}
+        return functional_call(self._call, own, (gradients, state, params, step))
 
     def iterates(self, meta: Params, support: Examples, steps: int, autodiff: Autodiff, *, second_order: bool) -> list[Params]:
         """The ``steps + 1`` iterates of one task, the start first."""
