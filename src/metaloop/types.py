@@ -6,7 +6,7 @@ is shot ``s`` of class ``c``); ``ways`` classes of a task; ``steps`` inner steps
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -80,17 +80,20 @@ class Examples:
         y: (tasks, examples) class numbers in [0, ways), or (tasks, examples, *target) values.
         mask: (tasks, examples) bool, which examples are real; None where all are.
         ways: how many classes ``y`` can name, the same for all tasks of a stack; 0 for regression.
+        number: (tasks,) int64, the tasks' numbers in their episode stream, set by :class:`Tasks`; what is drawn at random
+            within a task (a fresh start, noise) is a function of it. None where nobody said.
     """
 
     x: Inputs
     y: Tensor
     mask: Tensor | None = None
     ways: int = 0
+    number: Tensor | None = None
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Examples":
-        """The same examples with ``function`` applied to every tensor."""
+        """The same examples with ``function`` applied to x, y and mask; the number stays."""
         mask = None if self.mask is None else function(self.mask)
-        return Examples(map_inputs(function, self.x), function(self.y), mask, self.ways)
+        return Examples(map_inputs(function, self.x), function(self.y), mask, self.ways, self.number)
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,9 @@ class Tasks:
     support: Examples
     query: Examples
     index: Tensor
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "support", replace(self.support, number=self.index))
 
     def __len__(self) -> int:
         return len(self.index)

@@ -25,12 +25,13 @@ Tree = dict[str, Any]  # nested dicts of tensors with a leading tasks axis
 def pack(examples: Examples) -> Tree:
     """Examples as a tree without Nones, which vmap does not take."""
     tree: Tree = {"x": examples.x, "y": examples.y}
-    return tree if examples.mask is None else {**tree, "mask": examples.mask}
+    rest = {"mask": examples.mask, "number": examples.number}
+    return tree | {name: value for name, value in rest.items() if value is not None}
 
 
 def unpack(tree: Tree, ways: int) -> Examples:
     """The inverse of :func:`pack`."""
-    return Examples(tree["x"], tree["y"], tree.get("mask"), ways)
+    return Examples(tree["x"], tree["y"], tree.get("mask"), ways, tree.get("number"))
 
 
 def tree_map(function: Callable[..., Tensor], *trees: Any) -> Any:
