@@ -9,7 +9,7 @@ from members import ADAPTED, HEAD_INITS, MODELS, OBJECTIVES, RULES
 from torch.func import functional_call
 
 from metaloop.inner.rules import InnerRule
-from metaloop.types import Params
+from metaloop.types import Examples, Params
 
 every_rule = pytest.mark.parametrize("rule", RULES)
 
@@ -24,7 +24,8 @@ def run(rule: InnerRule, params: Params, gradients: Params) -> tuple[Params, Par
     """Three steps with the same gradient."""
     state = rule.init(params)
     for step in range(3):
-        params, state = rule.step(gradients, state, params, step)
+        loss = sum(gradient.sum() for gradient in gradients.values())  # any scalar
+        params, state = rule.step(gradients, state, params, step, loss)
     return params, state
 
 
@@ -94,7 +95,7 @@ def test_it_is_differentiable_in_everything(rule: str) -> None:
 @pytest.mark.parametrize("steps", [2])
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_objectives_weigh_start_and_steps_to_one(objective: str, steps: int) -> None:
-    weights = OBJECTIVES[objective].weights(steps)
+    weights = OBJECTIVES[objective].weights(steps, 0)
     assert len(weights) == steps + 1
     assert sum(weights) == pytest.approx(1)
     assert min(weights) >= 0
@@ -114,7 +115,8 @@ def test_adapted_names_are_the_models_in_its_order(adapted: str, model: str) -> 
 @pytest.mark.parametrize("head_init", HEAD_INITS)
 def test_a_head_start_changes_only_the_head(head_init: str) -> None:
     params = vectors(0)
-    start = HEAD_INITS[head_init].start(params)
+    support = Examples(torch.zeros(4, 3), torch.tensor([0, 0, 1, 2]), ways=3)
+    start = HEAD_INITS[head_init].start(params, support, lambda at: torch.ones(4, 2, dtype=torch.float64))
     assert list(start) == list(params)
     assert start["body.weight"] is params["body.weight"]
     assert torch.equal(params["head.bias"], vectors(0)["head.bias"])

@@ -11,7 +11,18 @@ HEAD = "head."  # by convention a model's last layer is the submodule ``head``
 
 
 class Adapted(ABC):
-    """A choice among a model's parameters."""
+    """A choice among a model's parameters, some of which it may first have to add to the model."""
+
+    @abstractmethod
+    def attach(self, model: nn.Module) -> nn.Module:
+        """The model with what is to adapt in it, called once before :meth:`names`; may change ``model`` and return it.
+
+        A parameter that is added with ``requires_grad=False`` is no meta-parameter: it starts every task at the value it has
+        now. The others keep their names.
+
+        Raises:
+            UserError: the model has no place for it.
+        """
 
     @abstractmethod
     def names(self, model: nn.Module) -> tuple[str, ...]:
@@ -22,47 +33,55 @@ class Adapted(ABC):
         """
 
 
-def _chosen(model: nn.Module, wanted: "re.Pattern[str]", choice: str) -> tuple[str, ...]:
-    names = [name for name, value in model.named_parameters() if value.requires_grad]
-    chosen = tuple(name for name in names if wanted.search(name))
-    if not chosen:
-        raise UserError(f"algorithm.adapted ({choice}) matches no parameter of the model; it has {', '.join(names)}")
-    return chosen
+class Selection(Adapted):
+    """Some of the parameters that the model has, by their qualified name."""
+
+    @property
+    @abstractmethod
+    def pattern(self) -> str:
+        """A regular expression that the name of a chosen parameter contains a match of."""
+
+    def attach(self, model: nn.Module) -> nn.Module:
+        """See :meth:`Adapted.attach`; nothing is added."""
+        return model
+
+    def names(self, model: nn.Module) -> tuple[str, ...]:
+        """See :meth:`Adapted.names`."""
+        names = [name for name, value in model.named_parameters() if value.requires_grad]
+        chosen = tuple(name for name in names if re.search(self.pattern, name))
+        if not chosen:
+            raise UserError(
+                f"algorithm.adapted (names with {self.pattern!r}) matches no parameter of the model; it has {', '.join(names)}"
+            )
+        return chosen
 
 
-class All(Adapted):
+class All(Selection):
     """Every parameter, as in MAML."""
 
-    def names(self, model: nn.Module) -> tuple[str, ...]:
-        """See :meth:`Adapted.names`."""
-        return _chosen(model, re.compile(""), "all")
+    pattern = ""
 
 
-class Head(Adapted):
+class Head(Selection):
     """The head alone, as in ANIL (Raghu et al. 2020): features are reused, not relearned."""
 
-    def names(self, model: nn.Module) -> tuple[str, ...]:
-        """See :meth:`Adapted.names`."""
-        return _chosen(model, re.compile(f"^{re.escape(HEAD)}"), "head")
+    pattern = f"^{re.escape(HEAD)}"
 
 
-class Body(Adapted):
+class Body(Selection):
     """All but the head, as in BOIL (Oh et al. 2021): representations change, the classifier stays."""
 
-    def names(self, model: nn.Module) -> tuple[str, ...]:
-        """See :meth:`Adapted.names`."""
-        return _chosen(model, re.compile(f"^(?!{re.escape(HEAD)})"), "body")
+    pattern = f"^(?!{re.escape(HEAD)})"
 
 
-class Pattern(Adapted):
+class Pattern(Selection):
     """The parameters whose qualified name a regular expression finds, such as ``blocks\\.3|head``."""
+
+    pattern = ""
 
     def __init__(self, pattern: str) -> None:
         try:
-            self.pattern = re.compile(pattern)
+            re.compile(pattern)
         except re.error as error:
             raise UserError(f"algorithm.adapted.pattern={pattern!r} is no regular expression: {error}") from error
-
-    def names(self, model: nn.Module) -> tuple[str, ...]:
-        """See :meth:`Adapted.names`."""
-        return _chosen(model, self.pattern, f"pattern {self.pattern.pattern!r}")
+        self.pattern = pattern

@@ -24,8 +24,8 @@ class Autodiff(ABC):
     """Gradients and vector-Jacobian products of pure functions of parameter dicts."""
 
     @abstractmethod
-    def gradient(self, loss: Loss, params: Params, *, second_order: bool) -> Params:
-        """The gradient of a scalar ``loss`` at ``params``; differentiable again where ``second_order``."""
+    def gradient(self, loss: Loss, params: Params, *, second_order: bool) -> tuple[Params, Tensor]:
+        """The gradient of a scalar ``loss`` at ``params``, and its value; differentiable again where ``second_order``."""
 
     @abstractmethod
     def value_and_gradient(self, loss: Callable[[Params], tuple[Tensor, Params]], params: Params) -> tuple[Params, Params]:
@@ -41,19 +41,16 @@ class Autodiff(ABC):
 class Eager(Autodiff):
     """``torch.autograd``, one task at a time."""
 
-    def gradient(self, loss: Loss, params: Params, *, second_order: bool) -> Params:
+    def gradient(self, loss: Loss, params: Params, *, second_order: bool) -> tuple[Params, Tensor]:
         """See :meth:`Autodiff.gradient`."""
         with torch.enable_grad():
             # Adaptation without a second order starts a graph of its own; with it, constants still need to be leaves.
             leaves = {n: p if second_order and p.requires_grad else p.detach().requires_grad_() for n, p in params.items()}
+            value = loss(leaves)
             gradients = torch.autograd.grad(
-                loss(leaves),
-                list(leaves.values()),
-                create_graph=second_order,
-                materialize_grads=True,
-                allow_unused=True,
+                value, list(leaves.values()), create_graph=second_order, materialize_grads=True, allow_unused=True
             )
-        return dict(zip(params, gradients, strict=True))
+        return dict(zip(params, gradients, strict=True)), value if second_order else value.detach()
 
     def value_and_gradient(self, loss: Callable[[Params], tuple[Tensor, Params]], params: Params) -> tuple[Params, Params]:
         """See :meth:`Autodiff.value_and_gradient`."""
@@ -84,12 +81,14 @@ class Eager(Autodiff):
 class Functional(Autodiff):
     """``torch.func``, which composes with vmap and torch.compile."""
 
-    def gradient(self, loss: Loss, params: Params, *, second_order: bool) -> Params:
+    def gradient(self, loss: Loss, params: Params, *, second_order: bool) -> tuple[Params, Tensor]:
         """See :meth:`Autodiff.gradient`."""
         if second_order:
-            return torch.func.grad(loss)(dict(params))
+            gradients, value = torch.func.grad_and_value(loss)(dict(params))
+            return gradients, value
         with torch.no_grad():  # hides the computation from outer levels; torch.func.grad itself works inside no_grad
-            return torch.func.grad(loss)(detached(params))
+            gradients, value = torch.func.grad_and_value(loss)(detached(params))
+            return gradients, value
 
     def value_and_gradient(self, loss: Callable[[Params], tuple[Tensor, Params]], params: Params) -> tuple[Params, Params]:
         """See :meth:`Autodiff.value_and_gradient`."""

@@ -46,7 +46,7 @@ class EpisodeLoss:
         path = problem.iterates(meta, support, problem.steps, autodiff, second_order=self.second_order)
         seen = [
             (weight, problem.task.query_loss(meta, at, support, query))
-            for weight, at in zip(problem.objective.weights(problem.steps), path, strict=True)
+            for weight, at in zip(problem.weights, path, strict=True)
             if weight
         ]
         total = torch.stack([weight * loss for weight, (loss, _) in seen]).sum()
@@ -95,7 +95,7 @@ class TaskDisplacement:
             path = problem.iterates(meta, support, problem.steps, autodiff, second_order=False)
             gradients = {name: torch.zeros_like(value) for name, value in meta.items()}
             for name, start in path[0].items():
-                if start is meta[MODEL + name]:  # a head that starts elsewhere has no displacement
+                if start is meta.get(MODEL + name):  # what starts elsewhere has no displacement
                     gradients[MODEL + name] = start - path[-1][name]
             loss, logits = problem.task.query_loss(meta, path[-1], support, query)
         return gradients, {"loss": loss, "logits": logits, "per_step": loss[None]}
@@ -118,7 +118,7 @@ class Displacement(MetaGradient):
             raise UserError(
                 "algorithm.meta_gradient=displacement cannot learn the rule's parameters; take a rule that has none"
             )
-        if problem.objective.weights(problem.steps)[-1] != 1.0:
+        if problem.weights[-1] != 1.0:
             raise UserError("algorithm.meta_gradient=displacement sees no query loss; take algorithm/objective=last_step")
 
     def mean(self, problem: InnerProblem, meta: Params, tasks: Tasks, over_tasks: OverTasks) -> tuple[Params, Params]:

@@ -10,14 +10,14 @@ class Objective(ABC):
     """Weights of the query losses at the inner iterates."""
 
     @abstractmethod
-    def weights(self, steps: int) -> tuple[float, ...]:
-        """``steps + 1`` weights, of the start and of the iterate after each step; they sum to one."""
+    def weights(self, steps: int, outer_step: int) -> tuple[float, ...]:
+        """``steps + 1`` weights, of the start and of the iterate after each step, at an outer step; they sum to one."""
 
 
 class LastStep(Objective):
     """Only the adapted parameters count, as in MAML."""
 
-    def weights(self, steps: int) -> tuple[float, ...]:
+    def weights(self, steps: int, outer_step: int) -> tuple[float, ...]:
         """See :meth:`Objective.weights`."""
         return (0.0,) * steps + (1.0,)
 
@@ -34,7 +34,7 @@ class WeightedSum(Objective):
             raise UserError(f"algorithm.objective.step_weights={list(step_weights)}: numbers of at least 0, not all 0")
         self.step_weights = None if step_weights is None else tuple(float(weight) for weight in step_weights)
 
-    def weights(self, steps: int) -> tuple[float, ...]:
+    def weights(self, steps: int, outer_step: int) -> tuple[float, ...]:
         """See :meth:`Objective.weights`."""
         chosen = self.step_weights or (1.0,) * steps
         if len(chosen) != steps:

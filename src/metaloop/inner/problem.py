@@ -3,11 +3,11 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from metaloop.inner.autodiff import Autodiff
-from metaloop.inner.objective import Objective
 from metaloop.inner.rules import InnerRule
 from metaloop.types import Examples, Params
 
@@ -37,8 +37,8 @@ class _RuleStep(nn.Module):
         super().__init__()
         self.rule = rule
 
-    def forward(self, gradients: Params, state: Params, params: Params, step: int) -> tuple[Params, Params]:
-        return self.rule.step(gradients, state, params, step)
+    def forward(self, gradients: Params, state: Params, params: Params, step: int, loss: Tensor) -> tuple[Params, Params]:
+        return self.rule.step(gradients, state, params, step, loss)
 
 
 @dataclass(frozen=True)
@@ -48,14 +48,18 @@ class InnerProblem:
     Attributes:
         task: start and losses.
         rule: one inner step; its parameters are read from ``meta`` under ``rule.``.
-        objective: which iterates the outer loss sees.
+        weights: ``steps + 1`` weights of the query loss at the start and after each step.
         steps: inner steps in meta-training.
+        proximal: strength of the pull back to the start, see :meth:`inner_loss`.
+        outer_step: outer steps taken so far, for what changes on the way.
     """
 
     task: TaskModel
     rule: InnerRule
-    objective: Objective
+    weights: tuple[float, ...]
     steps: int
+    proximal: float = 0.0
+    outer_step: int = field(default=0, compare=False)  # compiled code of one step serves the next
 
     _call: nn.Module = field(init=False, repr=False, compare=False)
     _rule_names: tuple[str, ...] = field(init=False, repr=False, compare=False)
@@ -63,6 +67,15 @@ class InnerProblem:
     def __post_init__(self) -> None:
         object.__setattr__(self, "_call", _RuleStep(self.rule))
         object.__setattr__(self, "_rule_names", tuple(name for name, _ in self.rule.named_parameters()))
+
+    def inner_loss(self, meta: Params, params: Params, support: Examples, step: int) -> Tensor:
+        """The support loss, plus ``proximal / 2 |params - start|^2`` (iMAML, Rajeswaran et al. 2019, equation 3)."""
+        loss = self.task.support_loss(meta, params, support, step)
+        if not self.proximal:
+            return loss
+        start = self.task.start(meta, support)
+        squares = [((value - start[name]) ** 2).sum() for name, value in params.items()]
+        return loss + self.proximal / 2 * torch.stack(squares).sum()
 
     def step(
         self,
@@ -79,13 +92,13 @@ class InnerProblem:
 
         Without ``second_order`` the gradient is a constant, and only the rule's own arithmetic is differentiated.
         """
-        gradients = autodiff.gradient(
-            lambda at: self.task.support_loss(meta, at, support, step), params, second_order=second_order
+        gradients, loss = autodiff.gradient(
+            lambda at: self.inner_loss(meta, at, support, step), params, second_order=second_order
         )
         if not self._rule_names:
-            return self.rule.step(gradients, state, params, step)
+            return self.rule.step(gradients, state, params, step, loss)
         own = {RULE + name: meta[RULE + name] for name in self._rule_names if RULE + name in meta}
-        return functional_call(self._call, own, (gradients, state, params, step))
+        return functional_call(self._call, own, (gradients, state, params, step, loss))
 
     def iterates(self, meta: Params, support: Examples, steps: int, autodiff: Autodiff, *, second_order: bool) -> list[Params]:
         """The ``steps + 1`` iterates of one task, the start first."""

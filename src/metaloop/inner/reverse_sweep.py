@@ -34,7 +34,7 @@ class TaskSweep:
     def __call__(self, meta: Params, support: Examples, query: Examples, autodiff: Autodiff) -> tuple[Params, Params]:
         """The task's meta-gradient, and what :meth:`MetaGradient.mean` returns of a task."""
         problem, steps = self.problem, self.problem.steps
-        weights = problem.objective.weights(steps)
+        weights = problem.weights
         path = self._forward(meta, support, autodiff)
         total, adjoint, state_adjoint = _zeros(meta), _zeros(path[-1][0]), _zeros(path[-1][1])
         seen: list[Params] = []

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from metaloop.errors import UserError
 from metaloop.types import Params
@@ -21,7 +21,7 @@ class InnerRule(nn.Module, ABC):
         """The state before the first step."""
 
     @abstractmethod
-    def step(self, gradients: Params, state: Params, params: Params, step: int) -> tuple[Params, Params]:
+    def step(self, gradients: Params, state: Params, params: Params, step: int, loss: Tensor) -> tuple[Params, Params]:
         """One inner step.
 
         Args:
@@ -29,6 +29,7 @@ class InnerRule(nn.Module, ABC):
             state: of :meth:`init` or of the step before.
             params: the current iterate; not mutated.
             step: counts from 0.
+            loss: the support loss at ``params``, a scalar; most rules have no use for it.
 
         Returns:
             The next iterate and state.
@@ -54,7 +55,7 @@ class GradientDescent(InnerRule):
         """Plain descent keeps nothing."""
         return {}
 
-    def step(self, gradients: Params, state: Params, params: Params, step: int) -> tuple[Params, Params]:
+    def step(self, gradients: Params, state: Params, params: Params, step: int, loss: Tensor) -> tuple[Params, Params]:
         """See :meth:`InnerRule.step`."""
         return {name: value - self.lr * gradients[name] for name, value in params.items()}, state
 
@@ -90,7 +91,7 @@ class LearnedRate(InnerRule):
         """Nothing is kept between steps."""
         return {}
 
-    def step(self, gradients: Params, state: Params, params: Params, step: int) -> tuple[Params, Params]:
+    def step(self, gradients: Params, state: Params, params: Params, step: int, loss: Tensor) -> tuple[Params, Params]:
         """See :meth:`InnerRule.step`."""
         return {name: value - self.rates[_key(name)] * gradients[name] for name, value in params.items()}, state
 

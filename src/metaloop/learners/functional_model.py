@@ -37,6 +37,16 @@ class FunctionalModel:
         arguments = (x, mask) if self.weighted and mask is not None else (x,)
         return functional_call(self.module, {**values, **params}, arguments)
 
+    def features(self, meta: Params, params: Params, x: Inputs, mask: Tensor | None) -> Tensor:
+        """(examples, features): what the linear submodule ``head`` gets to see; arguments as for :meth:`outputs`."""
+        # An identity in the head's place hands its input through, whatever the network around it does.
+        width = self.module.get_parameter("head.weight").shape[1]
+        some = next(iter(params.values()))
+        identity = {"head.weight": torch.eye(width, dtype=some.dtype, device=some.device)}
+        if "head.bias" in dict(self.module.named_parameters()):
+            identity["head.bias"] = torch.zeros(width, dtype=some.dtype, device=some.device)
+        return self.outputs(meta, {**params, **identity}, x, mask)
+
     def query_outputs(self, meta: Params, params: Params, support: Examples, x: Inputs, mask: Tensor | None) -> Tensor:
         """(queries, *output) of one task's queries ``x``; in norm mode ``support`` normalised with the support's statistics."""
         if not self.support_statistics:

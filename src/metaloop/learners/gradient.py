@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Callable
-from typing import ClassVar
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from metaloop.errors import UserError
 from metaloop.inner.adapted import Adapted
@@ -16,11 +18,15 @@ from metaloop.inner.objective import Objective
 from metaloop.inner.over_tasks import OverTasks, Tree, pack, unpack
 from metaloop.inner.problem import MODEL, InnerProblem, TaskModel
 from metaloop.inner.rules import InnerRule
+from metaloop.learners.augmentation import Augmentation, Unchanged
 from metaloop.learners.functional_model import FunctionalModel
 from metaloop.learners.learner import Learner, Predictor
+from metaloop.learners.support_loss import Mean, SupportLoss
 from metaloop.learners.task_loss import TaskLoss, without_absent_classes
 from metaloop.models.norm import norm_mode, observing
 from metaloop.types import Examples, Inputs, OuterLoss, Params, Tasks
+
+SUPPORT_LOSS, AUGMENTATION = "support_loss.", "augmentation."  # prefixes of their parameters among the meta-parameters
 
 
 class GradientTask(TaskModel):
@@ -31,6 +37,8 @@ class GradientTask(TaskModel):
         adapted: names of the parameters that the inner loop changes.
         head_init: where the head starts.
         loss: of one task.
+        support_loss: how the losses of the support examples become the scalar that a step descends.
+        augmentation: what a step does to the support inputs.
         inner_batch: support examples a step sees, in turn; None for all.
     """
 
@@ -40,23 +48,33 @@ class GradientTask(TaskModel):
         adapted: tuple[str, ...],
         head_init: HeadInit,
         loss: TaskLoss,
+        support_loss: SupportLoss,
+        augmentation: Augmentation,
         inner_batch: int | None,
     ) -> None:
         self.model = model
         self.adapted = adapted
         self.head_init = head_init
         self.loss = loss
+        self._support_loss = support_loss
+        self._augmentation = augmentation
         self.inner_batch = inner_batch
+        # Parameters that adapt from a fixed value are no meta-parameters.
+        self._fixed = {n: p for n in adapted if not (p := model.module.get_parameter(n)).requires_grad}
 
     def start(self, meta: Params, support: Examples) -> Params:
         """See :meth:`TaskModel.start`."""
-        return self.head_init.start({name: meta[MODEL + name] for name in self.adapted})
+        like = next(iter(meta.values()))
+        params = {n: self._fixed[n].to(like) if n in self._fixed else meta[MODEL + n] for n in self.adapted}
+        return self.head_init.start(params, support, lambda at: self.model.features(meta, at, support.x, support.mask))
 
     def support_loss(self, meta: Params, params: Params, support: Examples, step: int) -> Tensor:
         """See :meth:`TaskModel.support_loss`."""
         batch = self._turn(support, step)
-        logits = self.model.outputs(meta, params, batch.x, batch.mask)
-        return self.loss(without_absent_classes(logits, support), batch)
+        x = _called(self._augmentation, AUGMENTATION, meta, (batch, step))
+        logits = self.model.outputs(meta, params, x, batch.mask)
+        losses = self.loss.each(without_absent_classes(logits, support), batch)
+        return _called(self._support_loss, SUPPORT_LOSS, meta, (losses, batch.mask))
 
     def query_loss(self, meta: Params, params: Params, support: Examples, query: Examples) -> tuple[Tensor, Tensor]:
         """See :meth:`TaskModel.query_loss`."""
@@ -78,6 +96,12 @@ class GradientTask(TaskModel):
         return support.map(lambda tensor: tensor[rows])
 
 
+def _called(module: nn.Module, prefix: str, meta: Params, arguments: tuple[Any, ...]) -> Any:
+    """``module(*arguments)`` with its parameters read from ``meta``."""
+    own = {name: meta[prefix + name] for name, value in module.named_parameters() if value.requires_grad}
+    return functional_call(module, own, arguments) if own else module(*arguments)
+
+
 class GradientLearner(Learner):
     """MAML and its relatives: (adapted, rule, meta-gradient, objective, head start), see docs/algorithms.md.
 
@@ -93,6 +117,9 @@ class GradientLearner(Learner):
         steps: inner steps in meta-training, at least 1.
         eval_steps: inner steps elsewhere; None for the same.
         inner_batch: support examples a step sees, in turn; None for all.
+        support_loss: how the losses of the support examples become the scalar that a step descends; None for their mean.
+        augmentation: what a step does to the support inputs; None for nothing.
+        proximal: strength of the pull towards the start, see :meth:`metaloop.inner.problem.InnerProblem.inner_loss`.
     """
 
     needs_head: ClassVar[bool] = True
@@ -110,22 +137,32 @@ class GradientLearner(Learner):
         steps: int,
         eval_steps: int | None = None,
         inner_batch: int | None = None,
+        proximal: float = 0.0,
+        support_loss: SupportLoss | None = None,
+        augmentation: Augmentation | None = None,
     ) -> None:
         super().__init__()
+        if not proximal >= 0:
+            raise UserError(f"algorithm.proximal={proximal}: at least 0")
         for key, value in (("steps", steps), ("eval_steps", eval_steps), ("inner_batch", inner_batch)):
             if value is not None and value < 1:
                 raise UserError(f"algorithm.{key}={value}: at least 1")
+        model = adapted.attach(model)
         names = adapted.names(model)
-        own = dict(model.named_parameters())
-        head_init.start({name: own[name].detach() for name in names})  # refuses a head that does not adapt
+        own = {name: model.get_parameter(name).detach() for name in names}
+        head_init.check(own)
         self.model = model
-        self.rule = rule({name: own[name].detach() for name in names})
+        self.rule = rule(own)
+        self.support_loss = support_loss or Mean()
+        self.augmentation = augmentation or Unchanged()
         self.eval_steps = eval_steps or steps
         self.meta_gradient = meta_gradient
+        self.objective = objective
         self.over_tasks = over_tasks
-        self.task = GradientTask(FunctionalModel(model), names, head_init, loss, inner_batch)
-        self.problem = InnerProblem(self.task, self.rule, objective, steps)
-        objective.weights(steps)  # refuses a wrong number of weights before training starts
+        self.task = GradientTask(
+            FunctionalModel(model), names, head_init, loss, self.support_loss, self.augmentation, inner_batch
+        )
+        self.problem = InnerProblem(self.task, self.rule, objective.weights(steps, 0), steps, proximal)
         meta_gradient.check(self.problem)
         self._meta = {n: p for n, p in self.named_parameters() if p.requires_grad}
         self._observes = norm_mode(model) == "running"
@@ -179,7 +216,9 @@ class GradientLearner(Learner):
 
     def meta_loss(self, tasks: Tasks) -> OuterLoss:
         """See :meth:`Learner.meta_loss`."""
-        loss = self.meta_gradient.loss(self.problem, self.meta_parameters(), tasks, self.over_tasks)
+        weights = self.objective.weights(self.problem.steps, self.outer_step)
+        problem = replace(self.problem, weights=weights, outer_step=self.outer_step)
+        loss = self.meta_gradient.loss(problem, self.meta_parameters(), tasks, self.over_tasks)
         if self._observes and self.training:
             self._observe(tasks)
         return loss

@@ -42,11 +42,13 @@ class Learner(nn.Module, ABC):
         needs_head: whether the model must answer as many numbers as the task asks; otherwise it answers features.
         model: the network.
         over_tasks: how per-task functions are run; what it chose by timing is saved with the parameters.
+        outer_step: outer steps taken so far; the outer loop sets it, for learners that change on the way.
     """
 
     needs_head: ClassVar[bool]
     model: nn.Module
     over_tasks: OverTasks
+    outer_step: int = 0
 
     def get_extra_state(self) -> dict[str, str]:
         """What the state dict holds beside tensors."""

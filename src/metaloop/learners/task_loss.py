@@ -12,31 +12,36 @@ _ABSENT = -1e4  # a logit that wins nowhere; -inf would make padded rows nan
 
 
 class TaskLoss(ABC):
-    """A mean loss over one task's examples."""
+    """A loss over one task's examples."""
 
     @abstractmethod
+    def each(self, outputs: Tensor, examples: Examples) -> Tensor:
+        """(examples,): the losses of ``outputs`` (examples, *output) against ``examples.y``."""
+
     def __call__(self, outputs: Tensor, examples: Examples) -> Tensor:
-        """Scalar: the mean over the examples that are real of ``outputs`` (examples, *output) against ``examples.y``."""
+        """Scalar: the mean over the examples that are real."""
+        return mean_over_real(self.each(outputs, examples), examples.mask)
 
 
-def _mean(losses: Tensor, mask: Tensor | None) -> Tensor:
+def mean_over_real(losses: Tensor, mask: Tensor | None) -> Tensor:
+    """Scalar: the mean of ``losses`` (examples,) where ``mask`` says that an example is real; None says so of all."""
     return losses.mean() if mask is None else (losses * mask).sum() / mask.sum().clamp(min=1)
 
 
 class CrossEntropy(TaskLoss):
     """Softmax cross-entropy of logits (examples, ways) against class numbers, in nats."""
 
-    def __call__(self, outputs: Tensor, examples: Examples) -> Tensor:
-        """See :meth:`TaskLoss.__call__`."""
-        return _mean(F.cross_entropy(outputs, examples.y, reduction="none"), examples.mask)
+    def each(self, outputs: Tensor, examples: Examples) -> Tensor:
+        """See :meth:`TaskLoss.each`."""
+        return F.cross_entropy(outputs, examples.y, reduction="none")
 
 
 class MeanSquaredError(TaskLoss):
     """Mean squared error of values (examples, *target), over examples and target entries."""
 
-    def __call__(self, outputs: Tensor, examples: Examples) -> Tensor:
-        """See :meth:`TaskLoss.__call__`."""
-        return _mean(((outputs - examples.y) ** 2).flatten(1).mean(1), examples.mask)
+    def each(self, outputs: Tensor, examples: Examples) -> Tensor:
+        """See :meth:`TaskLoss.each`."""
+        return ((outputs - examples.y) ** 2).flatten(1).mean(1)
 
 
 def loss_for(kind: str) -> TaskLoss:

@@ -29,7 +29,7 @@ def one_step(net: nn.Module) -> tuple[TaskLoss, Params]:
         def loss(at: Params, examples: Examples) -> Tensor:
             return F.cross_entropy(functional_call(net, dict(at), (examples.x,)), examples.y)
 
-        gradient = autodiff.gradient(lambda at: loss(at, support), meta, second_order=True)
+        gradient, _ = autodiff.gradient(lambda at: loss(at, support), meta, second_order=True)
         value = loss({n: v - 0.5 * gradient[n] for n, v in meta.items()}, query)
         return value, {"loss": value}
 
