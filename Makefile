@@ -21,9 +21,16 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# make bench PEERS=VENV, a virtual environment with learn2learn, higher and torchopt, measures them too.
+bench: WITH_PEERS = $(if $(PEERS),--peers $(PEERS))
 bench: $(STAMP)
-	$(BIN)/python benchmarks/sampling.py
-	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/speed.py $(WITH_PEERS)
+	$(BIN)/python benchmarks/speed.py $(WITH_PEERS) --device cuda
+	$(BIN)/python benchmarks/evaluation.py $(WITH_PEERS)
+	$(BIN)/python benchmarks/sampling.py $(WITH_PEERS)
+	$(BIN)/python benchmarks/memory.py $(WITH_PEERS)
+	$(BIN)/python benchmarks/scaling.py
+	$(BIN)/python benchmarks/performance_page.py
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis

@@ -1,98 +1,136 @@
-"""Peak memory and time of one task's second-order meta-gradient against the number of inner steps: unrolled and reverse sweep.
+"""Peak memory of one task's meta-gradient against the number of inner steps, by method, beside the peers.
 
-    python benchmarks/memory.py                # Conv-4-32, 84x84x3, 5-way 1-shot, 15 queries a class
-    python benchmarks/memory.py --steps 1 5 --side 28
+    python benchmarks/memory.py --peers VENV         # VENV as for speed.py; Conv-4-32, 84x84x3, 5-way 1-shot, 15 queries
+    python benchmarks/memory.py --steps 1 5 --quick
 
-Every point runs in a process of its own, so that its peak is its own. Writes benchmarks/records/memory.json.
+Every point is a process of its own that takes one meta-gradient; points are measured several times and their median counts.
+glibc is told to hand every large block back when it is freed (MALLOC_MMAP_THRESHOLD_), for all alike: what is measured is
+what is alive, not what an allocator keeps. A method stops where its next point is expected above the limit. Writes
+benchmarks/records/memory.json and a plot beside it.
 """
 
 import argparse
-import json
-import resource
-import subprocess
+import os
+import statistics
 import sys
-import time
-from functools import partial
+import tempfile
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-RECORD = Path(__file__).parent / "records" / "memory.json"
+from harness.cases import CASES, Case, quick, save
+from harness.driver import RECORDS, Process
+from harness.machine import about
+from harness.peers import PEERS
+from harness.plots import memory_plot
+from harness.tables import memory_rows, seconds_rows, text_table
 
-
-def measure(method: str, steps: int, side: int) -> dict[str, float]:
-    """Bytes above the level before the step, bytes in all, and the best of three times in seconds."""
-    import torch
-
-    from metaloop.inner.adapted import All
-    from metaloop.inner.head_init import Learned
-    from metaloop.inner.meta_gradient import Unrolled
-    from metaloop.inner.objective import LastStep
-    from metaloop.inner.over_tasks import Loop
-    from metaloop.inner.reverse_sweep import ReverseSweep
-    from metaloop.inner.rules import GradientDescent
-    from metaloop.learners.gradient import GradientLearner
-    from metaloop.learners.task_loss import CrossEntropy
-    from metaloop.models.conv4 import Conv4
-    from metaloop.types import Examples, Tasks
-
-    torch.manual_seed(0)
-    model = Conv4((3, side, side), 5, filters=32, downsample="pool")
-    meta_gradient = {"unrolled": Unrolled, "reverse_sweep": ReverseSweep}[method]()
-    rule = partial(GradientDescent, lr=0.01)
-    learner = GradientLearner(model, CrossEntropy(), All(), rule, meta_gradient, LastStep(), Learned(), Loop(), steps)
-
-    def examples(count: int) -> Examples:
-        labels = torch.arange(5).repeat_interleave(count)[None]
-        return Examples(torch.rand(1, 5 * count, 3, side, side), labels, ways=5)
-
-    tasks = Tasks(examples(1), examples(15), torch.zeros(1, dtype=torch.int64))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    times = []
-    for _ in range(3):
-        start = time.perf_counter()
-        learner.meta_loss(tasks).loss.backward()
-        times.append(time.perf_counter() - start)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    norm = torch.cat([p.grad.flatten() for p in learner.parameters() if p.grad is not None]).norm().item()
-    return {"net_bytes": peak - before, "peak_bytes": peak, "seconds": min(times), "gradient_norm": norm}
+STEPS = [1, 2, 5, 10, 20, 50, 100, 200]
+METHODS = {  # options of conf/algorithm/meta_gradient, and what else they need
+    "unrolled": [],
+    "reverse_sweep": [],
+    "implicit_cg": ["algorithm.proximal=1.0"],
+    "first_order": [],
+}
+ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_MMAP_MAX_": "1000000", "MALLOC_TRIM_THRESHOLD_": "65536"}
+Points = dict[str, dict[str, float]]  # by inner steps
 
 
-def main() -> None:
-    """Measure, print the table and the two ratios, write the record."""
+def measure(case: Case, name: str, python: str, overrides: list[str], repeats: int) -> dict[str, float]:
+    """Medians of the peak in bytes, as a whole and beyond the imports, and the best time in seconds, of fresh processes."""
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "case.pt"
+        save(case, path, 1, 0)
+        for _ in range(repeats):
+            with Process("learner", name, python, [str(path), "cpu", *overrides], ENVIRONMENT) as process:
+                found.append(process.ask("one_meta_gradient"))
+    middle = {key: statistics.median(each[key] for each in found) for key in ("peak", "net")}
+    spread = max(each["peak"] for each in found) - min(each["peak"] for each in found)
+    return {**middle, "spread": spread, "seconds": min(each["seconds"] for each in found)}
+
+
+def sweep(case: Case, name: str, python: str, overrides: list[str], arguments: argparse.Namespace) -> Points:
+    """The points of one method, up to where it is expected to exceed the limit."""
+    points: Points = {}
+    before: list[tuple[int, float]] = []
+    for steps in sorted(arguments.steps):
+        if before and _expected(before, steps) > arguments.limit * 1e9:
+            break
+        words = [*overrides, f"algorithm.steps={steps}"] if name == "metaloop" else []
+        point = measure(replace(case, steps=steps), name, python, words, arguments.repeats)
+        points[str(steps)] = point
+        before.append((steps, point["peak"]))
+    return points
+
+
+def _expected(before: list[tuple[int, float]], steps: int) -> float:
+    """The peak at ``steps``, on the line through the last two points."""
+    (a, low), (b, high) = before[-2:] if len(before) > 1 else [(0, 0.0), *before]
+    return high + max(0.0, high - low) / (b - a) * (steps - b) if len(before) > 1 else high
+
+
+def methods(chosen: list[str], peers: Path | None) -> dict[str, tuple[str, str, list[str]]]:
+    """By row of the table: contestant, interpreter, words of metaloop's command line."""
+    loop = ["algorithm/over_tasks=loop", "untuned"]
+    found = {}
+    for name in chosen:
+        words = [f"algorithm/meta_gradient={name}", *METHODS.get(name, []), *loop]
+        found[name] = ("metaloop", sys.executable, words)
+    return found | ({name: (name, str(peers / "bin" / "python"), []) for name in PEERS} if peers else {})
+
+
+def offered() -> list[str]:
+    """Those of `METHODS` that the configuration has."""
+    from metaloop.configuration import conf_dir
+
+    return [name for name in METHODS if (conf_dir() / "algorithm" / "meta_gradient" / f"{name}.yaml").exists()]
+
+
+def ratios(points: dict[str, Points]) -> dict[str, float]:
+    """The bar: the most second-order steps against one, swept and unrolled."""
+    swept, unrolled = points.get("reverse_sweep", {}), points.get("unrolled", {})
+    if not swept or "1" not in unrolled:
+        return {}
+    most = swept[max(swept, key=int)]
+    return {
+        "steps": float(max(swept, key=int)),
+        "peak": most["peak"] / unrolled["1"]["peak"],
+        "net": most["net"] / unrolled["1"]["net"],
+        "net_against_one_swept": most["net"] / swept[min(swept, key=int)]["net"],
+    }
+
+
+def main(words: list[str] | None = None) -> None:
+    """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, nargs="+", default=[1, 5, 10, 50, 100])
-    parser.add_argument("--side", type=int, default=84)
-    parser.add_argument("--unrolled-up-to", type=int, default=10, help="more steps need gigabytes")
-    parser.add_argument("--point", nargs=2, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.point:
-        print(json.dumps(measure(arguments.point[0], int(arguments.point[1]), arguments.side)))
-        return
-    points = {}
-    print(f"{'method':<14} {'steps':>5} {'net MB':>8} {'peak MB':>8} {'seconds':>8}")
-    for method in ("unrolled", "reverse_sweep"):
-        for steps in arguments.steps:
-            if method == "unrolled" and steps > arguments.unrolled_up_to:
-                continue
-            command = [sys.executable, __file__, "--side", str(arguments.side), "--point", method, str(steps)]
-            point = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-            points[f"{method} {steps}"] = point
-            net, peak = point["net_bytes"] / 1e6, point["peak_bytes"] / 1e6
-            print(f"{method:<14} {steps:>5} {net:>8.0f} {peak:>8.0f} {point['seconds']:>8.2f}", flush=True)
-    _write(points, arguments.side, max(arguments.steps))
+    parser.add_argument("--peers", type=Path, help="virtual environment with learn2learn, higher and torchopt")
+    parser.add_argument("--steps", type=int, nargs="+", default=STEPS)
+    parser.add_argument("--methods", nargs="+", default=offered(), help="options of algorithm/meta_gradient")
+    parser.add_argument("--limit", type=float, default=6.0, help="GB that no point may be expected to exceed")
+    parser.add_argument("--repeats", type=int, default=3, help="processes a point")
+    parser.add_argument("--quick", action="store_true", help="small sizes, to try the benchmark; its numbers mean nothing")
+    parser.add_argument("--records", type=Path, default=RECORDS, help="where the record and the plot go")
+    arguments = parser.parse_args(words)
+    load_before = os.getloadavg()
+    case = replace(quick(CASES["d"]) if arguments.quick else CASES["d"], meta_batch=1)
+    points: dict[str, Points] = {}
+    for row, (name, python, overrides) in methods(arguments.methods, arguments.peers).items():
+        points[row] = sweep(case, name, python, overrides, arguments)
+        print(text_table(memory_rows({row: points[row]}, "net")), flush=True)
+    _write(points, arguments, about(load_before), case)
 
 
-def _write(points: dict[str, dict[str, float]], side: int, most: int) -> None:
-    from metaloop.outer.record import git_state, hardware, versions, write_record
+def _write(points: dict[str, Points], arguments: argparse.Namespace, machine: dict[str, Any], case: Case) -> None:
+    from metaloop.outer.record import write_record
 
-    most_steps, one_step = points[f"reverse_sweep {most}"], points["unrolled 1"]
-    ratios = {"net_memory_of_most_steps_against_one_unrolled": most_steps["net_bytes"] / one_step["net_bytes"]}
-    if "unrolled 5" in points and "reverse_sweep 5" in points:
-        ratios["time_at_5_steps_against_unrolled"] = points["reverse_sweep 5"]["seconds"] / points["unrolled 5"]["seconds"]
-    for name, ratio in ratios.items():
-        print(f"{name.replace('_', ' ')}: {ratio:.2f}")
-    RECORD.parent.mkdir(exist_ok=True)
-    about = {"hardware": hardware(1), "versions": versions(), "git": git_state()}
-    write_record(RECORD, {"points": points, "ratios": ratios, "side": side, **about})
+    print(text_table(memory_rows(points, "peak")), text_table(seconds_rows(points)), ratios(points), sep="\n\n")
+    head = {"benchmark": "memory", "quick": arguments.quick, "seed": 0, "repeats": arguments.repeats}
+    head["limit_gb"] = arguments.limit
+    measured = {"setting": case.__dict__, "malloc": ENVIRONMENT, "points": points, "ratios": ratios(points)}
+    arguments.records.mkdir(exist_ok=True)
+    write_record(arguments.records / "memory.json", {**head, **measured, **machine})
+    (arguments.records / "memory.png").write_bytes(memory_plot(points))
 
 
 if __name__ == "__main__":

@@ -1,75 +1,66 @@
-"""What drawing episodes costs next to an outer step: MAML on Omniglot-like images (Conv-4-64, stride 2, 32 tasks).
+"""Drawing episodes from made-up pixels of Omniglot's size: episodes a second, beside learn2learn and an episode sampler.
 
-    python benchmarks/sampling.py
+    python benchmarks/sampling.py --peers VENV       # VENV as for speed.py; without it, learn2learn is left out
 
-Both are timed in one run on made-up pixels of Omniglot's size. Writes benchmarks/records/sampling.json.
+The sampler draws classes and images with ``random.sample`` and collates them in a DataLoader, as easy-few-shot-learning does.
+Every contestant's episodes are checked first. Writes benchmarks/records/sampling.json.
 """
 
-import time
-from functools import partial
+import argparse
+import os
+import sys
+import tempfile
+from contextlib import ExitStack
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
-import torch
+from harness.cases import CASES, Case, save
+from harness.driver import RECORDS, Process, compare, interleaved
+from harness.machine import about
+from harness.samplers import CLASSES, EACH, META_BATCH
+from harness.tables import rate_rows, text_table
 
-from metaloop.data.episodes import Episodes
-from metaloop.data.philox import Stream
-from metaloop.data.pool import ClassPool
-from metaloop.inner.adapted import All
-from metaloop.inner.auto import Auto
-from metaloop.inner.head_init import Learned
-from metaloop.inner.meta_gradient import Unrolled
-from metaloop.inner.objective import LastStep
-from metaloop.inner.rules import GradientDescent
-from metaloop.learners.gradient import GradientLearner
-from metaloop.learners.task_loss import CrossEntropy
-from metaloop.models.conv4 import Conv4
-from metaloop.outer.allocator import tune
-from metaloop.outer.record import git_state, hardware, versions, write_record
-from metaloop.types import EpisodeSpec
-
-BATCH, BATCHES = 32, 40
-RECORD = Path(__file__).parent / "records" / "sampling.json"
+LETTERS = "abf"
 
 
-def measure(spec: EpisodeSpec, pool: ClassPool) -> dict[str, float]:
-    """Milliseconds to draw a meta-batch and to take an outer step on it."""
-    episodes = Episodes(pool, spec, Stream(0, "train"))
-    start = time.perf_counter()
-    for drawn in episodes.batches(0, BATCH * BATCHES, BATCH, "cpu"):
-        tasks = drawn
-    sampling = (time.perf_counter() - start) / BATCHES
-    model = Conv4(pool.input_shape, pool.outputs(spec), filters=64, downsample="stride")
-    rule = partial(GradientDescent, lr=0.4)
-    learner = GradientLearner(model, CrossEntropy(), All(), rule, Unrolled(), LastStep(), Learned(), Auto(1), 1)
-    learner.meta_loss(tasks).loss.backward()
-    times = []
-    for _ in range(5):
-        start = time.perf_counter()
-        learner.meta_loss(tasks).loss.backward()
-        times.append(time.perf_counter() - start)
-    step = sorted(times)[2]
-    rate = BATCH / sampling
-    return {"sampling_ms": sampling * 1e3, "step_ms": step * 1e3, "share": sampling / step, "episodes_per_second": rate}
+def measure(case: Case, rounds: int, seconds: float, peers: Path | None, folder: Path) -> dict[str, Any]:
+    """The numbers of one size of episode."""
+    path = folder / "case.pt"
+    save(replace(case, width=1, meta_batch=1), path, 1, 0)  # of which the samplers read the episode's size
+    python = {"metaloop": sys.executable, "sampler": sys.executable}
+    python |= {"learn2learn": str(peers / "bin" / "python")} if peers else {}
+    with ExitStack() as stack:
+        processes = {name: stack.enter_context(Process("sampler", name, at, [str(path)])) for name, at in python.items()}
+        for process in processes.values():
+            process.ask("check")
+        times = interleaved(processes, "meta_batches", rounds, seconds)
+    return {"setting": asdict(case), **compare(times, META_BATCH)}
 
 
-def main() -> None:
-    """Measure three sizes, print the table, write the record."""
-    tune()
-    images = torch.randint(0, 256, (1100 * 20, 1, 28, 28), dtype=torch.uint8)
-    pool = ClassPool(images, [20] * 1100, [str(i) for i in range(1100)], rotations="augment", split="train")
+def main(words: list[str] | None = None) -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--peers", type=Path, help="virtual environment with learn2learn")
+    parser.add_argument("--cases", default=",".join(LETTERS), help="whose episodes: letters of speed.py's cases")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=1.0, help="of each contestant in each round")
+    parser.add_argument("--quick", action="store_true", help="one short round; its timings mean nothing")
+    parser.add_argument("--records", type=Path, default=RECORDS, help="where the record goes")
+    arguments = parser.parse_args(words)
+    load_before = os.getloadavg()
+    rounds, seconds = (1, 0.0) if arguments.quick else (arguments.rounds, arguments.seconds)
     found = {}
-    print(f"{'episode':<28} {'sampling ms':>11} {'step ms':>8} {'share':>7} {'episodes/s':>11}")
-    for name, spec in {
-        "5-way 1-shot, 1 query": EpisodeSpec(5, 1, 1),
-        "5-way 1-shot, 15 queries": EpisodeSpec(5, 1, 15),
-        "20-way 1-shot, 15 queries": EpisodeSpec(20, 1, 15),
-    }.items():
-        row = found[name] = measure(spec, pool)
-        times = f"{row['sampling_ms']:>11.2f} {row['step_ms']:>8.1f} {row['share']:>7.2%}"
-        print(f"{name:<28} {times} {row['episodes_per_second']:>11.0f}")
-    RECORD.parent.mkdir(exist_ok=True)
-    about = {"hardware": hardware(1), "versions": versions(), "git": git_state()}
-    write_record(RECORD, {"meta_batch": BATCH, "rows": found, **about})
+    for letter in arguments.cases.split(","):
+        with tempfile.TemporaryDirectory() as folder:
+            found[letter] = measure(CASES[letter], rounds, seconds, arguments.peers, Path(folder))
+        print(text_table(rate_rows({letter: found[letter]}, "episodes/s")), flush=True)
+    from metaloop.outer.record import write_record
+
+    arguments.records.mkdir(exist_ok=True)
+    head = {"benchmark": "sampling", "quick": arguments.quick, "seed": 0, "rounds": rounds, "meta_batch": META_BATCH}
+    pool = {"classes": CLASSES, "images_a_class": EACH}
+    write_record(arguments.records / "sampling.json", {**head, "pool": pool, "cases": found, **about(load_before)})
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""What the benchmarks share. A contestant runs in the peers' interpreter too, so only `ours` imports metaloop."""

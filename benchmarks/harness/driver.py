@@ -1,0 +1,144 @@
+"""Starts contestants, asks them in turn, and turns rounds into numbers."""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+
+from harness.peers import PEERS
+from harness.reference import distance
+
+HERE = Path(__file__).resolve().parents[1]
+RECORDS = HERE / "records"
+AGREE = 1e-6  # largest relative distance in float64 of meta-gradients and answers that are said to be the same
+
+
+class Process:
+    """A contestant behind a pipe.
+
+    Args:
+        kind: "learner" or "sampler".
+        name: "metaloop" or another contestant.
+        python: the interpreter it is installed for.
+        arguments: see contestant.py.
+        environment: variables beside those of this process.
+    """
+
+    def __init__(
+        self, kind: str, name: str, python: str, arguments: Sequence[str], environment: Mapping[str, str] | None = None
+    ) -> None:
+        self.name = name
+        command = [python, str(HERE / "contestant.py"), kind, name, *arguments]
+        more = {"GOMP_SPINCOUNT": "10000"} if name == "metaloop" else {}  # as metaloop's command line does
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**more, **os.environ, **(environment or {})}
+        )
+        self._hear()
+
+    def ask(self, do: str, **arguments: Any) -> Any:
+        """What the session's method answers.
+
+        Raises:
+            RuntimeError: the process ended; its own message stands above.
+        """
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
+        self._process.stdin.flush()
+        return self._hear()
+
+    def _hear(self) -> Any:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{self.name} ended with exit code {self._process.wait()}")
+        return json.loads(line)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
+        try:
+            self._process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process.stdout.close()
+
+
+@contextmanager
+def contestants(case: Path, peers: Path | None, device: str, overrides: Sequence[str] = ()) -> Iterator[dict[str, Process]]:
+    """metaloop, and the peers where their virtual environment is given, ready."""
+    with ExitStack() as stack:
+        started = [("metaloop", sys.executable, overrides)]
+        started += [(name, str(peers / "bin" / "python"), ()) for name in PEERS] if peers else []
+        yield {
+            name: stack.enter_context(Process("learner", name, python, [str(case), device, *more]))
+            for name, python, more in started
+        }
+
+
+def distances(
+    processes: Mapping[str, Process], do: str, dtype: str, tasks: int, expected: Mapping[str, torch.Tensor]
+) -> dict[str, float]:
+    """How far each contestant's meta-gradient or answers are from ``expected``, relative to its norm."""
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, process in processes.items():
+            path = Path(folder) / f"{name}.pt"
+            process.ask(do, dtype=dtype, tasks=tasks, path=str(path))
+            found[name] = distance(torch.load(path, weights_only=True), dict(expected))
+    return found
+
+
+def check_agreement(found: Mapping[str, float], what: str) -> None:
+    """Refuse to time what does not compute the same.
+
+    Raises:
+        SystemExit: a distance is above `AGREE`.
+    """
+    wrong = {name: far for name, far in found.items() if not far < AGREE}
+    if wrong:
+        said = ", ".join(f"{name} {far:.1e}" for name, far in wrong.items())
+        raise SystemExit(f"{what}: not the same {said} (relative distance in float64, at most {AGREE:.0e}); nothing was timed")
+
+
+def interleaved(processes: Mapping[str, Process], do: str, rounds: int, seconds: float) -> dict[str, list[float]]:
+    """Seconds of one outer step (or evaluation) in each round; contestants take turns in every round.
+
+    Each takes as many steps a round as fill ``seconds``, at least one.
+    """
+    counts = {name: max(1, int(seconds / process.ask(do, count=1))) for name, process in processes.items()}
+    times: dict[str, list[float]] = {name: [] for name in processes}
+    for _ in range(rounds):
+        for name, process in processes.items():
+            times[name].append(process.ask(do, count=counts[name]))
+    return times
+
+
+def interval(values: Sequence[float]) -> dict[str, float]:
+    """The median with the lowest and the highest value, which hold the true median with probability 1 - 2 ** (1 - n)."""
+    return {"median": statistics.median(values), "low": min(values), "high": max(values)}
+
+
+def compare(times: Mapping[str, Sequence[float]], units: int) -> dict[str, Any]:
+    """Units (tasks, episodes) a second of each contestant, and metaloop's ratio to the fastest peer, round by round."""
+    rates = {name: [units / seconds for seconds in rounds] for name, rounds in times.items()}
+    found: dict[str, Any] = {"rates": {name: interval(values) for name, values in rates.items()}, "rounds": rates}
+    peers = {name: statistics.median(values) for name, values in rates.items() if name != "metaloop"}
+    if peers:
+        fastest = max(peers, key=peers.__getitem__)
+        pairs = zip(rates["metaloop"], rates[fastest], strict=True)
+        found |= {"fastest_peer": fastest, "ratio": interval([own / other for own, other in pairs])}
+    return found

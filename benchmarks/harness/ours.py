@@ -1,0 +1,124 @@
+"""metaloop as its users get it: composed from conf/, tasks run by what `auto` takes, the allocator tuned."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+
+from harness.cases import Batch, Case
+from harness.models import Encoder
+from harness.peers import Contestant
+from metaloop.build import build_learner
+from metaloop.configuration import conf_dir
+from metaloop.models.norm import with_own_layer_norms
+from metaloop.outer.allocator import tune
+from metaloop.outer.record import versions
+from metaloop.types import EpisodeSpec, Examples, Tasks
+
+EXPECTED_STEPS = 60_000  # of a long run: Finn et al.'s on Omniglot
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """What `build_learner` asks of a task distribution."""
+
+    case: Case
+
+    @property
+    def kind(self) -> str:
+        """ "classification" or "regression"."""
+        return "classification" if self.case.ways else "regression"
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Of one example."""
+        return self.case.input_shape
+
+    def outputs(self, spec: EpisodeSpec) -> int:
+        """Of the head."""
+        return self.case.outputs
+
+
+def encoder(input_shape: tuple[int, ...], outputs: int, width: int) -> nn.Module:
+    """The plain encoder with metaloop's layer norms, as models from elsewhere are brought in."""
+    return with_own_layer_norms(Encoder(input_shape, outputs, width))
+
+
+def config(case: Case, overrides: list[str]) -> dict[str, Any]:
+    """The groups that a learner is built from."""
+    model = {"conv4": "conv4", "perceptron": "mlp", "encoder": "mlp"}[case.model]
+    words = ["algorithm=maml", f"model={model}", f"algorithm.steps={case.steps}", f"algorithm.rule.lr={case.lr}"]
+    words += [f"trainer.max_steps={EXPECTED_STEPS}", f"outer.meta_batch={case.meta_batch}"]
+    if case.model == "conv4":
+        words += [f"model.filters={case.width}", f"model.downsample={case.downsample}"]
+    elif case.model == "perceptron":
+        words += [f"model.hidden=[{case.width},{case.width}]"]
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        composed = compose("train", words + overrides)
+    found = {key: OmegaConf.to_container(composed[key], resolve=True) for key in ("algorithm", "model", "evaluation")}
+    if case.model == "encoder":
+        found["model"] = {"_target_": "harness.ours.encoder", "width": case.width}
+    return found | {"seed": 0}
+
+
+def stacked(case: Case, tasks: Batch, first: int = 0) -> Tasks:
+    """A batch as metaloop's tasks, numbered from ``first``."""
+    support = Examples(tasks["support_x"], tasks["support_y"], ways=case.ways)
+    query = Examples(tasks["query_x"], tasks["query_y"], ways=case.ways)
+    return Tasks(support, query, torch.arange(first, first + len(support.y), device=support.y.device))
+
+
+class Metaloop(Contestant):
+    """A gradient learner.
+
+    Args:
+        case: the setting.
+        weights: the plain model's starting point.
+        device: "cpu" or "cuda".
+        overrides: further words of the command line, such as ``algorithm/over_tasks=loop``.
+        tuned: set the allocator as `metaloop train` does; must come before the first large tensor.
+    """
+
+    def __init__(
+        self, case: Case, weights: dict[str, Tensor], device: str, overrides: list[str] | None = None, *, tuned: bool = True
+    ) -> None:
+        if tuned:
+            tune()
+        self.case, self.overrides = case, overrides or []
+        composed = config(case, self.overrides)
+        self.eval_batch = composed["evaluation"]["batch"]
+        spec = EpisodeSpec(max(case.ways, 1), case.shots, case.queries)
+        self.learner = build_learner(composed, Shapes(case), spec).to(device)
+        self.learner.model.load_state_dict(weights)
+        self.model = self.learner.model
+
+    def meta_gradient(self, tasks: Batch) -> None:
+        """See `Contestant.meta_gradient`."""
+        self.learner.meta_loss(stacked(self.case, tasks)).loss.backward()
+
+    def answers(self, tasks: Batch) -> Tensor:
+        """See `Contestant.answers`; in batches of conf's ``evaluation.batch``."""
+        everything, found = stacked(self.case, tasks), []
+        for start in range(0, len(everything), self.eval_batch):
+            few = everything[start : start + self.eval_batch]
+            found.append(self.learner.adapt(few.support)(few.query.x))
+        return torch.cat(found)
+
+    def to(self, dtype: torch.dtype) -> None:
+        """See `Contestant.to`."""
+        self.learner.to(dtype)
+
+    def about(self) -> dict[str, str]:
+        """See `Contestant.about`; the choices of `auto` are made at the first call."""
+        found = versions()
+        choices = self.learner.over_tasks.choices() or {"gradient": self.learner.over_tasks.name}
+        report = getattr(self.learner.over_tasks, "report", "")
+        return {"torch": found["torch"], "metaloop": found["metaloop"], **choices, "report": report}
+
+    def looped(self) -> "Metaloop":
+        """The same learner with tasks run in a loop in this process, which a profiler sees."""
+        loop = [*self.overrides, "algorithm/over_tasks=loop"]
+        return Metaloop(self.case, self.model.state_dict(), str(self.parameters()[0].device), loop)

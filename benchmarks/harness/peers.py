@@ -1,0 +1,189 @@
+"""The peers as their own examples use them: a Python loop over tasks, each task's graph freed by its own backward pass."""
+
+import contextlib
+import copy
+import importlib.metadata
+from abc import ABC, abstractmethod
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from harness.cases import Batch, Case, plain_model
+
+
+class Contestant(ABC):
+    """Meta-gradients and evaluation of one case by one library.
+
+    Attributes:
+        model: holds the parameters; their names are those of the plain model.
+    """
+
+    model: nn.Module
+
+    @abstractmethod
+    def meta_gradient(self, tasks: Batch) -> None:
+        """Leave the gradient of the mean query loss after adaptation in the parameters' ``grad``."""
+
+    @abstractmethod
+    def answers(self, tasks: Batch) -> Tensor:
+        """(tasks, queries, outputs): the queries' answers after adaptation, without a graph to the start."""
+
+    @abstractmethod
+    def to(self, dtype: torch.dtype) -> None:
+        """Compute in ``dtype`` from now on."""
+
+    @abstractmethod
+    def about(self) -> dict[str, str]:
+        """Versions, and what was chosen by timing."""
+
+    def parameters(self) -> list[nn.Parameter]:
+        """What the outer optimiser moves."""
+        return list(self.model.parameters())
+
+
+class Peer(Contestant):
+    """What the three peers share.
+
+    Args:
+        case: the setting.
+        weights: the plain model's starting point.
+        device: "cpu" or "cuda".
+    """
+
+    package = ""
+
+    def __init__(self, case: Case, weights: dict[str, Tensor], device: str) -> None:
+        self.case = case
+        self.model = plain_model(case).to(device)
+        self.model.load_state_dict(weights)
+
+    def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
+        """Mean over examples."""
+        return F.cross_entropy(outputs, y) if self.case.ways else F.mse_loss(outputs, y)
+
+    def to(self, dtype: torch.dtype) -> None:
+        """See `Contestant.to`."""
+        self.model.to(dtype)
+
+    def about(self) -> dict[str, str]:
+        """See `Contestant.about`."""
+        return {name: importlib.metadata.version(name) for name in ("torch", self.package)}
+
+    def _average(self, tasks: int) -> None:
+        for parameter in self.model.parameters():
+            if parameter.grad is not None:
+                parameter.grad.div_(tasks)
+
+
+class Learn2learn(Peer):
+    """learn2learn's MAML wrapper: ``clone``, ``adapt``, backward."""
+
+    package = "learn2learn"
+
+    def __init__(self, case: Case, weights: dict[str, Tensor], device: str) -> None:
+        super().__init__(case, weights, device)
+        with contextlib.suppress(ImportError):  # spares the imports of gym and torchvision, where it is installed beside it
+            import peer_learn2learn  # noqa: F401
+        from learn2learn.algorithms import MAML
+
+        self.maml = MAML(self.model, lr=case.lr)
+
+    def meta_gradient(self, tasks: Batch) -> None:
+        """See `Contestant.meta_gradient`."""
+        for support_x, support_y, query_x, query_y in _each(tasks):
+            learner = self.maml.clone()
+            for _ in range(self.case.steps):
+                learner.adapt(self.loss(learner(support_x), support_y))
+            self.loss(learner(query_x), query_y).backward()
+        self._average(len(tasks["support_x"]))
+
+    def answers(self, tasks: Batch) -> Tensor:
+        """See `Contestant.answers`; without a second order, which its users can choose for evaluation."""
+        found = []
+        for support_x, support_y, query_x, _ in _each(tasks):
+            learner = self.maml.clone(first_order=True)
+            for _ in range(self.case.steps):
+                learner.adapt(self.loss(learner(support_x), support_y))
+            with torch.no_grad():
+                found.append(learner(query_x))
+        return torch.stack(found)
+
+
+class Higher(Peer):
+    """higher's ``innerloop_ctx`` around torch's SGD."""
+
+    package = "higher"
+
+    def __init__(self, case: Case, weights: dict[str, Tensor], device: str) -> None:
+        super().__init__(case, weights, device)
+        import higher
+
+        self.higher = higher
+        self.inner = torch.optim.SGD(self.model.parameters(), lr=case.lr)
+
+    def meta_gradient(self, tasks: Batch) -> None:
+        """See `Contestant.meta_gradient`."""
+        for support_x, support_y, query_x, query_y in _each(tasks):
+            with self.higher.innerloop_ctx(self.model, self.inner, copy_initial_weights=False) as (net, inner):
+                for _ in range(self.case.steps):
+                    inner.step(self.loss(net(support_x), support_y))
+                self.loss(net(query_x), query_y).backward()
+        self._average(len(tasks["support_x"]))
+
+    def answers(self, tasks: Batch) -> Tensor:
+        """See `Contestant.answers`; ``track_higher_grads=False`` is its way to say that no graph is needed."""
+        found = []
+        for support_x, support_y, query_x, _ in _each(tasks):
+            with self.higher.innerloop_ctx(self.model, self.inner, track_higher_grads=False) as (net, inner):
+                for _ in range(self.case.steps):
+                    inner.step(self.loss(net(support_x), support_y))
+                with torch.no_grad():
+                    found.append(net(query_x))
+        return torch.stack(found)
+
+
+class Torchopt(Peer):
+    """torchopt's ``MetaSGD`` with the network's state taken before a task and put back after it."""
+
+    package = "torchopt"
+
+    def __init__(self, case: Case, weights: dict[str, Tensor], device: str) -> None:
+        super().__init__(case, weights, device)
+        import torchopt
+
+        self.torchopt = torchopt
+
+    def meta_gradient(self, tasks: Batch) -> None:
+        """See `Contestant.meta_gradient`."""
+        inner = self.torchopt.MetaSGD(self.model, lr=self.case.lr)
+        start = self.torchopt.extract_state_dict(self.model, by="reference", detach_buffers=True)
+        inner_start = self.torchopt.extract_state_dict(inner, by="reference")
+        for support_x, support_y, query_x, query_y in _each(tasks):
+            for _ in range(self.case.steps):
+                inner.step(self.loss(self.model(support_x), support_y))
+            self.loss(self.model(query_x), query_y).backward()
+            self.torchopt.recover_state_dict(self.model, start)
+            self.torchopt.recover_state_dict(inner, inner_start)
+        self._average(len(tasks["support_x"]))
+
+    def answers(self, tasks: Batch) -> Tensor:
+        """See `Contestant.answers`; with a copy of the network and torch's SGD, as it has no first-order adaptation."""
+        found = []
+        for support_x, support_y, query_x, _ in _each(tasks):
+            net = copy.deepcopy(self.model)
+            inner = torch.optim.SGD(net.parameters(), lr=self.case.lr)
+            for _ in range(self.case.steps):
+                inner.zero_grad()
+                self.loss(net(support_x), support_y).backward()
+                inner.step()
+            with torch.no_grad():
+                found.append(net(query_x))
+        return torch.stack(found)
+
+
+def _each(tasks: Batch) -> zip:
+    return zip(*(tasks[name].unbind(0) for name in ("support_x", "support_y", "query_x", "query_y")), strict=True)
+
+
+PEERS = {"learn2learn": Learn2learn, "higher": Higher, "torchopt": Torchopt}

@@ -1,0 +1,120 @@
+"""Tables from records: lists of rows of words, the first of which are the columns' names."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Rows = list[list[str]]
+Cases = Mapping[str, Mapping[str, Any]]
+
+
+def text_table(rows: Rows) -> str:
+    """For the screen, columns aligned."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join("  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+
+
+def markdown_table(rows: Rows) -> str:
+    """For a page."""
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([lines[0], "| " + " | ".join("---" for _ in rows[0]) + " |", *lines[1:]])
+
+
+def number(value: float) -> str:
+    """Three significant digits, or all before the decimal point where there are more."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def span(interval: Mapping[str, float]) -> str:
+    """A median with the lowest and the highest of the rounds."""
+    return f"{number(interval['median'])} ({number(interval['low'])} to {number(interval['high'])})"
+
+
+def megabytes(value: float) -> str:
+    """Of bytes."""
+    return f"{value / 1e6:,.0f}"
+
+
+def _ratio(found: Mapping[str, Any], name: str) -> str:
+    if name == "metaloop" and "ratio" in found:
+        return f"{span(found['ratio'])} x {found['fastest_peer']}"
+    return ""
+
+
+def speed_rows(cases: Cases) -> Rows:
+    """Speed, share of the machine and memory of every case and contestant."""
+    memories = ["memory of a step, MB", "highest of the process, MB"]
+    rows = [["case", "", "tasks/s", "against the fastest peer", "of the peak", *memories]]
+    for letter, found in cases.items():
+        for name, rate in found["rates"].items():
+            memory, share = found["memory"][name], f"{found['share_of_peak'][name]:.0%}"
+            step = megabytes(memory["step_peak"] - memory["baseline"])
+            rows.append([letter, name, span(rate), _ratio(found, name), share, step, megabytes(memory["whole_peak"])])
+    return rows
+
+
+def rate_rows(cases: Cases, unit: str) -> Rows:
+    """Speed alone."""
+    rows = [["case", "", unit, "against the fastest peer"]]
+    for letter, found in cases.items():
+        rows += [[letter, name, span(rate), _ratio(found, name)] for name, rate in found["rates"].items()]
+    return rows
+
+
+def agreement_rows(cases: Cases) -> Rows:
+    """How far every contestant's meta-gradient is from the one written out with autograd."""
+    names = list(next(iter(cases.values()))["distance"]["float64"])
+    rows = [["case", *(f"{name}, {dtype}" for dtype in ("float64", "float32") for name in names)]]
+    for letter, found in cases.items():
+        far = [found["distance"][dtype][name] for dtype in ("float64", "float32") for name in names]
+        rows.append([letter, *(f"{value:.1e}" for value in far)])
+    return rows
+
+
+def setting_rows(cases: Cases) -> Rows:
+    """What the cases are, and how metaloop ran their tasks."""
+    rows = [["case", "network and episode", "inner steps", "meta-batch", "operations of a task, GFLOP", "tasks run by"]]
+    for letter, found in cases.items():
+        case, count = found["setting"], f"{found['operations_per_task'] / 1e9:.3g}"
+        how = found["about"]["metaloop"].get("gradient", "")
+        rows.append([letter, case["title"], str(case["steps"]), str(case["meta_batch"]), count, how])
+    return rows
+
+
+def profile_rows(cases: Cases) -> Rows:
+    """Where an outer step's time goes, of the cases that were profiled."""
+    profiled = {letter: found["profile"] for letter, found in cases.items() if found.get("profile")}
+    kinds: Sequence[str] = list(next(iter(profiled.values()), {}))
+    return [["case", *kinds]] + [[letter, *(f"{shares[kind]:.0%}" for kind in kinds)] for letter, shares in profiled.items()]
+
+
+def share_rows(sampling: Cases, speed: Cases, meta_batch: int) -> Rows:
+    """What drawing a meta-batch takes beside an outer step, where both were measured."""
+    rows = [["case", "drawing a meta-batch, ms", "outer step, ms", "share"]]
+    for letter in sampling.keys() & speed.keys():
+        drawing = meta_batch / sampling[letter]["rates"]["metaloop"]["median"]
+        step = meta_batch / speed[letter]["rates"]["metaloop"]["median"]
+        rows.append([letter, number(1e3 * drawing), number(1e3 * step), f"{drawing / step:.2%}"])
+    return [rows[0], *sorted(rows[1:])]
+
+
+def memory_rows(points: Mapping[str, Mapping[str, Mapping[str, float]]], key: str) -> Rows:
+    """Megabytes (of ``net`` or ``peak``) by method and inner steps; a dash where a method was stopped or is not there."""
+    steps = sorted({int(step) for found in points.values() for step in found})
+    rows = [["inner steps", *map(str, steps)]]
+    for method, found in points.items():
+        rows.append([method, *(megabytes(found[str(step)][key]) if str(step) in found else "–" for step in steps)])
+    return rows
+
+
+def seconds_rows(points: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Rows:
+    """Seconds of one task's meta-gradient by method and inner steps."""
+    steps = sorted({int(step) for found in points.values() for step in found})
+    rows = [["inner steps", *map(str, steps)]]
+    for method, found in points.items():
+        rows.append([method, *(number(found[str(step)]["seconds"]) if str(step) in found else "–" for step in steps)])
+    return rows
+
+
+def scaling_rows(ranks: Mapping[str, Mapping[str, Any]]) -> Rows:
+    """Tasks a second of one rank and of two."""
+    return [["ranks", "tasks/s"]] + [[count, span(found["rate"])] for count, found in ranks.items()]

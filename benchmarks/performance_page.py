@@ -1,0 +1,149 @@
+"""Fills the tables of docs/performance.md from benchmarks/records/*.json; nobody types a number.
+
+    python benchmarks/performance_page.py
+
+Text between ``<!-- table: NAME -->`` and ``<!-- end -->`` is made anew; the rest of the page is written by hand.
+"""
+
+import argparse
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from harness import tables
+from harness.tables import markdown_table, number, span
+
+HERE = Path(__file__).resolve().parent
+PAGE = HERE.parent / "docs" / "performance.md"
+_BLOCK = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+Record = Mapping[str, Any]
+Records = Mapping[str, Record]
+
+
+def records(folder: Path) -> dict[str, Record]:
+    """By name (speed, memory, ...) those that are there and were measured in full sizes."""
+    found = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
+    return {name: record for name, record in found.items() if "benchmark" in record and not record["quick"]}
+
+
+def fill(page: str, found: Records) -> str:
+    """The page with every table as the records say.
+
+    Raises:
+        KeyError: the page asks for a table that there is none of.
+    """
+    return _BLOCK.sub(lambda block: f"{block[1]}{_table(block[2], found)}\n{block[3]}", page)
+
+
+def _table(name: str, found: Records) -> str:
+    needs, make = TABLES[name]
+    missing = [record for record in needs if record not in found]
+    if missing:
+        commands = ", ".join(f"`{COMMANDS[record]}`" for record in missing)
+        return f"\nNot measured yet: {commands}.\n"
+    return f"\n{make(*(found[record] for record in needs))}\n"
+
+
+def machine(record: Record) -> str:
+    """Where, when and how a record was made."""
+    hardware, versions, git = record["hardware"], record["versions"], record["git"] or {"commit": "unknown", "dirty": False}
+    commit = f"`{git['commit'][:10]}`" + (", with changes" if git["dirty"] else "")
+    load = record["load_average"]["before"][0]
+    gpu = f", {hardware['gpu']}" if hardware["gpu"] else ""
+    where = f"{hardware['cpu'] or hardware['machine']}, {hardware['cores']} cores{gpu}"
+    return f"{where}; torch {versions['torch']}; commit {commit}; load average before: {load:.2f}."
+
+
+def speed(record: Record) -> str:
+    """The main table, and what it was measured on."""
+    peaks = [found["matrix_product_peak"] for found in record["cases"].values()]
+    peak = f"Matrix-product peak of the run: {number(min(peaks) / 1e9)} to {number(max(peaks) / 1e9)} GFLOP/s."
+    said = f"Median of {record['rounds']} rounds (lowest to highest). {peak} {machine(record)} {_versions(record)}"
+    return markdown_table(tables.speed_rows(record["cases"])) + "\n\n" + said
+
+
+def _versions(record: Record) -> str:
+    about = next(iter(record["cases"].values()))["about"]
+    peers = [f"{name} {found[name]} on torch {found['torch']}" for name, found in about.items() if name != "metaloop"]
+    return f"Peers: {', '.join(peers)}." if peers else "The peers were not installed: metaloop alone."
+
+
+def gpu(record: Record) -> str:
+    """Case a on a GPU, with what the paper's 60,000 outer steps would take."""
+    found = record["cases"]["a"]
+    rate, batch = found["rates"]["metaloop"]["median"], found["setting"]["meta_batch"]
+    hours = 60_000 * batch / rate / 3600
+    return f"{speed(record)}\n\nAt this rate 60,000 outer steps of case a take {number(hours)} hours."
+
+
+def rates(unit: str) -> Callable[[Record], str]:
+    """A table of rates alone."""
+
+    def make(record: Record) -> str:
+        said = f"Median of {record['rounds']} rounds (lowest to highest). {machine(record)}"
+        return markdown_table(tables.rate_rows(record["cases"], unit)) + "\n\n" + said
+
+    return make
+
+
+def memory(record: Record) -> str:
+    """Peaks beyond the imports and of the whole process, the bar, and times."""
+    net, whole = (markdown_table(tables.memory_rows(record["points"], key)) for key in ("net", "peak"))
+    bar = record["ratios"]
+    said = (
+        f"{bar['steps']:.0f} second-order steps swept back take {bar['peak']:.2f} times the process memory of one unrolled "
+        f"step and {bar['net']:.2f} times what is beyond the imports; against one swept step "
+        f"{bar['net_against_one_swept']:.2f} times."
+        if bar
+        else "The bar was not measured."
+    )
+    seconds = markdown_table(tables.seconds_rows(record["points"]))
+    titles = ("Peak beyond the imports, MB:", "Peak of the whole process, MB:", "Seconds of the meta-gradient:")
+    body = "\n\n".join(f"{title}\n\n{table}" for title, table in zip(titles, (net, whole, seconds), strict=True))
+    return f"{body}\n\n{said} Median of {record['repeats']} processes a point. {machine(record)}"
+
+
+def scaling(record: Record) -> str:
+    """One rank and two."""
+    said = f"Two ranks against one: {span(record['ratio'])}. Median of {record['rounds']} rounds. {machine(record)}"
+    return markdown_table(tables.scaling_rows(record["ranks"])) + "\n\n" + said
+
+
+TABLES: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
+    "settings": (("speed",), lambda r: markdown_table(tables.setting_rows(r["cases"]))),
+    "speed": (("speed",), speed),
+    "agreement": (("speed",), lambda r: markdown_table(tables.agreement_rows(r["cases"]))),
+    "profile": (("speed",), lambda r: markdown_table(tables.profile_rows(r["cases"]))),
+    "gpu": (("speed_cuda",), gpu),
+    "evaluation": (("evaluation",), rates("episodes/s")),
+    "sampling": (("sampling",), rates("episodes/s")),
+    "share": (
+        ("sampling", "speed"),
+        lambda drawn, step: markdown_table(tables.share_rows(drawn["cases"], step["cases"], drawn["meta_batch"])),
+    ),
+    "memory": (("memory",), memory),
+    "scaling": (("scaling",), scaling),
+}
+COMMANDS = {
+    "speed": "python benchmarks/speed.py --peers VENV",
+    "speed_cuda": "python benchmarks/speed.py --device cuda --peers VENV",
+    "evaluation": "python benchmarks/evaluation.py --peers VENV",
+    "sampling": "python benchmarks/sampling.py --peers VENV",
+    "memory": "python benchmarks/memory.py --peers VENV",
+    "scaling": "python benchmarks/scaling.py",
+}
+
+
+def main(words: list[str] | None = None) -> None:
+    """Write the page anew."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--records", type=Path, default=HERE / "records")
+    parser.add_argument("--page", type=Path, default=PAGE)
+    arguments = parser.parse_args(words)
+    arguments.page.write_text(fill(arguments.page.read_text(), records(arguments.records)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""Outer steps of metaloop, learn2learn, higher and torchopt, in one run: tasks a second, memory, and share of the machine.
+
+    python benchmarks/speed.py --peers VENV          # a virtual environment that has the peers; without it, metaloop alone
+    python benchmarks/speed.py --peers VENV --cases a,c --rounds 9
+    python benchmarks/speed.py --device cuda         # case a on a GPU
+
+Contestants are processes with their own interpreter. They start from the same weights, see the same tasks, must first give
+the same meta-gradient in float64, and then take turns. An outer step is a meta-gradient and a step of Adam. Writes
+benchmarks/records/speed.json (speed_cuda.json) and a plot beside it.
+"""
+
+import argparse
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from harness.cases import CASES, Case, load, quick, save
+from harness.driver import RECORDS, Process, check_agreement, compare, contestants, distances, interleaved
+from harness.machine import about, matrix_product_peak
+from harness.plots import speed_plot
+from harness.reference import meta_gradient, operations
+from harness.tables import speed_rows, text_table
+
+SEED = 0
+CHECKED = 8  # tasks whose meta-gradient is compared in float64
+WARM_UPS = 3
+
+
+def measure(case: Case, arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """One row of the record."""
+    path = folder / "case.pt"
+    save(case, path, case.meta_batch, SEED)
+    _, weights, tasks = load(path)
+    few = {name: value[:CHECKED] for name, value in tasks.items()}
+    expected = {dtype: meta_gradient(case, weights, few, getattr(torch, dtype)) for dtype in ("float64", "float32")}
+    found: dict[str, Any] = {"setting": asdict(case), "operations_per_task": operations(case, weights, tasks)}
+    with contestants(path, arguments.peers, arguments.device, arguments.overrides) as processes:
+        for process in processes.values():
+            process.ask("outer_steps", count=1)  # metaloop chooses how to run tasks here, and what is timed is what is checked
+        found["distance"] = {
+            dtype: distances(processes, "meta_gradient", dtype, CHECKED, gradient) for dtype, gradient in expected.items()
+        }
+        check_agreement(found["distance"]["float64"], case.title)
+        found["memory"] = {name: process.ask("memory") for name, process in processes.items()}
+        for process in processes.values():
+            process.ask("outer_steps", count=WARM_UPS if arguments.device == "cuda" else 1)
+        times, peaks = _rounds(processes, arguments)
+        found |= compare(times, case.meta_batch)
+        found["about"] = {name: process.ask("about") for name, process in processes.items()}
+        found["profile"] = processes["metaloop"].ask("profile") if arguments.device == "cpu" else None
+    peak = max(peaks)
+    shares = {name: rate["median"] * found["operations_per_task"] / peak for name, rate in found["rates"].items()}
+    return found | {"matrix_product_peak": peak, "share_of_peak": shares}
+
+
+def _rounds(processes: Mapping[str, Process], arguments: argparse.Namespace) -> tuple[dict[str, list[float]], list[float]]:
+    """The rounds' times, and the machine's peak measured before and after them."""
+    seconds = 0.05 if arguments.quick else 1.0
+    before = matrix_product_peak(arguments.device, seconds)
+    times = interleaved(processes, "outer_steps", arguments.rounds, seconds)
+    return times, [before, matrix_product_peak(arguments.device, seconds)]
+
+
+def parse(words: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--peers", type=Path, help="virtual environment with learn2learn, higher and torchopt")
+    parser.add_argument("--cases", help=f"letters of {','.join(CASES)}; on a GPU a alone unless said")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--quick", action="store_true", help="small sizes, to try the benchmark; its timings mean nothing")
+    parser.add_argument("--records", type=Path, default=RECORDS, help="where the record and the plot go")
+    parser.add_argument("overrides", nargs="*", help="of metaloop's configuration, such as algorithm/over_tasks=loop")
+    arguments = parser.parse_args(words)
+    arguments.cases = (arguments.cases or ("a" if arguments.device == "cuda" else ",".join(CASES))).split(",")
+    unknown = sorted(set(arguments.cases) - set(CASES))
+    if unknown:
+        parser.error(f"--cases: {', '.join(unknown)}; there are {', '.join(CASES)}")
+    return arguments
+
+
+def main(words: list[str] | None = None) -> None:
+    """Measure, print, write."""
+    arguments = parse(words)
+    if arguments.device == "cuda" and not torch.cuda.is_available():
+        print("no GPU was there: nothing was measured (the GPU code path is tested on the CPU)")
+        return
+    if arguments.peers is None:
+        print("no --peers: metaloop alone")
+    load_before, found = os.getloadavg(), {}
+    for letter in arguments.cases:
+        case = quick(CASES[letter]) if arguments.quick else CASES[letter]
+        with tempfile.TemporaryDirectory() as folder:
+            found[letter] = measure(case, arguments, Path(folder))
+        print(text_table(speed_rows({letter: found[letter]})), flush=True)
+    _write(found, load_before, arguments)
+
+
+def _write(found: dict[str, Any], load_before: Sequence[float], arguments: argparse.Namespace) -> None:
+    from metaloop.outer.record import write_record
+
+    record = {
+        "benchmark": "speed", "quick": arguments.quick, "device": arguments.device, "seed": SEED, "rounds": arguments.rounds,
+        "checked_tasks": CHECKED, "overrides": arguments.overrides, "cases": found, **about(load_before),
+    }  # fmt: skip
+    arguments.records.mkdir(exist_ok=True)
+    name = "speed" if arguments.device == "cpu" else f"speed_{arguments.device}"
+    write_record(arguments.records / f"{name}.json", record)
+    (arguments.records / f"{name}.png").write_bytes(speed_plot(found))
+
+
+if __name__ == "__main__":
+    main()

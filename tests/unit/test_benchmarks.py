@@ -1,0 +1,182 @@
+"""The benchmarks run (small, in this process, without peers), refuse what is wrong, and their page is what records say."""
+
+import json
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+
+from metaloop.configuration import conf_dir
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+sys.path.insert(0, str(BENCHMARKS))
+
+import contestant  # noqa: E402
+import evaluation  # noqa: E402
+import memory  # noqa: E402
+import performance_page  # noqa: E402
+import sampling  # noqa: E402
+import scaling  # noqa: E402
+import speed  # noqa: E402
+from harness import driver, reference, samplers  # noqa: E402
+from harness.cases import CASES, Case, load, quick, save  # noqa: E402
+
+LOOP = "algorithm/over_tasks=loop"
+
+
+class Here:
+    """Stands in for `harness.driver.Process`: the same session, in this process."""
+
+    def __init__(
+        self, kind: str, name: str, python: str, arguments: Sequence[str], environment: Mapping[str, str] | None = None
+    ) -> None:
+        if kind == "sampler":
+            self.session: Any = samplers.SamplingSession(name, Path(arguments[0]))
+        else:
+            self.session = contestant.Session(*contestant.make(name, [*arguments, "untuned", LOOP]))
+
+    def ask(self, do: str, **arguments: Any) -> Any:
+        return json.loads(json.dumps(getattr(self.session, do)(**arguments)))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        pass
+
+
+@pytest.fixture
+def _here(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (driver, sampling, memory):
+        monkeypatch.setattr(module, "Process", Here)
+    monkeypatch.setattr(samplers, "CLASSES", 40)
+
+
+@pytest.mark.parametrize("letter", list(CASES))
+def test_our_meta_gradient_and_answers_are_those_written_out(letter: str, tmp_path: Path) -> None:
+    """Also where tasks are vmapped, in float64; a parameter's name or a setting that got lost would show."""
+    case, path, out = quick(CASES[letter]), tmp_path / "case.pt", tmp_path / "out.pt"
+    save(case, path, case.meta_batch, seed=1)
+    _, weights, tasks = load(path)
+    gradient = reference.meta_gradient(case, weights, tasks, torch.float64)
+    answers = {"answers": reference.answers(case, weights, tasks, torch.float64)}
+    for strategy in ("loop", "vmap"):
+        session = contestant.Session(
+            *contestant.make("metaloop", [str(path), "cpu", "untuned", f"algorithm/over_tasks={strategy}"])
+        )
+        session.outer_steps(1)  # whatever was learned meanwhile, the check is made at the start
+        session.meta_gradient("float64", case.meta_batch, str(out))
+        assert reference.distance(torch.load(out), gradient) < 1e-9
+        session.answers("float64", case.meta_batch, str(out))
+        assert reference.distance(torch.load(out), answers) < 1e-9
+
+
+def test_different_meta_gradients_are_not_timed() -> None:
+    driver.check_agreement({"metaloop": 1e-15, "higher": 9e-7}, "case")
+    for far in (2e-6, float("nan"), float("inf")):
+        with pytest.raises(SystemExit, match="higher"):
+            driver.check_agreement({"metaloop": 1e-15, "higher": far}, "case")
+
+
+def test_distance_sees_a_wrong_or_missing_tensor() -> None:
+    right = {"a": torch.tensor([3.0, 4.0])}
+    assert reference.distance({"a": torch.tensor([3.0, 4.5])}, right) == pytest.approx(0.1)
+    assert reference.distance({"b": right["a"]}, right) == float("inf")
+
+
+def test_operations_count_double_backward_convolutions() -> None:
+    """By hand, for Conv-4 with as many queries as support images."""
+    case = replace(quick(CASES["a"]), queries=1)
+    _, weights, tasks = _saved(case)
+    images, places, channels = case.ways, [28 * 28, 14 * 14, 7 * 7, 3 * 3], [(1, 8), (8, 8), (8, 8), (8, 8)]
+    first, *others = [2 * images * p * a * b * 9 for p, (a, b) in zip(places, channels, strict=True)]
+    # Support: forward and two gradients, then four products for the gradients' gradients and two gradients more; query: forward
+    # and two gradients. The first layer's input needs no gradient: six products, and one that torch takes for nothing.
+    assert reference.operations(case, weights, tasks) == pytest.approx(7 * first + 12 * sum(others), rel=0.005)
+
+
+def _saved(case: Case) -> Any:
+    with tempfile.TemporaryDirectory() as folder:
+        save(case, Path(folder) / "case.pt", 1, 0)
+        return load(Path(folder) / "case.pt")
+
+
+def test_rounds_are_compared_pair_by_pair() -> None:
+    found = driver.compare({"metaloop": [1.0, 2.0, 4.0], "higher": [3.0, 2.0, 8.0], "torchopt": [4.0, 4.0, 16.0]}, units=8)
+    assert found["fastest_peer"] == "higher"
+    assert found["rates"]["metaloop"] == {"median": 4.0, "low": 2.0, "high": 8.0}
+    assert found["ratio"] == {"median": 2.0, "low": 1.0, "high": 3.0}
+    assert "ratio" not in driver.compare({"metaloop": [1.0]}, units=8)
+
+
+def test_speed_in_a_process_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    speed.main(["--quick", "--cases", "c", "--rounds", "1", "--records", str(tmp_path), LOOP])
+    assert "metaloop" in capsys.readouterr().out
+    found = json.loads((tmp_path / "speed.json").read_text())["cases"]["c"]
+    assert found["distance"]["float64"]["metaloop"] < 1e-12
+    assert found["memory"]["metaloop"]["step_peak"] > found["memory"]["metaloop"]["baseline"] * 0.5
+    assert (tmp_path / "speed.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_speed_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    speed.main(["--device", "cuda", "--records", str(tmp_path)])
+    assert "no GPU" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("_here")
+def test_the_page_is_filled_from_what_the_benchmarks_write(tmp_path: Path) -> None:
+    """Every benchmark's record has what its tables need."""
+    small = ["--quick", "--records", str(tmp_path)]
+    speed.main([*small, "--cases", "a", "--rounds", "1"])
+    evaluation.main([*small, "--rounds", "1"])
+    sampling.main([*small, "--cases", "a"])
+    memory.main([*small, "--steps", "1", "2", "--repeats", "1"])
+    assert performance_page.records(tmp_path) == {}  # quick ones do not count
+    for path in tmp_path.glob("*.json"):
+        path.write_text(path.read_text().replace('"quick": true', '"quick": false'))
+    found = performance_page.records(tmp_path)
+    page = performance_page.fill(performance_page.PAGE.read_text(), found | {"speed_cuda": found["speed"]})
+    assert page.count("Not measured yet") == 1  # scaling, which takes two whole runs
+    rate = found["evaluation"]["cases"]["a"]["rates"]["metaloop"]["median"]
+    assert performance_page.number(rate) in page
+    assert set(found["memory"]["points"]) >= {"unrolled", "reverse_sweep", "first_order"}
+    assert found["memory"]["points"]["reverse_sweep"]["2"]["net"] is not None
+
+
+def test_a_method_stops_before_it_exceeds_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "measure", lambda case, *rest: {"peak": case.steps * 1e9, "net": 0.0, "seconds": 0.0})
+    arguments = memory.argparse.Namespace(steps=[1, 2, 5, 10, 20], limit=6.0, repeats=1)
+    assert list(memory.sweep(CASES["d"], "higher", "python", [], arguments)) == ["1", "2", "5"]
+
+
+def test_wrong_episodes_are_noticed() -> None:
+    case = quick(CASES["a"])
+    right = next(samplers.from_metaloop(case, samplers.images(10, 5), 5))
+    samplers.check_episode(case, right)
+    support_x, support_y, query_x, query_y = right
+    with pytest.raises(AssertionError):
+        samplers.check_episode(case, (support_x, support_y, query_x.flip(0), query_y))
+    with pytest.raises(AssertionError):
+        samplers.check_episode(case, (support_x, support_y, support_x.repeat(2, 1, 1, 1), query_y))
+
+
+@pytest.mark.parametrize("ranks", list(scaling.TRAINERS))
+def test_scaling_runs_a_config_that_composes(ranks: str) -> None:
+    words = [word for word in scaling.overrides(ranks, 4, 4, Path("somewhere")) if not word.startswith("hydra.")]
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        assert compose("train", words).trainer.devices == int(ranks)
+
+
+def test_the_page_and_the_committed_records_agree() -> None:
+    page = performance_page.PAGE.read_text()
+    for path in (BENCHMARKS / "records").glob("*.json"):
+        assert json.loads(path.read_text())["versions"]
+    assert performance_page.fill(page, performance_page.records(BENCHMARKS / "records")) == page
