@@ -85,15 +85,16 @@ def build_learner(config: Config, distribution: TaskDistribution, ways: EpisodeS
 
     Args:
         config: of the run.
-        distribution: tells input shape and kind of task.
+        distribution: tells input shape, kind of task and number of classes.
         ways: the training episodes' size; decides how many numbers a head answers.
     """
-    needs_head = getattr(_class_of(config["algorithm"], "algorithm"), "needs_head", True)
-    outputs = distribution.outputs(ways) if needs_head else None
+    wanted = _class_of(config["algorithm"], "algorithm")
+    outputs = distribution.outputs(ways) if getattr(wanted, "needs_head", True) else None
+    more = {"classes": distribution.num_classes} if getattr(wanted, "needs_classes", False) else {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config["seed"])
         model = make(config["model"], "model", input_shape=tuple(distribution.input_shape), outputs=outputs)
-        learner = make(config["algorithm"], "algorithm", model=model, loss=loss_for(distribution.kind))
+        learner = make(config["algorithm"], "algorithm", model=model, loss=loss_for(distribution.kind), **more)
     if not isinstance(learner, Learner):
         raise UserError(f"algorithm._target_={config['algorithm']['_target_']}: must be a metaloop.learners.learner.Learner")
     return learner

@@ -67,16 +67,17 @@ def _change(node: DictConfig, line: str) -> None:
 
 def evaluate(directory: Path, overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> tuple[dict[str, Any], Path]:
     """Score the run's best checkpoint, on one device; returns the record of the evaluation and where it shall lie."""
+    from metaloop.outer.directory import description
+
+    told = description(directory)  # first: a folder that is no run is answered before torch is imported
     from metaloop.build import build_dataset, build_learner, build_plan, make, ranks_of
     from metaloop.outer.checkpoints import BEST
-    from metaloop.outer.directory import description
     from metaloop.outer.meta_test import meta_test_checkpoint
     from metaloop.outer.run import RunIdentity, make_record
     from metaloop.outer.silence import quieten
     from metaloop.types import highest
 
     quieten()
-    told = description(directory)
     config = changed(told["config"], overrides, config_dirs)
     config["trainer"] |= {"devices": 1, "strategy": "auto"}  # several ranks would give the same scores
     ranks_of(config)  # refuses a GPU where there is none
@@ -112,10 +113,6 @@ def _check_alike(trained_on: "TaskDistribution", test: "TaskDistribution") -> No
 
 def main(argv: list[str]) -> int:
     """``run=DIR``, overrides and ``--config-dir``; prints the score."""
-    from metaloop.outer.record import write_record
-    from metaloop.report.run_report import write_run_report
-    from metaloop.summary import print_summary
-
     parser = argparse.ArgumentParser(prog="metaloop evaluate", allow_abbrev=False)
     parser.add_argument("--config-dir", "-cd", action="append", default=[])
     parser.add_argument("words", nargs="*")
@@ -125,6 +122,10 @@ def main(argv: list[str]) -> int:
         raise UserError("name one run to evaluate: metaloop evaluate run=outputs/... [overrides]")
     overrides = [word for word in given.words if not word.startswith("run=")]
     record, target = evaluate(Path(runs[0]), overrides, given.config_dir)
+    from metaloop.outer.record import write_record
+    from metaloop.report.run_report import write_run_report
+    from metaloop.summary import print_summary
+
     write_record(target / "record.json", record)
     write_run_report(target)
     print_summary(record, target)

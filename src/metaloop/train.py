@@ -38,7 +38,6 @@ def start(description: Mapping[str, Any], directory: Path, *, resume: bool) -> d
     from metaloop.outer.directory import claimed, describe
     from metaloop.outer.ranks import externally_launched, launch
     from metaloop.report.paper import check_paper
-    from metaloop.report.run_report import write_run_report
     from metaloop.summary import print_summary
 
     ranks = ranks_of(description["config"])
@@ -55,6 +54,8 @@ def start(description: Mapping[str, Any], directory: Path, *, resume: bool) -> d
         except KeyboardInterrupt:
             print(f"\nstopped; go on with: metaloop train resume={directory}", file=sys.stderr)
             raise
+        from metaloop.report.run_report import write_run_report  # matplotlib: half a second that the first step need not wait
+
         write_run_report(directory)
     print_summary(record, directory)
     return record
@@ -141,7 +142,9 @@ def main(argv: list[str]) -> int:
         return 0
     argv = sorted(argv, key=lambda word: word not in ("-m", "--multirun"))  # Hydra takes it only before overrides
     flags = get_args_parser().parse_args(argv)
-    if not (flags.cfg or flags.info or flags.hydra_help or flags.shell_completion):
+    only_shows = flags.cfg or flags.info or flags.hydra_help or flags.shell_completion
+    can_mistake = flags.overrides or flags.config_dir  # the default cannot, and starts a third of a second sooner unchecked
+    if can_mistake and not only_shows:
         check_overrides("train", flags.overrides, [flags.config_dir] if flags.config_dir else [], bool(flags.multirun))
     sys.argv = [sys.argv[0], *argv]
     job()

@@ -104,11 +104,14 @@ class Tasks:
         support: what a learner adapts to.
         query: what it is then asked; query labels never reach ``Learner.adapt``.
         index: (tasks,) int64, the tasks' numbers in their episode stream.
+        classes: (tasks, ways) int64, which of the split's classes each label of a task stands for, -1 for ways that a task
+            does not have; None where the data set does not number its classes.
     """
 
     support: Examples
     query: Examples
     index: Tensor
+    classes: Tensor | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "support", replace(self.support, number=self.index))
@@ -118,7 +121,8 @@ class Tasks:
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Tasks":
         """The same tasks with ``function`` applied to every tensor."""
-        return Tasks(self.support.map(function), self.query.map(function), function(self.index))
+        classes = None if self.classes is None else function(self.classes)
+        return Tasks(self.support.map(function), self.query.map(function), function(self.index), classes)
 
     def to(self, device: torch.device | str) -> "Tasks":
         """The same tasks on ``device``."""

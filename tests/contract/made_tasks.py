@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 
 import torch
-from members import MODELS
+from members import CLASSES, MODELS
 from torch import Tensor, nn
 
 from metaloop.learners.learner import Learner
@@ -41,7 +41,10 @@ def made_tasks(
     support, query = examples(shots), examples(queries)
     if support.mask is not None:
         support.mask[0, shots - 1] = False
-    return Tasks(support, query, torch.arange(tasks))
+    classes = (torch.arange(tasks)[:, None] + torch.arange(WAYS)) % CLASSES
+    if masked:
+        classes[1, -1] = -1
+    return Tasks(support, query, torch.arange(tasks), classes)
 
 
 def made_model(model: str = "conv4, stride", *, norm: str = "batch", outputs: int | None = WAYS) -> nn.Module:

@@ -6,24 +6,45 @@ import pkgutil
 from collections.abc import Callable, Mapping
 from functools import partial
 
+import torch
 from torch import nn
 
 import metaloop
 from metaloop.inner.adapted import Adapted, All, Body, Head, Pattern
+from metaloop.inner.annealed import Annealed
 from metaloop.inner.auto import Auto
-from metaloop.inner.head_init import HeadInit, Learned, Zero
-from metaloop.inner.meta_gradient import Displacement, FirstOrder, MetaGradient, Unrolled
-from metaloop.inner.objective import LastStep, Objective, WeightedSum
+from metaloop.inner.context import Context
+from metaloop.inner.curvature import MetaCurvature
+from metaloop.inner.evolution import EvolutionStrategies, PersistentEvolution
+from metaloop.inner.generated_rates import GeneratedRates
+from metaloop.inner.head_init import Fresh, FromPrototypes, HeadInit, Learned, Shared, Zero
+from metaloop.inner.implicit import Implicit
+from metaloop.inner.learned_optimizer import LearnedOptimizer
+from metaloop.inner.learned_rates import LearnedRate, LearnedRateAndDecay
+from metaloop.inner.linear_solver import ConjugateGradient, LinearSolver, Neumann
+from metaloop.inner.low_rank import LowRank
+from metaloop.inner.masked import Masked
+from metaloop.inner.meta_gradient import Displacement, FirstOrder, MetaGradient, Nothing, Unrolled
+from metaloop.inner.meta_lstm import MetaLSTM
+from metaloop.inner.objective import AnnealedSum, LastStep, Objective, Start, WeightedSum
+from metaloop.inner.optimisers import Adam, Momentum, RMSprop, SignDescent
 from metaloop.inner.over_tasks import Loop, OverTasks, Vmap
 from metaloop.inner.reverse_sweep import ReverseSweep
-from metaloop.inner.rules import GradientDescent, InnerRule, LearnedRate
+from metaloop.inner.rules import GradientDescent, InnerRule
+from metaloop.inner.truncated import Truncated, Windows
+from metaloop.inner.warp import Warped
+from metaloop.inner.workers import Workers
+from metaloop.learners.augmentation import Augmentation, GaussianNoise, Unchanged
 from metaloop.learners.gradient import GradientLearner
 from metaloop.learners.learner import Learner
+from metaloop.learners.pretrained import Pretrained
 from metaloop.learners.prototypes import Prototypes
+from metaloop.learners.support_loss import LearnedWeights, Mean, SupportLoss
 from metaloop.learners.task_loss import CrossEntropy, MeanSquaredError, TaskLoss
 from metaloop.models.conv4 import Conv4
 from metaloop.models.huggingface import TextClassifier
 from metaloop.models.mlp import MLP
+from metaloop.models.optimisee import Optimisee
 from metaloop.types import Params
 
 Rule = Callable[[Params], InnerRule]
@@ -44,27 +65,107 @@ ADAPTED: Mapping[str, Adapted] = {
     "head": Head(),
     "body": Body(),
     "pattern": Pattern(r"blocks\.[13]|layers\.0|intermediate|head\.weight"),
+    "context inputs": Context(3, r"blocks\.[13]\.conv$|layers\.0$|query$", "concatenate"),
+    "context, film": Context(3, r"blocks\.[02]$|layers\.0$|intermediate\.dense$", "film"),
+    "low rank": LowRank(2, 1.5, r"blocks\.[13]\.conv$|layers\.0$|query$|intermediate\.dense$"),
+    "warped": Warped(r"blocks\.[13]\.conv$|layers\.0$|query$|intermediate\.dense$"),
 }
+
+
+def trained(params: Params, build: Rule, size: float = 0.05) -> InnerRule:
+    """A rule away from its start, as training leaves it: where it starts as plain descent, not all of it would matter."""
+    rule = build(params)
+    random = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for value in rule.parameters():
+            value.add_(size * torch.randn(value.shape, generator=random, dtype=value.dtype))
+    return rule
+
+
 RULES: Mapping[str, Rule] = {
     "gradient descent": partial(GradientDescent, lr=0.1),
     "rate per tensor": partial(LearnedRate, lr=0.1, granularity="tensor"),
     "rate per element": partial(LearnedRate, lr=0.1, granularity="element"),
+    "gradient descent, clipped and decayed": partial(GradientDescent, lr=0.5, weight_decay=0.1, max_norm=0.3),
+    "rate per tensor and step": partial(trained, build=partial(LearnedRate, lr=0.1, granularity="tensor", steps=2)),
+    "rate and decay": partial(LearnedRateAndDecay, lr=0.1, weight_decay=0.1),
+    "momentum": partial(Momentum, lr=0.1, momentum=0.9),
+    "nesterov, clipped and decayed": partial(Momentum, lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.1, max_norm=0.3),
+    "adam": partial(Adam, lr=0.01, eps_root=1e-4),  # with less, gradients near zero bend too sharply for finite differences
+    "rmsprop": partial(RMSprop, lr=0.01, eps_root=1e-4),
+    "sign descent": partial(SignDescent, lr=0.01),
+    "meta-curvature": partial(trained, build=partial(MetaCurvature, lr=0.1, learn_lr=True)),
+    "generated rates": partial(trained, build=partial(GeneratedRates, lr=0.1, decay=0.5, steps=2)),
+    "learned optimizer": partial(trained, build=partial(LearnedOptimizer, hidden=3, layers=2)),
+    "masked": partial(trained, build=partial(Masked, rule=partial(GradientDescent, lr=0.1)), size=0.2),
+    "meta-lstm": partial(trained, build=partial(MetaLSTM, hidden=3)),
 }
-EXACT: Mapping[str, MetaGradient] = {"unrolled": Unrolled(), "reverse sweep": ReverseSweep()}
-APPROXIMATE: Mapping[str, MetaGradient] = {"first order": FirstOrder(), "displacement": Displacement()}
+_PLAIN = ("gradient descent", "rate per tensor", "rate per element", "momentum", "adam", "rmsprop", "sign descent")
+# Rules that go against the gradient in every number. Learned optimisers start anywhere, and weight decay pulls elsewhere.
+DESCENDING: Mapping[str, Rule] = {
+    **{name: RULES[name] for name in _PLAIN},
+    "rate per tensor and step, as built": partial(LearnedRate, lr=0.1, granularity="tensor", steps=2),
+    "meta-curvature, as built": partial(MetaCurvature, lr=0.1),
+    "generated rates, as built": partial(GeneratedRates, lr=0.1, decay=0.5, steps=2),
+}
+# Exact for the two inner steps that the contracts take.
+EXACT: Mapping[str, MetaGradient] = {
+    "unrolled": Unrolled(),
+    "reverse sweep": ReverseSweep(),
+    "truncated, all steps": Truncated(last=2),
+    "windows, one": Windows(length=2, second_order=True),
+    "annealed, after": Annealed(FirstOrder(), ReverseSweep(), until=0),
+}
+SOLVERS: Mapping[str, LinearSolver] = {
+    "conjugate gradient": ConjugateGradient(iterations=40),
+    "neumann": Neumann(terms=120, rate=0.3),
+}
+APPROXIMATE: Mapping[str, MetaGradient] = {
+    "first order": FirstOrder(),
+    "displacement": Displacement(),
+    "truncated": Truncated(last=1),
+    "windows": Windows(length=1, second_order=True),
+    "windows, first order": Windows(length=1, second_order=False),
+    "annealed, before": Annealed(FirstOrder(), Unrolled(), until=10),
+    "implicit, conjugate gradient": Implicit(SOLVERS["conjugate gradient"]),
+    "implicit, neumann": Implicit(SOLVERS["neumann"]),
+    "evolution": EvolutionStrategies(pairs=2, sigma=0.01),
+    "persistent evolution": PersistentEvolution(pairs=2, sigma=0.01, length=1),
+    "nothing": Nothing(),
+}
 OBJECTIVES: Mapping[str, Objective] = {
     "last step": LastStep(),
     "weighted sum": WeightedSum(),
     "weighted sum, given": WeightedSum([0.5, 2.0]),
+    "annealed": AnnealedSum(until=0),
+    "annealed, on the way": AnnealedSum(until=10),
+    "start": Start(),
 }
-HEAD_INITS: Mapping[str, HeadInit] = {"learned": Learned(), "zero": Zero()}
+HEAD_INITS: Mapping[str, HeadInit] = {
+    "learned": Learned(),
+    "zero": Zero(),
+    "prototypes": FromPrototypes(),
+    "shared": Shared(),
+    "fresh": Fresh(),
+}
+WORKERS = Workers(processes=2)  # one for all: a process takes seconds to start
 OVER_TASKS: Mapping[str, Callable[[], OverTasks]] = {
     "loop": Loop,
     "vmap": Vmap,
     "vmap, chunks": lambda: Vmap(chunk=2),
     "auto": lambda: Auto(expected_steps=1),
+    "workers": lambda: WORKERS,
 }
 TASK_LOSSES: Mapping[str, TaskLoss] = {"cross-entropy": CrossEntropy(), "mean squared error": MeanSquaredError()}
+
+SUPPORT_LOSSES: Mapping[str, Callable[[], SupportLoss]] = {
+    "mean": Mean,
+    "learned weights": partial(LearnedWeights, units=4, highest=3.0),
+}
+AUGMENTATIONS: Mapping[str, Callable[[], Augmentation]] = {
+    "none": Unchanged,
+    "gaussian noise": partial(GaussianNoise, strength=0.2),
+}
 
 
 def gradient_learner(
@@ -79,10 +180,47 @@ def gradient_learner(
     head_init: HeadInit = HEAD_INITS["learned"],
     steps: int = 2,
     inner_batch: int | None = None,
+    proximal: float = 0.0,
+    support_loss: SupportLoss | None = None,
+    augmentation: Augmentation | None = None,
 ) -> GradientLearner:
     """A gradient learner: MAML unless told otherwise."""
     return GradientLearner(
-        model, loss, adapted, rule, meta_gradient, objective, head_init, over_tasks, steps, inner_batch=inner_batch
+        model,
+        loss,
+        adapted,
+        rule,
+        meta_gradient,
+        objective,
+        head_init,
+        over_tasks,
+        steps,
+        inner_batch=inner_batch,
+        proximal=proximal,
+        support_loss=support_loss,
+        augmentation=augmentation,
+    )
+
+
+CLASSES = 5  # of meta-training, in made-up tasks
+
+
+def pretrained(
+    model: nn.Module,
+    over_tasks: OverTasks,
+    *,
+    loss: TaskLoss = TASK_LOSSES["cross-entropy"],
+    classes: int | None = CLASSES,
+    adapted: Adapted = ADAPTED["head"],
+    rule: Rule = RULES["momentum"],
+    head_init: HeadInit = HEAD_INITS["zero"],
+    eval_steps: int = 3,
+    inner_batch: int | None = None,
+    cosine_scale: float | None = None,
+) -> Pretrained:
+    """A pretrained learner: Baseline of Chen et al. 2019 unless told otherwise."""
+    return Pretrained(
+        model, loss, classes, adapted, rule, head_init, over_tasks, eval_steps, inner_batch, cosine_scale=cosine_scale
     )
 
 
@@ -96,6 +234,12 @@ LEARNERS: Mapping[str, Callable[[nn.Module, OverTasks], Learner]] = {
         gradient_learner, rule=RULES["rate per element"], head_init=HEAD_INITS["zero"], adapted=ADAPTED["pattern"]
     ),
     "inner batches": partial(gradient_learner, inner_batch=4, rule=RULES["rate per tensor"]),
+    "learned weights": lambda model, over_tasks: gradient_learner(
+        model, over_tasks, support_loss=SUPPORT_LOSSES["learned weights"]().double()
+    ),
+    "finetune": pretrained,
+    "finetune, cosines": partial(pretrained, cosine_scale=5.0, head_init=HEAD_INITS["learned"]),
+    "joint": partial(pretrained, adapted=ADAPTED["all"], head_init=HEAD_INITS["learned"]),
     "prototypes": lambda model, over_tasks: Prototypes(model, TASK_LOSSES["cross-entropy"], over_tasks),
 }
 
@@ -116,18 +260,25 @@ MODELS: Mapping[str, tuple[tuple[int, ...], Build]] = {
         lambda shape, outputs, norm: Conv4(shape, outputs, filters=width(norm), downsample="pool", norm=norm),
     ),
     "mlp": ((5,), lambda shape, outputs, norm: MLP(shape, outputs, hidden=[width(norm)] * 2, norm=norm)),
+    "optimisee": (
+        (5,),
+        lambda shape, outputs, norm: Optimisee(shape, outputs, hidden=[6], activation="tanh", bias=True, scale=1.0),
+    ),
     "text": ((6,), lambda shape, outputs, norm: TextClassifier(shape, outputs, config=TINY_BERT)),
 }
 
 ALL_MEMBERS: Mapping[type, set[type]] = {
     Adapted: {type(each) for each in ADAPTED.values()},
-    InnerRule: {each.func for each in RULES.values()},  # type: ignore[attr-defined]
+    InnerRule: {type(build({"weight": torch.ones(2, 2)})) for build in RULES.values()},
     MetaGradient: {type(each) for each in (EXACT | APPROXIMATE).values()},  # type: ignore[operator]
+    LinearSolver: {type(each) for each in SOLVERS.values()},
     Objective: {type(each) for each in OBJECTIVES.values()},
     HeadInit: {type(each) for each in HEAD_INITS.values()},
     OverTasks: {type(make()) for make in OVER_TASKS.values()},
     Learner: {type(make(MLP((2,), 2, [2]), Loop())) for make in LEARNERS.values()},
     TaskLoss: {type(each) for each in TASK_LOSSES.values()},
+    SupportLoss: {type(make()) for make in SUPPORT_LOSSES.values()},
+    Augmentation: {type(make()) for make in AUGMENTATIONS.values()},
     nn.Module: {type(build(shape, 2, "none")) for shape, build in MODELS.values()},  # the models
 }
 

@@ -19,7 +19,7 @@ def inputs(name: str) -> Inputs:
 
 def normalised(name: str) -> tuple[str, ...]:
     """The norm modes that a model offers; others have theirs built in."""
-    return ("layer",) if name == "text" else MODES
+    return {"text": ("layer",), "optimisee": ("none",)}.get(name, MODES)
 
 
 @every_model

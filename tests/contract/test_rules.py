@@ -5,8 +5,9 @@ import copy
 import pytest
 import torch
 from made_tasks import made_model
-from members import ADAPTED, HEAD_INITS, MODELS, OBJECTIVES, RULES
+from members import ADAPTED, DESCENDING, HEAD_INITS, MODELS, OBJECTIVES, RULES
 from torch.func import functional_call
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from metaloop.inner.rules import InnerRule
 from metaloop.types import Examples, Params
@@ -18,6 +19,10 @@ def vectors(seed: int, tasks: tuple[int, ...] = ()) -> Params:
     random = torch.Generator().manual_seed(seed)
     shapes = {"body.weight": (3, 2), "head.bias": (3,)}
     return {n: torch.randn(*tasks, *shape, generator=random, dtype=torch.float64) for n, shape in shapes.items()}
+
+
+def floats(params: Params, dtype: torch.dtype) -> Params:
+    return {name: value.to(dtype) for name, value in params.items()}
 
 
 def run(rule: InnerRule, params: Params, gradients: Params) -> tuple[Params, Params]:
@@ -41,14 +46,56 @@ def test_steps_are_pure(rule: str) -> None:
 
 
 @every_rule
-def test_it_descends_and_keeps_names_shapes_and_type(rule: str) -> None:
-    params, gradients = vectors(0), vectors(1)
-    after, _ = run(RULES[rule](params), params, gradients)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_it_keeps_names_shapes_and_type(rule: str, dtype: torch.dtype) -> None:
+    params, gradients = (floats(vectors(seed), dtype) for seed in (0, 1))
+    made = RULES[rule](params)
+    assert {value.dtype for value in made.parameters()} <= {dtype}
+    after, state = run(made, params, gradients)
     assert list(after) == list(params)
+    for before, now in ((params, after), (made.init(params), state)):
+        assert before.keys() == now.keys()
+        for name, value in before.items():
+            assert now[name].shape == value.shape
+            assert now[name].dtype == value.dtype == dtype
+            assert now[name].isfinite().all()
+
+
+@pytest.mark.parametrize("rule", DESCENDING)
+def test_it_descends(rule: str) -> None:
+    params, gradients = vectors(0), vectors(1)
+    after, _ = run(DESCENDING[rule](params), params, gradients)
     for name, value in params.items():
-        assert after[name].shape == value.shape
-        assert after[name].dtype == value.dtype
         assert ((after[name] - value) * gradients[name] < 0).all()
+
+
+@every_rule
+def test_meta_gradients_are_finite_where_gradients_are_zero(rule: str) -> None:
+    for sizes in ((0.0, 0.0), (0.0, 1.0)):  # everywhere, or in one tensor, as behind a dead ReLU
+        params = {name: value.requires_grad_() for name, value in vectors(0).items()}
+        slopes = {n: (size * g).requires_grad_() for (n, g), size in zip(vectors(1).items(), sizes, strict=True)}
+        made = RULES[rule](params)
+        after, state = run(made, params, slopes)
+        inputs = [*params.values(), *slopes.values(), *made.parameters()]
+        out = torch.stack([value.square().sum() for value in (*after.values(), *state.values())]).sum()
+        first = torch.autograd.grad(out, inputs, create_graph=True, materialize_grads=True, allow_unused=True)
+        total = torch.stack([value.square().sum() for value in first]).sum()
+        second = torch.autograd.grad(total, inputs, materialize_grads=True, allow_unused=True)
+        assert all(value.isfinite().all() for value in (*first, *second))
+
+
+@every_rule
+def test_it_traces_to_a_graph_that_computes_the_same(rule: str) -> None:
+    """As compiled strategies need it: no branch on a value, no number taken out of a tensor."""
+    made = RULES[rule](vectors(0))
+    with torch.no_grad():
+        graph = make_fx(lambda p, g: run(made, p, g))(vectors(0), vectors(1))
+        for seeds in ((0, 1), (2, 3)):
+            params, gradients = (vectors(seed) for seed in seeds)
+            for traced, plain in zip(graph(params, gradients), run(made, params, gradients), strict=True):
+                assert traced.keys() == plain.keys()
+                for name, value in plain.items():
+                    torch.testing.assert_close(traced[name], value)
 
 
 @every_rule
@@ -86,7 +133,9 @@ def test_it_is_differentiable_in_everything(rule: str) -> None:
         after, state = functional_call(Run(), parameters, arguments)
         return (*after.values(), *state.values())
 
-    leaves = [value.detach().clone().requires_grad_() for value in inputs]
+    # Scores have a straight-through gradient by design, see tests/unit/inner/test_adapted_masked.py.
+    smooth = [not name.startswith("scores") for name in (*names, *names, *own)]
+    leaves = [value.detach().clone().requires_grad_(of) for value, of in zip(inputs, smooth, strict=True)]
     assert torch.autograd.gradcheck(flat, leaves)
     for output in flat(*leaves):
         assert output.requires_grad
@@ -104,7 +153,7 @@ def test_objectives_weigh_start_and_steps_to_one(objective: str, steps: int) -> 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("adapted", ADAPTED)
 def test_adapted_names_are_the_models_in_its_order(adapted: str, model: str) -> None:
-    made = made_model(model)
+    made = ADAPTED[adapted].attach(made_model(model))
     names = ADAPTED[adapted].names(made)
     everything = [name for name, _ in made.named_parameters()]
     assert names
@@ -114,9 +163,10 @@ def test_adapted_names_are_the_models_in_its_order(adapted: str, model: str) -> 
 
 @pytest.mark.parametrize("head_init", HEAD_INITS)
 def test_a_head_start_changes_only_the_head(head_init: str) -> None:
-    params = vectors(0)
-    support = Examples(torch.zeros(4, 3), torch.tensor([0, 0, 1, 2]), ways=3)
+    params = {**vectors(0), "head.weight": vectors(1)["body.weight"]}
+    support = Examples(torch.zeros(4, 3), torch.tensor([0, 0, 1, 2]), ways=3, number=torch.tensor(5))
     start = HEAD_INITS[head_init].start(params, support, lambda at: torch.ones(4, 2, dtype=torch.float64))
     assert list(start) == list(params)
-    assert start["body.weight"] is params["body.weight"]
+    assert [v.shape for v in start.values()] == [v.shape for v in params.values()]
+    assert (start["body.weight"] is params["body.weight"]) is not HEAD_INITS[head_init].redraws
     assert torch.equal(params["head.bias"], vectors(0)["head.bias"])

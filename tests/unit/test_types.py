@@ -41,7 +41,8 @@ def test_a_spec_cannot_be_changed() -> None:
 def made_tasks() -> Tasks:
     x = {"ids": torch.arange(12).view(3, 4), "mask": torch.ones(3, 4)}
     support = Examples(x, torch.arange(12).view(3, 4), torch.ones(3, 4, dtype=torch.bool), 4)
-    return Tasks(support, Examples(torch.randn(3, 2, 5), torch.zeros(3, 2)), torch.arange(7, 10))
+    query = Examples(torch.randn(3, 2, 5), torch.zeros(3, 2))
+    return Tasks(support, query, torch.arange(7, 10), torch.arange(12).view(3, 4))
 
 
 def test_tasks_are_cut_in_every_tensor() -> None:
@@ -50,6 +51,7 @@ def test_tasks_are_cut_in_every_tensor() -> None:
     assert len(tasks) == 3
     assert len(part) == 2
     assert part.index.tolist() == [8, 9]
+    assert part.classes.tolist() == [[4, 5, 6, 7], [8, 9, 10, 11]]  # type: ignore[union-attr]
     assert part.support.y.tolist() == [[4, 5, 6, 7], [8, 9, 10, 11]]
     assert isinstance(part.support.x, dict)
     assert part.support.x["ids"].shape == part.support.x["mask"].shape == (2, 4)
@@ -69,6 +71,7 @@ def test_tasks_move_with_every_tensor() -> None:
         moved.query.x,
         moved.query.y,
         moved.index,
+        moved.classes,
     ]  # type: ignore[union-attr]
     assert {tensor.device.type for tensor in tensors} == {"meta"}
 

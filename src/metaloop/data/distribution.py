@@ -21,12 +21,14 @@ class TaskDistribution(ABC):
         input_shape: one example's shape; for named tensors the shape of the first.
         episodes: how many episodes exist, or None where they never end.
         spec: the only size that episodes can have, or None where they are drawn in any size.
+        num_classes: classes of the split, which ``Tasks.classes`` then numbers from 0, or None where it has no such numbers.
     """
 
     kind: Kind
     input_shape: tuple[int, ...]
     episodes: int | None = None
     spec: EpisodeSpec | None = None
+    num_classes: int | None = None
 
     @abstractmethod
     def check(self, spec: EpisodeSpec) -> None:

@@ -3,9 +3,9 @@
 import hashlib
 import unicodedata
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 import torch
 from fontTools.ttLib import TTFont
@@ -50,7 +50,10 @@ def font_paths() -> list[Path]:
     Raises:
         UserError: this matplotlib came without one of them.
     """
-    folder = Path(mpl.get_data_path()) / "fonts" / "ttf"
+    package = find_spec("matplotlib")  # finding it does not run it
+    assert package is not None
+    assert package.origin is not None
+    folder = Path(package.origin).parent / "mpl-data" / "fonts" / "ttf"
     paths = [folder / f"{face}.ttf" for face in FACES]
     for path in paths:
         if not path.is_file():

@@ -25,6 +25,9 @@ class ClassPool(TaskDistribution):
         rotations: "none"; "classes" makes the turns by 90, 180 and 270 degrees classes of their own (class ``4 c + r``);
             "augment" turns every class of an episode by a random one of the four. Square images only.
         split: the split's name, for messages.
+
+    Attributes:
+        num_classes: classes an episode can draw from; rotations as classes count.
     """
 
     kind: Kind = "classification"
@@ -51,13 +54,9 @@ class ClassPool(TaskDistribution):
         self.input_shape = tuple(first.shape[1:])
         self.names = tuple(names)
         self.class_sizes = tuple(sizes)
+        self.num_classes: int = len(names) * (4 if rotations == "classes" else 1)
         self._sizes = torch.tensor(self.class_sizes, device=first.device)
         self._starts = torch.cumsum(self._sizes, 0) - self._sizes
-
-    @property
-    def num_classes(self) -> int:
-        """Classes an episode can draw from; rotations as classes count."""
-        return len(self.names) * (4 if self.rotations == "classes" else 1)
 
     def check(self, spec: EpisodeSpec) -> None:
         """Raise a UserError where ways, or shots and queries, exceed what the split holds."""
@@ -91,7 +90,10 @@ class ClassPool(TaskDistribution):
             turn = None if turns is None else turns[..., None].expand(chosen.shape).flatten(1)
             return Examples(self.gather(chosen.flatten(1), turn), labels[..., columns].flatten(1), mask, ways)
 
-        return Tasks(part(slice(0, shots), support_mask), part(slice(shots, None), query_mask), numbers)
+        support, query = part(slice(0, shots), support_mask), part(slice(shots, None), query_mask)
+        if support_mask is not None:
+            classes = classes.masked_fill(~support_mask.view(*classes.shape, shots).any(-1), -1)
+        return Tasks(support, query, numbers, classes)
 
     def draw_classes(self, stream: Stream, numbers: Tensor, ways: int) -> Tensor:
         """(tasks, ways) int64, distinct classes for every episode."""

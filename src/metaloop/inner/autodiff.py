@@ -12,6 +12,7 @@ from torch import Tensor
 from metaloop.types import Params
 
 Loss = Callable[[Params], Tensor]
+Function = Callable[[Params], Params]
 Step = Callable[[Params, Params, Params], tuple[Params, Params]]
 
 
@@ -37,6 +38,13 @@ class Autodiff(ABC):
     ) -> tuple[Params, ...]:
         """Cotangents of ``step``'s three inputs from those of its two outputs (a vector-Jacobian product)."""
 
+    @abstractmethod
+    def linearised(self, function: Function, at: Params) -> Function:
+        """The map from a cotangent of ``function``'s output to that of its input ``at``, for use again and again.
+
+        The graph of one evaluation of ``function`` lives as long as the map.
+        """
+
 
 class Eager(Autodiff):
     """``torch.autograd``, one task at a time."""
@@ -55,27 +63,43 @@ class Eager(Autodiff):
     def value_and_gradient(self, loss: Callable[[Params], tuple[Tensor, Params]], params: Params) -> tuple[Params, Params]:
         """See :meth:`Autodiff.value_and_gradient`."""
         with torch.enable_grad():
-            leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
+            leaves = _leaves(params)
             value, aside = loss(leaves)
-            gradients = torch.autograd.grad(value, list(leaves.values()), materialize_grads=True, allow_unused=True)
-        return dict(zip(params, gradients, strict=True)), detached(aside)
+        return _pulled(({"": value},), (leaves,), ({"": torch.ones_like(value)},), keep_graph=False)[0], detached(aside)
 
     def pull_back(
         self, step: Step, inputs: tuple[Params, Params, Params], cotangents: tuple[Params, Params]
     ) -> tuple[Params, ...]:
         """See :meth:`Autodiff.pull_back`."""
         with torch.enable_grad():
-            leaves = tuple({name: value.detach().requires_grad_() for name, value in part.items()} for part in inputs)
+            leaves = tuple(_leaves(part) for part in inputs)
             outputs = step(*leaves)
-            pairs = [
-                (out[n], cot[n]) for out, cot in zip(outputs, cotangents, strict=True) for n in out if out[n].requires_grad
-            ]
-            flat = [value for part in leaves for value in part.values()]
-            if not pairs:  # nothing depends on the inputs, as when every adapted tensor starts at zero
-                return tuple({name: torch.zeros_like(value) for name, value in part.items()} for part in inputs)
-            outs, cots = zip(*pairs, strict=True)
-            pulled = iter(torch.autograd.grad(outs, flat, cots, materialize_grads=True, allow_unused=True))
-        return tuple({name: next(pulled) for name in part} for part in leaves)
+        return _pulled(outputs, leaves, cotangents, keep_graph=False)
+
+    def linearised(self, function: Function, at: Params) -> Function:
+        """See :meth:`Autodiff.linearised`."""
+        with torch.enable_grad():
+            leaves = _leaves(at)
+            output = function(leaves)
+        return lambda cotangent: _pulled((output,), (leaves,), (cotangent,), keep_graph=True)[0]
+
+
+def _leaves(params: Params) -> Params:
+    return {name: value.detach().requires_grad_() for name, value in params.items()}
+
+
+def _pulled(
+    outputs: tuple[Params, ...], leaves: tuple[Params, ...], cotangents: tuple[Params, ...], *, keep_graph: bool
+) -> tuple[Params, ...]:
+    """The cotangents of ``leaves``, zero where no output depends on them."""
+    pairs = [(out[n], cot[n]) for out, cot in zip(outputs, cotangents, strict=True) for n in out if out[n].requires_grad]
+    flat = [value for part in leaves for value in part.values()]
+    if not pairs:  # nothing depends on the inputs, as when every adapted tensor starts at zero
+        return tuple({name: torch.zeros_like(value) for name, value in part.items()} for part in leaves)
+    outs, cots = zip(*pairs, strict=True)
+    found = torch.autograd.grad(outs, flat, cots, retain_graph=keep_graph, materialize_grads=True, allow_unused=True)
+    pulled = iter(found)
+    return tuple({name: next(pulled) for name in part} for part in leaves)
 
 
 class Functional(Autodiff):
@@ -102,3 +126,14 @@ class Functional(Autodiff):
         with torch.no_grad():
             pull = torch.func.vjp(step, *(detached(part) for part in inputs))[1]
             return tuple(pull(cotangents))
+
+    def linearised(self, function: Function, at: Params) -> Function:
+        """See :meth:`Autodiff.linearised`."""
+        with torch.no_grad():
+            pull = torch.func.vjp(function, detached(at))[1]
+
+        def pulled(cotangent: Params) -> Params:
+            with torch.no_grad():
+                return pull(dict(cotangent))[0]
+
+        return pulled

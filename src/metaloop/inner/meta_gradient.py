@@ -10,6 +10,7 @@ from metaloop.errors import UserError
 from metaloop.inner.autodiff import Autodiff
 from metaloop.inner.over_tasks import OverTasks, with_gradient
 from metaloop.inner.problem import MODEL, InnerProblem
+from metaloop.inner.window import stretch
 from metaloop.types import Examples, OuterLoss, Params, Tasks
 
 
@@ -26,10 +27,11 @@ class MetaGradient(ABC):
 
     def loss(self, problem: InnerProblem, meta: Params, tasks: Tasks, over_tasks: OverTasks) -> OuterLoss:
         """The outer loss of a meta-batch; ``.loss.backward()`` gives each of ``meta`` its mean meta-gradient."""
-        gradients, aside = self.mean(problem, meta, tasks, over_tasks)
+        gradients, aside = (self if meta else Nothing()).mean(problem, meta, tasks, over_tasks)
         value = aside["loss"].mean()
         if torch.is_grad_enabled():
-            value = with_gradient(value, meta, gradients)
+            # Without meta-parameters there is no gradient to give, but a loop that calls backward() must still be able to.
+            value = with_gradient(value, meta, gradients) if meta else value.detach().requires_grad_()
         return OuterLoss(value, aside["logits"], aside["per_step"])
 
 
@@ -38,20 +40,42 @@ class EpisodeLoss:
     """The objective's query loss of one task, differentiable in ``meta``. Equal ones share compiled code."""
 
     problem: InnerProblem
-    second_order: bool
+    exact_from: int  # the step from which on inner gradients are differentiated; before it they are constants
 
     def __call__(self, meta: Params, support: Examples, query: Examples, autodiff: Autodiff) -> tuple[Tensor, Params]:
         """The scalar, and what :meth:`MetaGradient.mean` returns of a task."""
-        problem = self.problem
-        path = problem.iterates(meta, support, problem.steps, autodiff, second_order=self.second_order)
-        seen = [
-            (weight, problem.task.query_loss(meta, at, support, query))
-            for weight, at in zip(problem.weights, path, strict=True)
-            if weight
-        ]
-        total = torch.stack([weight * loss for weight, (loss, _) in seen]).sum()
-        per_step = torch.stack([loss for _, (loss, _) in seen])
-        return total, {"loss": total, "logits": seen[-1][1][1], "per_step": per_step}
+        span = range(self.problem.horizon)
+        seen, _ = stretch(self.problem, meta, support, query, span, autodiff, exact_from=self.exact_from)
+        total = seen.total()
+        return total, {"loss": total, "logits": seen.logits[-1], "per_step": torch.stack(seen.losses)}
+
+
+META, ITERATE = "meta:", "iterate:"
+
+
+def query_gradients(
+    problem: InnerProblem,
+    meta: Params,
+    params: Params,
+    support: Examples,
+    query: Examples,
+    weight: float,
+    autodiff: Autodiff,
+) -> tuple[Params, Params, Params]:
+    """Gradients of the weighted query loss with respect to ``meta`` and to one iterate; its ``loss`` and ``logits``."""
+    both = {META + name: value for name, value in meta.items()} | {ITERATE + name: value for name, value in params.items()}
+
+    def loss(at: Params) -> tuple[Tensor, Params]:
+        value, logits = problem.task.query_loss(part(at, META), part(at, ITERATE), support, query)
+        return weight * value, {"loss": value, "logits": logits}
+
+    gradients, aside = autodiff.value_and_gradient(loss, both)
+    return part(gradients, META), part(gradients, ITERATE), aside
+
+
+def part(both: Params, prefix: str) -> Params:
+    """The entries whose name starts with ``prefix``, without it."""
+    return {name.removeprefix(prefix): value for name, value in both.items() if name.startswith(prefix)}
 
 
 class Unrolled(MetaGradient):
@@ -65,7 +89,7 @@ class Unrolled(MetaGradient):
 
     def mean(self, problem: InnerProblem, meta: Params, tasks: Tasks, over_tasks: OverTasks) -> tuple[Params, Params]:
         """See :meth:`MetaGradient.mean`."""
-        return over_tasks.mean_gradient(EpisodeLoss(problem, second_order=True), meta, tasks)
+        return over_tasks.mean_gradient(EpisodeLoss(problem, exact_from=0), meta, tasks)
 
 
 class FirstOrder(MetaGradient):
@@ -79,7 +103,34 @@ class FirstOrder(MetaGradient):
 
     def mean(self, problem: InnerProblem, meta: Params, tasks: Tasks, over_tasks: OverTasks) -> tuple[Params, Params]:
         """See :meth:`MetaGradient.mean`."""
-        return over_tasks.mean_gradient(EpisodeLoss(problem, second_order=False), meta, tasks)
+        return over_tasks.mean_gradient(EpisodeLoss(problem, exact_from=problem.steps), meta, tasks)
+
+
+@dataclass(frozen=True)
+class TaskEvaluation:
+    """The objective's query loss of one task, and a gradient of zero."""
+
+    problem: InnerProblem
+
+    def __call__(self, meta: Params, support: Examples, query: Examples, autodiff: Autodiff) -> tuple[Params, Params]:
+        """Zero, and what :meth:`MetaGradient.mean` returns of a task."""
+        with torch.no_grad():
+            _, aside = EpisodeLoss(self.problem, exact_from=self.problem.steps)(meta, support, query, autodiff)
+            return {name: torch.zeros_like(value) for name, value in meta.items()}, aside
+
+
+class Nothing(MetaGradient):
+    """Nothing is learned across tasks: the baseline of learning from scratch, and of optimisers tuned by hand.
+
+    The outer optimiser sees a gradient of zero, so it needs to be one that then stands still: one without weight decay.
+    """
+
+    def check(self, problem: InnerProblem) -> None:
+        """See :meth:`MetaGradient.check`; every composition works."""
+
+    def mean(self, problem: InnerProblem, meta: Params, tasks: Tasks, over_tasks: OverTasks) -> tuple[Params, Params]:
+        """See :meth:`MetaGradient.mean`."""
+        return over_tasks.mean_of_gradients(TaskEvaluation(problem), meta, tasks)
 
 
 @dataclass(frozen=True)
@@ -116,7 +167,7 @@ class Displacement(MetaGradient):
         """
         if any(True for _ in problem.rule.parameters()):
             raise UserError(
-                "algorithm.meta_gradient=displacement cannot learn the rule's parameters; take a rule that has none"
+                "algorithm.meta_gradient=displacement cannot learn the rule's parameters; take an algorithm/rule that has none"
             )
         if problem.weights[-1] != 1.0:
             raise UserError("algorithm.meta_gradient=displacement sees no query loss; take algorithm/objective=last_step")

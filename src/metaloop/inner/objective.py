@@ -42,3 +42,38 @@ class WeightedSum(Objective):
                 f"algorithm.objective.step_weights has {len(chosen)} numbers for algorithm.steps={steps}; give one a step"
             )
         return (0.0, *(weight / sum(chosen) for weight in chosen))
+
+
+class AnnealedSum(Objective):
+    """From equal weights of all steps to the last step alone (multi-step loss, MAML++, Antoniou et al. 2019, section 4).
+
+    The weights move linearly, in equal stages, so that what was compiled or timed for one stage serves all its outer steps;
+    the paper changes them once an epoch. Its code also keeps the weights of earlier steps at 0.03 over the steps until the
+    annealing ends; ours reach zero.
+
+    Args:
+        until: outer steps after which only the last step counts; the paper's Omniglot runs take 10 epochs of 500.
+        stages: changes of the weights on the way.
+    """
+
+    def __init__(self, until: int, stages: int = 10) -> None:
+        if until < 0:
+            raise UserError(f"algorithm.objective.until={until}: outer steps, at least 0")
+        if stages < 1:
+            raise UserError(f"algorithm.objective.stages={stages}: at least 1")
+        self.until = until
+        self.stages = stages
+
+    def weights(self, steps: int, outer_step: int) -> tuple[float, ...]:
+        """See :meth:`Objective.weights`."""
+        stage = self.stages if outer_step >= self.until else outer_step * self.stages // self.until
+        each = (1 - stage / self.stages) / steps
+        return (0.0, *(each,) * (steps - 1), 1 - each * (steps - 1))
+
+
+class Start(Objective):
+    """Only the start counts and nothing adapts in meta-training: joint training on all tasks, the multi-task baseline."""
+
+    def weights(self, steps: int, outer_step: int) -> tuple[float, ...]:
+        """See :meth:`Objective.weights`."""
+        return (1.0,) + (0.0,) * steps

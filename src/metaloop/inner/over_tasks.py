@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from metaloop.errors import UserError
@@ -208,6 +207,8 @@ def _compiled(function: Callable[..., Any], leaves: list[Tensor], layout: Any) -
     It is traced to a flat graph of tensor operations first: nothing of the Python around it (the parameter swapping of
     ``functional_call`` above all) is left to run at every call.
     """
+    from torch.fx.experimental.proxy_tensor import make_fx  # heavy, and only needed here
+
     outputs: list[Any] = []
 
     def flat(*tensors: Tensor) -> list[Tensor]:

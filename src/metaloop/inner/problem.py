@@ -1,6 +1,7 @@
 """The inner problem: how one task is learned, as pure functions of the meta-parameters."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -68,6 +69,11 @@ class InnerProblem:
         object.__setattr__(self, "_call", _RuleStep(self.rule))
         object.__setattr__(self, "_rule_names", tuple(name for name, _ in self.rule.named_parameters()))
 
+    @property
+    def horizon(self) -> int:
+        """Inner steps until the last iterate that the objective looks at; no meta-gradient needs more."""
+        return max(t for t, weight in enumerate(self.weights) if weight)
+
     def inner_loss(self, meta: Params, params: Params, support: Examples, step: int) -> Tensor:
         """The support loss, plus ``proximal / 2 |params - start|^2`` (iMAML, Rajeswaran et al. 2019, equation 3)."""
         loss = self.task.support_loss(meta, params, support, step)
@@ -100,12 +106,35 @@ class InnerProblem:
         own = {RULE + name: meta[RULE + name] for name in self._rule_names if RULE + name in meta}
         return functional_call(self._call, own, (gradients, state, params, step, loss))
 
+    def walk(
+        self,
+        meta: Params,
+        support: Examples,
+        span: range,
+        autodiff: Autodiff,
+        *,
+        exact_from: int = 0,
+        at: tuple[Params, Params] | None = None,
+    ) -> Iterator[tuple[Params, Params]]:
+        """The iterate and rule state before the steps of ``span`` and after each of them; a walker keeps what it needs.
+
+        Args:
+            meta: all meta-parameters.
+            support: of one task.
+            span: numbers of the steps to take.
+            autodiff: derivatives that work here.
+            exact_from: from this step on gradients are differentiated, before it they are constants.
+            at: iterate and state before the first step; None for the task's start.
+        """
+        if at is None:
+            start = self.task.start(meta, support)
+            at = start, self.rule.init(start)
+        yield at
+        for step in span:
+            at = self.step(meta, *at, support, step, autodiff, second_order=step >= exact_from)
+            yield at
+
     def iterates(self, meta: Params, support: Examples, steps: int, autodiff: Autodiff, *, second_order: bool) -> list[Params]:
         """The ``steps + 1`` iterates of one task, the start first."""
-        params = self.task.start(meta, support)
-        state = self.rule.init(params)
-        path = [params]
-        for step in range(steps):
-            params, state = self.step(meta, params, state, support, step, autodiff, second_order=second_order)
-            path.append(params)
-        return path
+        exact_from = 0 if second_order else steps
+        return [params for params, _ in self.walk(meta, support, range(steps), autodiff, exact_from=exact_from)]

@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from metaloop.inner.autodiff import Autodiff, Step, detached
-from metaloop.inner.meta_gradient import MetaGradient
+from metaloop.inner.meta_gradient import MetaGradient, query_gradients
 from metaloop.inner.over_tasks import OverTasks
 from metaloop.inner.problem import InnerProblem
 from metaloop.types import Examples, Params, Tasks
@@ -33,7 +32,7 @@ class TaskSweep:
 
     def __call__(self, meta: Params, support: Examples, query: Examples, autodiff: Autodiff) -> tuple[Params, Params]:
         """The task's meta-gradient, and what :meth:`MetaGradient.mean` returns of a task."""
-        problem, steps = self.problem, self.problem.steps
+        problem, steps = self.problem, self.problem.horizon
         weights = problem.weights
         path = self._forward(meta, support, autodiff)
         total, adjoint, state_adjoint = _zeros(meta), _zeros(path[-1][0]), _zeros(path[-1][1])
@@ -41,7 +40,7 @@ class TaskSweep:
         for t in range(steps, -1, -1):
             params = path[t][0]
             if weights[t]:
-                from_query, gradient, aside = self._query(meta, params, support, query, weights[t], autodiff)
+                from_query, gradient, aside = query_gradients(problem, meta, params, support, query, weights[t], autodiff)
                 total, adjoint = _add(total, from_query), _add(adjoint, gradient)
                 seen.insert(0, aside)
             if t:
@@ -63,32 +62,12 @@ class TaskSweep:
         with torch.no_grad():
             params = detached(problem.task.start(meta, support))
             path = [(params, problem.rule.init(params))]
-            for t in range(problem.steps):
+            for t in range(problem.horizon):
                 path.append(problem.step(meta, *path[-1], support, t, autodiff, second_order=False))
         return path
 
     def _step(self, support: Examples, t: int, autodiff: Autodiff) -> Step:
         return lambda meta, params, state: self.problem.step(meta, params, state, support, t, autodiff, second_order=True)
-
-    def _query(
-        self, meta: Params, params: Params, support: Examples, query: Examples, weight: float, autodiff: Autodiff
-    ) -> tuple[Params, Params, Params]:
-        """Gradients of the weighted query loss with respect to meta and to one iterate; its loss and logits."""
-        both = {META + name: value for name, value in meta.items()} | {ITERATE + name: value for name, value in params.items()}
-
-        def loss(at: Params) -> tuple[Tensor, Params]:
-            value, logits = self.problem.task.query_loss(_part(at, META), _part(at, ITERATE), support, query)
-            return weight * value, {"loss": value, "logits": logits}
-
-        gradients, aside = autodiff.value_and_gradient(loss, both)
-        return _part(gradients, META), _part(gradients, ITERATE), aside
-
-
-META, ITERATE = "meta:", "iterate:"
-
-
-def _part(both: Params, prefix: str) -> Params:
-    return {name.removeprefix(prefix): value for name, value in both.items() if name.startswith(prefix)}
 
 
 class ReverseSweep(MetaGradient):

@@ -1,11 +1,11 @@
-"""How one inner step is taken, and what of it is itself meta-learned."""
+"""How one inner step is taken: what a rule is, and gradient descent. Other rules stand in the modules beside this one."""
 
 from abc import ABC, abstractmethod
 
-import torch
 from torch import Tensor, nn
 
 from metaloop.errors import UserError
+from metaloop.inner.shaping import GradientShaping
 from metaloop.types import Params
 
 
@@ -13,8 +13,16 @@ class InnerRule(nn.Module, ABC):
     """A differentiable optimiser for one task. Its ``nn.Parameter`` s are meta-parameters.
 
     A rule is built for the parameters that it will change: every member's constructor takes ``params`` first.
-    Its state is a flat mapping of tensors, so that it can be stacked over tasks and swept back through.
+    Its state is a flat mapping of float tensors, so that it can be stacked over tasks and swept back through.
+
+    Raises:
+        UserError: there are no parameters to change.
     """
+
+    def __init__(self, params: Params) -> None:
+        super().__init__()
+        if not params:
+            raise UserError("algorithm.adapted selects no parameter of the model, so there is nothing to adapt")
 
     @abstractmethod
     def init(self, params: Params) -> Params:
@@ -36,20 +44,31 @@ class InnerRule(nn.Module, ABC):
         """
 
 
-def _checked_rate(lr: float) -> float:
+def checked_rate(lr: float) -> float:
+    """An inner learning rate that descends.
+
+    Raises:
+        UserError: it does not.
+    """
     if not lr > 0:
         raise UserError(f"algorithm.rule.lr={lr}: the inner learning rate must be above 0")
     return float(lr)
 
 
 class GradientDescent(InnerRule):
-    """``p <- p - lr g`` (Finn et al. 2017, equation 1)."""
+    """``p <- p - lr g`` (Finn et al. 2017, equation 1).
 
-    def __init__(self, params: Params, lr: float) -> None:
-        super().__init__()
-        if not params:
-            raise UserError("algorithm.adapted selects no parameter of the model, so there is nothing to adapt")
-        self.lr = _checked_rate(lr)
+    Args:
+        params: the adapted parameters.
+        lr: above 0.
+        weight_decay: see :class:`metaloop.inner.shaping.GradientShaping`.
+        max_norm: likewise.
+    """
+
+    def __init__(self, params: Params, lr: float, weight_decay: float = 0.0, max_norm: float | None = None) -> None:
+        super().__init__(params)
+        self.lr = checked_rate(lr)
+        self.shaped = GradientShaping(weight_decay, max_norm)
 
     def init(self, params: Params) -> Params:
         """Plain descent keeps nothing."""
@@ -57,44 +76,5 @@ class GradientDescent(InnerRule):
 
     def step(self, gradients: Params, state: Params, params: Params, step: int, loss: Tensor) -> tuple[Params, Params]:
         """See :meth:`InnerRule.step`."""
+        gradients = self.shaped(gradients, params)
         return {name: value - self.lr * gradients[name] for name, value in params.items()}, state
-
-
-GRANULARITIES = ("tensor", "element")
-
-
-class LearnedRate(InnerRule):
-    """``p <- p - a * g`` with meta-learned rates ``a``.
-
-    Per element it is Meta-SGD (Li et al. 2017, equation 2), whose authors start the rates at random in [0.005, 0.1]; ours
-    all start at ``lr``, so that training starts as MAML. Rates are not kept positive; the paper allows negative ones, too.
-
-    Args:
-        params: the adapted parameters.
-        lr: the rates' common start.
-        granularity: "tensor" (one rate a parameter tensor) or "element" (one each number).
-    """
-
-    def __init__(self, params: Params, lr: float, granularity: str) -> None:
-        super().__init__()
-        if granularity not in GRANULARITIES:
-            raise UserError(f"algorithm.rule.granularity={granularity!r}: one of {', '.join(GRANULARITIES)}")
-        if not params:
-            raise UserError("algorithm.adapted selects no parameter of the model, so there is nothing to adapt")
-        start = _checked_rate(lr)
-        shapes = {n: p.shape if granularity == "element" else torch.Size() for n, p in params.items()}
-        self.rates = nn.ParameterDict(
-            {_key(n): nn.Parameter(torch.full(shape, start, dtype=params[n].dtype)) for n, shape in shapes.items()}
-        )
-
-    def init(self, params: Params) -> Params:
-        """Nothing is kept between steps."""
-        return {}
-
-    def step(self, gradients: Params, state: Params, params: Params, step: int, loss: Tensor) -> tuple[Params, Params]:
-        """See :meth:`InnerRule.step`."""
-        return {name: value - self.rates[_key(name)] * gradients[name] for name, value in params.items()}, state
-
-
-def _key(name: str) -> str:
-    return name.replace(".", "/")  # a ParameterDict allows no dots

@@ -23,6 +23,7 @@ class FunctionalModel:
         self.module = model
         self.weighted = "weight" in inspect.signature(model.forward).parameters
         self.support_statistics = "support" in norm_mode(model)
+        self._names = tuple(name for name, _ in model.named_parameters())
 
     def outputs(self, meta: Params, params: Params, x: Inputs, mask: Tensor | None) -> Tensor:
         """(examples, *output) of one task.
@@ -33,19 +34,26 @@ class FunctionalModel:
             x: (examples, *input).
             mask: (examples,) which examples are real and count in shared statistics; None for all.
         """
-        values = {name.removeprefix(MODEL): value for name, value in meta.items() if name.startswith(MODEL)}
+        values = {name: meta[MODEL + name] for name in self._names if MODEL + name in meta}
         arguments = (x, mask) if self.weighted and mask is not None else (x,)
         return functional_call(self.module, {**values, **params}, arguments)
 
     def features(self, meta: Params, params: Params, x: Inputs, mask: Tensor | None) -> Tensor:
         """(examples, features): what the linear submodule ``head`` gets to see; arguments as for :meth:`outputs`."""
-        # An identity in the head's place hands its input through, whatever the network around it does.
+        return self.outputs(meta, {**params, **self._identity(params)}, x, mask)
+
+    def query_features(self, meta: Params, params: Params, support: Examples, x: Inputs, mask: Tensor | None) -> Tensor:
+        """(queries, features): what ``head`` gets to see of one task's queries; arguments as for :meth:`query_outputs`."""
+        return self.query_outputs(meta, {**params, **self._identity(params)}, support, x, mask)
+
+    def _identity(self, params: Params) -> Params:
+        """In the head's place it hands the head's input through, whatever the network around it does."""
         width = self.module.get_parameter("head.weight").shape[1]
         some = next(iter(params.values()))
         identity = {"head.weight": torch.eye(width, dtype=some.dtype, device=some.device)}
         if "head.bias" in dict(self.module.named_parameters()):
             identity["head.bias"] = torch.zeros(width, dtype=some.dtype, device=some.device)
-        return self.outputs(meta, {**params, **identity}, x, mask)
+        return identity
 
     def query_outputs(self, meta: Params, params: Params, support: Examples, x: Inputs, mask: Tensor | None) -> Tensor:
         """(queries, *output) of one task's queries ``x``; in norm mode ``support`` normalised with the support's statistics."""
@@ -54,10 +62,23 @@ class FunctionalModel:
         queries = len(x if isinstance(x, Tensor) else next(iter(x.values())))
         real = torch.ones_like(support.y, dtype=torch.bool) if support.mask is None else support.mask
         counts = torch.cat([real, real.new_zeros(queries)])
-        return self.outputs(meta, params, _joined(support.x, x), counts)[len(real) :]
+        return self.outputs(meta, params, joined(support.x, x), counts)[len(real) :]
 
 
-def _joined(first: Inputs, second: Inputs) -> Inputs:
+class HeadAlone(nn.Module):
+    """A network that is nothing but another one's head; ``x`` is what that head gets to see, (examples, features)."""
+
+    def __init__(self, head: nn.Module) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(examples, features) to (examples, *output)."""
+        return self.head(x)
+
+
+def joined(first: Inputs, second: Inputs, axis: int = 0) -> Inputs:
+    """Both inputs, one after the other along ``axis``."""
     if isinstance(first, Tensor) and isinstance(second, Tensor):
-        return torch.cat([first, second])
-    return {name: torch.cat([value, second[name]]) for name, value in first.items()}  # type: ignore[union-attr, index]
+        return torch.cat([first, second], axis)
+    return {name: torch.cat([value, second[name]], axis) for name, value in first.items()}  # type: ignore[union-attr, index]

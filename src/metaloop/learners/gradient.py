@@ -10,19 +10,21 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from metaloop.errors import UserError
-from metaloop.inner.adapted import Adapted
-from metaloop.inner.autodiff import Autodiff
+from metaloop.inner.adapted import HEAD, Adapted
+from metaloop.inner.autodiff import detached
 from metaloop.inner.head_init import HeadInit
-from metaloop.inner.meta_gradient import MetaGradient
+from metaloop.inner.meta_gradient import MetaGradient, Nothing
 from metaloop.inner.objective import Objective
-from metaloop.inner.over_tasks import OverTasks, Tree, pack, unpack
+from metaloop.inner.over_tasks import OverTasks
 from metaloop.inner.problem import MODEL, InnerProblem, TaskModel
 from metaloop.inner.rules import InnerRule
+from metaloop.learners.adaptation import adapt
 from metaloop.learners.augmentation import Augmentation, Unchanged
-from metaloop.learners.functional_model import FunctionalModel
+from metaloop.learners.functional_model import FunctionalModel, HeadAlone
 from metaloop.learners.learner import Learner, Predictor
 from metaloop.learners.support_loss import Mean, SupportLoss
-from metaloop.learners.task_loss import TaskLoss, without_absent_classes
+from metaloop.learners.task_loss import MeanSquaredError, TaskLoss, without_absent_classes
+from metaloop.models.cosine_head import CosineHead
 from metaloop.models.norm import norm_mode, observing
 from metaloop.types import Examples, Inputs, OuterLoss, Params, Tasks
 
@@ -64,9 +66,13 @@ class GradientTask(TaskModel):
 
     def start(self, meta: Params, support: Examples) -> Params:
         """See :meth:`TaskModel.start`."""
-        like = next(iter(meta.values()))
-        params = {n: self._fixed[n].to(like) if n in self._fixed else meta[MODEL + n] for n in self.adapted}
+        params = self._learned(meta)
         return self.head_init.start(params, support, lambda at: self.model.features(meta, at, support.x, support.mask))
+
+    def _learned(self, meta: Params) -> Params:
+        """The adapted parameters as the outer loop left them."""
+        like = next(iter(meta.values()))
+        return {n: self._fixed[n].to(like) if n in self._fixed else meta[MODEL + n] for n in self.adapted}
 
     def support_loss(self, meta: Params, params: Params, support: Examples, step: int) -> Tensor:
         """See :meth:`TaskModel.support_loss`."""
@@ -84,6 +90,26 @@ class GradientTask(TaskModel):
     def answer(self, meta: Params, params: Params, support: Examples, x: Inputs, mask: Tensor | None) -> Tensor:
         """(queries, *output): one task's answers to ``x`` (queries, *input)."""
         return without_absent_classes(self.model.query_outputs(meta, params, support, x, mask), support)
+
+    def on_features(self) -> "GradientTask | None":
+        """The same task for examples whose ``x`` is what the head gets to see; None where a step may change that."""
+        model, mode = self.model.module, norm_mode(self.model.module)
+        head: nn.Module = getattr(model, "head", model)
+        if type(head) not in (nn.Linear, CosineHead) or not all(name.startswith(HEAD) for name in self.adapted):
+            return None
+        shared = "batch" in mode or "support" in mode  # then features depend on which examples a step sees
+        if model.training or (shared and self.inner_batch is not None) or not isinstance(self._augmentation, Unchanged):
+            return None
+        losses = self.loss, self._support_loss, self._augmentation
+        return GradientTask(FunctionalModel(HeadAlone(head)), self.adapted, self.head_init, *losses, self.inner_batch)
+
+    def features(self, meta: Params, support: Examples) -> Tensor:
+        """(examples, features): what the head gets to see of one task's support set at the start."""
+        return self.model.features(meta, self._learned(meta), support.x, support.mask)
+
+    def query_features(self, meta: Params, support: Examples, x: Inputs, mask: Tensor | None) -> Tensor:
+        """(queries, features): what the head gets to see of one task's queries at the start."""
+        return self.model.query_features(meta, self._learned(meta), support, x, mask)
 
     def _turn(self, support: Examples, step: int) -> Examples:
         """The support examples of one step: all, or the next ``inner_batch`` of a fixed order that alternates classes."""
@@ -157,6 +183,12 @@ class GradientLearner(Learner):
         self.augmentation = augmentation or Unchanged()
         self.eval_steps = eval_steps or steps
         self.meta_gradient = meta_gradient
+        self.learns = not isinstance(meta_gradient, Nothing)
+        if head_init.classification and isinstance(loss, MeanSquaredError):
+            raise UserError("algorithm/head_init: this start is made of classes, which regression has none of; take learned")
+        if head_init.redraws and self.learns:
+            for name in names:
+                model.get_parameter(name).requires_grad_(False)  # nothing learned of it would ever be used
         self.objective = objective
         self.over_tasks = over_tasks
         self.task = GradientTask(
@@ -165,6 +197,8 @@ class GradientLearner(Learner):
         self.problem = InnerProblem(self.task, self.rule, objective.weights(steps, 0), steps, proximal)
         meta_gradient.check(self.problem)
         self._meta = {n: p for n, p in self.named_parameters() if p.requires_grad}
+        if not self._meta:
+            raise UserError("algorithm: nothing is left for the outer loop to learn; take algorithm/meta_gradient=none")
         self._observes = norm_mode(model) == "running"
 
     @property
@@ -186,33 +220,11 @@ class GradientLearner(Learner):
         return self._meta
 
     def adapt(self, support: Examples, unlabelled: Inputs | None = None) -> Predictor:
-        """See :meth:`Learner.adapt`; every inner iterate is kept, for the adaptation curve."""
+        """See :meth:`Learner.adapt`; inner iterates are kept for the adaptation curve."""
         if unlabelled is not None:
             raise UserError("gradient-based learners do not use unlabelled examples")
-        meta = {name: value.detach() for name, value in self.meta_parameters().items()}
-
-        def adapted(tree: Tree, autodiff: Autodiff) -> Tree:
-            path = self.problem.iterates(meta, unpack(tree, support.ways), self.eval_steps, autodiff, second_order=False)
-            return {str(step): dict(params) for step, params in enumerate(path)}
-
-        with torch.no_grad():
-            path = self.over_tasks.map(adapted, pack(support))
-        return Predictor([self._answer(meta, support, path[str(step)]) for step in range(self.eval_steps + 1)])
-
-    def _answer(self, meta: Params, support: Examples, params: Tree) -> Callable[[Inputs, Tensor | None], Tensor]:
-        def answer(x: Inputs, mask: Tensor | None) -> Tensor:
-            trees = {"support": pack(support), "params": params, "x": x} | ({} if mask is None else {"mask": mask})
-
-            def one(tree: Tree, autodiff: Autodiff) -> Tree:
-                logits = self.task.answer(
-                    meta, tree["params"], unpack(tree["support"], support.ways), tree["x"], tree.get("mask")
-                )
-                return {"logits": logits}
-
-            with torch.no_grad():
-                return self.over_tasks.map(one, trees)["logits"]
-
-        return answer
+        meta = detached(self.meta_parameters())
+        return adapt(self.task, self.problem, meta, support, self.eval_steps, self.over_tasks)
 
     def meta_loss(self, tasks: Tasks) -> OuterLoss:
         """See :meth:`Learner.meta_loss`."""

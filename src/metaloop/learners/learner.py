@@ -19,20 +19,33 @@ class Predictor:
     """An adapted learner: stacked tasks' queries in, logits (or values) out.
 
     Attributes:
-        iterates: one function for the state before adaptation and after each inner step, the adapted one last; learners that
+        iterates: one function for the state before adaptation and after inner steps, the adapted one last; learners that
             adapt in one go have one. Each maps x (tasks, queries, *input) and a mask (tasks, queries) or None to
             (tasks, queries, *output).
+        steps: inner steps taken at each of ``iterates``, where they are not 0, 1, 2 and so on.
+        prepare: what all iterates do to x in the same way, done once; they then get its result. None for nothing.
     """
 
     iterates: Sequence[Answer]
+    steps: Sequence[int] | None = None
+    prepare: Answer | None = None
 
     def __call__(self, x: Inputs, mask: Tensor | None = None) -> Tensor:
         """(tasks, queries, *output): the adapted learner's answers."""
-        return self.iterates[-1](x, mask)
+        return self.iterates[-1](self._prepared(x, mask), mask)
 
     def curve(self, x: Inputs, mask: Tensor | None = None) -> Tensor:
-        """(points, tasks, queries, *output): the answers before adaptation and after each step."""
+        """(points, tasks, queries, *output): the answers before adaptation and after each of ``steps``."""
+        x = self._prepared(x, mask)
         return torch.stack([answer(x, mask) for answer in self.iterates])
+
+    @property
+    def curve_steps(self) -> tuple[int, ...]:
+        """The inner steps taken at each point of :meth:`curve`."""
+        return tuple(range(len(self.iterates)) if self.steps is None else self.steps)
+
+    def _prepared(self, x: Inputs, mask: Tensor | None) -> Inputs:
+        return x if self.prepare is None else self.prepare(x, mask)
 
 
 class Learner(nn.Module, ABC):
@@ -40,15 +53,20 @@ class Learner(nn.Module, ABC):
 
     Attributes:
         needs_head: whether the model must answer as many numbers as the task asks; otherwise it answers features.
+        needs_classes: whether the constructor takes ``classes``, how many classes meta-training has (None where the data set
+            does not number them).
         model: the network.
         over_tasks: how per-task functions are run; what it chose by timing is saved with the parameters.
         outer_step: outer steps taken so far; the outer loop sets it, for learners that change on the way.
+        learns: whether outer steps change anything; where they do not, a run takes one, which writes its checkpoint.
     """
 
     needs_head: ClassVar[bool]
+    needs_classes: ClassVar[bool] = False
     model: nn.Module
     over_tasks: OverTasks
     outer_step: int = 0
+    learns: bool = True
 
     def get_extra_state(self) -> dict[str, str]:
         """What the state dict holds beside tensors."""

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from metaloop.types import Examples
 
-_ABSENT = -1e4  # a logit that wins nowhere; -inf would make padded rows nan
+ABSENT = -1e4  # a logit that wins nowhere; -inf would make padded rows nan
 
 
 class TaskLoss(ABC):
@@ -61,4 +61,4 @@ def without_absent_classes(logits: Tensor, support: Examples) -> Tensor:
         return logits
     ways = torch.arange(logits.shape[-1], device=logits.device)
     present = ((support.y[:, None] == ways) & support.mask[:, None]).any(0)
-    return torch.where(present, logits, _ABSENT)
+    return torch.where(present, logits, ABSENT)

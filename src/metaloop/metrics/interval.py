@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special
 
 LEVEL = 0.95
 
@@ -52,6 +51,8 @@ def mean_interval(values: Iterable[float], level: float = LEVEL) -> Interval:
     mean = float(array.mean())
     if n == 1:
         return Interval(mean, None, n, level)
+    from scipy import special  # slow to import, and first needed when a run ends
+
     quantile = float(special.stdtrit(n - 1, 1.0 - (1.0 - level) / 2.0))
     return Interval(mean, quantile * float(array.std(ddof=1)) / math.sqrt(n), n, level)
 

@@ -4,8 +4,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from scipy import special
-
 from metaloop.errors import UserError
 from metaloop.metrics.interval import LEVEL, Interval, mean_interval
 
@@ -52,6 +50,8 @@ def _p_value(interval: Interval) -> float | None:
     if interval.half_width == 0.0:
         return 1.0 if interval.mean == 0.0 else 0.0
     freedom = interval.n - 1
+    from scipy import special  # slow to import, and first needed when a run ends
+
     quantile = float(special.stdtrit(freedom, 1.0 - (1.0 - interval.level) / 2.0))
     statistic = abs(interval.mean) * quantile / interval.half_width
     return 0.0 if math.isinf(statistic) else 2.0 * float(special.stdtr(freedom, -statistic))

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from metaloop.errors import UserError
+from metaloop.models import fused
 from metaloop.models.norm import Norm
 
 DOWNSAMPLES = ("pool", "stride")
@@ -14,8 +15,9 @@ DOWNSAMPLES = ("pool", "stride")
 class Block(nn.Module):
     """3x3 convolution, norm, ReLU, and a halving of the sides."""
 
-    def __init__(self, channels: int, filters: int, norm: str, downsample: str) -> None:
+    def __init__(self, channels: int, filters: int, norm: str, downsample: str, kernels: bool) -> None:
         super().__init__()
+        self.kernels = kernels and fused.fits(filters)
         # Statistics of a batch cancel a bias before them exactly; elsewhere it is needed.
         bias = norm not in ("batch", "support", "running")
         self.conv = nn.Conv2d(channels, filters, 3, stride=2 if downsample == "stride" else 1, padding=1, bias=bias)
@@ -24,8 +26,19 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
         """(examples, channels, side, side) to (examples, filters, about side / 2, about side / 2)."""
-        x = F.relu(self.norm(self.conv(x), weight))
-        return F.max_pool2d(x, 2) if self.pool else x
+        if weight is None and self.fusible(x):
+            own = not self.pool and type(self.conv) is nn.Conv2d and not self.conv._forward_hooks
+            x = fused.convolution(x, self.conv.weight, 2) if own else self.conv(x)
+            return fused.norm_relu_pool(x, self.norm.weight, self.norm.bias, self.norm.eps, self.pool)
+        x = self.conv(x)
+        x = self.norm(x, weight)
+        # The largest of a window stays the largest under ReLU, which then has a quarter to do.
+        return F.relu(F.max_pool2d(x, 2) if self.pool else x)
+
+    def fusible(self, x: Tensor) -> bool:
+        """Whether our own kernels can take the norm's place: they fit, and nothing was put on it."""
+        own = self.kernels and type(self.norm) is Norm and not self.norm._forward_hooks
+        return own and self.norm.of_batch and fused.here(x)
 
 
 class Conv4(nn.Module):
@@ -40,6 +53,7 @@ class Conv4(nn.Module):
         filters: of every block.
         downsample: "pool" or "stride".
         norm: mode of :class:`metaloop.models.norm.Norm`.
+        kernels: use our own CPU kernels, :mod:`metaloop.models.fused`, where they apply; they have two derivatives.
     """
 
     def __init__(
@@ -49,6 +63,7 @@ class Conv4(nn.Module):
         filters: int = 64,
         downsample: str = "pool",
         norm: str = "batch",
+        kernels: bool = True,
     ) -> None:
         super().__init__()
         if downsample not in DOWNSAMPLES:
@@ -63,7 +78,7 @@ class Conv4(nn.Module):
                 f"model=conv4 halves the image four times; {sides[0]}x{sides[1]} is too small; try model.downsample=stride"
             )
         widths = [channels] + [filters] * 4
-        self.blocks = nn.ModuleList(Block(a, b, norm, downsample) for a, b in pairwise(widths))
+        self.blocks = nn.ModuleList(Block(a, b, norm, downsample, kernels) for a, b in pairwise(widths))
         self.average = downsample == "stride"
         self.features = filters if self.average else filters * (sides[0] // 16) * (sides[1] // 16)
         self.head = nn.Linear(self.features, outputs) if outputs is not None else None
@@ -75,6 +90,8 @@ class Conv4(nn.Module):
 
         ``weight`` (examples,): see :meth:`metaloop.models.norm.Norm.forward`.
         """
+        if self.blocks[0].kernels:
+            x = fused.channels_last(x)
         for block in self.blocks:
             x = block(x, weight)
         x = x.mean((-2, -1)) if self.average else x.flatten(1)

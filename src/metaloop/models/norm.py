@@ -54,6 +54,11 @@ class Norm(nn.Module):
             self.register_buffer("running_mean", torch.zeros(channels))
             self.register_buffer("running_var", torch.ones(channels))
 
+    @property
+    def of_batch(self) -> bool:
+        """Whether the next call standardises with the statistics of all it is given and does nothing beside."""
+        return not self.observing and (self.mode in ("batch", "support") or (self.mode == "running" and self.training))
+
     def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
         """Normalise ``x`` (examples, channels, *places).
 

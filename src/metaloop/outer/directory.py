@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from metaloop.errors import UserError
-from metaloop.outer.checkpoints import write_atomically
 
 IDENTITY = "run.json"
 
@@ -40,6 +39,8 @@ def describe(directory: Path, identity: Mapping[str, Any], config_text: str) -> 
     Raises:
         UserError: the directory holds a run already.
     """
+    from metaloop.outer.checkpoints import write_atomically  # imports Lightning, which a wrong path need not wait for
+
     path = directory / IDENTITY
     if path.exists():
         raise UserError(

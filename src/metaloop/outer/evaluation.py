@@ -21,8 +21,9 @@ def score(learner: Learner, tasks: Tasks, kind: str) -> Scores:
 
     Returns:
         ``index``, ``score`` (accuracy in [0, 1], or mean squared error), ``loss`` and, for classification, ``recall`` and
-        ``f1`` (each (tasks,)); ``curve`` and ``loss_curve`` (tasks, points): score and loss before and after each inner step;
-        for classification also ``confidence`` (tasks, queries, ways) with ``label`` and ``real`` (tasks, queries).
+        ``f1`` (each (tasks,)); ``curve`` and ``loss_curve`` (tasks, points): score and loss before and after inner steps, whose
+        numbers are in ``curve_step`` (tasks, points); for classification also ``confidence`` (tasks, queries, ways) with
+        ``label`` and ``real`` (tasks, queries).
     """
     predictor = learner.adapt(tasks.support)
     query = tasks.query
@@ -35,6 +36,7 @@ def score(learner: Learner, tasks: Tasks, kind: str) -> Scores:
     curves = {
         "curve": torch.stack([p["score"] for p in points], 1),
         "loss_curve": torch.stack([p["loss"] for p in points], 1),
+        "curve_step": torch.tensor(predictor.curve_steps).expand(len(tasks), -1),
     }
     return {name: value.cpu() for name, value in ({"index": tasks.index} | points[-1] | curves | aside).items()}
 
@@ -64,7 +66,8 @@ def summary(scores: Scores, kind: str) -> dict[str, object]:
         real = scores["real"]
         error = classification.calibration_error(scores["confidence"][real], scores["label"][real])
         others["calibration_error"] = {"mean": error, "half_width": None}
-    curve = [{"step": step, **interval(scores["curve"][:, step])} for step in range(scores["curve"].shape[1])]
+    steps = scores["curve_step"][0].tolist()
+    curve = [{"step": step, **interval(values)} for step, values in zip(steps, scores["curve"].unbind(1), strict=True)]
     metric = "accuracy" if kind == "classification" else "mse"
     return {
         "kind": kind,

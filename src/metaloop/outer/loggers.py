@@ -28,7 +28,7 @@ class TensorBoardTracker(Tracker):
 
     def start(self, run: RunInfo) -> None:
         """Open an event file."""
-        from torch.utils.tensorboard import SummaryWriter  # takes a second to import
+        from torch.utils.tensorboard import SummaryWriter  # only where a run starts
 
         folder = run.directory / "tensorboard"
         again = run.resumed_step + 1 if run.resumed_step else 0

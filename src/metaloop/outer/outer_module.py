@@ -80,6 +80,7 @@ class OuterModule(LightningModule):
 
     def training_step(self, tasks: Tasks, batch_idx: int) -> Tensor:
         """The outer loss of one meta-batch."""
+        self.learner.outer_step = self.trainer.global_step
         if self.trainer.precision == "32-true" or self.low_precision_meta_gradient:
             outcome = self.learner.meta_loss(tasks)
         else:

@@ -1,7 +1,9 @@
 """One run: meta-train, meta-test, record. Knows objects and plain dicts, no config library."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,9 @@ from metaloop.outer.meta_test import meta_test, quiet_trainer
 from metaloop.outer.outer_module import OuterModule
 from metaloop.outer.progress import Progress
 from metaloop.outer.record import SCHEMA, git_state, hardware, peak_memory, versions, write_record
+from metaloop.outer.start_up import StartUp
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,7 @@ def train(parts: RunParts, identity: RunIdentity, *, resume: bool) -> dict[str, 
 
     Every rank calls it; rank zero writes.
     """
+    start_up = StartUp()
     torch.manual_seed(identity.seed)
     checkpoints = identity.directory / "checkpoints"
     last = checkpoints / LAST
@@ -84,18 +90,25 @@ def train(parts: RunParts, identity: RunIdentity, *, resume: bool) -> dict[str, 
         keeper.last_good,
     )
     choices = KeptChoices(identity.directory / "choices.json", parts.learner.over_tasks)
-    trainer = quiet_trainer(parts.trainer, [keeper, choices, Progress()])
+    trainer = quiet_trainer(_make_trainer(parts), [keeper, choices, Progress(), start_up])
     data = EpisodeDataModule(parts.dataset, parts.plan)
     if trainer.is_global_zero:
         trackers.start(_info(identity, resumed["global_step"] if resumed else 0))
     record, status = None, "failed"
     try:
         _fit(trainer, module, data, last if resumed else None)
-        record = _finish(parts, identity, trainer, module, keeper, data)
+        record = _finish(parts, identity, trainer, module, keeper, data, start_up.seconds)
         status = "finished"
     finally:
         trackers.finish(record, status)
     return record
+
+
+def _make_trainer(parts: RunParts) -> Callable[..., Trainer]:
+    if parts.learner.learns:
+        return parts.trainer
+    log.info("nothing is learned across tasks, so one outer step is taken instead of trainer.max_steps")
+    return partial(parts.trainer, max_steps=1)
 
 
 def _fit(trainer: Trainer, module: OuterModule, data: EpisodeDataModule, checkpoint: Path | None) -> None:
@@ -150,6 +163,7 @@ def _finish(
     module: OuterModule,
     keeper: Checkpoints,
     data: EpisodeDataModule,
+    start_up_seconds: float | None,
 ) -> dict[str, Any]:
     """Meta-test the best checkpoint and write everything down."""
     steps = trainer.global_step
@@ -157,6 +171,7 @@ def _finish(
     module.load_state_dict(best["state_dict"])
     training = {
         "steps": steps,
+        "start_up_seconds": start_up_seconds,
         "wall_seconds": module.seconds,
         "tasks_per_second": module.tasks_done / max(module.seconds, 1e-9),
         "peak_memory_bytes": peak_memory(module.device),

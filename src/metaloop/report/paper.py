@@ -87,9 +87,11 @@ def at_published_step(record: Mapping[str, Any]) -> Mapping[str, Any]:
     step, test = record["paper"].get("step"), record["test"]
     if step is None:
         return test
-    if not isinstance(step, int) or not 0 <= step < len(test["curve"]):
-        raise UserError(f"paper.step={step!r}: the run's adaptation curve has the steps 0 to {len(test['curve']) - 1}")
-    return test["curve"][step]
+    found = [point for point in test["curve"] if point["step"] == step]
+    if not found:
+        steps = ", ".join(str(point["step"]) for point in test["curve"])
+        raise UserError(f"paper.step={step!r}: the run's adaptation curve has the steps {steps}")
+    return found[0]
 
 
 def compare(record: Mapping[str, Any], measured: float | None = None) -> PaperComparison | None:

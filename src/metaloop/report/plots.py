@@ -57,7 +57,7 @@ def learning_curves(rows: Sequence[Row], theme: Theme) -> Figure | None:
 
 
 def adaptation_curves(rows: Sequence[Row], theme: Theme) -> Figure | None:
-    """Meta-test score after 0, 1, ... inner steps with its interval; None where no run adapts in steps.
+    """Meta-test score over inner steps with its interval; None where no run adapts in steps.
 
     One row also shows its baseline. A run without inner steps is a single mark. Bands are intervals over episodes.
     """

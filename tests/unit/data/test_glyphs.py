@@ -2,6 +2,7 @@
 
 import unicodedata
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -125,6 +126,7 @@ def test_unknown_split(glyphs: Glyphs) -> None:
 
 
 def test_missing_fonts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(glyph_rendering.mpl, "get_data_path", lambda: str(tmp_path))
+    nowhere = SimpleNamespace(origin=str(tmp_path / "__init__.py"))
+    monkeypatch.setattr(glyph_rendering, "find_spec", lambda name: nowhere)
     with pytest.raises(UserError, match=r"DejaVuSans\.ttf is missing: reinstall matplotlib"):
         Glyphs(str(tmp_path)).split("train")

@@ -36,6 +36,26 @@ def test_labels_follow_classes_and_no_drawing_is_seen_twice() -> None:
     assert set((support // 10).flatten().tolist()) == set(range(6))
 
 
+@pytest.mark.parametrize("rotations", ["none", "augment", "classes"])
+def test_tasks_name_the_classes_of_the_split(rotations: str) -> None:
+    pool = make_pool(rotations)
+    tasks = pool.draw(STREAM, torch.arange(100), EpisodeSpec(3, 2, 1))
+    named = tasks.classes.gather(1, tasks.support.y)  # type: ignore[union-attr]
+    assert torch.equal(named // 4 if rotations == "classes" else named, codes(tasks.support) // 10)
+    assert set(named.flatten().tolist()) == set(range(pool.num_classes))
+    if rotations == "classes":
+        images = tasks.support.x.flatten(0, 1)[:, 0]  # type: ignore[union-attr]
+        assert [corner(image) for image in images] == (named % 4).flatten().tolist()
+
+
+def test_ways_that_a_task_does_not_have_stand_for_no_class() -> None:
+    tasks = make_pool().draw(STREAM, torch.arange(50), EpisodeSpec((2, 4), (1, 3), 2))
+    real = tasks.query.mask.view(50, 4, 2)[..., 0]  # type: ignore[union-attr]
+    assert torch.equal(tasks.classes >= 0, real)  # type: ignore[operator]
+    assert real.any(0).all()
+    assert not real.all()
+
+
 def test_images_are_floats_in_unit_range() -> None:
     tasks = make_pool().draw(STREAM, torch.arange(3), EpisodeSpec(2, 1, 1))
     assert tasks.support.x.dtype == torch.float32

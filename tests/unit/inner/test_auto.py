@@ -1,6 +1,7 @@
 """Choosing how to run tasks by timing."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -11,7 +12,8 @@ from torch.func import functional_call
 from metaloop.inner import auto
 from metaloop.inner.auto import Auto
 from metaloop.inner.autodiff import Autodiff
-from metaloop.inner.over_tasks import Loop, TaskLoss, Vmap
+from metaloop.inner.over_tasks import Loop, OverTasks, TaskLoss, Vmap
+from metaloop.inner.workers import Workers
 from metaloop.types import Examples, Params, Tasks
 
 
@@ -122,18 +124,92 @@ def test_choosing_moves_no_random_numbers() -> None:
     assert all(torch.equal(found[name], expected[name]) for name in meta)
 
 
-@pytest.mark.parametrize("strategy", [Loop(), Vmap(), Vmap(compiled=True)], ids=lambda s: s.name)
-def test_a_choice_is_restored(strategy: Loop | Vmap) -> None:
+STRATEGIES = [Loop(), Vmap(), Vmap(compiled=True), Workers(), Workers(within=Vmap())]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES, ids=lambda s: s.name)
+def test_a_choice_is_restored(strategy: OverTasks) -> None:
     first, second = Auto(expected_steps=1), Auto(expected_steps=1)
     assert first.choices() == {"gradient": "auto", "map": "auto"}
-    first.chosen, first.mapped = strategy, Loop()
+    first.chosen, first.mapped = {"Loss()": strategy}, Loop()
     second.restore(first.choices())
-    assert second.choices() == first.choices() == {"gradient": strategy.name, "map": "loop"}
-    assert type(second.chosen) is type(strategy)
+    assert second.choices() == first.choices() == {"gradient": strategy.name, "map": "loop", "Loss()": strategy.name}
+    assert type(second.chosen["Loss()"]) is type(strategy)
+
+
+def test_choices_of_older_runs_serve_every_kind() -> None:
+    strategy = Auto(expected_steps=1)
+    strategy.restore({"gradient": "vmap", "map": "loop"})
+    assert strategy.choices() == {"gradient": "vmap", "map": "loop"}
+    task, meta = one_step(network(nn.Tanh()))
+    strategy.mean_gradient(task, meta, made_tasks())
+    assert strategy.choices() == {"gradient": "vmap", "map": "loop"}
+    assert not strategy.report  # nothing was timed
 
 
 def test_an_open_choice_stays_open() -> None:
     strategy = Auto(expected_steps=1)
     strategy.restore(Auto(expected_steps=1).choices())
-    assert strategy.chosen is None
+    assert strategy.chosen == {}
     assert strategy.mapped is None
+
+
+@dataclass(frozen=True)
+class MetaLoss:
+    """A meta-loss of either order, as picklable as the package's own."""
+
+    net: nn.Module
+    second_order: bool
+
+    def __call__(self, meta: Params, support: Examples, query: Examples, autodiff: Autodiff) -> tuple[Tensor, Params]:
+        def loss(at: Params, examples: Examples) -> Tensor:
+            return F.cross_entropy(functional_call(self.net, dict(at), (examples.x,)), examples.y)
+
+        gradient, _ = autodiff.gradient(lambda at: loss(at, support), meta, second_order=self.second_order)
+        value = loss({n: v - 0.5 * gradient[n] for n, v in meta.items()}, query)
+        return value, {"loss": value}
+
+
+def test_each_kind_of_task_is_checked_and_chosen_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """vmap's second order is wrong through torch's layer norm, its first order is right."""
+    times = iter([4.0, 1.0, 4.0, 1.0])
+    monkeypatch.setattr(auto, "_seconds", lambda run: run() and next(times))
+    net = network(nn.LayerNorm(8))
+    strategy, meta, tasks = Auto(expected_steps=1), dict(net.named_parameters()), made_tasks()
+    strategy.mean_gradient(MetaLoss(net, second_order=False), meta, tasks)
+    assert strategy.name == "vmap"
+    found, _ = strategy.mean_gradient(MetaLoss(net, second_order=True), meta, tasks)
+    assert strategy.name == "loop"
+    assert strategy.choices() == {
+        "gradient": "loop",
+        "map": "auto",
+        "MetaLoss(second_order=False)": "vmap",
+        "MetaLoss(second_order=True)": "loop",
+    }
+    expected, _ = Loop().mean_gradient(MetaLoss(net, second_order=True), meta, tasks)
+    assert all(torch.equal(found[name], expected[name]) for name in meta)
+
+
+@pytest.mark.parametrize(("seconds", "wins"), [(1.0, True), (3.9, False)])
+def test_long_runs_of_long_steps_are_tried_in_processes(seconds: float, wins: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([4.0, 5.0, seconds])
+    monkeypatch.setattr(auto, "_seconds", lambda run: run() and next(times))
+    monkeypatch.setattr(auto, "cores", lambda: 2)
+    net = network(nn.Tanh())
+    strategy = Auto(expected_steps=1000)
+    strategy.mean_gradient(MetaLoss(net, second_order=True), dict(net.named_parameters()), made_tasks())
+    assert strategy.name == ("workers" if wins else "loop")
+    assert "workers impossible" not in strategy.report
+    assert f"workers {seconds * 1e3:.2f} ms" in strategy.report
+
+
+@pytest.mark.parametrize(("steps", "cores", "seconds"), [(10, 2, 4.0), (1000, 1, 4.0), (10**6, 2, 0.001)])
+def test_processes_are_not_started_where_they_cannot_pay(
+    steps: int, cores: int, seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auto, "_seconds", lambda run: run() and seconds)
+    monkeypatch.setattr(auto, "cores", lambda: cores)
+    net = network(nn.Tanh())
+    strategy = Auto(expected_steps=steps)
+    strategy.mean_gradient(MetaLoss(net, second_order=True), dict(net.named_parameters()), made_tasks())
+    assert "workers" not in strategy.report

@@ -70,6 +70,16 @@ def test_the_summary_has_students_interval() -> None:
     assert set(told["others"]) == {"loss", "recall", "f1", "calibration_error"}
 
 
+def test_a_curve_with_gaps_says_which_steps_it_shows() -> None:
+    class Sparse:
+        def adapt(self, support: Examples) -> Predictor:
+            return Predictor([lambda x, mask: BEFORE, lambda x, mask: AFTER], steps=(0, 50))
+
+    told = summary(gather([score(Sparse(), tasks(), "classification")]), "classification")
+    assert [point["step"] for point in told["curve"]] == [0, 50]
+    assert told["curve"][1]["mean"] == told["mean"] != told["curve"][0]["mean"]
+
+
 def test_regression_has_squared_errors() -> None:
     y = torch.zeros(4, 6, 3)
     examples = Examples(torch.zeros(4, 6, 1), y)

@@ -93,6 +93,11 @@ def test_a_published_value_is_compared_after_as_many_inner_steps(make_run: MakeR
     assert f"| 0 | {early.record['training']['steps']} |" in results_markdown([early])
     with pytest.raises(UserError, match=r"paper\.step=99"):
         compare(read_run(make_run("late", paper=paper | {"step": 99})).record)
+    curve = [{"step": step, "mean": 0.1 * (step + 1), "half_width": None} for step in (0, 5)]
+    sparse = read_run(make_run("sparse", paper=paper | {"step": 5}, test={"curve": curve})).record
+    assert compare(sparse).measured == curve[1]["mean"]  # type: ignore[union-attr]
+    with pytest.raises(UserError, match=r"paper\.step=1: the run's adaptation curve has the steps 0, 5"):
+        compare(read_run(make_run("between", paper=paper | {"step": 1}, test={"curve": curve})).record)
 
 
 def test_results_page_without_reproductions_and_with_a_wrong_one(make_run: MakeRun, paper: dict[str, Any]) -> None:

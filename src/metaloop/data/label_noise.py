@@ -1,0 +1,81 @@
+"""A classification data set some of whose support labels are wrong."""
+
+from dataclasses import replace
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from metaloop.data.distribution import Dataset, Kind, TaskDistribution
+from metaloop.data.philox import Stream
+from metaloop.errors import UserError
+from metaloop.types import EpisodeSpec, Examples, Tasks
+
+
+class NoisyEpisodes(TaskDistribution):
+    """The episodes of ``base`` with wrong labels among the support examples; queries stay clean, so scores are true.
+
+    A wrong label is drawn uniformly among the other classes of the episode ("UniformFlip" of Ren et al. 2018, section 4),
+    each example's on its own. Which are wrong is a function of the episode's number.
+
+    Args:
+        base: a classification data set's split.
+        fraction: how likely a support label is wrong, in [0, 1).
+    """
+
+    def __init__(self, base: TaskDistribution, fraction: float) -> None:
+        if base.kind != "classification":
+            raise UserError("dataset.dataset: wrong labels need a classification data set")
+        self.base = base
+        self.fraction = fraction
+        self.kind: Kind = base.kind
+        self.input_shape = base.input_shape
+        self.episodes, self.spec, self.num_classes = base.episodes, base.spec, base.num_classes
+
+    def check(self, spec: EpisodeSpec) -> None:
+        """As ``base``."""
+        self.base.check(spec)
+
+    def outputs(self, spec: EpisodeSpec) -> int:
+        """As many as ``base``."""
+        return self.base.outputs(spec)
+
+    def draw(self, stream: Stream, numbers: Tensor, spec: EpisodeSpec) -> Tasks:
+        """See :meth:`TaskDistribution.draw`."""
+        tasks = self.base.draw(stream, numbers, spec)
+        return replace(tasks, support=replace(tasks.support, y=self._labels(stream, numbers, tasks.support)))
+
+    def _labels(self, stream: Stream, numbers: Tensor, support: Examples) -> Tensor:
+        """(tasks, examples): the labels, some of them moved on by 1 to ways - 1 places around the circle of real classes."""
+        y = support.y
+        real = torch.ones_like(y, dtype=torch.bool) if support.mask is None else support.mask
+        ways = torch.where(real, y + 1, 1).amax(1, keepdim=True)  # of each task
+        wrong = stream.uniform(numbers, y.shape[1], "wrong labels") < self.fraction
+        by = 1 + stream.integers(numbers, y.shape[1], "wrong classes", (ways - 1).clamp(min=1))
+        return torch.where(wrong & real, (y + by) % ways, y)
+
+    def to(self, device: torch.device | str) -> Self:
+        """See :meth:`TaskDistribution.to`."""
+        return type(self)(self.base.to(device), self.fraction)
+
+
+class NoisyLabels(Dataset):
+    """:class:`NoisyEpisodes` of every split of a classification data set: tasks with wrong labels in training and in testing.
+
+    Args:
+        dataset: the clean one.
+        fraction: how likely a support label is wrong, in [0, 1).
+    """
+
+    def __init__(self, dataset: Dataset, fraction: float) -> None:
+        if not 0 <= fraction < 1:
+            raise UserError(f"dataset.fraction={fraction}: the share of wrong labels, in [0, 1)")
+        self._dataset = dataset
+        self._fraction = fraction
+        self._splits: dict[str, NoisyEpisodes] = {}
+
+    def split(self, name: str) -> NoisyEpisodes:
+        """See :meth:`Dataset.split`."""
+        if name not in self._splits:
+            self._splits[name] = NoisyEpisodes(self._dataset.split(name), self._fraction)
+        return self._splits[name]

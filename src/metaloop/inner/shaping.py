@@ -1,0 +1,38 @@
+"""What is done to inner gradients before a rule uses them."""
+
+import torch
+
+from metaloop.errors import UserError
+from metaloop.types import Params
+
+
+class GradientShaping:
+    """Clipping by the global norm, then weight decay: ``g <- c(g) g + weight_decay p``, ``c(g) = min(1, max_norm / |g|)``.
+
+    The norm ``|g|`` is over all adapted tensors of one task together, as in Pascanu et al. 2013, algorithm 1; the decay is
+    the gradient of ``weight_decay / 2 |p|^2``. That is the order of torch's ``clip_grad_norm_`` and then an optimiser with
+    ``weight_decay``. Both are differentiable; at a zero gradient the derivative is that of no clipping.
+
+    Args:
+        weight_decay: at least 0; 0 for none.
+        max_norm: above 0; None for no clipping.
+    """
+
+    def __init__(self, weight_decay: float, max_norm: float | None) -> None:
+        if not weight_decay >= 0:
+            raise UserError(f"algorithm.rule.weight_decay={weight_decay}: at least 0")
+        if max_norm is not None and not max_norm > 0:
+            raise UserError(f"algorithm.rule.max_norm={max_norm}: above 0, or null for no clipping")
+        self.weight_decay = weight_decay
+        self.max_norm = max_norm
+
+    def __call__(self, gradients: Params, params: Params) -> Params:
+        """The gradients that the rule is to use, by the same names."""
+        if self.max_norm is not None:
+            squares = torch.stack([(gradient**2).sum() for gradient in gradients.values()]).sum()
+            # The bound is put on the square: below it the factor is exactly 1, and no root is taken of zero.
+            factor = self.max_norm / squares.clamp(min=self.max_norm**2).sqrt()
+            gradients = {name: factor * gradient for name, gradient in gradients.items()}
+        if self.weight_decay:
+            gradients = {name: gradient + self.weight_decay * params[name] for name, gradient in gradients.items()}
+        return gradients

@@ -1,0 +1,52 @@
+"""Small C++ kernels, compiled where they run: plain functions of pointers, loaded without torch's headers in a second."""
+
+import ctypes
+import functools
+import hashlib
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+_FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-std=c++17", "-shared", "-fPIC")
+
+log = logging.getLogger(__name__)
+
+
+@functools.cache
+def library(name: str) -> ctypes.CDLL | None:
+    """The kernels of ``<name>.cpp`` beside this file, or None where they cannot be had: no compiler, no place to keep them.
+
+    Compiled once per source, compiler flags and processor, and kept in ``$XDG_CACHE_HOME/metaloop`` (``~/.cache/metaloop``).
+    """
+    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
+    if compiler is None or platform.system() != "Linux":
+        return None
+    source = Path(__file__).with_name(f"{name}.cpp")
+    key = hashlib.sha256(repr((source.read_bytes(), _FLAGS, compiler, _processor())).encode()).hexdigest()[:16]
+    try:
+        directory = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "metaloop"
+        found = directory / f"{name}-{key}.so"
+        if not found.exists():
+            directory.mkdir(parents=True, exist_ok=True)
+            _compile(compiler, source, found)
+        return ctypes.CDLL(str(found))
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+        log.info("%s runs without its own kernels: %s", name, error)
+        return None
+
+
+def _compile(compiler: str, source: Path, to: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=to.parent) as scratch:
+        made = Path(scratch) / to.name
+        subprocess.run([compiler, *_FLAGS, "-o", str(made), str(source)], check=True, capture_output=True, timeout=120)
+        made.replace(to)  # at once: other processes compile the same
+
+
+def _processor() -> str:
+    """What ``-march=native`` depends on, so that a home shared by several machines keeps one file for each kind."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return "".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))
