@@ -24,6 +24,14 @@ HERE = Path(__file__).parent
 CONF = HERE.parents[1] / "conf"
 PRESETS = sorted(path.stem for path in (CONF / "algorithm").glob("*.yaml"))
 STEPS, META_BATCH = 20, 2
+# What a preset needs to run on small images, or to run in a second.
+WITH = {
+    "cavia": ("algorithm/adapted=context_film",),
+    "es_maml": ("algorithm.meta_gradient.pairs=4",),
+    "imaml": ("algorithm.steps=4",),
+    "learned_optimizer": ("algorithm.steps=5", "algorithm.meta_gradient.length=3"),
+    "scratch": ("algorithm.steps=5",),
+}
 OVERRIDES = ("algorithm/over_tasks=loop", "model=conv4", "model.filters=4", "model.downsample=stride")
 
 
@@ -38,7 +46,7 @@ def pool() -> ClassPool:
 def losses(preset: str) -> list[float]:
     """The meta-loss at each of twenty steps of outer SGD, in float64 so that machines agree."""
     with initialize_config_dir(str(CONF), version_base=None):
-        composed = compose("train", [f"algorithm={preset}", *OVERRIDES])
+        composed = compose("train", [f"algorithm={preset}", *OVERRIDES, *WITH.get(preset, ())])
     config = {key: OmegaConf.to_container(composed[key], resolve=True) for key in ("algorithm", "model")}
     spec = EpisodeSpec(ways=3, shots=2, queries=3)
     learner = build_learner(config | {"seed": 0}, pool(), spec).double()
