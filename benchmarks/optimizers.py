@@ -51,7 +51,8 @@ OTHERS: Mapping[str, tuple[str, Mapping[str, tuple[float, ...]]]] = {
 COARSE = tuple(10 ** (-4 + k / 3) for k in range(14))  # 1e-4 to 2.2
 FINE = (0.6, 0.8, 1.25, 1.6)  # times the best of the coarse grid
 _ABSENT = object()
-_AT_ONCE = 100  # tasks whose parameters and states are in memory
+_AT_ONCE = 500_000  # adapted numbers, over all tasks, whose optimiser states are in memory
+_TUNING = 4  # validation problems for each test problem: a rate that diverges on a rare one must not be chosen
 Config = dict[str, Any]
 
 
@@ -61,7 +62,7 @@ class Problems:
 
     Attributes:
         config: of the run.
-        validation: for choosing rates.
+        validation: for choosing rates, see ``_TUNING``.
         test: for comparing.
     """
 
@@ -78,7 +79,7 @@ class Problems:
             episodes = Episodes(dataset.split(split), plan.spec, Stream(plan.eval_seed, split))
             return episodes.tasks(torch.arange(count))
 
-        return cls(config, draw("validation", plan.validation_episodes), draw("test", plan.test_episodes))
+        return cls(config, draw("validation", _TUNING * plan.test_episodes), draw("test", plan.test_episodes))
 
     def learner(self, rule: Config | None = None) -> GradientLearner:
         """The run's learner as it is built, or with another rule and nothing to learn."""
@@ -91,8 +92,9 @@ class Problems:
 
 
 def losses(learner: GradientLearner, tasks: Tasks) -> Tensor:
-    """(tasks, steps + 1): the query loss at the start and after every inner step; ``_AT_ONCE`` tasks at a time."""
-    return torch.cat([_losses(learner, tasks[start : start + _AT_ONCE]) for start in range(0, len(tasks), _AT_ONCE)])
+    """(tasks, steps + 1): the query loss at the start and after every inner step."""
+    size = max(1, _AT_ONCE // sum(learner.model.get_parameter(name).numel() for name in learner.task.adapted))
+    return torch.cat([_losses(learner, tasks[start : start + size]) for start in range(0, len(tasks), size)])
 
 
 def _losses(learner: GradientLearner, tasks: Tasks) -> Tensor:

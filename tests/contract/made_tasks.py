@@ -96,4 +96,4 @@ def random_direction(parameters: Params, seed: int) -> Params:
 
 def along(gradient: Params, direction: Params) -> float:
     """The inner product."""
-    return sum(float((gradient[n] * direction[n]).sum()) for n in gradient)
+    return sum(float((gradient[n] * direction[n]).sum()) for n in direction)

@@ -117,8 +117,8 @@ EXACT: Mapping[str, MetaGradient] = {
     "annealed, after": Annealed(FirstOrder(), ReverseSweep(), until=0),
 }
 SOLVERS: Mapping[str, LinearSolver] = {
-    "conjugate gradient": ConjugateGradient(iterations=40),
-    "neumann": Neumann(terms=120, rate=0.3),
+    "conjugate gradient": ConjugateGradient(iterations=4),
+    "neumann": Neumann(terms=4, rate=0.3),
 }
 APPROXIMATE: Mapping[str, MetaGradient] = {
     "first order": FirstOrder(),

@@ -36,7 +36,7 @@ def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     spec.loader.exec_module(module)
     monkeypatch.setattr(module, "COARSE", (0.003, 0.01, 30.0))  # the last diverges
     monkeypatch.setattr(module, "FINE", (0.8,))
-    monkeypatch.setattr(module, "_AT_ONCE", 4)
+    monkeypatch.setattr(module, "_AT_ONCE", 40)
     return module
 
 

@@ -53,7 +53,11 @@ class Eager(Autodiff):
         """See :meth:`Autodiff.gradient`."""
         with torch.enable_grad():
             # Adaptation without a second order starts a graph of its own; with it, constants still need to be leaves.
-            leaves = {n: p if second_order and p.requires_grad else p.detach().requires_grad_() for n, p in params.items()}
+            # A view stands for itself: where one parameter's start was computed from another's (a head from prototypes), the
+            # gradient is the partial one, with each of them held.
+            leaves = {
+                n: p.view_as(p) if second_order and p.requires_grad else p.detach().requires_grad_() for n, p in params.items()
+            }
             value = loss(leaves)
             gradients = torch.autograd.grad(
                 value, list(leaves.values()), create_graph=second_order, materialize_grads=True, allow_unused=True
