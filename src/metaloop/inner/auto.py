@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from metaloop.inner.autodiff import Autodiff
+from metaloop.inner.footprint import free_bytes, graph_bytes
 from metaloop.inner.over_tasks import Loop, OverTasks, TaskGradient, TaskLoss, Tree, Vmap, tree_map
 from metaloop.inner.workers import Workers, cores
 from metaloop.types import Params, Tasks
@@ -17,9 +18,11 @@ from metaloop.types import Params, Tasks
 _MARGIN = 1.2  # a challenger must win by this much, so that noise does not decide between equals
 _MAP_MARGIN = 2.0  # of vmap in evaluation: a clear win says that many small operations, not arithmetic, take the time
 _WORTH_COMPILING = 90.0  # seconds of work ahead that pay for half a minute of compiling
-_WORTH_PROCESSES = 60.0  # seconds of work ahead that pay for starting processes, which takes a few
+_WORTH_PROCESSES = 180.0  # seconds of work ahead that pay for starting processes, which takes a few
+_SHARE = 0.5  # of the free memory that a challenger may take
 _LONG = 0.02  # seconds: shorter meta-gradients do not pay for the way to another process and back
 _SHORT = 0.05  # seconds: longer meta-gradients spend their time in large kernels, which a compiler leaves as they are
+_TIMED_ONCE = 0.1  # seconds
 _TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-2}
 
 log = logging.getLogger(__name__)
@@ -95,9 +98,15 @@ class Auto(OverTasks):
         best: OverTasks = Loop()
         best_time = _seconds(lambda: run(best, meta, tasks))
         said = [f"loop {best_time * 1e3:.2f} ms"]
+        # vmap holds the graphs of all tasks at once; a process that runs out of memory is killed without a word.
+        each = graph_bytes(lambda: run(best, meta, tasks[:1]))
+        fits = each * len(tasks) < _SHARE * free_bytes(tasks.index.device)
         for offer in (_vmap, _compiled_vmap, _workers):
             challenger = offer(best, best_time, best_time * self.expected_steps, meta)
             if challenger is None:
+                continue
+            if not fits and isinstance(challenger, Vmap):
+                said.append(f"{challenger.name} not tried: {each * len(tasks) / 2**30:.1f} GiB for the meta-batch")
                 continue
             seconds, word = _trial(run, challenger, meta, tasks)
             said.append(f"{challenger.name} {word}")
@@ -158,20 +167,16 @@ def _devices(meta: Params) -> list[torch.device]:
 
 
 def _seconds(run: Callable[[], Any]) -> float:
-    """The best of three timed runs after a warm-up; a slow one is timed once."""
-    best = float("inf")
-    for attempt in range(4):
+    """The best of three timed runs after a warm-up; of one where runs are long and three would keep people waiting."""
+    run()
+    times: list[float] = []
+    while not times or (len(times) < 3 and times[0] < _TIMED_ONCE):
         start = time.perf_counter()
         run()
         if torch.cuda.is_available():
             torch.cuda.synchronize()
-        seconds = time.perf_counter() - start
-        if seconds > 2.0 and attempt == 0:
-            continue
-        best = min(best, seconds) if attempt else best
-        if seconds > 2.0:
-            break
-    return best
+        times.append(time.perf_counter() - start)
+    return min(times)
 
 
 def _agree(run: Run, challenger: OverTasks, meta: Params, tasks: Tasks) -> bool:

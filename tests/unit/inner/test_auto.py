@@ -213,3 +213,13 @@ def test_processes_are_not_started_where_they_cannot_pay(
     strategy = Auto(expected_steps=steps)
     strategy.mean_gradient(MetaLoss(net, second_order=True), dict(net.named_parameters()), made_tasks())
     assert "workers" not in strategy.report
+
+
+@pytest.mark.usefixtures("_vmap_wins")
+def test_a_meta_batch_that_does_not_fit_is_not_tried_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auto, "free_bytes", lambda device: 1000)
+    task, meta = one_step(network(nn.Tanh()))
+    strategy = Auto(expected_steps=1)
+    strategy.mean_gradient(task, meta, made_tasks())
+    assert strategy.name == "loop"
+    assert "vmap not tried" in strategy.report
