@@ -52,7 +52,7 @@ COARSE = tuple(10 ** (-4 + k / 3) for k in range(14))  # 1e-4 to 2.2
 FINE = (0.6, 0.8, 1.25, 1.6)  # times the best of the coarse grid
 _ABSENT = object()
 _AT_ONCE = 500_000  # adapted numbers, over all tasks, whose optimiser states are in memory
-_TUNING = 4  # validation problems for each test problem: a rate that diverges on a rare one must not be chosen
+_TUNING = 16  # validation problems for each test problem: a rate that diverges on a rare one must not be chosen
 Config = dict[str, Any]
 
 

@@ -98,7 +98,7 @@ class FittingProblems(TaskDistribution):
         if spec.variable or spec.queries >= highest(spec.shots):
             raise UserError(
                 f"episode.ways={spec.ways}, episode.shots={spec.shots}, episode.queries={spec.queries}: an optimisation "
-                f"problem has one number of ways and shots, and its queries are some of the shots: give fewer queries than shots"
+                f"problem has one number of ways and shots, and its queries are some of the shots: fewer queries than shots"
             )
         self.base.check(self._inner(spec))
 

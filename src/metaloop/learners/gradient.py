@@ -13,7 +13,7 @@ from metaloop.errors import UserError
 from metaloop.inner.adapted import HEAD, Adapted
 from metaloop.inner.autodiff import detached
 from metaloop.inner.head_init import HeadInit
-from metaloop.inner.meta_gradient import MetaGradient, Nothing
+from metaloop.inner.meta_gradient import Displacement, MetaGradient, Nothing
 from metaloop.inner.objective import Objective
 from metaloop.inner.over_tasks import OverTasks
 from metaloop.inner.problem import MODEL, InnerProblem, TaskModel
@@ -28,6 +28,7 @@ from metaloop.models.cosine_head import CosineHead
 from metaloop.models.norm import norm_mode, observing
 from metaloop.types import Examples, Inputs, OuterLoss, Params, Tasks
 
+_LATE = 2**62  # an outer step after every schedule's end
 SUPPORT_LOSS, AUGMENTATION = "support_loss.", "augmentation."  # prefixes of their parameters among the meta-parameters
 
 
@@ -196,6 +197,9 @@ class GradientLearner(Learner):
         )
         self.problem = InnerProblem(self.task, self.rule, objective.weights(steps, 0), steps, proximal)
         meta_gradient.check(self.problem)
+        meta_gradient.check(replace(self.problem, weights=objective.weights(steps, _LATE)))
+        if isinstance(meta_gradient, Displacement) and not any(model.get_parameter(n).requires_grad for n in names):
+            raise UserError("algorithm.meta_gradient=displacement moves the start, but here what adapts has a fixed one")
         self._meta = {n: p for n, p in self.named_parameters() if p.requires_grad}
         if not self._meta:
             raise UserError("algorithm: nothing is left for the outer loop to learn; take algorithm/meta_gradient=none")
