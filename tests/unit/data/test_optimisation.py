@@ -101,7 +101,7 @@ def test_named_inputs_are_joined_each() -> None:
 def test_what_is_no_fitting_problem_is_refused() -> None:
     problems = FittingProblems(make_pool())
     for spec in (EpisodeSpec(3, 5, 5), EpisodeSpec(3, (2, 4), 1), EpisodeSpec((2, 3), 4, 1)):
-        with pytest.raises(UserError, match="give fewer queries than shots"):
+        with pytest.raises(UserError, match="fewer queries than shots"):
             problems.check(spec)
     with pytest.raises(UserError, match="has only 5 examples"):
         problems.check(EpisodeSpec(3, 6, 2))
