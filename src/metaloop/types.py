@@ -80,8 +80,8 @@ class Examples:
         y: (tasks, examples) class numbers in [0, ways), or (tasks, examples, *target) values.
         mask: (tasks, examples) bool, which examples are real; None where all are.
         ways: how many classes ``y`` can name, the same for all tasks of a stack; 0 for regression.
-        number: (tasks,) int64, the tasks' numbers in their episode stream, set by :class:`Tasks`; what is drawn at random
-            within a task (a fresh start, noise) is a function of it. None where nobody said.
+        number: (tasks,) int64 in [0, 2**40), of which all that is drawn at random within a task (a fresh start, noise) is a
+            function; episodes of a data set bring their own, elsewhere :class:`Tasks` takes the index. None where nobody said.
     """
 
     x: Inputs
@@ -114,7 +114,8 @@ class Tasks:
     classes: Tensor | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "support", replace(self.support, number=self.index))
+        if self.support.number is None:
+            object.__setattr__(self, "support", replace(self.support, number=self.index))
 
     def __len__(self) -> int:
         return len(self.index)
@@ -122,7 +123,9 @@ class Tasks:
     def map(self, function: Callable[[Tensor], Tensor]) -> "Tasks":
         """The same tasks with ``function`` applied to every tensor."""
         classes = None if self.classes is None else function(self.classes)
-        return Tasks(self.support.map(function), self.query.map(function), function(self.index), classes)
+        assert self.support.number is not None
+        support = replace(self.support.map(function), number=function(self.support.number))
+        return Tasks(support, self.query.map(function), function(self.index), classes)
 
     def to(self, device: torch.device | str) -> "Tasks":
         """The same tasks on ``device``."""

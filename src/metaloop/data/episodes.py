@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -34,7 +34,10 @@ class Episodes:
 
     def tasks(self, numbers: torch.Tensor) -> Tasks:
         """The episodes with these numbers, (tasks,) int64 on the distribution's device, stacked."""
-        return self.distribution.draw(self.stream, numbers, self.spec)
+        tasks = self.distribution.draw(self.stream, numbers, self.spec)
+        # What a learner draws within a task must differ between seeds and splits, as the tasks do.
+        high, low = self.stream.bits(numbers, 2, "within a task").unbind(-1)
+        return replace(tasks, support=replace(tasks.support, number=(high << 8) + (low >> 24)))
 
     def batches(
         self, first: int, stop: int, size: int, device: torch.device | str, *, rank: int = 0, ranks: int = 1

@@ -132,7 +132,8 @@ def _mean(task: TaskPair, pairs: int, meta: Params, tasks: Tasks, over_tasks: Ov
     """The mean of all pairs' estimates, one pair in memory at a time, and the unperturbed losses and logits."""
     total = {name: torch.zeros_like(value) for name, value in meta.items()}
     for pair in range(pairs):
-        numbered = replace(tasks, index=tasks.index + (pair << _BITS))
+        assert tasks.support.number is not None
+        numbered = replace(tasks, support=replace(tasks.support, number=tasks.support.number + (pair << _BITS)))
         gradients, _ = over_tasks.mean_of_gradients(task, meta, numbered)
         total = {name: value + gradients[name] / pairs for name, value in total.items()}
     _, aside = over_tasks.mean_of_gradients(TaskEvaluation(task.problem), meta, tasks)

@@ -1,4 +1,4 @@
-"""Random numbers within a task, as a pure function of the task's number.
+"""Random numbers within a task, as a pure function of the task's number (``Examples.number``).
 
 A generator's state would make a task's draws depend on what ran before it; these are the same in the loop, under vmap,
 compiled, on every rank and after a resume.

@@ -23,7 +23,8 @@ def parts(tasks: Tasks) -> list[torch.Tensor]:
     for examples in (tasks.support, tasks.query):
         assert examples.mask is not None
         found += [examples.x, examples.y, examples.mask]
-    return [*found, tasks.index]
+    assert tasks.support.number is not None
+    return [*found, tasks.index, tasks.support.number]
 
 
 ALL = parts(EPISODES.tasks(torch.arange(64)))
@@ -75,3 +76,13 @@ def test_functions_too() -> None:
 def test_the_size_is_checked_at_once() -> None:
     with pytest.raises(UserError, match=r"episode\.ways=9"):
         Episodes(POOL, EpisodeSpec(9, 1, 1), Stream(0, "train"))
+
+
+def test_what_is_drawn_within_a_task_differs_between_tasks_splits_and_seeds() -> None:
+    found = set()
+    for stream in (Stream(5, "train"), Stream(5, "test"), Stream(6, "train")):
+        number = Episodes(POOL, SPEC, stream).tasks(torch.arange(50)).support.number
+        assert number is not None
+        assert 0 <= number.min() < number.max() < 2**40
+        found |= set(number.tolist())
+    assert len(found) == 150
