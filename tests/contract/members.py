@@ -233,6 +233,7 @@ LEARNERS: Mapping[str, Callable[[nn.Module, OverTasks], Learner]] = {
     "metasgd, zero head": partial(
         gradient_learner, rule=RULES["rate per element"], head_init=HEAD_INITS["zero"], adapted=ADAPTED["pattern"]
     ),
+    "protomaml": partial(gradient_learner, head_init=HEAD_INITS["prototypes"]),
     "inner batches": partial(gradient_learner, inner_batch=4, rule=RULES["rate per tensor"]),
     "learned weights": lambda model, over_tasks: gradient_learner(
         model, over_tasks, support_loss=SUPPORT_LOSSES["learned weights"]().double()

@@ -210,6 +210,7 @@ UNREACHED = {  # parameters that no meta-gradient of the composition can reach
     "finetune, cosines": {"model.head.weight"},
     "joint": {"model.head.weight", "model.head.bias"},
     "metasgd, zero head": {"model.head.weight"},  # starts at zero in every task
+    "protomaml": {"model.head.weight", "model.head.bias"},  # starts as the prototypes in every task
 }
 
 

@@ -198,12 +198,20 @@ class GradientLearner(Learner):
         self.problem = InnerProblem(self.task, self.rule, objective.weights(steps, 0), steps, proximal)
         meta_gradient.check(self.problem)
         meta_gradient.check(replace(self.problem, weights=objective.weights(steps, _LATE)))
-        if isinstance(meta_gradient, Displacement) and not any(model.get_parameter(n).requires_grad for n in names):
-            raise UserError("algorithm.meta_gradient=displacement moves the start, but here what adapts has a fixed one")
+        if isinstance(meta_gradient, Displacement):
+            self._check_displacement(names)
         self._meta = {n: p for n, p in self.named_parameters() if p.requires_grad}
         if not self._meta:
             raise UserError("algorithm: nothing is left for the outer loop to learn; take algorithm/meta_gradient=none")
         self._observes = norm_mode(model) == "running"
+
+    def _check_displacement(self, names: tuple[str, ...]) -> None:
+        """It moves a start and nothing else."""
+        if not any(self.model.get_parameter(name).requires_grad for name in names):
+            raise UserError("algorithm.meta_gradient=displacement moves the start, but here what adapts has a fixed one")
+        for key, part in (("support_loss", self.support_loss), ("augmentation", self.augmentation)):
+            if any(True for _ in part.parameters()):
+                raise UserError(f"algorithm.meta_gradient=displacement cannot learn algorithm/{key}; take one without parameters")
 
     @property
     def transductive(self) -> bool:

@@ -9,13 +9,15 @@ import torch.nn.functional as F
 from metaloop.errors import UserError
 from metaloop.inner.adapted import All, Body
 from metaloop.inner.head_init import Learned, Zero
-from metaloop.inner.meta_gradient import Unrolled
+from metaloop.inner.meta_gradient import Displacement, Unrolled
 from metaloop.inner.objective import LastStep, WeightedSum
 from metaloop.inner.over_tasks import Loop
 from metaloop.inner.rules import GradientDescent
+from metaloop.learners.augmentation import GaussianNoise
 from metaloop.learners.baselines import nearest_neighbour, support_mean
 from metaloop.learners.gradient import GradientLearner
 from metaloop.learners.prototypes import Prototypes
+from metaloop.learners.support_loss import LearnedWeights
 from metaloop.learners.task_loss import CrossEntropy, MeanSquaredError, loss_for, without_absent_classes
 from metaloop.models.mlp import MLP
 from metaloop.types import Examples
@@ -146,3 +148,9 @@ def test_baselines() -> None:
     assert found.argmax(-1).tolist() == [[2, 0, 0]]
     values = Examples(torch.zeros(1, 2, 1), torch.tensor([[[1.0], [3.0]]]))
     assert support_mean(values, torch.zeros(1, 4, 1)).flatten().tolist() == [2.0] * 4
+
+
+def test_displacement_refuses_to_learn_more_than_a_start() -> None:
+    for key, part in (("support_loss", LearnedWeights(4, 2.0)), ("augmentation", GaussianNoise(0.1))):
+        with pytest.raises(UserError, match=rf"displacement cannot learn algorithm/{key}"):
+            made_learner(meta_gradient=Displacement(), **{key: part})
