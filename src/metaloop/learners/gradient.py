@@ -211,7 +211,9 @@ class GradientLearner(Learner):
             raise UserError("algorithm.meta_gradient=displacement moves the start, but here what adapts has a fixed one")
         for key, part in (("support_loss", self.support_loss), ("augmentation", self.augmentation)):
             if any(True for _ in part.parameters()):
-                raise UserError(f"algorithm.meta_gradient=displacement cannot learn algorithm/{key}; take one without parameters")
+                raise UserError(
+                    f"algorithm.meta_gradient=displacement cannot learn algorithm/{key}; take one without parameters"
+                )
 
     @property
     def transductive(self) -> bool:
