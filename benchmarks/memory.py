@@ -92,12 +92,14 @@ def ratios(points: dict[str, Points]) -> dict[str, float]:
     swept, unrolled = points.get("reverse_sweep", {}), points.get("unrolled", {})
     if not swept or "1" not in unrolled:
         return {}
-    most = swept[max(swept, key=int)]
+    most, least = swept[max(swept, key=int)], swept[min(swept, key=int)]
+    if not (unrolled["1"]["net"] and least["net"]):
+        return {}  # too small to be seen beside the process, as in a quick run
     return {
         "steps": float(max(swept, key=int)),
         "peak": most["peak"] / unrolled["1"]["peak"],
         "net": most["net"] / unrolled["1"]["net"],
-        "net_against_one_swept": most["net"] / swept[min(swept, key=int)]["net"],
+        "net_against_one_swept": most["net"] / least["net"],
     }
 
 

@@ -172,9 +172,9 @@ def test_ranks_are_what_the_trainer_says(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_the_default_is_one_that_needs_nothing() -> None:
     told = described("name=small")
     assert told["choices"] == {
-        "algorithm": "maml", "algorithm/adapted": "all", "algorithm/head_init": "learned",
+        "algorithm": "maml", "algorithm/adapted": "all", "algorithm/augmentation": "none", "algorithm/head_init": "learned",
         "algorithm/meta_gradient": "unrolled", "algorithm/objective": "last_step", "algorithm/over_tasks": "auto",
-        "algorithm/rule": "gradient_descent", "dataset": "glyphs", "episode": "5w1s", "logger": "none", "model": "conv4",
+        "algorithm/rule": "gradient_descent", "algorithm/support_loss": "mean", "dataset": "glyphs", "episode": "5w1s", "logger": "none", "model": "conv4",
         "outer": "adam", "trainer": "cpu",
     }  # fmt: skip
     assert told["config"]["evaluation"]["episodes"] == 600
