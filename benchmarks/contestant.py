@@ -67,7 +67,7 @@ class Session:
         self.contestant = contestant
         self.tasks = tasks
         self.baseline = baseline
-        self.optimizer = torch.optim.Adam(contestant.parameters(), lr=0.001)
+        self.optimizer = contestant.optimizer()
         self.start = [parameter.detach().clone() for parameter in contestant.parameters()]
 
     def about(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from harness.cases import Batch, Case
 from harness.models import Encoder
 from harness.peers import Contestant
-from metaloop.build import build_learner
+from metaloop.build import build_learner, make
 from metaloop.configuration import conf_dir
 from metaloop.models.norm import with_own_layer_norms
 from metaloop.outer.allocator import tune
@@ -58,7 +58,7 @@ def config(case: Case, overrides: list[str]) -> dict[str, Any]:
         words += [f"model.hidden=[{case.width},{case.width}]"]
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         composed = compose("train", words + overrides)
-    found = {key: OmegaConf.to_container(composed[key], resolve=True) for key in ("algorithm", "model", "evaluation")}
+    found = {key: OmegaConf.to_container(composed[key], resolve=True) for key in ("algorithm", "model", "evaluation", "outer")}
     if case.model == "encoder":
         found["model"] = {"_target_": "harness.ours.encoder", "width": case.width}
     return found | {"seed": 0}
@@ -94,6 +94,11 @@ class Metaloop(Contestant):
         self.learner = build_learner(composed, Shapes(case), spec).to(device)
         self.learner.model.load_state_dict(weights)
         self.model = self.learner.model
+        self._make_optimizer = make(composed["outer"]["optimizer"], "outer.optimizer")
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        """Adam as conf/outer/adam.yaml makes it."""
+        return self._make_optimizer(list(self.parameters()))
 
     def meta_gradient(self, tasks: Batch) -> None:
         """See `Contestant.meta_gradient`."""

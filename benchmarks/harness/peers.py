@@ -37,6 +37,10 @@ class Contestant(ABC):
     def about(self) -> dict[str, str]:
         """Versions, and what was chosen by timing."""
 
+    def optimizer(self) -> torch.optim.Optimizer:
+        """Adam as a user makes it."""
+        return torch.optim.Adam(self.parameters(), lr=0.001)
+
     def parameters(self) -> list[nn.Parameter]:
         """What the outer optimiser moves."""
         return list(self.model.parameters())
