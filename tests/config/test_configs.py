@@ -174,7 +174,8 @@ def test_the_default_is_one_that_needs_nothing() -> None:
     assert told["choices"] == {
         "algorithm": "maml", "algorithm/adapted": "all", "algorithm/augmentation": "none", "algorithm/head_init": "learned",
         "algorithm/meta_gradient": "unrolled", "algorithm/objective": "last_step", "algorithm/over_tasks": "auto",
-        "algorithm/rule": "gradient_descent", "algorithm/support_loss": "mean", "dataset": "glyphs", "episode": "5w1s", "logger": "none", "model": "conv4",
+        "algorithm/rule": "gradient_descent", "algorithm/support_loss": "mean", "dataset": "glyphs",
+        "episode": "5w1s", "logger": "none", "model": "conv4",
         "outer": "adam", "trainer": "cpu",
     }  # fmt: skip
     assert told["config"]["evaluation"]["episodes"] == 600
