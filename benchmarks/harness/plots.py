@@ -44,7 +44,7 @@ def memory_plot(points: Mapping[str, Mapping[str, Mapping[str, float]]]) -> byte
     for number, found in enumerate(points.values()):
         colour, dashes = curve_look(LIGHT, number)
         steps = sorted(map(int, found))
-        heights = [found[str(step)]["net"] / 1e9 for step in steps]
+        heights = [max(found[str(step)]["net"], 2**20) / 1e9 for step in steps]  # what is less is lost in the process
         lines += ax.plot(steps, heights, dashes, color=colour, linewidth=1.7, marker="o", markersize=3.5)
     ax.set_xscale("log")
     ax.set_yscale("log")
