@@ -61,7 +61,8 @@ def speed(record: Record) -> str:
     peaks = [found["matrix_product_peak"] for found in record["cases"].values()]
     peak = f"Matrix-product peak of the run: {number(min(peaks) / 1e9)} to {number(max(peaks) / 1e9)} GFLOP/s."
     said = f"Median of {record['rounds']} rounds (lowest to highest). {peak} {machine(record)} {_versions(record)}"
-    return markdown_table(tables.speed_rows(record["cases"])) + "\n\n" + said
+    picture = "![Tasks a second by case](../benchmarks/records/speed.png)"
+    return "\n\n".join([markdown_table(tables.speed_rows(record["cases"])), picture, said])
 
 
 def _versions(record: Record) -> str:
@@ -102,6 +103,7 @@ def memory(record: Record) -> str:
     seconds = markdown_table(tables.seconds_rows(record["points"]))
     titles = ("Peak beyond the imports, MB:", "Peak of the whole process, MB:", "Seconds of the meta-gradient:")
     body = "\n\n".join(f"{title}\n\n{table}" for title, table in zip(titles, (net, whole, seconds), strict=True))
+    body += "\n\n![Peak memory against inner steps](../benchmarks/records/memory.png)"
     return f"{body}\n\n{said} Median of {record['repeats']} processes a point. {machine(record)}"
 
 

@@ -32,6 +32,8 @@ def test_a_row_says_what_is_composed(preset: str) -> None:
         composed = compose("train", [f"algorithm={preset}"], return_hydra_config=True)
     choices = composed.hydra.runtime.choices
     made = [str(choices[f"algorithm/{choice}"]).replace("_", " ") for choice in CHOICES if f"algorithm/{choice}" in choices]
-    if len(made) < len(CHOICES):
-        pytest.skip("not a composition of the five choices")
-    assert rows()[preset][1:6] == made
+    cells = rows()[preset]
+    if len(made) < len(CHOICES):  # a learner of another kind stands in a table of its own, which has no column for each choice
+        assert len(cells) < 2 * len(CHOICES)
+    else:
+        assert cells[1:6] == made
