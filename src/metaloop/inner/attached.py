@@ -66,7 +66,8 @@ def layers_at(model: nn.Module, at: str, kinds: Sequence[type[nn.Module]] | None
     if not found:
         what = "module" if kinds is None else " or ".join(kind.__name__ for kind in kinds)
         raise UserError(
-            f"algorithm.adapted.at={at!r} matches no {what} of the model outside its head; it has {', '.join(fit) or 'none'}"
+            f"algorithm.adapted.at={at!r} matches no {what} of the model outside its head; it has {', '.join(fit) or 'none'}. "
+            f"Give algorithm.adapted.at one of these, or take another algorithm/adapted, such as context_film for convolutions"
         )
     return found
 
