@@ -23,6 +23,7 @@ from torch import Tensor
 def make(name: str, arguments: list[str]) -> tuple[Contestant, Batch, int]:
     """The contestant, the tasks, and the bytes resident before anything of the case is loaded."""
     path, device, *overrides = arguments
+    torch.backends.cudnn.allow_tf32 = False  # metaloop's default, for all
     if name == "metaloop":
         from harness.ours import Metaloop
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # a mistyped override is answered without waiting for torch
     from metaloop.data.distribution import TaskDistribution
 
 GROUPS = ("dataset", "episode", "trainer")  # what an evaluation may replace as a whole
-KEYS = ("dataset.", "episode.", "evaluation.", "trainer.", "algorithm.eval_steps", "algorithm.over_tasks", "model.norm")
+KEYS = ("tf32", "dataset.", "episode.", "evaluation.", "trainer.", "algorithm.eval_steps", "algorithm.over_tasks", "model.norm")
 
 
 def changed(config: Mapping[str, Any], overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def changed(config: Mapping[str, Any], overrides: Sequence[str], config_dirs: Se
         if name not in GROUPS and not name.startswith(KEYS):
             raise UserError(
                 f"{override!r}: an evaluation can change the groups {', '.join(GROUPS)}, their keys, evaluation.*, "
-                f"algorithm.eval_steps, algorithm.over_tasks and model.norm; for anything else train a new run"
+                f"algorithm.eval_steps, algorithm.over_tasks, model.norm and tf32; for anything else train a new run"
             )
     from metaloop.build import plain
 
@@ -75,10 +75,12 @@ def evaluate(directory: Path, overrides: Sequence[str], config_dirs: Sequence[st
     from metaloop.outer.meta_test import meta_test_checkpoint
     from metaloop.outer.run import RunIdentity, make_record
     from metaloop.outer.silence import quieten
+    from metaloop.outer.tf32 import allow_tf32
     from metaloop.types import highest
 
     quieten()
     config = changed(told["config"], overrides, config_dirs)
+    allow_tf32(config.get("tf32", False))  # older runs have no such key
     config["trainer"] |= {"devices": 1, "strategy": "auto"}  # several ranks would give the same scores
     ranks_of(config)  # refuses a GPU where there is none
     target = directory / "evaluations" / hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]

@@ -25,9 +25,11 @@ def run(description: Mapping[str, Any], directory: str, resume: bool) -> dict[st
     from metaloop.outer.allocator import tune
     from metaloop.outer.run import RunIdentity, train
     from metaloop.outer.silence import quieten
+    from metaloop.outer.tf32 import allow_tf32
 
     tune()
     quieten()
+    allow_tf32(description["config"].get("tf32", False))  # older runs have no such key
     identity = RunIdentity(directory=Path(directory), **description)
     return train(build_run(identity.config), identity, resume=resume)
 

@@ -5,6 +5,7 @@ compiled, on every rank and after a resume.
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,7 +35,7 @@ def uniform(number: Tensor, stream: int, shape: torch.Size | tuple[int, ...]) ->
         stream: tells apart what one task draws for different purposes; a whole number of at least 0.
         shape: of the result.
     """
-    key = _mixed(_mixed(number ^ _mixed(torch.tensor(stream, device=number.device))) ^ (number >> 32))
+    key = _mixed(_mixed(number ^ _mixed(stream)) ^ (number >> 32))
     counter = torch.arange(math.prod(shape), device=number.device)
     return ((_mixed(key ^ _mixed(counter)) + 0.5) / 2.0**32).reshape(shape)
 
@@ -46,8 +47,8 @@ def normal(number: Tensor, stream: int, shape: torch.Size | tuple[int, ...], dty
     return (torch.sqrt(-2 * torch.log(radius)) * torch.cos(2 * math.pi * angle)).to(dtype)
 
 
-def _mixed(x: Tensor) -> Tensor:
-    """A bijection of 32-bit numbers (held in int64) that scatters them: Wellons' "lowbias32" hash."""
+def _mixed(x: Any) -> Any:
+    """A bijection of 32-bit numbers (int64 tensors or plain) that scatters them: Wellons' "lowbias32" hash."""
     x = x & _LOW
     x = x ^ (x >> 16)
     x = _times(x, 0x7FEB352D)
@@ -56,6 +57,6 @@ def _mixed(x: Tensor) -> Tensor:
     return x ^ (x >> 16)
 
 
-def _times(x: Tensor, factor: int) -> Tensor:
+def _times(x: Any, factor: int) -> Any:
     """The low 32 bits of a product, without leaving int64."""
     return (((x * (factor >> 16) & 0xFFFF) << 16) + x * (factor & 0xFFFF)) & _LOW
