@@ -30,7 +30,7 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/sampling.py $(WITH_PEERS)
 	$(BIN)/python benchmarks/memory.py $(WITH_PEERS)
 	$(BIN)/python benchmarks/scaling.py
-	$(BIN)/python benchmarks/performance_page.py
+	$(BIN)/python benchmarks/pages.py
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis

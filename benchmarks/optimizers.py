@@ -241,6 +241,8 @@ def main() -> None:
     about = {key: training[key] for key in ("command", "config", "training", "git")}
     arguments.records.mkdir(parents=True, exist_ok=True)
     whole = {
+        "benchmark": "optimizers",
+        "quick": False,
         "optimizers": optimizers,
         "learned": about,
         "changed": arguments.change,

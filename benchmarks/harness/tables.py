@@ -3,6 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from metaloop.metrics.interval import mean_interval
+from metaloop.metrics.paired import paired_difference
+from metaloop.report.collect import Run
+
 Rows = list[list[str]]
 Cases = Mapping[str, Mapping[str, Any]]
 
@@ -118,3 +122,33 @@ def seconds_rows(points: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Row
 def scaling_rows(ranks: Mapping[str, Mapping[str, Any]]) -> Rows:
     """Tasks a second of one rank and of two."""
     return [["ranks", "tasks/s"]] + [[count, span(found["rate"])] for count, found in ranks.items()]
+
+
+def optimizer_rows(optimizers: Mapping[str, Any]) -> Rows:
+    """Losses at the end and on the way, and what they exceed the learned optimiser's by."""
+    against = ["more than learned, at the end", "learned is better on"]
+    rows = [["", "setting", "loss at the end", "median", "mean over steps", *against]]
+    for name, one in optimizers.items():
+        settings = ", ".join(f"{key} {value:.3g}" for key, value in (one["settings"] or {}).items())
+        final, over, excess = (_plus_minus(one[key]) for key in ("final", "mean_over_steps", "excess_final"))
+        rest = ["", ""] if name == "learned" else [excess, f"{one['problems_where_learned_is_better']:.0%}"]
+        rows.append([name, settings, final, f"{one['median_final']:.2g}", over, *rest])
+    return rows
+
+
+def _plus_minus(interval: Mapping[str, float]) -> str:
+    return f"{interval['mean']:.3g} ± {interval['half_width']:.2g}"
+
+
+def noisy_rows(pairs: Sequence[tuple[int, Run, Run]]) -> Rows:
+    """Learned weights and plain mean by seed, with the paired difference; in per cent."""
+    rows = [["seed", "learned weights", "mean", "difference, paired"]]
+    for seed, learned, mean in pairs:
+        difference = paired_difference(learned.episodes, mean.episodes).interval
+        own = [f"{100 * run.test['mean']:.2f} ± {100 * run.test['half_width']:.2f}" for run in (learned, mean)]
+        rows.append([str(seed), *own, f"{100 * difference.mean:+.2f} ± {100 * (difference.half_width or 0):.2f}"])
+    differences = [learned.test["mean"] - mean.test["mean"] for _, learned, mean in pairs]
+    if len(differences) > 1:
+        over = mean_interval(differences)
+        rows.append(["all", "", "", f"{100 * over.mean:+.2f} ± {100 * (over.half_width or 0):.2f} over seeds"])
+    return rows

@@ -1,14 +1,14 @@
 """Meta-gradients against oracles: finite differences, definitions written out by hand, a closed form. All in float64."""
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
 from itertools import product
 
 import pytest
 import torch
 import torch.nn.functional as F
+from compositions import EQUAL, MEMBERS, SMALL, by_hand, refusal, small_learner, startless
 from made_tasks import (
     WAYS,
     along,
@@ -19,9 +19,7 @@ from made_tasks import (
     meta_gradient,
     random_direction,
 )
-from members import ADAPTED, APPROXIMATE, EXACT, HEAD_INITS, MODELS, OBJECTIVES, RULES, TASK_LOSSES, gradient_learner
-from torch import Tensor, nn
-from torch.func import functional_call
+from members import ADAPTED, EXACT, HEAD_INITS, MODELS, OBJECTIVES, RULES, TASK_LOSSES, gradient_learner
 
 from metaloop.errors import UserError
 from metaloop.inner.over_tasks import Loop, OverTasks, Vmap
@@ -31,16 +29,11 @@ from metaloop.types import Examples, Params, Tasks
 
 RELATIVE = 1e-6
 SIZES = (1e-6, 1e-7, 3e-8, 3e-9)
-EQUAL = 1e-9  # between ways to compute the same sum
-SMALL = "optimisee"  # six smooth units: finite differences are good, and whole products of choices affordable
-MEMBERS = {**EXACT, **APPROXIMATE}
 # Parameters whose meta-gradient is not the derivative of the outer loss, by design: a straight-through estimate.
 ESTIMATED = re.compile(r"scores")
 # Where the outer loss jumps, and finite differences say nothing: an adapter's first gradient is exactly zero in one factor,
 # and its sign turns with the slightest move. These are compared with backpropagation written out by hand.
 JUMPS = {("low rank", "sign descent")}
-# What adapts from a fixed start has no displacement.
-STARTLESS = [adapted for name, adapted in ADAPTED.items() if name.startswith("context")]
 
 Make = Callable[..., GradientLearner]
 
@@ -77,33 +70,6 @@ def check_unrolled(make: Make, tasks: Tasks) -> Params:
             found.append(central_difference(value, parameters, direction, size))
     assert found[-1] == pytest.approx(found[0], rel=RELATIVE), found
     return reference
-
-
-def small_learner(over_tasks: OverTasks | None = None, **choices: object) -> GradientLearner:
-    return gradient_learner(made_model(SMALL), over_tasks or Loop(), **choices)
-
-
-@cache
-def has_parameters(rule: str) -> bool:
-    return any(True for _ in RULES[rule](dict(made_model(SMALL).named_parameters())).parameters())
-
-
-def refusal(member: str, rule: str, objective: str, *, proximal: float = 0.0, outer_step: int = 0) -> str | None:
-    """What the error says where a meta-gradient does not go with the rest; None where it does.
-
-    Every ``adapted`` goes with every meta-gradient.
-    """
-    weights = OBJECTIVES[objective].weights(2, outer_step)
-    kind = member.partition(",")[0]
-    if kind in ("displacement", "implicit") and has_parameters(rule):
-        return rf"algorithm\.meta_gradient={kind} cannot learn the rule's parameters.*algorithm/rule"
-    if kind == "implicit" and not proximal:
-        return r"algorithm\.proximal=0\.0: .* above 0"
-    if kind in ("displacement", "implicit") and weights[-1] != 1:
-        return r"algorithm/objective=last_step"
-    if member in ("windows", "windows, first order") and not has_parameters(rule) and not any(weights[:2]):
-        return r"algorithm\.meta_gradient=windows .* algorithm/objective=weighted_sum or algorithm\.meta_gradient\.length"
-    return None
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -157,15 +123,6 @@ def test_some_compositions_are_refused() -> None:
     kinds = {"displacement", "windows", "windows, first order", "implicit, conjugate gradient", "implicit, neumann"}
     assert set(refused) == kinds
     assert len(refused) < len(MEMBERS) * len(RULES) * len(OBJECTIVES) / 4
-
-
-def startless(member: str, **choices: object) -> bool:
-    """Whether the composition is one that learns a start where there is none; if so, it is seen to be refused."""
-    if member != "displacement" or choices.get("adapted") not in STARTLESS:
-        return False
-    with pytest.raises(UserError, match="has a fixed one"):
-        small_learner(meta_gradient=MEMBERS[member], **choices)
-    return True
 
 
 def check_strategies_agree(member: str, tasks: Tasks, **choices: object) -> None:
@@ -225,120 +182,6 @@ def test_every_one_is_traced_once_for_all_outer_steps(member: str, monkeypatch: 
     assert len(graphs) == (2 if "evolution" in member else 1)  # and one for the unperturbed loss
 
 
-def by_hand(
-    learner: GradientLearner, tasks: Tasks, *, constant: Collection[int], cut: Collection[int] = ()
-) -> dict[str, Tensor]:
-    """The meta-gradient of plain autograd, written out.
-
-    Args:
-        learner: its start, losses and rule.
-        tasks: a meta-batch.
-        constant: steps whose gradient is a constant.
-        cut: steps that take the iterate and the rule's state for constants.
-    """
-    learner.zero_grad()
-    meta, problem = dict(learner.meta_parameters()), learner.problem
-    total = torch.zeros(())
-    for i in range(len(tasks)):
-        task = tasks.map(lambda t, i=i: t[i])
-        params = problem.task.start(meta, task.support)
-        state = learner.rule.init(params)
-        for step, weight in enumerate(problem.weights):
-            total = total + weight * problem.task.query_loss(meta, params, task.support, task.query)[0] / len(tasks)
-            if step == problem.steps:
-                break
-            if step in cut:
-                params, state = ({n: v.detach() for n, v in part.items()} for part in (params, state))
-            at = {n: v if v.requires_grad else v.clone().requires_grad_() for n, v in params.items()}
-            loss = problem.inner_loss(meta, at, task.support, step)
-            slopes = torch.autograd.grad(loss, list(at.values()), create_graph=True, materialize_grads=True, allow_unused=True)
-            if step in constant:
-                loss, slopes = loss.detach(), [slope.detach() for slope in slopes]
-            params, state = learner.rule.step(dict(zip(at, slopes, strict=True)), state, params, step, loss)
-    total.backward()
-    zero = torch.zeros(())
-    return {n: zero if p.grad is None else p.grad.clone() for n, p in learner.named_parameters()}
-
-
-BY_HAND = {
-    "unrolled": {"constant": ()},
-    "first order": {"constant": (0, 1)},
-    "annealed, before": {"constant": (0, 1)},
-    "truncated": {"constant": (0,)},
-    "windows": {"constant": (), "cut": (1,)},
-    "windows, first order": {"constant": (0, 1), "cut": (1,)},
-}
-
-
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("adapted", ADAPTED)
-def test_approximate_ones_equal_their_definitions(adapted: str, rule: str) -> None:
-    tasks = made_tasks(SMALL, tasks=2)
-    for (member, definition), objective in product(BY_HAND.items(), ("last step", "weighted sum, given")):
-        if refusal(member, rule, objective):
-            continue
-        learner = small_learner(
-            adapted=ADAPTED[adapted], rule=RULES[rule], objective=OBJECTIVES[objective], meta_gradient=MEMBERS[member]
-        )
-        _, gradient = meta_gradient(learner, tasks)
-        assert distance(gradient, by_hand(learner, tasks, **definition)) < EQUAL, (member, objective)
-
-
-def test_the_definitions_differ_here() -> None:
-    """Else the test above would pass with inner gradients detached everywhere, or nowhere."""
-    tasks = made_tasks(SMALL, tasks=2)
-    learner = small_learner(rule=RULES["rate per tensor"], objective=OBJECTIVES["weighted sum, given"])
-    definitions = [each for name, each in BY_HAND.items() if name != "annealed, before"]
-    found = [by_hand(learner, tasks, **definition) for definition in definitions]
-    for i, left in enumerate(found):
-        for right in found[:i]:
-            assert distance(left, right) > 1e-3
-
-
-@pytest.mark.parametrize("over_tasks", [Loop(), Vmap()], ids=["loop", "vmap"])
-@pytest.mark.parametrize("adapted", ADAPTED)
-def test_displacement_is_start_minus_adapted(adapted: str, over_tasks: OverTasks) -> None:
-    tasks = made_tasks(SMALL, tasks=2)
-    for rule in RULES:
-        if refusal("displacement", rule, "last step") or startless("displacement", adapted=ADAPTED[adapted], rule=RULES[rule]):
-            continue
-        learner = small_learner(
-            over_tasks, adapted=ADAPTED[adapted], rule=RULES[rule], meta_gradient=APPROXIMATE["displacement"]
-        )
-        _, gradient = meta_gradient(learner, tasks)
-        expected = {name: torch.zeros_like(p) for name, p in learner.named_parameters()}
-        for i in range(len(tasks)):
-            start, end = ends_by_hand(learner, tasks.map(lambda t, i=i: t[i]))
-            for name, value in start.items():
-                if "model." + name in learner.meta_parameters():
-                    expected["model." + name] += (value - end[name]) / len(tasks)
-        assert any(value.any() for value in expected.values())
-        for name, value in expected.items():
-            torch.testing.assert_close(gradient[name].to(value).expand_as(value), value, rtol=EQUAL, atol=1e-12)
-
-
-def ends_by_hand(learner: GradientLearner, task: Tasks) -> tuple[Params, Params]:
-    """The start of one task and where two steps lead."""
-    meta = {name: value.detach() for name, value in learner.meta_parameters().items()}
-    params = start = learner.problem.task.start(meta, task.support)
-    state = learner.rule.init(params)
-    for step in range(2):
-        at = {n: v.clone().requires_grad_() for n, v in params.items()}
-        loss = learner.problem.inner_loss(meta, at, task.support, step)
-        slopes = dict(zip(at, torch.autograd.grad(loss, list(at.values())), strict=True))
-        params, state = learner.rule.step(slopes, state, params, step, loss.detach())
-    return start, params
-
-
-def test_displacement_leaves_a_head_alone_that_starts_elsewhere() -> None:
-    for over_tasks in (Loop(), Vmap()):
-        learner = gradient_learner(
-            made_model(), over_tasks, head_init=HEAD_INITS["zero"], meta_gradient=APPROXIMATE["displacement"]
-        )
-        _, gradient = meta_gradient(learner, made_tasks())
-        assert {n for n, g in gradient.items() if not g.any()} == {"model.head.weight", "model.head.bias"}
-
-
 @pytest.mark.parametrize("norm", MODES)
 @pytest.mark.parametrize("adapted", ADAPTED)
 def test_exact_ones_through_norms(adapted: str, norm: str) -> None:
@@ -395,66 +238,6 @@ def test_exact_ones_for_regression() -> None:
         return Examples(numbers[..., :5], numbers[..., 5:])
 
     check_against_finite_differences(make, Tasks(points(), points(), torch.arange(2)))
-
-
-class Quadratic(nn.Module):
-    """Answers its parameter, so that the squared error is a quadratic of it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.point = nn.Parameter(torch.tensor([0.3, -1.2], dtype=torch.float64))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.point * torch.ones_like(x)
-
-
-@pytest.mark.parametrize("over_tasks", [Loop(), Vmap()], ids=["loop", "vmap"])
-@pytest.mark.parametrize("steps", [1, 3])
-def test_on_a_quadratic_all_equal_the_closed_form(steps: int, over_tasks: OverTasks) -> None:
-    # Support loss |p - s|^2 / 2 (a mean over two entries), so with rate 0.1 each step shrinks the distance by k = 0.9:
-    # p_n = s + k^n (p - s), query loss |p_n - q|^2 / 2, meta-gradient k^n (p_n - q).
-    k, n = 0.9, steps
-    support = torch.tensor([[[1.0, 2.0]], [[-1.0, 0.5]]], dtype=torch.float64)
-    query = torch.tensor([[[0.0, 1.0]], [[2.0, 2.0]]], dtype=torch.float64)
-    tasks = Tasks(Examples(support, support), Examples(query, query), torch.arange(2))
-    start = Quadratic().point.detach()
-    adapted = support[:, 0] + k**n * (start - support[:, 0])
-    expected = {
-        "unrolled": k**n * (adapted - query[:, 0]),
-        "reverse sweep": k**n * (adapted - query[:, 0]),
-        "annealed, after": k**n * (adapted - query[:, 0]),
-        "truncated, all steps": k ** min(n, 2) * (adapted - query[:, 0]),
-        "truncated": k * (adapted - query[:, 0]),
-        "first order": adapted - query[:, 0],
-        "displacement": start - adapted,
-        "nothing": torch.zeros(2, 2),
-    }
-    for name in expected:
-        learner = gradient_learner(
-            Quadratic(), over_tasks, loss=TASK_LOSSES["mean squared error"], meta_gradient=MEMBERS[name], steps=steps
-        )
-        loss, gradient = meta_gradient(learner, tasks)
-        assert loss.item() == pytest.approx(((adapted - query[:, 0]) ** 2).mean().item())
-        torch.testing.assert_close(gradient["model.point"], expected[name].to(start).mean(0))
-
-
-@pytest.mark.parametrize("over_tasks", [Loop(), Vmap()], ids=["loop", "vmap"])
-def test_first_order_gives_a_learned_rate_its_inner_gradient(over_tasks: OverTasks) -> None:
-    # d L(p - a g) / da = -<grad L(adapted), g> for one step and one rate a tensor, with g a constant.
-    tasks = made_tasks(tasks=1)
-    learner = gradient_learner(
-        made_model(), over_tasks, rule=RULES["rate per tensor"], meta_gradient=APPROXIMATE["first order"], steps=1
-    )
-    _, gradient = meta_gradient(learner, tasks)
-    own, task = dict(learner.model.named_parameters()), tasks.map(lambda t: t[0])
-    inner = torch.autograd.grad(F.cross_entropy(learner.model(task.support.x), task.support.y), list(own.values()))
-    moved = {n: (p - 0.1 * g).detach().requires_grad_() for (n, p), g in zip(own.items(), inner, strict=True)}
-    outer = torch.autograd.grad(
-        F.cross_entropy(functional_call(learner.model, moved, (task.query.x,)), task.query.y), list(moved.values())
-    )
-    for name, g, o in zip(own, inner, outer, strict=True):
-        found = gradient["rule.rates." + name.replace(".", "/")]
-        torch.testing.assert_close(found, -(g * o).sum())
 
 
 def test_the_loss_is_the_mean_of_the_objective_over_tasks() -> None:

@@ -20,7 +20,7 @@ sys.path.insert(0, str(BENCHMARKS))
 import contestant  # noqa: E402
 import evaluation  # noqa: E402
 import memory  # noqa: E402
-import performance_page  # noqa: E402
+import pages  # noqa: E402
 import sampling  # noqa: E402
 import scaling  # noqa: E402
 import speed  # noqa: E402
@@ -139,14 +139,14 @@ def test_the_page_is_filled_from_what_the_benchmarks_write(tmp_path: Path) -> No
     evaluation.main([*small, "--rounds", "1"])
     sampling.main([*small, "--cases", "a"])
     memory.main([*small, "--steps", "1", "2", "--repeats", "1"])
-    assert performance_page.records(tmp_path) == {}  # quick ones do not count
+    assert pages.records(tmp_path) == {}  # quick ones do not count
     for path in tmp_path.glob("*.json"):
         path.write_text(path.read_text().replace('"quick": true', '"quick": false'))
-    found = performance_page.records(tmp_path)
-    page = performance_page.fill(performance_page.PAGE.read_text(), found | {"speed_cuda": found["speed"]})
+    found = pages.records(tmp_path)
+    page = pages.fill(pages.PERFORMANCE.read_text(), found | {"speed_cuda": found["speed"]})
     assert page.count("Not measured yet") == 1  # scaling, which takes two whole runs
     rate = found["evaluation"]["cases"]["a"]["rates"]["metaloop"]["median"]
-    assert performance_page.number(rate) in page
+    assert pages.number(rate) in page
     assert set(found["memory"]["points"]) >= {"unrolled", "reverse_sweep", "first_order"}
     assert found["memory"]["points"]["reverse_sweep"]["2"]["net"] is not None
 
@@ -176,7 +176,8 @@ def test_scaling_runs_a_config_that_composes(ranks: str) -> None:
 
 
 def test_the_page_and_the_committed_records_agree() -> None:
-    page = performance_page.PAGE.read_text()
     for path in (BENCHMARKS / "records").glob("*.json"):
         assert json.loads(path.read_text())["versions"]
-    assert performance_page.fill(page, performance_page.records(BENCHMARKS / "records")) == page
+    found = pages.records(BENCHMARKS / "records") | pages.noisy_runs(pages.DOCS / "records")
+    for path in (pages.PERFORMANCE, pages.LEARNED):
+        assert pages.fill(path.read_text(), found) == path.read_text()

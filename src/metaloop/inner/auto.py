@@ -19,6 +19,7 @@ _MARGIN = 1.2  # a challenger must win by this much, so that noise does not deci
 _MAP_MARGIN = 2.0  # of vmap in evaluation: a clear win says that many small operations, not arithmetic, take the time
 _WORTH_COMPILING = 90.0  # seconds of work ahead that pay for half a minute of compiling
 _WORTH_PROCESSES = 180.0  # seconds of work ahead that pay for starting processes, which takes a few
+_LARGE = 2**30  # bytes of graphs beyond which a challenger must first win on as many tasks as that holds
 _SHARE = 0.5  # of the free memory that a challenger may take
 _LONG = 0.02  # seconds: shorter meta-gradients do not pay for the way to another process and back
 _SHORT = 0.05  # seconds: longer meta-gradients spend their time in large kernels, which a compiler leaves as they are
@@ -108,6 +109,12 @@ class Auto(OverTasks):
             if not fits and isinstance(challenger, Vmap):
                 said.append(f"{challenger.name} not tried: {each * len(tasks) / 2**30:.1f} GiB for the meta-batch")
                 continue
+            if isinstance(challenger, Vmap) and each * len(tasks) > _LARGE:
+                few = tasks[: max(2, _LARGE // each)]
+                seconds, word = _trial(run, challenger, meta, few)
+                if seconds * _MARGIN >= _seconds(lambda few=few: run(Loop(), meta, few)):  # type: ignore[misc]
+                    said.append(f"{challenger.name} no faster on {len(few)} tasks ({word})")
+                    continue
             seconds, word = _trial(run, challenger, meta, tasks)
             said.append(f"{challenger.name} {word}")
             if seconds * _MARGIN < best_time:

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from metaloop.errors import UserError
-from metaloop.models import fused
+from metaloop.models import fused, fused_first
 from metaloop.models.norm import Norm
 
 DOWNSAMPLES = ("pool", "stride")
@@ -27,8 +27,10 @@ class Block(nn.Module):
     def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
         """(examples, channels, side, side) to (examples, filters, about side / 2, about side / 2)."""
         if weight is None and self.fusible(x):
-            own = not self.pool and type(self.conv) is nn.Conv2d and not self.conv._forward_hooks
-            x = fused.convolution(x, self.conv.weight, 2) if own else self.conv(x)
+            own = type(self.conv) is nn.Conv2d and not self.conv._forward_hooks
+            if own and self.pool and fused_first.fits(x, self.conv):
+                return fused_first.first_block(x, self.conv.weight, self.norm.weight, self.norm.bias, self.norm.eps)
+            x = fused.convolution(x, self.conv.weight, 2) if own and not self.pool else self.conv(x)
             return fused.norm_relu_pool(x, self.norm.weight, self.norm.bias, self.norm.eps, self.pool)
         x = self.conv(x)
         x = self.norm(x, weight)

@@ -16,6 +16,7 @@ from metaloop.models.native import library
 _LANES, _MOST = 8, 1024  # channels come in multiples of the first, up to the second
 _NAMES = {torch.float32: "float32", torch.float64: "float64"}
 _LIBRARY = "conv_block"
+_PATCHES = "patches"
 
 
 def here(x: Tensor) -> bool:
@@ -27,6 +28,7 @@ def here(x: Tensor) -> bool:
         and torch._C._len_torch_dispatch_stack() == 0
         and not torch.is_autocast_enabled("cpu")
         and library(_LIBRARY) is not None
+        and library(_PATCHES) is not None
     )
 
 
@@ -167,7 +169,7 @@ class _Patches(_Kernel):
         x = _last(x)
         n, c, h, w = x.shape
         rows = x.new_empty(n * ((h - 1) // stride + 1) * ((w - 1) // stride + 1), 9 * c)
-        _function("patches", x)(*_longs(n, h, w, c, stride), *_at(x, rows))
+        _function("patches", x, _PATCHES)(*_longs(n, h, w, c, stride), *_at(x, rows))
         return rows
 
     @staticmethod
@@ -192,7 +194,7 @@ class _Gathered(_Kernel):
         n, c, h, w = shape
         rows = rows.contiguous()
         x = torch.empty(shape, dtype=rows.dtype, memory_format=torch.channels_last)
-        _function("gathered", rows)(*_longs(n, h, w, c, stride), *_at(rows, x))
+        _function("gathered", rows, _PATCHES)(*_longs(n, h, w, c, stride), *_at(rows, x))
         return x
 
     @staticmethod
@@ -242,8 +244,8 @@ def _at(*tensors: Tensor) -> list[ctypes.c_void_p]:
     return [ctypes.c_void_p(tensor.data_ptr()) for tensor in tensors]
 
 
-def _function(name: str, x: Tensor) -> Any:
-    return getattr(library(_LIBRARY), f"{name}_{_NAMES[x.dtype]}")
+def _function(name: str, x: Tensor, of: str = _LIBRARY) -> Any:
+    return getattr(library(of), f"{name}_{_NAMES[x.dtype]}")
 
 
 def _run(name: str, x: Tensor, weight: Tensor, pool: bool, eps: float, *tensors: Tensor) -> None:

@@ -85,8 +85,19 @@ def git_state() -> dict[str, Any] | None:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes: of the device's allocator, or the process's largest resident size."""
+    """Bytes: of the device's allocator, or the largest resident size of the process and of those that run tasks for it."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    return peak if sys.platform == "darwin" else peak * 1024 + sum(map(_resident_peak, _workers()))
+
+
+def _workers() -> list[Path]:
+    """The folders in /proc of this process's children that run tasks (``metaloop.inner.workers``)."""
+    children = [Path("/proc", pid) for path in Path("/proc/self/task").glob("*/children") for pid in path.read_text().split()]
+    return [child for child in children if b"metaloop.inner.worker" in (child / "cmdline").read_bytes()]
+
+
+def _resident_peak(process: Path) -> int:
+    rows = dict(line.split(":", 1) for line in (process / "status").read_text().splitlines())
+    return int(rows["VmHWM"].split()[0]) * 1024

@@ -223,3 +223,26 @@ def test_a_meta_batch_that_does_not_fit_is_not_tried_at_once(monkeypatch: pytest
     strategy.mean_gradient(task, meta, made_tasks())
     assert strategy.name == "loop"
     assert "vmap not tried" in strategy.report
+
+
+@pytest.mark.parametrize(("times", "choice"), [((4.0, 2.0, 1.0), "loop"), ((4.0, 1.0, 2.0, 1.0), "vmap")])
+def test_a_large_meta_batch_is_tried_on_few_tasks_first(
+    times: tuple[float, ...], choice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A trial must not take the memory of all graphs only to find that vmap loses."""
+    sizes, clock = [], iter(times)
+
+    def run(strategy: OverTasks, meta: Params, tasks: Tasks) -> tuple[Params, Params]:
+        sizes.append(len(tasks))
+        return strategy.mean_gradient(task, meta, tasks)
+
+    monkeypatch.setattr(auto, "_LARGE", 100)
+    monkeypatch.setattr(auto, "_seconds", lambda run: run() and next(clock))
+    task, meta = one_step(network(nn.Tanh()))
+    strategy = Auto(expected_steps=1)
+    chosen = strategy._choose(run, meta, made_tasks(5))
+    assert chosen.name == choice
+    assert next(clock, None) is None
+    if choice == "loop":
+        assert "vmap no faster on 2 tasks (2000.00 ms)" in strategy.report
+        assert sizes.count(5) == 1  # the loop's own

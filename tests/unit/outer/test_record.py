@@ -5,9 +5,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 
+from metaloop.inner.autodiff import Autodiff
+from metaloop.inner.workers import Workers
 from metaloop.outer import record
-from metaloop.outer.record import git_state, hardware, versions, write_csv, write_record
+from metaloop.outer.record import git_state, hardware, peak_memory, versions, write_csv, write_record
+from metaloop.types import Examples, Params, Tasks
 
 
 def test_a_record_is_json_and_replaced_as_a_whole(tmp_path: Path) -> None:
@@ -53,3 +57,20 @@ def test_versions_and_hardware() -> None:
     assert found["ranks"] == 2
     assert found["cores"] >= 1
     assert found["cpu"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux says what its processes took")
+def test_peak_memory_counts_the_processes_that_run_tasks() -> None:
+    alone = peak_memory(torch.device("cpu"))
+    strategy = Workers(processes=2)
+    examples = Examples(torch.ones(2, 1), torch.ones(2, 1))
+    try:
+        strategy.mean_of_gradients(own, {"w": torch.ones(1)}, Tasks(examples, examples, torch.arange(2)))
+        assert peak_memory(torch.device("cpu")) > alone + 2**26  # a process with torch in it
+    finally:
+        strategy.close()
+    assert peak_memory(torch.device("cpu")) < alone + 2**26
+
+
+def own(meta: Params, support: Examples, query: Examples, autodiff: Autodiff) -> tuple[Params, Params]:
+    return {"w": meta["w"]}, {"x": query.x}

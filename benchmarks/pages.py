@@ -1,6 +1,6 @@
-"""Fills the tables of docs/performance.md from benchmarks/records/*.json; nobody types a number.
+"""Fills the tables of docs/performance.md and docs/learned_optimizers.md from records; nobody types a number.
 
-    python benchmarks/performance_page.py
+    python benchmarks/pages.py
 
 Text between ``<!-- table: NAME -->`` and ``<!-- end -->`` is made anew; the rest of the page is written by hand.
 """
@@ -15,8 +15,11 @@ from typing import Any
 from harness import tables
 from harness.tables import markdown_table, number, span
 
+from metaloop.report.collect import Run, read_run
+
 HERE = Path(__file__).resolve().parent
-PAGE = HERE.parent / "docs" / "performance.md"
+DOCS = HERE.parent / "docs"
+PERFORMANCE, LEARNED = DOCS / "performance.md", DOCS / "learned_optimizers.md"
 _BLOCK = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 Record = Mapping[str, Any]
 Records = Mapping[str, Record]
@@ -26,6 +29,12 @@ def records(folder: Path) -> dict[str, Record]:
     """By name (speed, memory, ...) those that are there and were measured in full sizes."""
     found = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
     return {name: record for name, record in found.items() if "benchmark" in record and not record["quick"]}
+
+
+def noisy_runs(folder: Path) -> dict[str, Record]:
+    """The runs of experiment=noisy_labels_glyphs, as one record."""
+    runs = [read_run(path.parent) for path in sorted((folder / "noisy_labels_glyphs").glob("*/record.json"))]
+    return {"noisy_labels": {"runs": runs}} if runs else {}
 
 
 def fill(page: str, found: Records) -> str:
@@ -113,6 +122,37 @@ def scaling(record: Record) -> str:
     return markdown_table(tables.scaling_rows(record["ranks"])) + "\n\n" + said
 
 
+def optimizers(record: Record) -> str:
+    """The optimisers' losses on unseen problems, and where the learned one's mean is the lowest."""
+    found = record["optimizers"]
+    curves = {name: [point["mean"] for point in one["curve"]] for name, one in found.items()}
+    steps = len(curves["learned"]) - 1
+    lowest = sum(all(curves["learned"][k] <= curve[k] for curve in curves.values()) for k in range(1, steps + 1))
+    learned, config = record["learned"], record["learned"]["config"]
+    said = (
+        f"{config['evaluation']['episodes']} unseen problems, {steps} steps; 95 % intervals over problems, differences paired. "
+        f"The learned optimiser's mean loss is the lowest of all after {lowest} of {steps} steps. It was trained for "
+        f"{learned['training']['steps']:,} outer steps of {config['outer']['meta_batch']} problems (seed {config['seed']}) in "
+        f"{learned['training']['wall_seconds'] / 60:.0f} minutes."
+    )
+    hardware, git = record["hardware"], record["git"]
+    where = f"{hardware['cpu']}, {hardware['threads']} of {hardware['cores']} cores; torch {record['versions']['torch']}"
+    commit = f"commit `{git['commit'][:10]}`{', with changes' if git['dirty'] else ''}"
+    return f"{said}\n\n{markdown_table(tables.optimizer_rows(found))}\n\n{where}; {commit}."
+
+
+def noisy_labels(record: Record) -> str:
+    """Learned weights of support examples against their mean, seed by seed."""
+    runs: dict[str, dict[int, Run]] = {}
+    for run in record["runs"]:
+        loss = run.record["choices"]["algorithm/support_loss"]
+        runs.setdefault(loss, {})[run.seed] = run
+    pairs = [(seed, run, runs["mean"][seed]) for seed, run in sorted(runs["learned_weights"].items())]
+    commits = {run.record["git"]["commit"][:10] for run in record["runs"]}
+    cpu = record["runs"][0].record["hardware"]["cpu"]
+    return f"{markdown_table(tables.noisy_rows(pairs))}\n\n{cpu}; commit {', '.join(sorted(commits))}."
+
+
 TABLES: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
     "settings": (("speed",), lambda r: markdown_table(tables.setting_rows(r["cases"]))),
     "speed": (("speed",), speed),
@@ -127,6 +167,10 @@ TABLES: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
     ),
     "memory": (("memory",), memory),
     "scaling": (("scaling",), scaling),
+    "quadratics": (("andrychowicz2016_quadratics",), optimizers),
+    "quadratics_again": (("andrychowicz2016_quadratics_evaluation.seed_1",), optimizers),
+    "digits": (("andrychowicz2016_digits",), optimizers),
+    "noisy_labels": (("noisy_labels",), noisy_labels),
 }
 COMMANDS = {
     "speed": "python benchmarks/speed.py --peers VENV",
@@ -135,16 +179,21 @@ COMMANDS = {
     "sampling": "python benchmarks/sampling.py --peers VENV",
     "memory": "python benchmarks/memory.py --peers VENV",
     "scaling": "python benchmarks/scaling.py",
+    "andrychowicz2016_quadratics": "python benchmarks/optimizers.py",
+    "andrychowicz2016_quadratics_evaluation.seed_1": "python benchmarks/optimizers.py --run DIR --change evaluation.seed=1",
+    "andrychowicz2016_digits": "python benchmarks/optimizers.py --experiment andrychowicz2016_digits",
+    "noisy_labels": "metaloop train -m experiment=noisy_labels_glyphs algorithm/support_loss=mean,learned_weights seed=0,1,2",
 }
 
 
 def main(words: list[str] | None = None) -> None:
-    """Write the page anew."""
+    """Write the pages anew."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--records", type=Path, default=HERE / "records")
-    parser.add_argument("--page", type=Path, default=PAGE)
     arguments = parser.parse_args(words)
-    arguments.page.write_text(fill(arguments.page.read_text(), records(arguments.records)))
+    found = records(arguments.records) | noisy_runs(DOCS / "records")
+    for page in (PERFORMANCE, LEARNED):
+        page.write_text(fill(page.read_text(), found))
 
 
 if __name__ == "__main__":

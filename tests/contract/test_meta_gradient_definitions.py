@@ -1,0 +1,154 @@
+"""Meta-gradients against their definitions: backpropagation written out by hand, and a closed form. All in float64."""
+
+from itertools import product
+
+import pytest
+import torch
+import torch.nn.functional as F
+from compositions import EQUAL, MEMBERS, SMALL, by_hand, refusal, small_learner, startless
+from made_tasks import distance, made_model, made_tasks, meta_gradient
+from members import ADAPTED, APPROXIMATE, HEAD_INITS, OBJECTIVES, RULES, TASK_LOSSES, gradient_learner
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from metaloop.inner.over_tasks import Loop, OverTasks, Vmap
+from metaloop.learners.gradient import GradientLearner
+from metaloop.types import Examples, Params, Tasks
+
+BY_HAND = {
+    "unrolled": {"constant": ()},
+    "first order": {"constant": (0, 1)},
+    "annealed, before": {"constant": (0, 1)},
+    "truncated": {"constant": (0,)},
+    "windows": {"constant": (), "cut": (1,)},
+    "windows, first order": {"constant": (0, 1), "cut": (1,)},
+}
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("adapted", ADAPTED)
+def test_approximate_ones_equal_their_definitions(adapted: str, rule: str) -> None:
+    tasks = made_tasks(SMALL, tasks=2)
+    for (member, definition), objective in product(BY_HAND.items(), ("last step", "weighted sum, given")):
+        if refusal(member, rule, objective):
+            continue
+        learner = small_learner(
+            adapted=ADAPTED[adapted], rule=RULES[rule], objective=OBJECTIVES[objective], meta_gradient=MEMBERS[member]
+        )
+        _, gradient = meta_gradient(learner, tasks)
+        assert distance(gradient, by_hand(learner, tasks, **definition)) < EQUAL, (member, objective)
+
+
+def test_the_definitions_differ_here() -> None:
+    """Else the test above would pass with inner gradients detached everywhere, or nowhere."""
+    tasks = made_tasks(SMALL, tasks=2)
+    learner = small_learner(rule=RULES["rate per tensor"], objective=OBJECTIVES["weighted sum, given"])
+    definitions = [each for name, each in BY_HAND.items() if name != "annealed, before"]
+    found = [by_hand(learner, tasks, **definition) for definition in definitions]
+    for i, left in enumerate(found):
+        for right in found[:i]:
+            assert distance(left, right) > 1e-3
+
+
+@pytest.mark.parametrize("over_tasks", [Loop(), Vmap()], ids=["loop", "vmap"])
+@pytest.mark.parametrize("adapted", ADAPTED)
+def test_displacement_is_start_minus_adapted(adapted: str, over_tasks: OverTasks) -> None:
+    tasks = made_tasks(SMALL, tasks=2)
+    for rule in RULES:
+        if refusal("displacement", rule, "last step") or startless("displacement", adapted=ADAPTED[adapted], rule=RULES[rule]):
+            continue
+        learner = small_learner(
+            over_tasks, adapted=ADAPTED[adapted], rule=RULES[rule], meta_gradient=APPROXIMATE["displacement"]
+        )
+        _, gradient = meta_gradient(learner, tasks)
+        expected = {name: torch.zeros_like(p) for name, p in learner.named_parameters()}
+        for i in range(len(tasks)):
+            start, end = ends_by_hand(learner, tasks.map(lambda t, i=i: t[i]))
+            for name, value in start.items():
+                if "model." + name in learner.meta_parameters():
+                    expected["model." + name] += (value - end[name]) / len(tasks)
+        assert any(value.any() for value in expected.values())
+        for name, value in expected.items():
+            torch.testing.assert_close(gradient[name].to(value).expand_as(value), value, rtol=EQUAL, atol=1e-12)
+
+
+def ends_by_hand(learner: GradientLearner, task: Tasks) -> tuple[Params, Params]:
+    """The start of one task and where two steps lead."""
+    meta = {name: value.detach() for name, value in learner.meta_parameters().items()}
+    params = start = learner.problem.task.start(meta, task.support)
+    state = learner.rule.init(params)
+    for step in range(2):
+        at = {n: v.clone().requires_grad_() for n, v in params.items()}
+        loss = learner.problem.inner_loss(meta, at, task.support, step)
+        slopes = dict(zip(at, torch.autograd.grad(loss, list(at.values())), strict=True))
+        params, state = learner.rule.step(slopes, state, params, step, loss.detach())
+    return start, params
+
+
+def test_displacement_leaves_a_head_alone_that_starts_elsewhere() -> None:
+    for over_tasks in (Loop(), Vmap()):
+        learner = gradient_learner(
+            made_model(), over_tasks, head_init=HEAD_INITS["zero"], meta_gradient=APPROXIMATE["displacement"]
+        )
+        _, gradient = meta_gradient(learner, made_tasks())
+        assert {n for n, g in gradient.items() if not g.any()} == {"model.head.weight", "model.head.bias"}
+
+
+class Quadratic(nn.Module):
+    """Answers its parameter, so that the squared error is a quadratic of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.point = nn.Parameter(torch.tensor([0.3, -1.2], dtype=torch.float64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.point * torch.ones_like(x)
+
+
+@pytest.mark.parametrize("over_tasks", [Loop(), Vmap()], ids=["loop", "vmap"])
+@pytest.mark.parametrize("steps", [1, 3])
+def test_on_a_quadratic_all_equal_the_closed_form(steps: int, over_tasks: OverTasks) -> None:
+    # Support loss |p - s|^2 / 2 (a mean over two entries), so with rate 0.1 each step shrinks the distance by k = 0.9:
+    # p_n = s + k^n (p - s), query loss |p_n - q|^2 / 2, meta-gradient k^n (p_n - q).
+    k, n = 0.9, steps
+    support = torch.tensor([[[1.0, 2.0]], [[-1.0, 0.5]]], dtype=torch.float64)
+    query = torch.tensor([[[0.0, 1.0]], [[2.0, 2.0]]], dtype=torch.float64)
+    tasks = Tasks(Examples(support, support), Examples(query, query), torch.arange(2))
+    start = Quadratic().point.detach()
+    adapted = support[:, 0] + k**n * (start - support[:, 0])
+    expected = {
+        "unrolled": k**n * (adapted - query[:, 0]),
+        "reverse sweep": k**n * (adapted - query[:, 0]),
+        "annealed, after": k**n * (adapted - query[:, 0]),
+        "truncated, all steps": k ** min(n, 2) * (adapted - query[:, 0]),
+        "truncated": k * (adapted - query[:, 0]),
+        "first order": adapted - query[:, 0],
+        "displacement": start - adapted,
+        "nothing": torch.zeros(2, 2),
+    }
+    for name in expected:
+        learner = gradient_learner(
+            Quadratic(), over_tasks, loss=TASK_LOSSES["mean squared error"], meta_gradient=MEMBERS[name], steps=steps
+        )
+        loss, gradient = meta_gradient(learner, tasks)
+        assert loss.item() == pytest.approx(((adapted - query[:, 0]) ** 2).mean().item())
+        torch.testing.assert_close(gradient["model.point"], expected[name].to(start).mean(0))
+
+
+@pytest.mark.parametrize("over_tasks", [Loop(), Vmap()], ids=["loop", "vmap"])
+def test_first_order_gives_a_learned_rate_its_inner_gradient(over_tasks: OverTasks) -> None:
+    # d L(p - a g) / da = -<grad L(adapted), g> for one step and one rate a tensor, with g a constant.
+    tasks = made_tasks(tasks=1)
+    learner = gradient_learner(
+        made_model(), over_tasks, rule=RULES["rate per tensor"], meta_gradient=APPROXIMATE["first order"], steps=1
+    )
+    _, gradient = meta_gradient(learner, tasks)
+    own, task = dict(learner.model.named_parameters()), tasks.map(lambda t: t[0])
+    inner = torch.autograd.grad(F.cross_entropy(learner.model(task.support.x), task.support.y), list(own.values()))
+    moved = {n: (p - 0.1 * g).detach().requires_grad_() for (n, p), g in zip(own.items(), inner, strict=True)}
+    outer = torch.autograd.grad(
+        F.cross_entropy(functional_call(learner.model, moved, (task.query.x,)), task.query.y), list(moved.values())
+    )
+    for name, g, o in zip(own, inner, outer, strict=True):
+        found = gradient["rule.rates." + name.replace(".", "/")]
+        torch.testing.assert_close(found, -(g * o).sum())
