@@ -22,12 +22,12 @@ class Composer:
 
     Args:
         config_name: the primary config, such as ``train``.
-        searchpath: the override of ``hydra.searchpath``, or nothing.
+        searchpath: the override of ``hydra.searchpath``, or nothing; kept for those who compose by other means.
     """
 
     def __init__(self, config_name: str, searchpath: list[str]) -> None:
         self._config_name = config_name
-        self._searchpath = searchpath
+        self.searchpath = searchpath
 
     def is_group(self, group: str) -> bool:
         """Whether there is a folder of this name."""
@@ -40,7 +40,7 @@ class Composer:
 
     def _list(self, group: str, kind: ObjectType) -> list[str]:
         loader = GlobalHydra.instance().config_loader()
-        return loader.get_group_options(group, kind, config_name=None, overrides=self._searchpath)
+        return loader.get_group_options(group, kind, config_name=None, overrides=self.searchpath)
 
     def compose(self, lines: Sequence[str]) -> DictConfig:
         """The config under the overrides ``lines``, with Hydra's own node.
@@ -49,7 +49,7 @@ class Composer:
             UserError: Hydra refused; its reason in our words.
         """
         try:
-            return compose(self._config_name, [*self._searchpath, *lines], return_hydra_config=True)
+            return compose(self._config_name, [*self.searchpath, *lines], return_hydra_config=True)
         except MissingConfigException as error:
             raise UserError(_missing(error)) from error
         except (CompactHydraException, OmegaConfBaseException, ValueError) as error:

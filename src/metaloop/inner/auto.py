@@ -15,15 +15,15 @@ from metaloop.inner.over_tasks import Loop, OverTasks, TaskGradient, TaskLoss, T
 from metaloop.inner.workers import Workers, cores
 from metaloop.types import Params, Tasks
 
-_MARGIN = 1.2  # a challenger must win by this much, so that noise does not decide between equals
+_MARGIN = 1.1  # a challenger must win by this much, so that noise does not decide between equals
 _MAP_MARGIN = 2.0  # of vmap in evaluation: a clear win says that many small operations, not arithmetic, take the time
 _WORTH_COMPILING = 90.0  # seconds of work ahead that pay for half a minute of compiling
 _WORTH_PROCESSES = 180.0  # seconds of work ahead that pay for starting processes, which takes a few
-_LARGE = 2**30  # bytes of graphs beyond which a challenger must first win on as many tasks as that holds
+_FEW = 2  # tasks on which vmap must first win where they take long: all at once take much memory, and can hardly pay
 _SHARE = 0.5  # of the free memory that a challenger may take
-_LONG = 0.02  # seconds: shorter meta-gradients do not pay for the way to another process and back
+_LONG = 0.02  # seconds: shorter meta-gradients do not pay for the way to another process and back; of a task: large kernels
 _SHORT = 0.05  # seconds: longer meta-gradients spend their time in large kernels, which a compiler leaves as they are
-_TIMED_ONCE = 0.1  # seconds
+_TIMED_TWICE, _TIMED_ONCE = 0.1, 3.0  # seconds: what takes longer is timed less often than three times
 _TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-2}
 
 log = logging.getLogger(__name__)
@@ -109,13 +109,8 @@ class Auto(OverTasks):
             if not fits and isinstance(challenger, Vmap):
                 said.append(f"{challenger.name} not tried: {each * len(tasks) / 2**30:.1f} GiB for the meta-batch")
                 continue
-            if isinstance(challenger, Vmap) and each * len(tasks) > _LARGE:
-                few = tasks[: max(2, _LARGE // each)]
-                seconds, word = _trial(run, challenger, meta, few)
-                if seconds * _MARGIN >= _seconds(lambda few=few: run(Loop(), meta, few)):  # type: ignore[misc]
-                    said.append(f"{challenger.name} no faster on {len(few)} tasks ({word})")
-                    continue
-            seconds, word = _trial(run, challenger, meta, tasks)
+            few = isinstance(challenger, Vmap) and best_time > _LONG * len(tasks)
+            seconds, word = (_trial_on_few if few else _trial)(run, challenger, meta, tasks)
             said.append(f"{challenger.name} {word}")
             if seconds * _MARGIN < best_time:
                 best, best_time = challenger, seconds
@@ -139,6 +134,15 @@ def _workers(best: OverTasks, seconds: float, ahead: float, meta: Params) -> Ove
     pays = seconds > _LONG and ahead > _WORTH_PROCESSES and cores() > 1
     compiled = isinstance(best, Vmap) and best.compiled  # would be compiled in every process, for its part's shapes
     return Workers(within=best) if pays and not compiled and not _devices(meta) else None
+
+
+def _trial_on_few(run: Run, challenger: OverTasks, meta: Params, tasks: Tasks) -> tuple[float, str]:
+    """As :func:`_trial`, but not on all tasks where the challenger does not win on few."""
+    few = tasks[:_FEW]
+    seconds, word = _trial(run, challenger, meta, few)
+    if seconds < float("inf") and seconds * _MARGIN >= _seconds(lambda: run(Loop(), meta, few)):
+        return float("inf"), f"no faster on {len(few)} tasks ({word})"
+    return _trial(run, challenger, meta, tasks) if seconds < float("inf") else (seconds, word)
 
 
 def _trial(run: Run, challenger: OverTasks, meta: Params, tasks: Tasks) -> tuple[float, str]:
@@ -174,10 +178,10 @@ def _devices(meta: Params) -> list[torch.device]:
 
 
 def _seconds(run: Callable[[], Any]) -> float:
-    """The best of three timed runs after a warm-up; of one where runs are long and three would keep people waiting."""
+    """The best of three timed runs after a warm-up; of fewer where runs are long and would keep people waiting."""
     run()
     times: list[float] = []
-    while not times or (len(times) < 3 and times[0] < _TIMED_ONCE):
+    while not times or len(times) < (3 if times[0] < _TIMED_TWICE else 2 if times[0] < _TIMED_ONCE else 1):
         start = time.perf_counter()
         run()
         if torch.cuda.is_available():
