@@ -44,9 +44,24 @@ def _dispatch(argv: list[str]) -> int:
 def _train(argv: list[str]) -> int:
     if _wants_help(argv, help_texts.TRAIN):
         return 0
+    if ("-m" in argv or "--multirun" in argv) and not any(_is_hydras(word) for word in argv):
+        from metaloop.sweeps import command
+
+        return command.multirun(argv)
     from metaloop import train
 
     return train.main(argv)
+
+
+def _is_hydras(word: str) -> bool:
+    """Whether a word of a multirun asks for what only Hydra does: another sweeper, or to show and not to run."""
+    return word in ("-c", "-i") or word.startswith(("hydra/sweeper=", "hydra.sweeper.", "--cfg", "--info", "--hydra-help"))
+
+
+def _sweep(argv: list[str]) -> int:
+    from metaloop.sweeps import command
+
+    return command.main(argv)
 
 
 def _evaluate(argv: list[str]) -> int:
@@ -98,7 +113,7 @@ def _report(argv: list[str]) -> int:
 
 def _list(argv: list[str]) -> int:
     parser = _parser("list", help_texts.LIST)
-    parser.add_argument("kind", nargs="?", help="algorithms, models, datasets or experiments (default: all)")
+    parser.add_argument("kind", nargs="?", help="algorithms, models, datasets, experiments or sweeps (default: all)")
     parser.add_argument("--config-dir", "-cd", action="append", default=[], metavar="DIR", help="your own configuration")
     arguments = parser.parse_args(argv)
     from metaloop.listing import show
@@ -121,6 +136,7 @@ def _data(argv: list[str]) -> int:
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": _train,
     "evaluate": _evaluate,
+    "sweep": _sweep,
     "report": _report,
     "list": _list,
     "data": _data,

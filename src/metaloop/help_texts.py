@@ -6,9 +6,10 @@ Meta-learning experiments: a run is composed from configuration, leaves a record
 
 commands:
   train       meta-train and meta-test; one configuration in, one run directory out
+  sweep       many runs as one: started again it goes on with what is not done
   evaluate    meta-test a finished run, as it was or with other episodes or data
   report      tables and plots from the records of runs
-  list        the algorithms, models, data sets and experiments to choose from
+  list        the algorithms, models, data sets, experiments and sweeps to choose from
   data        data sets that are downloaded: status, get, verify
 
 examples:
@@ -36,7 +37,7 @@ examples:
   metaloop train --config-dir conf model=mine               a model of your own, from your own package
 
 options:
-  -m, --multirun       several values of a key are runs of a sweep
+  -m, --multirun       several values of a key are runs of a sweep; see metaloop sweep --help for its options
   --config-dir DIR     a further folder of configuration groups
   --cfg job            print the composed configuration instead of running
   --info defaults      print where each part of it comes from
@@ -44,6 +45,21 @@ options:
 
 metaloop list shows what can be chosen. python -m metaloop.train takes the same words, and with Hydra's
 --shell-completion it completes groups, options and keys in the shell: python -m metaloop.train --hydra-help"""
+
+SWEEP = """Runs every combination that conf/sweep/NAME.yaml or the overrides name, side by side. Given again, the command
+skips what is done, resumes what was cut off and retries what failed.
+
+examples:
+  metaloop sweep five_choices                       MAML with one of its five choices changed at a time
+  metaloop sweep five_choices --dry-run             what would run, and for how long
+  metaloop sweep five_choices dataset=omniglot seed=0,1,2 trainer=gpu --per-gpu 2
+  metaloop train -m algorithm=maml,anil seed=0,1    a sweep without a file
+  metaloop sweep status five_choices                how its runs fare; without a name: all sweeps
+  metaloop sweep show five_choices 3                one run, with the end of its log
+  metaloop sweep retry five_choices 3               let what failed too often be tried again
+  metaloop sweep cancel five_choices                stop it, also from another terminal
+  metaloop sweep list                               the sweeps of the configuration
+  metaloop sweep five_choices hydra/launcher=submitit_slurm hydra.launcher.partition=gpu"""
 
 EVALUATE = """usage: metaloop evaluate run=DIR [GROUP=OPTION ...] [KEY=VALUE ...] [--config-dir DIR]
 

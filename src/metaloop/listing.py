@@ -12,7 +12,7 @@ from metaloop.configuration import conf_dir
 from metaloop.errors import UserError
 from metaloop.suggestions import did_you_mean
 
-GROUPS = {"algorithms": "algorithm", "models": "model", "datasets": "dataset", "experiments": "experiment"}
+GROUPS = {"algorithms": "algorithm", "models": "model", "datasets": "dataset", "experiments": "experiment", "sweeps": "sweep"}
 
 
 @dataclass(frozen=True)

@@ -158,7 +158,7 @@ def test_without_a_command_the_help_goes_to_stderr(capsys: pytest.CaptureFixture
 @pytest.mark.parametrize(
     ("argv", "parts"),
     [
-        (["trian"], ["did you mean train?", "commands: train, evaluate, report, list, data"]),
+        (["trian"], ["did you mean train?", "commands: train, evaluate, sweep, report, list, data"]),
         (["list", "modles"], ["did you mean models?", "algorithms"]),
         (["data", "verfy"], ["did you mean verify?", "status"]),
         (["data", "get", "omnigot"], ["did you mean omniglot?"]),
@@ -181,8 +181,29 @@ def test_train_and_evaluate_get_all_the_words(command: str, monkeypatch: pytest.
     module = __import__(f"metaloop.{command}", fromlist=["main"])
     seen: list[list[str]] = []
     monkeypatch.setattr(module, "main", lambda argv: seen.append(argv) or 0)
-    assert main([command, "seed=1,2", "-m", "--config-dir", "x"]) == 0
-    assert seen == [["seed=1,2", "-m", "--config-dir", "x"]]
+    assert main([command, "seed=1,2", "--config-dir", "x"]) == 0
+    assert seen == [["seed=1,2", "--config-dir", "x"]]
+
+
+@pytest.mark.parametrize(
+    ("words", "whose"),
+    [
+        (["seed=1,2", "-m"], "command"),
+        (["--multirun", "seed=1,2", "--config-dir", "x"], "command"),
+        (["-m", "seed=1,2", "--cfg", "job"], "train"),
+        (["-m", "seed=1,2", "hydra/sweeper=basic"], "train"),
+        (["seed=1"], "train"),
+    ],
+)
+def test_a_multirun_is_a_sweep_unless_it_is_hydras_own(words: list[str], whose: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from metaloop import train
+    from metaloop.sweeps import command
+
+    seen: list[tuple[str, list[str]]] = []
+    monkeypatch.setattr(train, "main", lambda argv: seen.append(("train", argv)) or 0)
+    monkeypatch.setattr(command, "multirun", lambda argv: seen.append(("command", argv)) or 0)
+    assert main(["train", *words]) == 0
+    assert seen == [(whose, words)]
 
 
 def test_report_says_where_the_page_is_and_how_to_open_it(
@@ -214,6 +235,7 @@ def test_list_names_every_file_of_the_configuration_and_of_the_users(
     assert main(["list", "--config-dir", str(tmp_path)]) == 0
     rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
     groups = {"algorithms": "algorithm", "models": "model", "datasets": "dataset", "experiments": "experiment"}
+    groups["sweeps"] = "sweep"
     ours = {(kind, path.stem) for kind, group in groups.items() for path in (conf_dir() / group).glob("*.yaml")}
     added = {("models", "mine"), ("experiments", "new2026"), ("datasets", "silent")}
     assert {(kind, name) for kind, name, _ in rows} == ours | added

@@ -69,11 +69,17 @@ def test_the_default_place_is_named_after_the_run(tmp_path: Path) -> None:
 
 
 def test_a_sweep_makes_one_run_a_value_in_one_group(tmp_path: Path) -> None:
-    assert main(["train", "-m", *words(tmp_path, f"hydra.sweep.dir={tmp_path}/sweep", "seed=0,1")[1:]]) == 0
-    records = [json.loads((tmp_path / "sweep" / job / "record.json").read_text()) for job in "01"]
-    assert [record["seed"] for record in records] == [0, 1]
-    identities = [json.loads((tmp_path / "sweep" / job / "run.json").read_text()) for job in "01"]
-    assert [identity["group"] for identity in identities] == ["sweep", "sweep"]
+    line = [word for word in words(tmp_path, f"hydra.sweep.dir={tmp_path}/sweep", "seed=0,1") if "hydra.run" not in word]
+    assert main(["train", "-m", *line[1:]]) == 0
+    runs = sorted((tmp_path / "sweep").glob("seed=*"))
+    assert [json.loads((run / "record.json").read_text())["seed"] for run in runs] == [0, 1]
+    assert [json.loads((run / "run.json").read_text())["group"] for run in runs] == ["sweep", "sweep"]
+
+
+def test_hydras_own_multirun_still_runs(tmp_path: Path) -> None:
+    line = words(tmp_path, f"hydra.sweep.dir={tmp_path}/sweep", "seed=0,1", "hydra/sweeper=basic")
+    assert main(["train", "-m", *line[1:]]) == 0
+    assert [json.loads((tmp_path / "sweep" / job / "record.json").read_text())["seed"] for job in "01"] == [0, 1]
 
 
 @pytest.mark.parametrize("how", ["directory", "auto"])

@@ -9,4 +9,5 @@ def quieten() -> None:
     for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # episodes need none
+    warnings.filterwarnings("ignore", message=".*`srun` command is available.*")  # a Slurm that a run does not use
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")  # Lightning's use of torch

@@ -1,0 +1,277 @@
+"""Which runs of a sweep are waiting, running, done or failed: one SQLite file that all its processes share.
+
+A run is known by the hash of its resolved config. Nobody keeps a connection: each change is a transaction of its own, so that a
+process can be killed at any moment, and file locks (not a write-ahead log) hold on network file systems too.
+"""
+
+import json
+import os
+import socket
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from metaloop.errors import UserError
+
+NAME = "ledger.sqlite"
+LOG = "train.log"  # of a run, in its directory
+LOG_FORMAT = "[%(asctime)s][%(name)s][%(levelname)s] - %(message)s"
+SCHEMA = 1
+WAITING, RUNNING, INTERRUPTED, DONE, FAILED, CANCELLED = "waiting", "running", "interrupted", "done", "failed", "cancelled"
+STATES = (WAITING, RUNNING, INTERRUPTED, DONE, FAILED, CANCELLED)
+BEAT = 5.0  # seconds between two signs of life
+_PATIENCE = 60.0  # seconds to wait for another process's transaction
+
+_TABLE = """CREATE TABLE IF NOT EXISTS jobs (
+    key TEXT PRIMARY KEY, number INTEGER NOT NULL, overrides TEXT NOT NULL, description TEXT NOT NULL, directory TEXT NOT NULL,
+    state TEXT NOT NULL, attempts INTEGER NOT NULL, failures INTEGER NOT NULL, owner TEXT, host TEXT, pid INTEGER, device TEXT,
+    started REAL, heartbeat REAL, ended REAL, seconds REAL NOT NULL, result TEXT, error TEXT)"""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of the sweep as the ledger has it.
+
+    Attributes:
+        key: hash of the resolved config.
+        number: its place in the sweep.
+        overrides: what the sweep composed it from.
+        directory: of the run, relative to the ledger's.
+        state: one of ``STATES``.
+        attempts: how often it was started.
+        failures: how often it ended by an error.
+        host, pid, device: where it runs or last ran.
+        started, heartbeat, ended: seconds since 1970.
+        seconds: that it ran, over all attempts.
+        result: of its meta-test and meta-validation, once done; see :func:`result_of`.
+        error: the last lines of its log, where it failed.
+    """
+
+    key: str
+    number: int
+    overrides: tuple[str, ...]
+    directory: str
+    state: str
+    attempts: int
+    failures: int
+    host: str | None
+    pid: int | None
+    device: str | None
+    started: float | None
+    heartbeat: float | None
+    ended: float | None
+    seconds: float
+    result: Mapping[str, Any] | None
+    error: str | None
+
+    def abandoned(self, stale: float) -> bool:
+        """Whether it says that it runs, but nobody runs it: its process is gone, or silent for ``stale`` seconds."""
+        if self.state != RUNNING:
+            return False
+        if self.host == socket.gethostname() and self.pid is not None and not _alive(self.pid):
+            return True
+        return time.time() - (self.heartbeat or 0) > stale
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run to enter: see :class:`Job`; ``description`` is what run.json will say."""
+
+    key: str
+    overrides: tuple[str, ...]
+    description: Mapping[str, Any]
+    directory: str
+
+
+class Ledger:
+    """The ledger of the sweep in ``directory``.
+
+    Args:
+        directory: of the sweep.
+        stale: seconds of silence after which another process may take a run over.
+
+    Raises:
+        UserError: (of all methods) the file cannot be read or written, or is of another version.
+    """
+
+    def __init__(self, directory: Path, stale: float = 60.0) -> None:
+        self.directory = directory
+        self.stale = stale
+        self.path = directory / NAME
+
+    def enter(self, planned: Sequence[Planned]) -> None:
+        """Add the runs that are not there yet."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with self._transaction(make=True) as database:
+            known = database.execute("SELECT COUNT(*) FROM jobs").fetchone()[0]
+            for one in planned:
+                row = (one.key, known, json.dumps(one.overrides), json.dumps(one.description), one.directory, WAITING)
+                added = database.execute(
+                    "INSERT OR IGNORE INTO jobs (key, number, overrides, description, directory, state, attempts, failures, "
+                    "seconds) VALUES (?, ?, ?, ?, ?, ?, 0, 0, 0)",
+                    row,
+                )
+                known += added.rowcount
+
+    def jobs(self) -> list[Job]:
+        """All runs in their order."""
+        with self._transaction("DEFERRED") as database:
+            rows = database.execute(f"SELECT {', '.join(_COLUMNS)} FROM jobs ORDER BY number").fetchall()
+        return [_job(row) for row in rows]
+
+    def job(self, key: str) -> Job:
+        """One run.
+
+        Raises:
+            UserError: also where there is no such run.
+        """
+        found = [job for job in self.jobs() if job.key == key]
+        if not found:
+            raise UserError(f"{self.path} knows no run {key}")
+        return found[0]
+
+    def description(self, key: str) -> dict[str, Any]:
+        """What run.json of a run says or will say."""
+        with self._transaction("DEFERRED") as database:
+            (text,) = database.execute("SELECT description FROM jobs WHERE key = ?", (key,)).fetchone()
+        return dict(json.loads(text))
+
+    def claim(self, key: str, device: str, retries: int) -> str | None:
+        """Take the run, if it is to be run and nobody runs it; returns what proves it, for the methods below.
+
+        A failed run is taken again until it has failed ``retries`` times more than once.
+        """
+        owner = f"{socket.gethostname()}:{os.getpid()}:{time.time_ns()}"
+        with self._transaction() as database:
+            row = database.execute(f"SELECT {', '.join(_COLUMNS)} FROM jobs WHERE key = ?", (key,)).fetchone()
+            if row is None or not runnable(_job(row), self.stale, retries):
+                return None
+            now = time.time()
+            database.execute(
+                "UPDATE jobs SET state = ?, attempts = attempts + 1, owner = ?, host = ?, pid = ?, device = ?, started = ?, "
+                "heartbeat = ?, ended = NULL, error = NULL WHERE key = ?",
+                (RUNNING, owner, socket.gethostname(), os.getpid(), device, now, now, key),
+            )
+        return owner
+
+    def beat(self, key: str, owner: str) -> bool:
+        """Say that the run is alive; False where it was cancelled or taken over and must stop."""
+        with self._transaction() as database:
+            changed = database.execute(
+                "UPDATE jobs SET heartbeat = ? WHERE key = ? AND owner = ? AND state = ?", (time.time(), key, owner, RUNNING)
+            )
+        return changed.rowcount == 1
+
+    def end(
+        self, key: str, owner: str, state: str, *, result: Mapping[str, Any] | None = None, error: str | None = None
+    ) -> bool:
+        """Say how an attempt ended; False where the run is no longer the caller's, and nothing was changed."""
+        now = time.time()
+        with self._transaction() as database:
+            changed = database.execute(
+                "UPDATE jobs SET state = ?, result = ?, error = ?, ended = ?, heartbeat = ?, failures = failures + ?, "
+                "seconds = seconds + ? - started, owner = NULL WHERE key = ? AND owner = ? AND state = ?",
+                (
+                    state,
+                    json.dumps(result) if result else None,
+                    error,
+                    now,
+                    now,
+                    int(state == FAILED),
+                    now,
+                    key,
+                    owner,
+                    RUNNING,
+                ),
+            )
+        return changed.rowcount == 1
+
+    def bury(self, key: str, pid: int, error: str) -> None:
+        """Enter the failure of a process of this machine that ended without a word."""
+        now = time.time()
+        with self._transaction() as database:
+            database.execute(
+                "UPDATE jobs SET state = ?, error = ?, ended = ?, failures = failures + 1, owner = NULL, "
+                "seconds = seconds + heartbeat - started WHERE key = ? AND pid = ? AND host = ? AND state = ?",
+                (FAILED, error, now, key, pid, socket.gethostname(), RUNNING),
+            )
+
+    def retry(self, keys: Sequence[str]) -> int:
+        """Let failed and cancelled runs be started again, with all their retries; how many there were."""
+        return self._set(keys, WAITING, (FAILED, CANCELLED), "failures = 0, error = NULL")
+
+    def cancel(self, keys: Sequence[str]) -> int:
+        """Let runs that are not done not be started; those that run notice at their next heartbeat."""
+        return self._set(keys, CANCELLED, (WAITING, RUNNING, INTERRUPTED, FAILED), "owner = NULL")
+
+    def _set(self, keys: Sequence[str], state: str, of: Sequence[str], more: str) -> int:
+        marks = ", ".join("?" for _ in of)
+        with self._transaction() as database:
+            return sum(
+                database.execute(
+                    f"UPDATE jobs SET state = ?, {more} WHERE key = ? AND state IN ({marks})", (state, key, *of)
+                ).rowcount
+                for key in keys
+            )
+
+    @contextmanager
+    def _transaction(self, kind: str = "IMMEDIATE", *, make: bool = False) -> Iterator[sqlite3.Connection]:
+        if not make and not self.path.exists():
+            raise UserError(f"{self.directory} is no sweep: it has no {NAME}")
+        try:
+            database = sqlite3.connect(self.path, timeout=_PATIENCE, isolation_level=None)
+            try:
+                database.execute(f"BEGIN {kind}")
+                version = database.execute("PRAGMA user_version").fetchone()[0]
+                if version == 0:
+                    database.execute(_TABLE)
+                    database.execute(f"PRAGMA user_version = {SCHEMA}")
+                elif version != SCHEMA:
+                    raise UserError(f"{self.path} is of version {version}, this metaloop reads version {SCHEMA}")
+                yield database
+                database.execute("COMMIT")
+            finally:
+                database.close()  # which rolls back what was not committed
+        except sqlite3.Error as error:
+            raise UserError(f"the sweep's ledger {self.path} cannot be used: {error}") from error
+
+
+_COLUMNS = tuple(Job.__dataclass_fields__)
+
+
+def runnable(job: Job, stale: float, retries: int) -> bool:
+    """Whether the run is to be started by whoever comes first."""
+    if job.state == FAILED:
+        return job.failures <= retries
+    return job.state in (WAITING, INTERRUPTED) or job.abandoned(stale)
+
+
+def _job(row: Sequence[Any]) -> Job:
+    values = dict(zip(_COLUMNS, row, strict=True))
+    told = {"overrides": tuple(json.loads(values["overrides"])), "result": json.loads(values["result"] or "null")}
+    return Job(**{**values, **told})
+
+
+def result_of(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What the ledger keeps of a record."""
+    test, training = record["test"], record.get("training") or {}
+    kept = {key: test[key] for key in ("metric", "mean", "half_width")}
+    return kept | {key: training.get(key) for key in ("best_validation", "tasks_per_second")}
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:  # no Linux
+        return True
+    return stat.rpartition(")")[2].split()[0] != "Z"  # a zombie has ended; only its parent has not asked yet

@@ -1,0 +1,104 @@
+"""Plans: which runs there are, and what a wrong file is told."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from metaloop.configuration import conf_dir
+from metaloop.errors import UserError
+from metaloop.sweeps.plan import Plan, read_plan, text
+
+
+def plan(tmp_path: Path, told: object) -> Plan:
+    (tmp_path / "sweep").mkdir(exist_ok=True)
+    (tmp_path / "sweep" / "mine.yaml").write_text(told if isinstance(told, str) else yaml.safe_dump(told, sort_keys=False))
+    return read_plan("mine", [str(tmp_path)])
+
+
+def test_axes_points_and_seeds_multiply_and_seeds_come_last(tmp_path: Path) -> None:
+    told = {"overrides": {"a": 0}, "axes": {"b": [1, 2]}, "points": [{}, {"c": None}], "seeds": 2}
+    runs = plan(tmp_path, told).runs()
+    assert len(runs) == 8
+    assert [run["seed"] for run in runs] == ["0"] * 4 + ["1"] * 4
+    assert runs[0] == {"a": "0", "b": "1", "seed": "0"}
+    assert {"a": "0", "b": "2", "c": "null", "seed": "1"} in runs
+
+
+def test_conditions_add_axes_to_some_points_alone(tmp_path: Path) -> None:
+    when = [{"if": {"algorithm": ["maml"]}, "axes": {"steps": [1, 5]}}, {"if": {"steps": 5}, "axes": {"lr": [0.1, 0.2]}}]
+    runs = plan(tmp_path, {"axes": {"algorithm": ["maml", "reptile"]}, "when": when}).runs()
+    assert runs == [
+        {"algorithm": "maml", "steps": "1"},
+        {"algorithm": "maml", "steps": "5", "lr": "0.1"},
+        {"algorithm": "maml", "steps": "5", "lr": "0.2"},
+        {"algorithm": "reptile"},
+    ]
+
+
+def test_a_condition_may_look_at_what_all_runs_share(tmp_path: Path) -> None:
+    told = {"overrides": {"model": "mlp"}, "axes": {"a": [1]}, "when": [{"if": {"model": "mlp"}, "axes": {"b": [1, 2]}}]}
+    assert len(plan(tmp_path, told).runs()) == 2
+
+
+def test_the_same_run_twice_is_one(tmp_path: Path) -> None:
+    when = [{"if": {"order": 1}, "axes": {"steps": [1, 5, 10]}}]
+    assert len(plan(tmp_path, {"axes": {"order": [1, 2], "steps": [1, 5]}, "when": when}).runs()) == 5
+
+
+def test_the_command_line_replaces(tmp_path: Path) -> None:
+    base = plan(tmp_path, {"axes": {"a": [1, 2], "b": [1, 2]}, "points": [{"c": 1}, {"c": 2}], "seeds": [3]})
+    assert len(base.with_fixed("a", "9").runs()) == 4
+    assert {run["c"] for run in base.with_fixed("c", "9").runs()} == {"9"}
+    assert {run["a"] for run in base.with_axis("a", ("7", "8", "9")).runs()} == {"7", "8", "9"}
+    assert {run["seed"] for run in base.with_axis("seed", ("0", "1")).runs()} == {"0", "1"}
+    assert {run["seed"] for run in base.with_fixed("seed", "5").runs()} == {"5"}
+    assert base.varied() == ("a", "b", "c")
+
+
+@pytest.mark.parametrize(
+    ("told", "reason"),
+    [
+        ({"axis": {"a": [1]}}, "did you mean axes"),
+        ({"axes": {"a": []}}, "axis a has no value"),
+        ({"axes": {"seed": [1]}}, "seeds have a place of their own"),
+        ({"axes": [1]}, "axes are key"),
+        ({"seeds": 0}, "seeds is how many"),
+        ({"seeds": ["a"]}, "seeds is how many"),
+        ({"points": {"a": 1}}, "points is a list"),
+        ({"points": [1]}, "a point is key: value"),
+        ({"when": [{"axes": {}}]}, "each of `when`"),
+        ("a: [", "mine.yaml"),
+        ("- 1", "no mapping"),
+    ],
+)
+def test_a_wrong_file_is_refused_by_name(told: object, reason: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"mine\.yaml") as refused:
+        plan(tmp_path, told)
+    assert reason in str(refused.value)
+
+
+def test_an_unknown_sweep_is_told_what_there_is() -> None:
+    with pytest.raises(UserError, match="did you mean five_choices"):
+        read_plan("five_choice")
+
+
+@pytest.mark.parametrize(
+    ("value", "typed"),
+    [
+        (None, "null"),
+        (True, "true"),
+        (0.1, "0.1"),
+        ([1, [2]], "[1,[2]]"),
+        ({"a": 1}, "{a:1}"),
+        ("a b", "'a b'"),
+        ("it's", "'it\\'s'"),
+    ],
+)
+def test_values_are_typed_as_hydra_reads_them(value: object, typed: str) -> None:
+    assert text(value) == typed
+
+
+@pytest.mark.parametrize("path", sorted((conf_dir() / "sweep").glob("*.yaml")), ids=lambda path: path.stem)
+def test_our_own_sweeps_have_runs(path: Path) -> None:
+    assert len(read_plan(path.stem).runs()) > 4
