@@ -11,6 +11,8 @@ benchmarks/records/speed.json (speed_cuda.json) and a plot beside it.
 
 import argparse
 import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -25,6 +27,7 @@ from harness.plots import speed_plot
 from harness.reference import meta_gradient, operations
 from harness.tables import speed_rows, text_table
 
+GPU_TESTS = Path(__file__).resolve().parents[1] / "tests" / "unit" / "inner" / "test_gpu_path.py"
 SEED = 0
 CHECKED = 8  # tasks whose meta-gradient is compared in float64
 WARM_UPS = 3
@@ -87,7 +90,8 @@ def main(words: list[str] | None = None) -> None:
     """Measure, print, write."""
     arguments = parse(words)
     if arguments.device == "cuda" and not torch.cuda.is_available():
-        print("no GPU was there: nothing was measured (the GPU code path is tested on the CPU)")
+        print("no GPU is here: nothing is measured; the tests of the GPU's code path run on the CPU instead", flush=True)
+        subprocess.run([sys.executable, "-m", "pytest", str(GPU_TESTS)], cwd=GPU_TESTS.parents[3], check=True)
         return
     if arguments.peers is None:
         print("no --peers: metaloop alone")

@@ -125,9 +125,14 @@ def test_speed_in_a_process_of_its_own(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_without_a_gpu_speed_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_gpu_speed_runs_the_tests_of_its_code_path(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run: list[list[str]] = []
+    monkeypatch.setattr(speed.subprocess, "run", lambda command, **options: run.append(command))
     speed.main(["--device", "cuda", "--records", str(tmp_path)])
     assert "no GPU" in capsys.readouterr().out
+    assert [Path(command[-1]).exists() for command in run] == [True]
     assert not list(tmp_path.iterdir())
 
 
