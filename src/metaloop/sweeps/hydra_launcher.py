@@ -53,7 +53,8 @@ def launch(ledger: Ledger, jobs: Sequence[Job], options: Sequence[str], config_d
         hydra = GlobalHydra.instance().hydra
         assert hydra is not None
         # What Hydra would print of every job the ledger's teller says better, and a job has a log of its own.
-        more = [f"hydra.sweep.dir='{ledger.directory}'", "hydra/hydra_logging=none", "hydra/job_logging=none"]
+        named = [f"hydra.sweep.dir='{ledger.directory}'", f"hydra.job.name='{ledger.directory.name}'"]
+        more = [*named, "hydra/hydra_logging=none", "hydra/job_logging=none"]
         config = hydra.compose_config("train", [*own.searchpath, *more, *options], RunMode.MULTIRUN)
         context = HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks())
         task: Callable[[DictConfig], None] = partial(run_one, str(ledger.directory), ledger.stale, retries)

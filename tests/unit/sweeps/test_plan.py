@@ -102,3 +102,10 @@ def test_values_are_typed_as_hydra_reads_them(value: object, typed: str) -> None
 @pytest.mark.parametrize("path", sorted((conf_dir() / "sweep").glob("*.yaml")), ids=lambda path: path.stem)
 def test_our_own_sweeps_have_runs(path: Path) -> None:
     assert len(read_plan(path.stem).runs()) > 4
+
+
+def test_all_of_a_condition_must_hold(tmp_path: Path) -> None:
+    when = [{"if": {"a": 1, "b": [1, 2]}, "axes": {"c": [1, 2]}}]
+    runs = plan(tmp_path, {"axes": {"a": [1, 2], "b": [2, 3]}, "when": when}).runs()
+    assert sum("c" in run for run in runs) == 2
+    assert len(runs) == 5
