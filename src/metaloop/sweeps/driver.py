@@ -122,12 +122,14 @@ class _Teller:
 
     def __init__(self, ledger: Ledger, keys: Sequence[str]) -> None:
         self.ledger, self.keys = ledger, keys
-        self.began, self.before = time.time(), sum(job.state == DONE for job in _of(ledger, keys))
+        self.began = time.time()
+        self.done = self.before = sum(job.state == DONE for job in _of(ledger, keys))
 
     def __call__(self, job: Job) -> None:
         """One line."""
         jobs = _of(self.ledger, self.keys)
-        done = sum(each.state == DONE for each in jobs)
+        self.done += job.state == DONE  # two may have ended since the last look: each has a line and a number of its own
+        done = self.done
         left = sum(each.state in (WAITING, RUNNING, INTERRUPTED) for each in jobs)
         rest = (
             f"  about {duration((time.time() - self.began) / (done - self.before) * left)} left" if done > self.before else ""

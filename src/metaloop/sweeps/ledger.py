@@ -190,14 +190,14 @@ class Ledger:
             )
         return changed.rowcount == 1
 
-    def bury(self, key: str, pid: int, error: str) -> None:
-        """Enter the failure of a process of this machine that ended without a word."""
+    def bury(self, key: str, pid: int, state: str, error: str | None = None) -> None:
+        """Enter how a process of this machine ended that did not say so itself; nothing where it did."""
         now = time.time()
         with self._transaction() as database:
             database.execute(
-                "UPDATE jobs SET state = ?, error = ?, ended = ?, failures = failures + 1, owner = NULL, "
+                "UPDATE jobs SET state = ?, error = ?, ended = ?, failures = failures + ?, owner = NULL, "
                 "seconds = seconds + heartbeat - started WHERE key = ? AND pid = ? AND host = ? AND state = ?",
-                (FAILED, error, now, key, pid, socket.gethostname(), RUNNING),
+                (state, error, now, int(state == FAILED), key, pid, socket.gethostname(), RUNNING),
             )
 
     def retry(self, keys: Sequence[str]) -> int:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from metaloop.errors import UserError
-from metaloop.sweeps.ledger import LOG, LOG_FORMAT, RUNNING, Job, Ledger, runnable
+from metaloop.sweeps.ledger import FAILED, INTERRUPTED, LOG, LOG_FORMAT, RUNNING, Job, Ledger, runnable
 from metaloop.sweeps.room import CPU, Machine, Needs, Room
 
 # What a run needs, imported once in the server; a name that is wrong there would only make every run start slower.
@@ -76,7 +76,7 @@ def run_locally(ledger: Ledger, needs: Mapping[str, Needs], machine: Machine, re
                 room.give_back(devices)
                 _bury(ledger, job, process)
     except BaseException:
-        _stop(running)
+        _stop(ledger, running)
         raise
 
 
@@ -147,18 +147,19 @@ def _bury(ledger: Ledger, job: Job, process: Any) -> None:
     process.join()
     code = process.exitcode or 0
     by = f"signal {-code}" if code < 0 else f"exit code {code}"
-    ledger.bury(job.key, process.pid, f"the process ended by {by}")
+    ledger.bury(job.key, process.pid, FAILED, f"the process ended by {by}")
     if code and ledger.job(job.key).attempts == job.attempts:
         raise UserError(f"the process of {job.directory} ended by {by} before the run began; see {LOG} there")
 
 
-def _stop(running: Running) -> None:
+def _stop(ledger: Ledger, running: Running) -> None:
     """Stop all as by Ctrl-C, and wait until their last words are written."""
     for process, *_ in running.values():
         with suppress(ProcessLookupError):
             os.kill(process.pid, signal.SIGINT)
-    for process, *_ in running.values():
+    for process, _, job in running.values():
         process.join(timeout=_LAST_WORDS)
         if process.is_alive():
             process.kill()
             process.join()
+        ledger.bury(job.key, process.pid, INTERRUPTED)

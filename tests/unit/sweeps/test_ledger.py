@@ -105,11 +105,14 @@ def test_a_cancelled_run_is_not_started_and_a_running_one_loses_its_owner(ledger
 
 def test_the_dead_are_entered_as_failed_once(ledger: Ledger) -> None:
     assert ledger.claim("key0", "", 0) is not None
-    ledger.bury("key0", os.getpid() + 1, "another process")
+    ledger.bury("key0", os.getpid() + 1, FAILED, "another process")
     assert states(ledger)[0] == RUNNING
-    ledger.bury("key0", os.getpid(), "killed")
-    ledger.bury("key0", os.getpid(), "killed")
+    ledger.bury("key0", os.getpid(), FAILED, "killed")
+    ledger.bury("key0", os.getpid(), FAILED, "killed")
     assert (ledger.job("key0").state, ledger.job("key0").failures) == (FAILED, 1)
+    assert ledger.claim("key1", "", 0) is not None
+    ledger.bury("key1", os.getpid(), INTERRUPTED)
+    assert (ledger.job("key1").state, ledger.job("key1").failures) == (INTERRUPTED, 0)
 
 
 def claim_all(directory: Path, count: int) -> None:
