@@ -1,6 +1,7 @@
 """Runs small enough for tests: made-up pictures, a tiny network, a few outer steps, in this process."""
 
 import csv
+import json
 import multiprocessing
 import os
 import signal
@@ -127,6 +128,15 @@ def outcome(directory: Path) -> dict[str, Any]:
         "optimizer": repr(checkpoints["last"]["optimizer_states"]),
         "schedule": repr(checkpoints["last"]["lr_schedulers"]),
     }
+
+
+def sweep_outcomes(directory: Path) -> dict[str, object]:
+    """Meta-test and episodes of every finished run of a sweep, by its overrides."""
+    found = {}
+    for path in directory.rglob("record.json"):
+        record = json.loads(path.read_text())
+        found[" ".join(record["overrides"])] = record["test"], (path.parent / "episodes.csv").read_text()
+    return found
 
 
 class Dropping(MLP):

@@ -1,6 +1,5 @@
 """The Slurm drill: a sweep on a real Slurm, of whose runs one fails, one is preempted and one runs out of time."""
 
-import json
 import os
 import shutil
 import subprocess
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from metaloop.sweeps.ledger import NAME, RUNNING, Job, Ledger
-from small_runs import SMALL_CONF
+from small_runs import SMALL_CONF, sweep_outcomes
 
 TESTS = Path(__file__).parents[1]
 TOOL = TESTS.parents[1] / "shared" / "tools" / "test-slurm"
@@ -55,14 +54,6 @@ def jobs(directory: Path) -> list[Job]:
     return Ledger(directory).jobs() if (directory / NAME).exists() else []
 
 
-def outcomes(directory: Path) -> dict[str, object]:
-    found = {}
-    for path in directory.rglob("record.json"):
-        record = json.loads(path.read_text())
-        found[" ".join(record["overrides"])] = record["test"], (path.parent / "episodes.csv").read_text()
-    return found
-
-
 def wait_until(condition: object, seconds: float, log: Path) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
@@ -76,8 +67,8 @@ def test_two_runs(tmp_path: Path) -> None:
     ended = subprocess.run(command(tmp_path / "sweep", "seed=0", *ON_SLURM), capture_output=True, text=True, timeout=400)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert subprocess.run(command(tmp_path / "here", "seed=0"), timeout=400).returncode == 0
-    assert outcomes(tmp_path / "sweep") == outcomes(tmp_path / "here")
-    assert len(outcomes(tmp_path / "here")) == 2
+    assert sweep_outcomes(tmp_path / "sweep") == sweep_outcomes(tmp_path / "here")
+    assert len(sweep_outcomes(tmp_path / "here")) == 2
 
 
 @pytest.mark.slow
@@ -101,5 +92,5 @@ def test_the_drill(tmp_path: Path) -> None:
     assert found[8].attempts == 2
     assert "the outer loss became" in (found[8].error or "")
     assert subprocess.run(command(tmp_path / "here", *points, "--jobs", "2"), timeout=1500).returncode == 0
-    assert outcomes(sweep) == outcomes(tmp_path / "here")
-    assert len(outcomes(sweep)) == 8
+    assert sweep_outcomes(sweep) == sweep_outcomes(tmp_path / "here")
+    assert len(sweep_outcomes(sweep)) == 8

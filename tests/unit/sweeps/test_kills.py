@@ -1,6 +1,5 @@
 """Sweeps whose processes are killed at random moments end as an undisturbed one does."""
 
-import json
 import os
 import random
 import signal
@@ -14,7 +13,7 @@ import pytest
 
 from metaloop.cli import main
 from metaloop.sweeps.ledger import DONE, NAME, RUNNING, Ledger
-from small_runs import SMALL_CONF
+from small_runs import SMALL_CONF, sweep_outcomes
 
 TESTS = Path(__file__).parents[2]
 STEPS = "trainer.max_steps=60"
@@ -38,14 +37,6 @@ def started(directory: Path, seeds: int, said: Path) -> subprocess.Popen[bytes]:
 def running(directory: Path) -> list[int]:
     jobs = Ledger(directory).jobs() if (directory / NAME).exists() else []
     return [job.pid for job in jobs if job.state == RUNNING and job.pid and not job.abandoned(60)]
-
-
-def outcomes(directory: Path) -> dict[str, object]:
-    found = {}
-    for path in directory.rglob("record.json"):
-        record = json.loads(path.read_text())
-        found[" ".join(record["overrides"])] = record["test"], (path.parent / "episodes.csv").read_text()
-    return found
 
 
 @pytest.mark.parametrize(("seeds", "kills"), [(2, 2), pytest.param(12, 5, marks=pytest.mark.slow)])
@@ -74,7 +65,7 @@ def test_kill_9_of_the_launcher_and_of_workers(seeds: int, kills: int, tmp_path:
     assert len(list(disturbed.rglob("record.json"))) == 2 * seeds
     assert all(path.stat().st_mtime_ns == written for path, written in first_seen.items())  # none was done twice
     assert main(command(tmp_path / "undisturbed", seeds)) == 0
-    assert outcomes(disturbed) == outcomes(tmp_path / "undisturbed")
+    assert sweep_outcomes(disturbed) == sweep_outcomes(tmp_path / "undisturbed")
 
 
 def test_ctrl_c_stops_all_and_the_same_command_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
