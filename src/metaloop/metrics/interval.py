@@ -1,7 +1,7 @@
 """The only confidence-interval formula of the project, and the spread over seeds that is never mixed with it."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,12 +18,14 @@ class Interval:
         half_width: in the same unit; None where no spread can be estimated (one value, or a value that is not finite).
         n: how many values.
         level: the confidence level in (0, 1).
+        freedom: degrees of freedom of Student's t; None for n - 1.
     """
 
     mean: float
     half_width: float | None
     n: int
     level: float = LEVEL
+    freedom: float | None = None
 
 
 def mean_interval(values: Iterable[float], level: float = LEVEL) -> Interval:
@@ -55,6 +57,38 @@ def mean_interval(values: Iterable[float], level: float = LEVEL) -> Interval:
 
     quantile = float(special.stdtrit(n - 1, 1.0 - (1.0 - level) / 2.0))
     return Interval(mean, quantile * float(array.std(ddof=1)) / math.sqrt(n), n, level)
+
+
+def stratified_interval(strata: Sequence[Sequence[float]], level: float = LEVEL) -> Interval:
+    """The mean of the means of several groups, such as the episodes of several data sets, each group counting the same.
+
+    The groups are independent, so that the variance is the mean of theirs over their number; degrees of freedom by Welch and
+    Satterthwaite. Of one group it is :func:`mean_interval`.
+
+    Args:
+        strata: of each group its values, at least one.
+        level: the confidence level in (0, 1).
+
+    Raises:
+        ValueError: see :func:`mean_interval`; or there is no group.
+    """
+    parts = [mean_interval(values, level) for values in strata]
+    if not parts:
+        raise ValueError("no groups: an interval needs at least one")
+    if len(parts) == 1:
+        return parts[0]
+    mean, n = math.fsum(part.mean for part in parts) / len(parts), sum(part.n for part in parts)
+    if any(part.half_width is None for part in parts):
+        return Interval(mean, None, n, level)
+    variances = [float(np.var(values, ddof=1)) / len(values) for values in strata]
+    total = math.fsum(variances)
+    if total == 0:
+        return Interval(mean, 0.0, n, level)
+    from scipy import special
+
+    freedom = total**2 / math.fsum(v**2 / (part.n - 1) for v, part in zip(variances, parts, strict=True))
+    quantile = float(special.stdtrit(freedom, 1.0 - (1.0 - level) / 2.0))
+    return Interval(mean, quantile * math.sqrt(total) / len(parts), n, level, freedom)
 
 
 @dataclass(frozen=True)

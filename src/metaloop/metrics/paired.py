@@ -1,11 +1,13 @@
 """Comparing two runs on the same episodes."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from metaloop.errors import UserError
-from metaloop.metrics.interval import LEVEL, Interval, mean_interval
+from metaloop.metrics.interval import LEVEL, Interval, mean_interval, stratified_interval
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,28 @@ def paired_difference(first: Mapping[int, float], second: Mapping[int, float], l
             f"{len(odd)} are in one run only (such as number {min(odd, default='none')}); "
             "evaluate both runs with the same test episodes"
         )
-    interval = mean_interval([first[index] - second[index] for index in sorted(first)], level)
+    return tested(mean_interval([first[index] - second[index] for index in sorted(first)], level))
+
+
+def stratified_difference(
+    first: Sequence[Sequence[float]], second: Sequence[Sequence[float]], level: float = LEVEL
+) -> PairedDifference:
+    """The same over the episodes of several data sets, each of which counts the same.
+
+    Args:
+        first: of each data set the scores, by ascending episode number.
+        second: the same for the other; of the same episodes.
+        level: the confidence level in (0, 1).
+
+    Raises:
+        ValueError: the scores are not of as many data sets and episodes.
+    """
+    strata = [np.subtract(one, other) for one, other in zip(first, second, strict=True)]
+    return tested(stratified_interval(strata, level))
+
+
+def tested(interval: Interval) -> PairedDifference:
+    """The interval of a mean difference with the p-value of the t test that goes with it."""
     return PairedDifference(interval, _p_value(interval))
 
 
@@ -49,7 +72,7 @@ def _p_value(interval: Interval) -> float | None:
         return None
     if interval.half_width == 0.0:
         return 1.0 if interval.mean == 0.0 else 0.0
-    freedom = interval.n - 1
+    freedom = interval.n - 1 if interval.freedom is None else interval.freedom
     from scipy import special  # slow to import, and first needed when a run ends
 
     quantile = float(special.stdtrit(freedom, 1.0 - (1.0 - interval.level) / 2.0))
