@@ -2,10 +2,8 @@
 
 import argparse
 import os
-import shlex
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from metaloop import __version__, help_texts
 from metaloop.errors import UserError
@@ -92,23 +90,21 @@ def _parser(command: str, text: str) -> argparse.ArgumentParser:
 
 
 def _report(argv: list[str]) -> int:
-    parser = _parser("report", help_texts.REPORT)
-    parser.add_argument("runs", nargs="+", metavar="DIR", help="a run directory, or a folder of runs such as a sweep's")
-    parser.add_argument("--output", metavar="DIR", default="report", help="where to write (default: ./report)")
-    parser.add_argument("--results", metavar="FILE", help="also write published against measured numbers there")
-    arguments = parser.parse_args(argv)
-    for run in arguments.runs:
-        if not Path(run).is_dir():
-            raise UserError(f"report {run}: there is no such folder; runs lie under outputs/")
-    from metaloop.report.page import make_report
-    from metaloop.report.paper import write_results
+    from metaloop import report_command
 
-    runs = [Path(run) for run in arguments.runs]
-    page = make_report(runs, Path(arguments.output))
-    if arguments.results:
-        write_results(runs, Path(arguments.results))
-    print(f"report  {page}\nopen it with  python -m webbrowser {shlex.quote(page.resolve().as_uri())}")
-    return 0
+    return report_command.report(argv)
+
+
+def _compare(argv: list[str]) -> int:
+    from metaloop import report_command
+
+    return report_command.compare(argv)
+
+
+def _reproduce(argv: list[str]) -> int:
+    from metaloop import reproduce
+
+    return reproduce.main(argv)
 
 
 def _list(argv: list[str]) -> int:
@@ -138,6 +134,8 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "evaluate": _evaluate,
     "sweep": _sweep,
     "report": _report,
+    "compare": _compare,
+    "reproduce": _reproduce,
     "list": _list,
     "data": _data,
 }

@@ -9,6 +9,8 @@ commands:
   sweep       many runs as one: started again it goes on with what is not done
   evaluate    meta-test a finished run, as it was or with other episodes or data
   report      tables and plots from the records of runs
+  compare     two runs, episode by episode
+  reproduce   papers' experiments: published numbers beside measured ones
   list        the algorithms, models, data sets, experiments and sweeps to choose from
   data        data sets that are downloaded: status, get, verify
 
@@ -72,14 +74,32 @@ examples:
   metaloop evaluate run=DIR dataset=omniglot                another data set
   metaloop evaluate run=DIR dataset=omniglot_challenge      the one-shot task of Lake et al.: the error rate"""
 
-REPORT = """Writes one self-contained page over runs: a table, the curves together, paired differences; and the table as
-Markdown, CSV and LaTeX.
+REPORT = """Writes one self-contained page over runs: tables of any keys, curves, main effects and interactions,
+ranks, cost, paired differences, failures; and the tables as Markdown, CSV and LaTeX, the figures as PNG.
 
 examples:
   metaloop report outputs/maml_glyphs/2026-01-31_12-00-00-000000
   metaloop report outputs/*/*                    all runs of this folder
   metaloop report outputs/a outputs/b --output docs/comparison
-  metaloop report outputs/finn2017* --results docs/results.md      published beside measured"""
+  metaloop report outputs/sweeps/grid --rows algorithm --columns algorithm.steps,dataset --baseline algorithm=maml
+  metaloop report outputs/sweeps/grid --rows algorithm/rule --over algorithm.steps --where dataset=omniglot"""
+
+REPRODUCE = """Says which papers' numbers are reproduced by the tolerance that their experiments declare, by how much
+the others are off and which were not run, and writes docs/results.md. Named experiments are run where they have no record.
+
+examples:
+  metaloop reproduce                                        only look, and write the page
+  metaloop reproduce finn2017_maml_sinusoid_5shot --seeds 3
+  metaloop reproduce finn2017_maml_omniglot_5w1s trainer=gpu
+  metaloop reproduce --check                                exit status 1 where the page and the records disagree"""
+
+COMPARE = """Compares two runs over the same meta-test episodes: the difference with its interval, the episodes where
+they disagree most, and what differs in their configs.
+
+examples:
+  metaloop compare outputs/maml_glyphs/A outputs/anil_glyphs/B
+  metaloop compare A B --output docs/maml_and_anil
+  metaloop compare A A/evaluations/0a1b2c3d4e5f             a run with a later evaluation of it"""
 
 LIST = """Lists what can be chosen: tables on a terminal, tab-separated lines elsewhere.
 

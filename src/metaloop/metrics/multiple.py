@@ -35,7 +35,8 @@ class Ranking:
         ranks: mean rank of each method, 1 the best; ties share their ranks.
         p_value: of Friedman's test that all methods are alike; None where every method ties on every data set.
         critical_difference: of two mean ranks by Nemenyi's test.
-        cliques: of methods (their numbers, best first) no two of which differ by as much; each of at least two, none inside another.
+        cliques: of methods (their numbers, best first) no two of which differ by as much; each of at least two, none
+            inside another.
     """
 
     ranks: tuple[float, ...]
@@ -72,7 +73,7 @@ def _friedman(ranks: np.ndarray) -> float | None:
     """p-value of Friedman's chi-square, corrected for ties; for two methods too, where scipy's own asks for three."""
     from scipy import special
 
-    sets, methods = ranks.shape
+    methods = ranks.shape[1]
     centred = ranks - (methods + 1) / 2
     spread = float((centred**2).sum())
     if spread == 0:

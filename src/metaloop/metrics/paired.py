@@ -57,7 +57,7 @@ def stratified_difference(
     Raises:
         ValueError: the scores are not of as many data sets and episodes.
     """
-    strata = [np.subtract(one, other) for one, other in zip(first, second, strict=True)]
+    strata = [np.subtract(one, other).tolist() for one, other in zip(first, second, strict=True)]
     return tested(stratified_interval(strata, level))
 
 

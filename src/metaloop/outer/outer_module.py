@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from metaloop.errors import UserError
 from metaloop.learners.learner import Learner
+from metaloop.metrics.interval import mean_interval
 from metaloop.outer.evaluation import EPISODE_SCORES, Scores, gather, score
 from metaloop.types import OuterLoss, Tasks
 
@@ -156,6 +157,9 @@ class OuterModule(LightningModule):
         self.progress |= {"before": before, "after": after}
         loss = self.scores["loss"].double().mean().item()
         row = {"validation/score": after, "validation/score_before": before, "validation/loss": loss}
+        half_width = mean_interval(self.scores["score"].double().numpy()).half_width
+        if half_width is not None:
+            row["validation/half_width"] = half_width
         self._write(row, self.trainer.global_step)
         self._since, self._tasks_since = time.perf_counter(), 0
 

@@ -1,10 +1,12 @@
 """Reading what runs left behind: records, episode scores, training metrics."""
 
 import csv
+import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,9 @@ _TEST_KEYS = {
     "norm_mode": str, "transductive": bool, "others": dict, "curve": list,
 }  # fmt: skip
 _METRICS = {"accuracy", "mse"}
+# Keys that do not change what is computed: the seed, where a run lies and who watched.
+INCIDENTAL = {"seed", "name", "resume", "logger", "log_every", "workers", "hydra"}
+_SETTINGS = ("kind", "metric", "split", "ways", "shots", "queries", "steps", "norm_mode", "transductive", "level")
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,37 @@ class Run:
     record: Mapping[str, Any]
     episodes: Mapping[int, float]
     metrics: Columns
+
+    @cached_property
+    def scores(self) -> np.ndarray:
+        """(episodes,) scores by ascending episode number."""
+        return np.array([self.episodes[index] for index in sorted(self.episodes)], dtype=np.float64)
+
+    @cached_property
+    def setting_key(self) -> str:
+        """Equal for runs that differ in their seed, their name or who watched, but not in what was computed."""
+        parts = [
+            {key: value for key, value in self.record[block].items() if key not in INCIDENTAL}
+            for block in ("choices", "config")
+        ]
+        test = {key: self.test.get(key) for key in _SETTINGS}
+        return json.dumps([*parts, test, self._numbers], sort_keys=True, default=str)
+
+    @cached_property
+    def _numbers(self) -> str:
+        """Of its episodes, in short."""
+        return hashlib.sha256(np.array(sorted(self.episodes)).tobytes()).hexdigest()
+
+    @cached_property
+    def episodes_key(self) -> str:
+        """Equal where two runs' episodes of a number are the same: same data, split, size and stream of numbers."""
+        test, record = self.test, self.record
+        dataset = record["config"].get("dataset")
+        if isinstance(dataset, Mapping):  # where a data set lies does not change its episodes
+            dataset = {key: value for key, value in dataset.items() if not key.endswith("_dir")}
+        data = [record["choices"].get("dataset"), dataset, test["split"], self.metric, test["level"]]
+        size = [test["ways"], test["shots"], test["queries"]]
+        return json.dumps([data, size, test.get("seed"), self._numbers], sort_keys=True, default=str)
 
     @property
     def test(self) -> Mapping[str, Any]:

@@ -1,6 +1,7 @@
 """Numbers as people read them: percent for accuracies, four decimals for errors, a true minus sign."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 NONE = "–"
@@ -51,6 +52,11 @@ def p_value(value: float | None) -> str:
     if value is None:
         return NONE
     return "< 0.0001" if value < 1e-4 else f"{value:.4f}"
+
+
+def either(counts: Sequence[int]) -> str:
+    """``600``, or ``100 to 600`` where they differ."""
+    return str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
 
 
 def span(value: Any, dash: str = "–") -> str:

@@ -11,6 +11,7 @@ _ESCAPES = {
     "−": "$-$",
     "–": "--",
     "×": r"$\times$",
+    "≈": r"$\approx$",
     **{character: f"\\{character}" for character in "&%$#_{}"},
 }
 

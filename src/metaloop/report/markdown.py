@@ -13,6 +13,11 @@ def escape(text: str) -> str:
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A pipe table, escaped, ending in a line break."""
-    lines = ["| " + " | ".join(escape(cell) for cell in cells) + " |" for cells in (headers, *rows)]
+    return escaped_table([escape(cell) for cell in headers], [[escape(cell) for cell in row] for row in rows])
+
+
+def escaped_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """The same of cells that are Markdown already."""
+    lines = ["| " + " | ".join(cells) + " |" for cells in (headers, *rows)]
     lines.insert(1, "|" + " --- |" * len(headers))
     return "\n".join(lines) + "\n"

@@ -1,11 +1,11 @@
 """Which runs met the same episodes, and how they differ on them."""
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations
 
-from metaloop.metrics.paired import PairedDifference, paired_difference
+from metaloop.metrics.multiple import holm
+from metaloop.metrics.paired import PairedDifference, stratified_difference
 from metaloop.report import formats
 from metaloop.report.collect import Run
 from metaloop.report.rows import Row
@@ -17,13 +17,17 @@ ALL_PAIRS_UP_TO = 10
 
 @dataclass(frozen=True)
 class Pair:
-    """Two runs on the same episodes; ``difference`` is ``first - second``, the first being the better one."""
+    """Two runs on the same episodes; ``difference`` is ``first - second``, the first being the better one.
+
+    ``corrected`` is its p-value after Holm's correction over all pairs on these episodes.
+    """
 
     first: Run
     second: Run
     first_label: str
     second_label: str
     difference: PairedDifference
+    corrected: float | None = None
 
 
 def compare_pairs(rows: Sequence[Row]) -> list[Pair]:
@@ -35,23 +39,31 @@ def compare_pairs(rows: Sequence[Row]) -> list[Pair]:
     for row in rows:
         for run in row.runs:
             label = row.label if len(row.runs) == 1 else f"{row.label}, seed {run.seed}"
-            groups.setdefault(_episodes_key(run), []).append((run, label))
+            groups.setdefault(run.episodes_key, []).append((run, label))
     pairs: list[Pair] = []
     for members in groups.values():
         best_first = members[0][0].metric == "accuracy"
         members.sort(key=lambda member: member[0].test["mean"], reverse=best_first)
         many = len(members) > ALL_PAIRS_UP_TO
         chosen = [(members[0], other) for other in members[1:]] if many else combinations(members, 2)
-        pairs += [
-            Pair(run, other, label, other_label, paired_difference(run.episodes, other.episodes, run.test["level"]))
-            for (run, label), (other, other_label) in chosen
-        ]
+        pairs += _corrected(
+            [
+                Pair(run, other, label, other_label, stratified_difference([run.scores], [other.scores], run.test["level"]))
+                for (run, label), (other, other_label) in chosen
+            ]
+        )
     return pairs
+
+
+def _corrected(pairs: Sequence[Pair]) -> list[Pair]:
+    tested = [number for number, pair in enumerate(pairs) if pair.difference.p_value is not None]
+    values = dict(zip(tested, holm([pairs[number].difference.p_value or 0.0 for number in tested]), strict=True))
+    return [replace(pair, corrected=values.get(number)) for number, pair in enumerate(pairs)]
 
 
 def pairs_table(pairs: Sequence[Pair]) -> Table:
     """The pairs as people read them."""
-    headers = ("first", "second", "unit", "first − second", "p", "episodes")
+    headers = ("first", "second", "unit", "first − second", "p", "p, corrected", "episodes")
     cells = []
     for pair in pairs:
         interval, metric = pair.difference.interval, pair.first.metric
@@ -65,29 +77,19 @@ def pairs_table(pairs: Sequence[Pair]) -> Table:
                 Cell(*["points" if metric == "accuracy" else "squared error"] * 2),
                 Cell(text, interval.mean),
                 Cell(formats.p_value(pair.difference.p_value), pair.difference.p_value),
+                Cell(formats.p_value(pair.corrected), pair.corrected),
                 Cell(str(interval.n), interval.n),
             )
         )
-    return Table(headers, tuple(cells), (False, False, False, True, True, True))
+    return Table(headers, tuple(cells), (False, False, False, True, True, True, True))
 
 
 def pairs_csv_rows(pairs: Sequence[Pair]) -> tuple[list[str], list[list[Value]]]:
     """Header and rows of the pairs in full precision; accuracies in [0, 1]."""
-    headers = ["first", "second", "metric", "difference", "half_width", "level", "p_value", "episodes"]
+    headers = ["first", "second", "metric", "difference", "half_width", "level", "p_value", "p_corrected", "episodes"]
     rows: list[list[Value]] = []
     for pair in pairs:
         interval = pair.difference.interval
-        numbers = [interval.mean, interval.half_width, interval.level, pair.difference.p_value, interval.n]
+        numbers = [interval.mean, interval.half_width, interval.level, pair.difference.p_value, pair.corrected, interval.n]
         rows.append([pair.first_label, pair.second_label, pair.first.metric, *numbers])
     return headers, rows
-
-
-def _episodes_key(run: Run) -> str:
-    """Equal where two runs' episodes of a number are the same: same data, split, size and stream of numbers."""
-    test, record = run.test, run.record
-    dataset = record["config"].get("dataset")
-    if isinstance(dataset, Mapping):  # where a data set lies does not change its episodes
-        dataset = {key: value for key, value in dataset.items() if not key.endswith("_dir")}
-    data = [record["choices"].get("dataset"), dataset, test["split"], run.metric, test["level"]]
-    size = [test["ways"], test["shots"], test["queries"]]
-    return json.dumps([data, size, test.get("seed"), sorted(run.episodes)], sort_keys=True, default=str)

@@ -46,6 +46,11 @@ class PaperComparison:
     metric: str
 
     @property
+    def outcome(self) -> str:
+        """``reproduced``, or by how much it is off and on which side."""
+        return "reproduced" if self.within else f"off by {self.difference_text} ({self.verdict})"
+
+    @property
     def published_text(self) -> str:
         """The published number with its interval and its mark, such as ``98.70 ± 0.40 [S]``."""
         return f"{formats.score(self.published, self.published_half_width, self.metric)} [{self.mark}]"
@@ -65,6 +70,9 @@ def check_paper(paper: Mapping[str, Any], metric: str) -> None:
     for key in ("citation", "table", "published", "mark", "tolerance"):
         if paper.get(key) is None:
             raise UserError(f"paper.{key} is missing; a paper block needs citation, table, published, mark and tolerance")
+    said = paper.get("metric", metric or None)
+    if said not in (None, "accuracy", "mse") or (metric and said != metric):
+        raise UserError(f"paper.metric={said!r}: the run's is {metric or 'accuracy or mse'}")
     if paper["mark"] not in MARKS:
         raise UserError(f"paper.mark={paper['mark']!r}: one of {', '.join(MARKS)}")
     published = paper["published"]
@@ -118,6 +126,27 @@ def compare(record: Mapping[str, Any], measured: float | None = None) -> PaperCo
     return PaperComparison(published["mean"], half_width, ours, difference, within, verdict, paper["mark"], test["metric"])
 
 
+@dataclass(frozen=True)
+class NotRun:
+    """An experiment with a paper block of which there is no record.
+
+    Attributes:
+        name: of the experiment.
+        paper: its block.
+        metric: ``"accuracy"`` or ``"mse"``.
+    """
+
+    name: str
+    paper: Mapping[str, Any]
+    metric: str
+
+    @property
+    def published_text(self) -> str:
+        """The published number with its interval and its mark."""
+        published = self.paper["published"]
+        return f"{formats.score(published['mean'], published.get('half_width'), self.metric)} [{self.paper['mark']}]"
+
+
 def write_results(paths: Sequence[Path], destination: Path) -> Path:
     """Write :func:`results_markdown` of all runs in and below ``paths``.
 
@@ -130,10 +159,11 @@ def write_results(paths: Sequence[Path], destination: Path) -> Path:
     return write_atomically(destination, results_markdown(runs))
 
 
-def results_markdown(runs: Iterable[Run]) -> str:
+def results_markdown(runs: Iterable[Run], not_run: Sequence[NotRun] = ()) -> str:
     """The page docs/results.md: every reproduction, published beside measured, from records alone.
 
-    Runs without a paper block are left out; runs that differ only in their seed are one line.
+    Runs without a paper block are left out; runs that differ only in their seed are one line. Experiments that were
+    ``not_run`` come last in their table.
 
     Raises:
         UserError: a paper block is wrong; names the run's directory.
@@ -142,23 +172,26 @@ def results_markdown(runs: Iterable[Run]) -> str:
     marks = "; ".join(f"{mark}: {meaning}" for mark, meaning in MARKS.items())
     parts = [
         "# Results\n\nPublished numbers beside ours. This page is generated from the records of runs by "
-        "`metaloop report RUN... --results docs/results.md`; a change by hand is lost.\n",
+        "`metaloop reproduce`, which also says (`--check`) whether it still agrees with them; a change by hand is lost.\n",
         f"Mark of a published number: {marks}. Published intervals are as printed in the paper. Ours are Student's t "
         "intervals over meta-test episodes; the standard deviation over seeds is another number, in its own column.\n",
     ]
-    if not rows:
+    if not rows and not not_run:
         return "\n".join([*parts, "No run with a `paper` block was given.\n"])
     for metric in ("accuracy", "mse"):
         chosen = [row for row in rows if row.first.metric == metric]
-        if chosen:
+        missing = [each for each in not_run if each.metric == metric]
+        if chosen or missing:
             head = formats.metric_title(metric)
-            parts.append(f"## {head[0].upper()}{head[1:]}\n\n{table(_HEADERS, [_cells(row) for row in chosen])}")
-    parts.append("## Sources and deviations\n\n" + "\n".join(_notes(row) for row in rows))
+            lines = [_cells(row) for row in chosen] + [_missing_cells(each) for each in missing]
+            parts.append(f"## {head[0].upper()}{head[1:]}\n\n{table(_HEADERS, lines)}")
+    if rows:
+        parts.append("## Sources and deviations\n\n" + "\n".join(_notes(row) for row in rows))
     return "\n".join(parts)
 
 
 _HEADERS = (
-    "experiment", "setting", "inner steps", "outer steps", "published", "measured", "difference", "verdict", "sd over seeds",
+    "experiment", "setting", "inner steps", "outer steps", "published", "measured", "difference", "outcome", "sd over seeds",
     "seeds", "episodes", "norm", "transductive", "commit",
 )  # fmt: skip
 
@@ -194,7 +227,7 @@ def _cells(row: Row) -> Sequence[str]:
         comparison.published_text,
         formats.score(*_measured(row), row.first.metric),
         comparison.difference_text,
-        comparison.verdict,
+        comparison.outcome,
         formats.number(row.spread.sd, row.first.metric),
         str(row.spread.n),
         str(row.interval.n),
@@ -202,6 +235,11 @@ def _cells(row: Row) -> Sequence[str]:
         "yes" if test["transductive"] else "no",
         ", ".join(dict.fromkeys(_commit(run) for run in row.runs)),
     )
+
+
+def _missing_cells(each: NotRun) -> Sequence[str]:
+    blank = formats.NONE
+    return (each.name, *[blank] * 3, each.published_text, blank, blank, "not run", *[blank] * (len(_HEADERS) - 8))
 
 
 def _commit(run: Run) -> str:

@@ -1,19 +1,16 @@
 """Rows of a results table: runs that differ only in their seed are one row."""
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import fmean
 from typing import Any
 
+import numpy as np
+
 from metaloop.metrics.interval import Interval, Spread, mean_interval, seed_spread
 from metaloop.report import formats
-from metaloop.report.collect import Run
-
-# What may differ between runs of one row: the seed, where they lie and who watched, not what was computed.
-_INCIDENTAL = {"seed", "name", "resume", "logger", "log_every", "workers", "hydra"}
-_TEST_SETTINGS = ("kind", "metric", "split", "ways", "shots", "queries", "steps", "norm_mode", "transductive", "level")
+from metaloop.report.collect import INCIDENTAL, Run
 
 
 @dataclass(frozen=True)
@@ -36,8 +33,12 @@ class Row:
     @cached_property
     def interval(self) -> Interval:
         """Mean score and its interval over episodes; with several seeds an episode's score is its mean over them."""
-        indices = self.first.episodes
-        return mean_interval([fmean(run.episodes[i] for run in self.runs) for i in indices], self.first.test["level"])
+        return mean_interval(self.scores, self.first.test["level"])
+
+    @cached_property
+    def scores(self) -> np.ndarray:
+        """(episodes,) scores by ascending episode number, each the mean over seeds."""
+        return np.mean([run.scores for run in self.runs], axis=0)
 
     @property
     def spread(self) -> Spread:
@@ -61,6 +62,12 @@ class Row:
         return fmean(rates) if rates else None
 
     @property
+    def training_seconds(self) -> float | None:
+        """Wall time of meta-training, the mean over seeds."""
+        times = [run.training["wall_seconds"] for run in self.runs if run.training.get("wall_seconds")]
+        return fmean(times) if times else None
+
+    @property
     def peak_memory(self) -> int | None:
         """The largest peak of any seed, in bytes."""
         return max(
@@ -74,20 +81,13 @@ def group_rows(runs: Iterable[Run]) -> list[Row]:
 
     A second run of the same setting and seed is no new seed: it becomes a row of its own.
     """
-    groups: dict[str, list[list[Run]]] = {}
+    groups: dict[tuple[str, str], list[list[Run]]] = {}
     for run in runs:
-        rows = groups.setdefault(_setting_key(run), [])
+        rows = groups.setdefault((run.name, run.setting_key), [])
         free = next((row for row in rows if run.seed not in {other.seed for other in row}), None)
         rows.append([run]) if free is None else free.append(run)
     ordered = [tuple(sorted(row, key=lambda run: run.seed)) for rows in groups.values() for row in rows]
     return _label([Row(row, row[0].name) for row in ordered])
-
-
-def _setting_key(run: Run) -> str:
-    config = {key: value for key, value in run.record["config"].items() if key not in _INCIDENTAL}
-    test = {key: run.test.get(key) for key in _TEST_SETTINGS}
-    parts = [run.name, run.record["choices"], config, test, sorted(run.episodes)]
-    return json.dumps(parts, sort_keys=True, default=str)
 
 
 def _label(rows: Sequence[Row]) -> list[Row]:
@@ -112,7 +112,7 @@ def _label(rows: Sequence[Row]) -> list[Row]:
 
 
 def _overrides(row: Row) -> list[str]:
-    return [text for text in row.first.record.get("overrides") or [] if text.split("=")[0] not in _INCIDENTAL]
+    return [text for text in row.first.record.get("overrides") or [] if text.split("=")[0] not in INCIDENTAL]
 
 
 def _facts(row: Row, shared: set[str]) -> dict[str, str]:

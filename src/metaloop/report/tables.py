@@ -2,24 +2,36 @@
 
 import csv
 import io
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from metaloop.report import formats
+from metaloop.report.facts import fact, short_names, show, varied
 from metaloop.report.latex import escape as latex
-from metaloop.report.markdown import table as markdown_table
+from metaloop.report.markdown import escape as markdown
+from metaloop.report.markdown import escaped_table as markdown_table
 from metaloop.report.paper import row_comparison
 from metaloop.report.rows import Row
 
+_GROUPS = ("algorithm", "model", "dataset")  # which have columns in every table
 Value = str | float | int | bool | None
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What is shown, and what is sorted by; a value of None comes last."""
+    """One cell.
+
+    Attributes:
+        text: what is shown.
+        value: what is sorted by; None comes last.
+        mark: ``"best"``, ``"alike"`` (not significantly different from the best), or empty.
+    """
 
     text: str
     value: Value
+    mark: Literal["best", "alike", ""] = ""
 
 
 @dataclass(frozen=True)
@@ -30,11 +42,13 @@ class Table:
         headers: column titles.
         rows: one sequence of cells a row.
         numeric: which columns are aligned to the right.
+        caption: what a reader must know to read it; may be empty.
     """
 
     headers: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     numeric: tuple[bool, ...]
+    caption: str = ""
 
 
 @dataclass(frozen=True)
@@ -52,22 +66,35 @@ def results_table(rows: Sequence[Row]) -> Table:
     Raises:
         UserError: a paper block is wrong; names the run's directory.
     """
-    columns = _columns({row.first.metric for row in rows}, any(row.first.paper for row in rows))
+    keys = [key for key in varied([run for row in rows for run in row.runs]) if key not in _GROUPS]
+    columns = _columns({row.first.metric for row in rows}, any(row.first.paper for row in rows), keys, _told_apart(rows, keys))
     cells = tuple(tuple(column.cell(row) for column in columns) for row in rows)
     return Table(tuple(c.title for c in columns), cells, tuple(c.numeric for c in columns))
 
 
 def to_markdown(content: Table) -> str:
-    """A Markdown pipe table."""
-    return markdown_table(content.headers, [[cell.text for cell in row] for row in content.rows])
+    """A Markdown pipe table, and its caption below it."""
+
+    def text(cell: Cell) -> str:
+        shown = markdown(cell.text)
+        return f"**{shown}**" if cell.mark == "best" else f"{shown} ≈" if cell.mark == "alike" else shown
+
+    lines = markdown_table([markdown(head) for head in content.headers], [[text(cell) for cell in row] for row in content.rows])
+    return lines + (f"\n{markdown(content.caption)}\n" if content.caption else "")
 
 
 def to_latex(content: Table) -> str:
-    r"""A LaTeX tabular in booktabs style; needs ``\usepackage{booktabs}``."""
+    r"""A LaTeX tabular in booktabs style; needs ``\usepackage{booktabs}``. The caption is a comment above it."""
+
+    def text(cell: Cell) -> str:
+        shown = latex(cell.text)
+        return rf"\textbf{{{shown}}}" if cell.mark == "best" else rf"{shown} $\approx$" if cell.mark == "alike" else shown
+
     lines = [" & ".join(latex(text) for text in content.headers) + r" \\", r"\midrule"]
-    lines += [" & ".join(latex(cell.text) for cell in row) + r" \\" for row in content.rows]
+    lines += [" & ".join(text(cell) for cell in row) + r" \\" for row in content.rows]
     layout = "".join("r" if numeric else "l" for numeric in content.numeric)
-    return "\n".join([rf"\begin{{tabular}}{{{layout}}}", r"\toprule", *lines, r"\bottomrule", r"\end{tabular}", ""])
+    said = [f"% {line}" for line in textwrap.wrap(content.caption, 100)]
+    return "\n".join([*said, rf"\begin{{tabular}}{{{layout}}}", r"\toprule", *lines, r"\bottomrule", r"\end{tabular}", ""])
 
 
 def to_csv(headers: Sequence[str], rows: Iterable[Sequence[Value]]) -> str:
@@ -90,7 +117,7 @@ def results_csv(rows: Sequence[Row]) -> str:
     return to_csv(headers, [list(record.values()) for record in records])
 
 
-def _columns(metrics: set[str], with_paper: bool) -> list[Column]:
+def _columns(metrics: set[str], with_paper: bool, keys: Sequence[str], told_apart: bool) -> list[Column]:
     """The columns of a table of these metrics."""
 
     def plain(title: str, get: Callable[[Row], str]) -> Column:
@@ -105,11 +132,12 @@ def _columns(metrics: set[str], with_paper: bool) -> list[Column]:
         Column("difference", True, lambda row: _paper_cell(row, "difference")),
     ]
     return [
-        plain("name", lambda row: row.label),
+        plain("name", (lambda row: row.first.name) if told_apart else (lambda row: row.label)),
         plain("algorithm", lambda row: row.choice("algorithm")),
         plain("model", lambda row: row.choice("model")),
         plain("dataset", lambda row: row.choice("dataset")),
         plain("setting", lambda row: row.setting),
+        *(_key_column(key, name) for key, name in short_names(keys).items()),
         *([plain("metric", lambda row: formats.metric_name(row.first.metric))] if len(metrics) > 1 else []),
         Column(head, True, _score_cell),
         Column("sd over seeds", True, lambda row: Cell(formats.number(row.spread.sd, row.first.metric), row.spread.sd)),
@@ -121,6 +149,19 @@ def _columns(metrics: set[str], with_paper: bool) -> list[Column]:
         amount("peak memory", lambda row: row.peak_memory, formats.memory),
         *(paper if with_paper else []),
     ]
+
+
+def _told_apart(rows: Sequence[Row], keys: Sequence[str]) -> bool:
+    """Whether the columns of keys make longer names needless."""
+    said = {
+        (row.first.name, *(row.choice(group) for group in _GROUPS), *(fact(row.first, key) for key in keys)) for row in rows
+    }
+    return len(said) == len(rows)
+
+
+def _key_column(key: str, name: str) -> Column:
+    """A key in which rows differ."""
+    return Column(name, False, lambda row: Cell(show(fact(row.first, key)), show(fact(row.first, key))))
 
 
 def _score_cell(row: Row) -> Cell:

@@ -5,10 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from PIL import Image
 
 
 @dataclass(frozen=True)
@@ -45,11 +47,14 @@ _LONGEST, _LETTERS_PER_INCH = 60, 15  # of a legend's labels
 STYLES: tuple[Dashes, ...] = ("-", "--", "-.", ":")
 
 
-def new_figure(theme: Theme, columns: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
-    """A figure of ``size`` inches with styled axes side by side."""
+def new_figure(
+    theme: Theme, columns: int, size: tuple[float, float], widths: Sequence[float] | None = None
+) -> tuple[Figure, list[Axes]]:
+    """A figure of ``size`` inches with styled axes side by side, as wide as ``widths`` say to each other."""
     figure = Figure(figsize=size, dpi=150, facecolor=theme.surface, layout="constrained")
     FigureCanvasAgg(figure)
-    axes = [figure.add_subplot(1, columns, column + 1) for column in range(columns)]
+    grid = figure.add_gridspec(1, columns, width_ratios=widths)
+    axes = [figure.add_subplot(grid[column]) for column in range(columns)]
     for ax in axes:
         style(ax, theme)
     return figure, axes
@@ -97,7 +102,10 @@ def curve_look(theme: Theme, number: int) -> Look:
 
 
 def png(figure: Figure) -> bytes:
-    """The figure as a PNG file."""
+    """The figure as a PNG file. (``savefig`` would draw it twice.)"""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", facecolor=figure.get_facecolor(), metadata={"Software": None})
+    image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    image.save(buffer, format="PNG", dpi=(figure.dpi, figure.dpi), compress_level=4)
     return buffer.getvalue()

@@ -25,7 +25,9 @@ def _scores(draw: np.random.Generator, episodes: int) -> np.ndarray:
 
 def test_intervals_cover_95_percent() -> None:
     draw = np.random.default_rng(0)
-    covered = sum(abs(found.mean - 0.8) <= found.half_width for found in (mean_interval(_scores(draw, 100)) for _ in range(REPEATS)))
+    covered = sum(
+        abs(found.mean - 0.8) <= found.half_width for found in (mean_interval(_scores(draw, 100)) for _ in range(REPEATS))
+    )
     assert _within(covered, 0.95)
 
 
@@ -50,7 +52,9 @@ def test_a_null_comparison_is_significant_in_5_percent() -> None:
 
 
 def test_a_family_of_null_comparisons_has_an_alarm_in_at_most_5_percent() -> None:
-    """Eight runs against a ninth, all equally good; without the correction more than a quarter of the families would have one."""
+    """Eight runs against a ninth, all equally good; without the correction more than a quarter of the families would
+    have one.
+    """
     draw = np.random.default_rng(3)
     corrected = plain = 0
     for _ in range(REPEATS):

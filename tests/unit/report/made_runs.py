@@ -72,13 +72,13 @@ def run_factory(root: Path) -> MakeRun:
     def make(
         folder: str, *, name: str = "", seed: int = 0, kind: str = "classification", mean: float = 0.97,
         episodes: int = 60, algorithm: str = "maml", samples: bool = True,
-        test: Mapping[str, Any] | None = None, **record: Any,
+        test: Mapping[str, Any] | None = None, scores: np.ndarray | None = None, **record: Any,
     ) -> Path:  # fmt: skip
         directory = root / folder
         directory.mkdir(parents=True)
         draw = np.random.default_rng([seed, len(folder)])
         hard = np.random.default_rng(7).normal(0, 0.02, episodes)  # the episodes' difficulty, the same for every run
-        scores = mean + hard + draw.normal(0, 0.01, episodes)
+        scores = mean + hard + draw.normal(0, 0.01, episodes) if scores is None else scores
         whole = {
             "schema": 1,
             "name": name or folder,

@@ -1,0 +1,96 @@
+"""``metaloop report`` and ``metaloop compare``: from records to pages."""
+
+import argparse
+import shlex
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from metaloop import help_texts
+from metaloop.errors import UserError
+from metaloop.report.collect import Run
+from metaloop.report.pivot import Question
+
+
+def _parser(command: str, text: str) -> argparse.ArgumentParser:
+    about, _, examples = text.partition("\n\n")
+    return argparse.ArgumentParser(
+        prog=f"metaloop {command}",
+        description=about,
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
+def report(argv: list[str]) -> int:
+    """The words after ``metaloop report``: writes the page, prints the pivot where one was asked for."""
+    parser = _parser("report", help_texts.REPORT)
+    parser.add_argument("runs", nargs="+", metavar="DIR", help="a run directory, or a folder of runs such as a sweep's")
+    parser.add_argument(
+        "--rows", type=_keys, default=(), metavar="KEY,...", help="a row for each combination of these keys' values"
+    )
+    parser.add_argument("--columns", type=_keys, default=(), metavar="KEY,...", help="and a column for each of these")
+    parser.add_argument("--over", type=_keys, default=(), metavar="KEY,...", help="average over these")
+    parser.add_argument(
+        "--where", action="append", default=[], metavar="KEY=VALUE,...", help="only runs with one of these values"
+    )
+    parser.add_argument("--baseline", metavar="KEY=VALUE,...", help="the row that all others are compared with")
+    parser.add_argument("--output", metavar="DIR", default="report", help="where to write (default: ./report)")
+    given = parser.parse_args(argv)
+    for run in given.runs:
+        if not Path(run).is_dir():
+            raise UserError(f"report {run}: there is no such folder; runs lie under outputs/")
+    from metaloop.report.page import make_report
+
+    runs, output = [Path(run) for run in given.runs], Path(given.output)
+    page = make_report(runs, output, lambda found: _question(found, given), _choice(given.where))
+    if given.rows or given.columns:
+        print(*[path.read_text() for path in sorted(output.glob("pivot*.md"))], sep="\n")
+    print(f"report  {page}\nopen it with  python -m webbrowser {shlex.quote(page.resolve().as_uri())}")
+    return 0
+
+
+def _keys(text: str) -> tuple[str, ...]:
+    return tuple(key.strip() for key in text.split(",") if key.strip())
+
+
+def _question(runs: Sequence[Run], given: argparse.Namespace) -> Question | None:
+    """What the options ask of these runs; what they leave open is chosen from the keys in which runs differ."""
+    from dataclasses import replace
+
+    from metaloop.report.pivot import default_question
+
+    question = default_question(runs, given.rows, given.columns, given.over)
+    if question is None:
+        if given.baseline or given.over:
+            raise UserError("these runs differ in no override; name --rows")
+        return None
+    return replace(question, baseline=_baseline(given.baseline, question))
+
+
+def _baseline(text: str | None, question: Question) -> dict[str, str] | None:
+    if text is None:
+        return None
+    if "=" not in text and len(question.rows) == 1:
+        return {question.rows[0]: text}
+    return dict(_pair(part, "--baseline") for part in text.split(","))
+
+
+def _choice(conditions: Sequence[str]) -> Callable[[Sequence[Run]], list[Run]]:
+    """Takes the runs that fit every condition; ``KEY=A,B`` is either."""
+    wanted = [_pair(text, "--where") for text in conditions]
+
+    def choose(runs: Sequence[Run]) -> list[Run]:
+        from metaloop.report.facts import checked_keys, fact, show
+
+        checked_keys(runs, [key for key, _ in wanted])
+        return [run for run in runs if all(show(fact(run, key)) in values.split(",") for key, values in wanted)]
+
+    return choose
+
+
+def _pair(text: str, option: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise UserError(f"{option} {text}: give it as KEY=VALUE")
+    return key, value

@@ -1,0 +1,192 @@
+"""Pivots against numbers that are known, against scipy and statsmodels, and against LaTeX."""
+
+import csv
+import io
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_runs import MakeRun
+from made_sweep import DATA, MEAN, SEED, STEPS, TOGETHER, WORTH, cell, exact_scores, make_sweep, one_run
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+
+from metaloop.errors import UserError
+from metaloop.report.collect import Run, find_runs, read_run
+from metaloop.report.facts import fact, varied
+from metaloop.report.pivot import Pivot, Question, default_question, make_pivot
+from metaloop.report.pivot_tables import pivot_csv, pivot_table
+from metaloop.report.tables import to_latex, to_markdown
+
+
+@pytest.fixture
+def runs(make_run: MakeRun) -> list[Run]:
+    return find_runs([make_sweep(make_run)])[0]
+
+
+def _scores(runs: list[Run], **wanted: object) -> np.ndarray:
+    """An episode's mean over the runs with these values."""
+    chosen = [run for run in runs if all(fact(run, key) == value for key, value in wanted.items())]
+    return np.mean([run.scores for run in chosen], axis=0)
+
+
+def test_cells_hold_mean_interval_and_spread(runs: list[Run]) -> None:
+    pivot = make_pivot(runs, Question(("algorithm", "algorithm.steps"), ("dataset",)))
+    assert pivot.columns == (("glyphs",), ("omniglot",))
+    assert pivot.rows == tuple((algorithm, steps) for algorithm in sorted(WORTH) for steps in STEPS)  # as their folders come
+    for (algorithm, steps), (dataset,) in pivot.entries:
+        entry = pivot.entries[(algorithm, steps), (dataset,)]
+        means = [cell(str(algorithm), int(steps), str(dataset), seed) for seed in SEED]
+        assert entry.interval.mean == pytest.approx(np.mean(means))
+        assert (entry.spread.n, entry.spread.sd) == (3, pytest.approx(np.std(means, ddof=1)))
+        scores = [run.scores for run in runs if (run.name, fact(run, "algorithm.steps")) == (f"{algorithm}_{dataset}", steps)]
+        low, high = stats.t.interval(0.95, 79, np.mean(scores), stats.sem(np.mean(scores, axis=0)))
+        assert entry.interval.half_width == pytest.approx((high - low) / 2)
+
+
+def test_the_best_and_what_is_like_it_are_marked_by_corrected_paired_tests(runs: list[Run]) -> None:
+    pivot = make_pivot([run for run in runs if fact(run, "algorithm.steps") == 1], Question(("algorithm",), ("dataset",)))
+    for dataset in DATA:
+        column = pivot.column((dataset,))
+        means = {row[0]: column[row].interval.mean for row in column}
+        best = max(means, key=lambda name: means[name])
+        assert best == "boil"
+        assert [row[0] for row in column if column[row].best] == [best]
+        others = [name for name in WORTH if name != best]
+        own = {name: _scores(runs, **{"algorithm": name, "algorithm.steps": 1, "dataset": dataset}) for name in WORTH}
+        p_values = [stats.ttest_rel(own[name], own[best]).pvalue for name in others]
+        expected = dict(zip(others, multipletests(p_values, method="holm")[1], strict=True))
+        assert {row[0]: entry.p_best for row, entry in column.items() if not entry.best} == pytest.approx(expected, rel=1e-9)
+        assert {row[0] for row, entry in column.items() if entry.alike} == {"maml"}  # half a thousandth worse
+
+
+def test_errors_are_best_when_small(make_run: MakeRun) -> None:
+    runs = []
+    for number, name in enumerate(("one", "two")):
+        told = {"overrides": [f"algorithm={name}"], "algorithm": name, "kind": "regression"}
+        runs.append(read_run(make_run(name, **told, scores=np.linspace(0.1, 0.9, 40) + 0.05 * number, samples=False)))
+    column = make_pivot(runs, Question(("algorithm",))).column(())
+    assert {row[0]: entry.best for row, entry in column.items()} == {"one": True, "two": False}
+
+
+def test_the_difference_to_a_baseline_is_paired(runs: list[Run]) -> None:
+    question = Question(("algorithm",), ("algorithm.steps",), ("dataset",), {"algorithm": "maml"})
+    pivot = make_pivot(runs, question)
+    for steps in STEPS:
+        column = pivot.column((steps,))
+        assert column[("maml",)].against is None
+        for name in ("anil", "boil"):
+            expected = WORTH[name] + (TOGETHER if (name, steps) == ("anil", 5) else 0.0)
+            found = column[(name,)].against
+            assert found.interval.mean == pytest.approx(expected, abs=1e-12)
+            assert found.interval.n == 160  # the episodes of two data sets
+            assert found.interval.half_width < 0.2 * column[(name,)].interval.half_width  # the episodes' difficulty cancels
+    table = to_markdown(pivot_table(pivot))
+    assert re.search(r"\| anil \| .* −1\.00 ± 0\.\d+\\\* \|", table)
+    assert "Averaged over dataset" in table
+
+
+def test_what_is_averaged_over_counts_the_same(runs: list[Run]) -> None:
+    pivot = make_pivot(runs, Question(("algorithm",), (), ("algorithm.steps", "dataset")))
+    expected = {name: MEAN + worth + 0.01 + 0.025 + (TOGETHER / 2 if name == "anil" else 0) for name, worth in WORTH.items()}
+    assert {row[0]: entry.interval.mean for row, entry in pivot.column(()).items()} == pytest.approx(expected)
+    assert {entry.spread.n for entry in pivot.entries.values()} == {3}
+
+
+def test_runs_that_differ_in_more_than_the_seed_are_no_cell(runs: list[Run]) -> None:
+    with pytest.raises(UserError, match=r"cell algorithm=anil holds runs that differ in algorithm\.steps, dataset: add .* --over"):
+        make_pivot(runs, Question(("algorithm",)))
+    with pytest.raises(UserError, match=r"differ in dataset: add"):
+        make_pivot(runs, Question(("algorithm",), (), ("algorithm.steps",)))
+
+
+def test_of_a_run_that_was_repeated_the_newer_counts(make_run: MakeRun, runs: list[Run]) -> None:
+    told = one_run("maml", 1, "glyphs", 0)
+    again = make_run("again", **told, created="2026-02-02T00:00:00+00:00", scores=exact_scores(0.5, 0, 1, 0, 80), samples=False)
+    pivot = make_pivot([read_run(again), *runs], Question(("algorithm", "algorithm.steps"), ("dataset",)))
+    entry = pivot.entries[("maml", 1), ("glyphs",)]
+    assert entry.interval.mean == pytest.approx(np.mean([0.5, *(cell("maml", 1, "glyphs", seed) for seed in (1, 2))]))
+    assert "1 older run of a setting and seed" in pivot_table(pivot).caption
+
+
+def test_cells_on_other_episodes_are_not_compared(make_run: MakeRun, runs: list[Run]) -> None:
+    few = make_run("few", **one_run("anil", 10, "glyphs", 0), scores=exact_scores(0.9, 1, 10, 0, 30), samples=False)
+    pivot = make_pivot([*runs, read_run(few)], Question(("algorithm", "algorithm.steps"), ("dataset",)))
+    entry = pivot.entries[("anil", 10), ("glyphs",)]
+    assert entry.best
+    assert all(other.p_best is None for row, other in pivot.column(("glyphs",)).items() if row != ("anil", 10))
+    assert (("anil", 10), ("omniglot",)) not in pivot.entries
+    assert "30 to 80 meta-test episodes; 1 to 3 seeds" in pivot_table(pivot).caption
+
+
+@pytest.mark.parametrize(
+    ("question", "match"),
+    [
+        (Question(("algoritm",)), "no run has the key 'algoritm'; did you mean algorithm"),
+        (Question(("algorithm", "algorithm.steps", "dataset"), (), (), {"model": "conv4"}), "no key of --rows"),
+        (Question(("algorithm", "algorithm.steps", "dataset"), (), (), {"algorithm": "mamml"}), "fits 0 rows; name one"),
+        (Question(("algorithm", "algorithm.steps", "dataset"), (), (), {"algorithm": "maml"}), "fits 4 rows"),
+    ],
+)
+def test_mistakes_are_told(runs: list[Run], question: Question, match: str) -> None:
+    with pytest.raises(UserError, match=match):
+        make_pivot(runs, question)
+
+
+def test_what_is_asked_by_default(runs: list[Run]) -> None:
+    assert varied(runs) == ("algorithm", "algorithm.steps", "dataset")
+    assert default_question(runs) == Question(("algorithm", "algorithm.steps"), ("dataset",))
+    assert default_question(runs, columns=("algorithm.steps",)) == Question(("algorithm", "dataset"), ("algorithm.steps",))
+    one = [run for run in runs if fact(run, "dataset") == "glyphs"]
+    assert default_question(one) == Question(("algorithm",), ("algorithm.steps",))
+    assert default_question(one, over=("algorithm.steps",)) == Question(("algorithm",), (), ("algorithm.steps",))
+    assert default_question([run for run in one if fact(run, "algorithm") == "maml" and fact(run, "algorithm.steps") == 1]) is None
+
+
+def test_a_key_that_says_what_another_says_is_no_key_of_its_own(make_run: MakeRun) -> None:
+    runs = []
+    for name, rate in (("maml", 0.4), ("anil", 0.1)):
+        told = one_run(name, 1, "glyphs", 0)
+        told["overrides"] = [f"algorithm={name}", f"algorithm.rate={rate}"]
+        told["config"]["algorithm"]["rate"] = rate
+        runs.append(read_run(make_run(name, **told, samples=False)))
+    assert varied(runs) == ("algorithm",)
+
+
+def _all_kinds(runs: list[Run]) -> Pivot:
+    return make_pivot(runs, Question(("algorithm", "algorithm.steps"), ("dataset",), (), {"algorithm": "maml", "algorithm.steps": "1"}))
+
+
+def test_the_csv_has_a_line_a_cell_in_full_precision(runs: list[Run]) -> None:
+    pivot = _all_kinds(runs)
+    lines = list(csv.DictReader(io.StringIO(pivot_csv(pivot))))
+    assert len(lines) == len(pivot.entries) == 12
+    for line in lines:
+        entry = pivot.entries[(line["algorithm"], int(line["algorithm.steps"])), (line["dataset"],)]
+        assert float(line["mean"]) == entry.interval.mean
+        assert float(line["half_width"]) == entry.interval.half_width
+        assert (line["best"] == "True") == entry.best
+        assert (line["difference"] == "") == (entry.against is None)
+
+
+def test_markdown_marks_the_best_and_its_like(runs: list[Run]) -> None:
+    text = to_markdown(pivot_table(make_pivot([r for r in runs if fact(r, "algorithm.steps") == 1], Question(("algorithm",), ("dataset",)))))
+    rows = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("|")}
+    assert rows["boil"].count("**") == 4
+    assert rows["maml"].count("≈") == 2
+    assert "≈" not in rows["anil"]
+
+
+def test_latex_compiles(runs: list[Run], tmp_path: Path) -> None:
+    table = to_latex(pivot_table(_all_kinds(runs)))
+    assert table.count(r"\textbf{") == 2
+    assert r"\begin{tabular}{lrrrrr}" in table
+    if shutil.which("pdflatex") is None:
+        pytest.skip("needs pdflatex on the PATH to compile what was written")
+    whole = rf"\documentclass{{article}}\usepackage{{booktabs}}\begin{{document}}\small {table}\end{{document}}"
+    (tmp_path / "table.tex").write_text(whole)
+    done = subprocess.run(["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "table.tex"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout[-1500:]
