@@ -23,7 +23,7 @@ def cell(algorithm: str, steps: int, dataset: str, seed: int) -> float:
 
 
 def make_sweep(make_run: MakeRun, folder: str = "sweep", data: tuple[str, ...] = DATA, episodes: int = 80) -> Path:
-    """Three algorithms, two numbers of steps, three seeds, two data sets; an episode's noise is its run's own, with mean zero."""
+    """Three algorithms, two numbers of steps, three seeds, two data sets; a run's own noise has the mean zero."""
     for algorithm, steps, dataset, seed in itertools.product(WORTH, STEPS, data, SEED):
         name = f"{folder}/{algorithm}{steps}{dataset}{seed}"
         scores = exact_scores(cell(algorithm, steps, dataset, seed), [*WORTH].index(algorithm), steps, seed, episodes)

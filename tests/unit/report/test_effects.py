@@ -9,7 +9,15 @@ from made_sweep import STEPS, TOGETHER, WORTH, make_sweep, one_run
 
 from metaloop.report.ablation import sections
 from metaloop.report.collect import Run, find_runs, read_run
-from metaloop.report.effect_plots import cost_figure, cost_front, heat_map, interaction_figure, main_effect_figure, pareto, rank_figure
+from metaloop.report.effect_plots import (
+    cost_figure,
+    cost_front,
+    heat_map,
+    interaction_figure,
+    main_effect_figure,
+    pareto,
+    rank_figure,
+)
 from metaloop.report.effects import effects_table, interactions, main_effects
 from metaloop.report.facts import fact, varied
 from metaloop.report.rows import group_rows
@@ -40,7 +48,7 @@ def test_main_effects_are_those_that_were_put_in(runs: list[Run]) -> None:
 
 
 def test_only_settings_in_which_all_values_were_run_are_compared(runs: list[Run]) -> None:
-    """Without boil's five steps, algorithms are compared at one step alone; what only some were run with does not count for them."""
+    """Without boil's five steps, algorithms are compared at one step alone, and steps without boil."""
     some = [run for run in runs if (fact(run, "algorithm"), fact(run, "algorithm.steps")) != ("boil", 5)]
     algorithm, steps, _ = main_effects(some, varied(some))
     assert algorithm.settings == 2
@@ -76,7 +84,10 @@ def test_figures_show_every_value(runs: list[Run]) -> None:
     for theme in (LIGHT, DARK):
         figure = main_effect_figure(effects, theme)
         assert [ax.get_xlabel() for ax in figure.axes] == ["algorithm", "steps", "dataset"]
-        assert [[tick.get_text() for tick in ax.get_xticklabels()] for ax in figure.axes][1:] == [["1", "5"], ["glyphs", "omniglot"]]
+        assert [[tick.get_text() for tick in ax.get_xticklabels()] for ax in figure.axes][1:] == [
+            ["1", "5"],
+            ["glyphs", "omniglot"],
+        ]
         heat = heat_map(pairs[0], theme).axes[0]
         assert sorted(text.get_text() for text in heat.texts) == sorted(f"{100 * value:.2f}" for value in pairs[0].means.flat)
         lines = interaction_figure(pairs[0], theme).axes[0].lines

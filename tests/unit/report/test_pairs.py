@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from made_runs import MakeRun
+from statsmodels.stats.multitest import multipletests
 
 from metaloop.metrics.paired import paired_difference
 from metaloop.report.collect import read_run
@@ -66,10 +67,17 @@ def test_tables_of_pairs(make_run: MakeRun) -> None:
     pairs = _pairs(make_run("low", mean=0.9), make_run("highest", mean=0.95))
     interval = pairs[0].difference.interval
     text = [cell.text for cell in pairs_table(pairs).rows[0]]
-    assert text == [
-        "highest", "low", "points", f"+{100 * interval.mean:.2f} ± {100 * interval.half_width:.2f}", "< 0.0001", "60",
-    ]  # fmt: skip
-    header, ((*_, mean, half_width, level, p_value, episodes),) = pairs_csv_rows(pairs)
-    assert len(header) == 8
+    difference = f"+{100 * interval.mean:.2f} ± {100 * interval.half_width:.2f}"
+    assert text == ["highest", "low", "points", difference, "< 0.0001", "< 0.0001", "60"]
+    header, ((*_, mean, half_width, level, p_value, corrected, episodes),) = pairs_csv_rows(pairs)
+    assert len(header) == 9
     assert (mean, half_width, level, episodes) == (interval.mean, interval.half_width, 0.95, 60)
-    assert p_value == pairs[0].difference.p_value
+    assert p_value == corrected == pairs[0].difference.p_value
+
+
+def test_p_values_are_corrected_over_the_pairs_on_the_same_episodes(make_run: MakeRun) -> None:
+    means = (0.95, 0.951, 0.953)
+    pairs = _pairs(*(make_run(f"r{i}", mean=mean) for i, mean in enumerate(means)), make_run("lone", test={"shots": 5}))
+    plain = [pair.difference.p_value for pair in pairs]
+    assert [pair.corrected for pair in pairs] == pytest.approx(multipletests(plain, method="holm")[1])
+    assert [pair.corrected for pair in pairs] != plain

@@ -74,7 +74,7 @@ def test_results_page(make_run: MakeRun, paper: dict[str, Any]) -> None:
     cells = [cell.strip() for cell in line.replace(r"\|", "!").split("|")]
     assert cells[5] == r"98.70 ± 0.40 \[S\]"
     assert cells[7].startswith("−")
-    assert cells[8] == "worse"
+    assert cells[8] == f"off by {cells[7]} (worse)"
     assert cells[10:12] == ["2", "60"]
     assert cells[14] == "0123456789, fedcba9876 (uncommitted changes)"
     assert r"0.3500 \[M\]" in text

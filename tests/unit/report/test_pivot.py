@@ -97,7 +97,9 @@ def test_what_is_averaged_over_counts_the_same(runs: list[Run]) -> None:
 
 
 def test_runs_that_differ_in_more_than_the_seed_are_no_cell(runs: list[Run]) -> None:
-    with pytest.raises(UserError, match=r"cell algorithm=anil holds runs that differ in algorithm\.steps, dataset: add .* --over"):
+    with pytest.raises(
+        UserError, match=r"cell algorithm=anil holds runs that differ in algorithm\.steps, dataset: add .* --over"
+    ):
         make_pivot(runs, Question(("algorithm",)))
     with pytest.raises(UserError, match=r"differ in dataset: add"):
         make_pivot(runs, Question(("algorithm",), (), ("algorithm.steps",)))
@@ -143,7 +145,9 @@ def test_what_is_asked_by_default(runs: list[Run]) -> None:
     one = [run for run in runs if fact(run, "dataset") == "glyphs"]
     assert default_question(one) == Question(("algorithm",), ("algorithm.steps",))
     assert default_question(one, over=("algorithm.steps",)) == Question(("algorithm",), (), ("algorithm.steps",))
-    assert default_question([run for run in one if fact(run, "algorithm") == "maml" and fact(run, "algorithm.steps") == 1]) is None
+    assert (
+        default_question([run for run in one if fact(run, "algorithm") == "maml" and fact(run, "algorithm.steps") == 1]) is None
+    )
 
 
 def test_a_key_that_says_what_another_says_is_no_key_of_its_own(make_run: MakeRun) -> None:
@@ -157,7 +161,9 @@ def test_a_key_that_says_what_another_says_is_no_key_of_its_own(make_run: MakeRu
 
 
 def _all_kinds(runs: list[Run]) -> Pivot:
-    return make_pivot(runs, Question(("algorithm", "algorithm.steps"), ("dataset",), (), {"algorithm": "maml", "algorithm.steps": "1"}))
+    return make_pivot(
+        runs, Question(("algorithm", "algorithm.steps"), ("dataset",), (), {"algorithm": "maml", "algorithm.steps": "1"})
+    )
 
 
 def test_the_csv_has_a_line_a_cell_in_full_precision(runs: list[Run]) -> None:
@@ -173,7 +179,9 @@ def test_the_csv_has_a_line_a_cell_in_full_precision(runs: list[Run]) -> None:
 
 
 def test_markdown_marks_the_best_and_its_like(runs: list[Run]) -> None:
-    text = to_markdown(pivot_table(make_pivot([r for r in runs if fact(r, "algorithm.steps") == 1], Question(("algorithm",), ("dataset",)))))
+    text = to_markdown(
+        pivot_table(make_pivot([r for r in runs if fact(r, "algorithm.steps") == 1], Question(("algorithm",), ("dataset",))))
+    )
     rows = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("|")}
     assert rows["boil"].count("**") == 4
     assert rows["maml"].count("≈") == 2
@@ -188,5 +196,11 @@ def test_latex_compiles(runs: list[Run], tmp_path: Path) -> None:
         pytest.skip("needs pdflatex on the PATH to compile what was written")
     whole = rf"\documentclass{{article}}\usepackage{{booktabs}}\begin{{document}}\small {table}\end{{document}}"
     (tmp_path / "table.tex").write_text(whole)
-    done = subprocess.run(["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "table.tex"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "table.tex"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert done.returncode == 0, done.stdout[-1500:]
