@@ -3,12 +3,14 @@
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from PIL import Image
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,9 @@ def curve_look(theme: Theme, number: int) -> Look:
 
 
 def png(figure: Figure) -> bytes:
-    """The figure as a PNG file."""
+    """The figure as a PNG file, laid out and drawn once: ``savefig`` does both twice, which a short run would wait for."""
+    canvas = cast(FigureCanvasAgg, figure.canvas)
+    canvas.draw()
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", facecolor=figure.get_facecolor(), metadata={"Software": None})
+    Image.fromarray(np.asarray(canvas.buffer_rgba())).save(buffer, format="png", dpi=(figure.dpi, figure.dpi))
     return buffer.getvalue()
