@@ -122,6 +122,17 @@ def scaling(record: Record) -> str:
     return markdown_table(tables.scaling_rows(record["ranks"])) + "\n\n" + said
 
 
+def launching(record: Record) -> str:
+    """Launchers of many short runs."""
+    run = record["run"]
+    said = (
+        f"{record['runs']} runs of {record['steps']} outer steps. Alone and warm, one takes {span(run['seconds'])} s, of which "
+        f"{span(run['training'])} s are the outer loop; with one on each core, {span(record['run_beside'])} s. "
+        f"Median of {record['rounds']} rounds. {machine(record)}"
+    )
+    return markdown_table(tables.launching_rows(record)) + "\n\n" + said
+
+
 def optimizers(record: Record) -> str:
     """The optimisers' losses on unseen problems, and where the learned one's mean is the lowest."""
     found = record["optimizers"]
@@ -167,6 +178,7 @@ TABLES: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
     ),
     "memory": (("memory",), memory),
     "scaling": (("scaling",), scaling),
+    "launching": (("launching",), launching),
     "quadratics": (("andrychowicz2016_quadratics",), optimizers),
     "quadratics_again": (("andrychowicz2016_quadratics_evaluation.seed_1",), optimizers),
     "digits": (("andrychowicz2016_digits",), optimizers),
@@ -179,6 +191,7 @@ COMMANDS = {
     "sampling": "python benchmarks/sampling.py --peers VENV",
     "memory": "python benchmarks/memory.py --peers VENV",
     "scaling": "python benchmarks/scaling.py",
+    "launching": "python benchmarks/launching.py",
     "andrychowicz2016_quadratics": "python benchmarks/optimizers.py",
     "andrychowicz2016_quadratics_evaluation.seed_1": "python benchmarks/optimizers.py --run DIR --change evaluation.seed=1",
     "andrychowicz2016_digits": "python benchmarks/optimizers.py --experiment andrychowicz2016_digits",

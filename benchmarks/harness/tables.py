@@ -124,6 +124,15 @@ def scaling_rows(ranks: Mapping[str, Mapping[str, Any]]) -> Rows:
     return [["ranks", "tasks/s"]] + [[count, span(found["rate"])] for count, found in ranks.items()]
 
 
+def launching_rows(found: Mapping[str, Any]) -> Rows:
+    """Launchers of many short runs against the ideal."""
+    rows = [["launcher", "seconds", "times the ideal", "processor seconds", "times the runs' own"]]
+    rows.append(["ideal", span(found["ideal_seconds"]), "1", "", "1"])
+    for name, one in found["launchers"].items():
+        rows.append([name, *(span(one[key]) for key in ("seconds", "ratio", "processor", "processor_ratio"))])
+    return rows
+
+
 def optimizer_rows(optimizers: Mapping[str, Any]) -> Rows:
     """Losses at the end and on the way, and what they exceed the learned optimiser's by."""
     against = ["more than learned, at the end", "learned is better on"]

@@ -102,9 +102,9 @@ def _compare(argv: list[str]) -> int:
 
 
 def _reproduce(argv: list[str]) -> int:
-    from metaloop import reproduce
+    from metaloop import report_command
 
-    return reproduce.main(argv)
+    return report_command.reproduce(argv)
 
 
 def _list(argv: list[str]) -> int:

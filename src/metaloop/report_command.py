@@ -1,14 +1,17 @@
-"""``metaloop report`` and ``metaloop compare``: from records to pages."""
+"""``metaloop report``, ``compare`` and ``reproduce``: their words, before anything heavy is imported."""
 
 import argparse
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from metaloop import help_texts
 from metaloop.errors import UserError
-from metaloop.report.collect import Run
-from metaloop.report.pivot import Question
+
+if TYPE_CHECKING:  # help comes without waiting for numpy
+    from metaloop.report.collect import Run
+    from metaloop.report.pivot import Question
 
 
 def _parser(command: str, text: str) -> argparse.ArgumentParser:
@@ -54,7 +57,7 @@ def _keys(text: str) -> tuple[str, ...]:
     return tuple(key.strip() for key in text.split(",") if key.strip())
 
 
-def _question(runs: Sequence[Run], given: argparse.Namespace) -> Question | None:
+def _question(runs: "Sequence[Run]", given: argparse.Namespace) -> "Question | None":
     """What the options ask of these runs; what they leave open is chosen from the keys in which runs differ."""
     from dataclasses import replace
 
@@ -68,7 +71,7 @@ def _question(runs: Sequence[Run], given: argparse.Namespace) -> Question | None
     return replace(question, baseline=_baseline(given.baseline, question))
 
 
-def _baseline(text: str | None, question: Question) -> dict[str, str] | None:
+def _baseline(text: str | None, question: "Question") -> dict[str, str] | None:
     if text is None:
         return None
     if "=" not in text and len(question.rows) == 1:
@@ -76,11 +79,11 @@ def _baseline(text: str | None, question: Question) -> dict[str, str] | None:
     return dict(_pair(part, "--baseline") for part in text.split(","))
 
 
-def _choice(conditions: Sequence[str]) -> Callable[[Sequence[Run]], list[Run]]:
+def _choice(conditions: Sequence[str]) -> "Callable[[Sequence[Run]], list[Run]]":
     """Takes the runs that fit every condition; ``KEY=A,B`` is either."""
     wanted = [_pair(text, "--where") for text in conditions]
 
-    def choose(runs: Sequence[Run]) -> list[Run]:
+    def choose(runs: "Sequence[Run]") -> "list[Run]":
         from metaloop.report.facts import checked_keys, fact, show
 
         checked_keys(runs, [key for key, _ in wanted])
@@ -94,3 +97,21 @@ def _pair(text: str, option: str) -> tuple[str, str]:
     if not key or not equals:
         raise UserError(f"{option} {text}: give it as KEY=VALUE")
     return key, value
+
+
+def reproduce(argv: list[str]) -> int:
+    """The words after ``metaloop reproduce``; see :mod:`metaloop.reproduce`."""
+    parser = _parser("reproduce", help_texts.REPRODUCE)
+    parser.add_argument(
+        "words", nargs="*", metavar="EXPERIMENT KEY=VALUE", help="run where there is no record; none: only look"
+    )
+    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="to run each under (default: 1)")
+    places = "where records lie (default: docs/records and outputs/reproduce)"
+    parser.add_argument("--records", action="append", default=[], metavar="DIR", help=places)
+    parser.add_argument("--output", default="docs/results.md", metavar="FILE", help="the page (default: docs/results.md)")
+    parser.add_argument("--check", action="store_true", help="only say whether the page and the records agree")
+    parser.add_argument("--config-dir", "-cd", action="append", default=[], metavar="DIR", help="your own configuration")
+    given = parser.parse_intermixed_args(argv)
+    from metaloop.reproduce import main
+
+    return main(given)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from metaloop import help_texts
 from metaloop.errors import UserError
 from metaloop.report.collect import Run, find_runs
 from metaloop.report.files import write_atomically
@@ -57,11 +56,11 @@ def experiments(config_dirs: Sequence[str] = ()) -> dict[str, Experiment]:
     return dict(sorted(found.items()))
 
 
-def main(argv: list[str]) -> int:
-    """The words after ``metaloop reproduce``; 0 where all that was asked for is done, 1 where not or where ``--check``
-    found a difference.
+def main(given: argparse.Namespace) -> int:
+    """Run what is to be run and say how all fare.
+
+    Returns 0 where all that was asked for is done, 1 where not, or where ``--check`` found a difference.
     """
-    given = _parser().parse_intermixed_args(argv)
     known = experiments(given.config_dir)
     names = [word for word in given.words if "=" not in word]
     for name in names:
@@ -81,32 +80,6 @@ def main(argv: list[str]) -> int:
                 failed |= _run(name, overrides, given)
     places = [*places, *([ROOT] if ROOT.is_dir() and ROOT not in places and not given.records else [])]
     return failed | _tell(known, _records(places, known), Path(given.output), check=given.check)
-
-
-def _parser() -> argparse.ArgumentParser:
-    about, _, examples = help_texts.REPRODUCE.partition("\n\n")
-    parser = argparse.ArgumentParser(
-        prog="metaloop reproduce",
-        description=about,
-        epilog=examples,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument(
-        "words", nargs="*", metavar="EXPERIMENT KEY=VALUE", help="to run where there is no record; none: only look"
-    )
-    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="to run each under (default: 1)")
-    parser.add_argument(
-        "--records",
-        action="append",
-        default=[],
-        metavar="DIR",
-        help="where records lie (default: docs/records, outputs/reproduce)",
-    )
-    parser.add_argument("--output", default="docs/results.md", metavar="FILE", help="the page (default: docs/results.md)")
-    parser.add_argument("--check", action="store_true", help="only say whether the page and the records agree")
-    parser.add_argument("--config-dir", "-cd", action="append", default=[], metavar="DIR", help="your own configuration")
-    return parser
 
 
 def _run(name: str, overrides: Sequence[str], given: argparse.Namespace) -> int:

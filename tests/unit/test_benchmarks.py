@@ -1,6 +1,7 @@
 """The benchmarks run (small, in this process, without peers), refuse what is wrong, and their page is what records say."""
 
 import json
+import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ sys.path.insert(0, str(BENCHMARKS))
 
 import contestant  # noqa: E402
 import evaluation  # noqa: E402
+import launching  # noqa: E402
 import memory  # noqa: E402
 import pages  # noqa: E402
 import sampling  # noqa: E402
@@ -149,7 +151,7 @@ def test_the_page_is_filled_from_what_the_benchmarks_write(tmp_path: Path) -> No
         path.write_text(path.read_text().replace('"quick": true', '"quick": false'))
     found = pages.records(tmp_path)
     page = pages.fill(pages.PERFORMANCE.read_text(), found | {"speed_cuda": found["speed"]})
-    assert page.count("Not measured yet") == 1  # scaling, which takes two whole runs
+    assert page.count("Not measured yet") == 2  # scaling and launching, which take whole runs
     rate = found["evaluation"]["cases"]["a"]["rates"]["metaloop"]["median"]
     assert pages.number(rate) in page
     assert set(found["memory"]["points"]) >= {"unrolled", "reverse_sweep", "first_order"}
@@ -178,6 +180,47 @@ def test_scaling_runs_a_config_that_composes(ranks: str) -> None:
     words = [word for word in scaling.overrides(ranks, 4, 4, Path("somewhere")) if not word.startswith("hydra.")]
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         assert compose("train", words).trainer.devices == int(ranks)
+
+
+@pytest.mark.parametrize("launcher", list(launching.LAUNCHERS))
+def test_launching_runs_a_config_that_composes(launcher: str) -> None:
+    words = launching.command(launcher, 2, 5, 2, Path("somewhere"))
+    settings = [word for word in words if "=" in word and not word.startswith(("hydra", "seed="))]
+    assert len(settings) == len(launching.WORDS) + 2
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        assert compose("train", settings).trainer.max_steps == 5
+
+
+def test_launchers_are_compared_with_the_ideal_of_their_round() -> None:
+    def measured(seconds: float, took: float) -> dict[str, Any]:
+        runs = [{"seconds": seconds * factor, "processor": 1.0, "training": 0.5} for factor in (0.9, 1.0, 9.0)]
+        times = {name: {"seconds": took * n, "processor": 12.0} for n, name in enumerate(launching.LAUNCHERS, 1)}
+        return {"alone": runs, "beside": runs, "launchers": times}
+
+    found = launching.summary([measured(2.0, 12.0), measured(3.0, 15.0)], runs=10, cores=2)
+    assert found["ideal_seconds"] == {"median": 12.5, "low": 10.0, "high": 15.0}
+    assert found["launchers"]["metaloop"]["ratio"] == pytest.approx({"median": 1.1, "low": 1.0, "high": 1.2})
+    assert found["launchers"]["basic"]["ratio"]["high"] == pytest.approx(3.6)
+    assert found["launchers"]["joblib"]["processor_ratio"]["median"] == pytest.approx(1.2)
+    record = {**found, "runs": 10, "rounds": 2, "steps": 5, **launching.about([0.0, 0.0, 0.0])}
+    assert "| metaloop | 13.5 (12 to 15) | 1.1 (1 to 1.2) |" in pages.launching(record)
+
+
+def test_processor_time_of_what_a_command_leaves_behind_is_counted() -> None:
+    burn = "import time\nwhile time.process_time() < 0.3: pass"
+    leave = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {burn!r}])"
+    timed = [sys.executable, str(BENCHMARKS / "harness" / "timed.py"), sys.executable, "-c", leave]
+    assert json.loads(subprocess.run(timed, capture_output=True, check=True).stdout)["processor"] > 0.3
+    assert subprocess.run([*timed[:-1], "raise SystemExit(3)"], capture_output=True).returncode == 3
+
+
+@pytest.mark.slow
+def test_launching_measures_all_launchers(tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    launching.main(["--quick", "--records", str(tmp_path)])
+    record = json.loads((tmp_path / "launching.json").read_text())
+    assert set(record["launchers"]) == {"metaloop", "joblib", "basic"}
+    assert all(one["processor"]["median"] > 0 for one in record["launchers"].values())
 
 
 def test_the_page_and_the_committed_records_agree() -> None:

@@ -158,7 +158,7 @@ def test_without_a_command_the_help_goes_to_stderr(capsys: pytest.CaptureFixture
 @pytest.mark.parametrize(
     ("argv", "parts"),
     [
-        (["trian"], ["did you mean train?", "commands: train, evaluate, sweep, report, list, data"]),
+        (["trian"], ["did you mean train?", "commands: train, evaluate, sweep, report, compare, reproduce,"]),
         (["list", "modles"], ["did you mean models?", "algorithms"]),
         (["data", "verfy"], ["did you mean verify?", "status"]),
         (["data", "get", "omnigot"], ["did you mean omniglot?"]),
@@ -212,7 +212,7 @@ def test_report_says_where_the_page_is_and_how_to_open_it(
     from metaloop.report import page
 
     seen: list[object] = []
-    monkeypatch.setattr(page, "make_report", lambda paths, to: seen.append((paths, to)) or to / "index.html")
+    monkeypatch.setattr(page, "make_report", lambda paths, to, *_: seen.append((paths, to)) or to / "index.html")
     assert main(["report", str(tmp_path), "--output", str(tmp_path / "my page")]) == 0
     assert seen == [([tmp_path], tmp_path / "my page")]
     said = capsys.readouterr().out

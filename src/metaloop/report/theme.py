@@ -3,7 +3,7 @@
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -102,10 +102,10 @@ def curve_look(theme: Theme, number: int) -> Look:
 
 
 def png(figure: Figure) -> bytes:
-    """The figure as a PNG file. (``savefig`` would draw it twice.)"""
-    canvas = FigureCanvasAgg(figure)
+    """The figure as a PNG file, laid out and drawn once: ``savefig`` does both twice, which a short run would wait for."""
+    canvas = cast(FigureCanvasAgg, figure.canvas)
     canvas.draw()
     buffer = io.BytesIO()
     image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-    image.save(buffer, format="PNG", dpi=(figure.dpi, figure.dpi), compress_level=4)
+    image.save(buffer, format="png", dpi=(figure.dpi, figure.dpi), compress_level=4)
     return buffer.getvalue()

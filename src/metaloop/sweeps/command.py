@@ -150,7 +150,7 @@ def _status(ledger: Ledger, jobs: Sequence[Job]) -> None:
     for job in jobs:
         gone = job.abandoned(ledger.stale)
         state = "interrupted" if gone else job.state
-        running = time.time() - (job.started or 0) if state == RUNNING else 0.0
+        running = max(0.0, time.time() - (job.started or 0)) if state == RUNNING else 0.0
         where = f"{job.host} {job.device or ''}".strip() if state == RUNNING else ""
         what = score(job) or (job.error or "").splitlines()[0][:100] if job.result or job.error else where
         tries = f"{job.attempts} tries" if job.attempts > 1 else ""

@@ -149,6 +149,6 @@ def _directory(run: Mapping[str, str], varied: Sequence[str], key: str) -> str:
 
 def launcher_overrides(plan: Plan) -> tuple[Plan, list[str]]:
     """The plan without what it says of a Hydra launcher, and that."""
-    theirs = [key for key in plan.overrides if key == "hydra/launcher" or key.startswith("hydra.launcher.")]
+    theirs = [key for key in plan.overrides if key.lstrip("+").startswith(("hydra/launcher", "hydra.launcher."))]
     rest = {key: value for key, value in plan.overrides.items() if key not in theirs}
     return replace(plan, overrides=rest), [f"{key}={plan.overrides[key]}" for key in theirs]

@@ -122,7 +122,7 @@ class _Teller:
 
     def __init__(self, ledger: Ledger, keys: Sequence[str]) -> None:
         self.ledger, self.keys = ledger, keys
-        self.began = time.time()
+        self.began = time.monotonic()
         self.done = self.before = sum(job.state == DONE for job in _of(ledger, keys))
 
     def __call__(self, job: Job) -> None:
@@ -132,7 +132,9 @@ class _Teller:
         done = self.done
         left = sum(each.state in (WAITING, RUNNING, INTERRUPTED) for each in jobs)
         rest = (
-            f"  about {duration((time.time() - self.began) / (done - self.before) * left)} left" if done > self.before else ""
+            f"  about {duration((time.monotonic() - self.began) / (done - self.before) * left)} left"
+            if done > self.before
+            else ""
         )
         what = score(job) if job.state == DONE else (job.error or "").splitlines()[0][:100] if job.error else ""
         print(

@@ -87,6 +87,10 @@ class Planned:
     directory: str
 
 
+class _Torn(Exception):
+    """A row that says nothing."""
+
+
 class Ledger:
     """The ledger of the sweep in ``directory``.
 
@@ -105,7 +109,10 @@ class Ledger:
 
     def enter(self, planned: Sequence[Planned]) -> None:
         """Add the runs that are not there yet."""
-        self.directory.mkdir(parents=True, exist_ok=True)
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"the sweep's folder cannot be made: {error}; choose another by hydra.sweep.dir") from error
         with self._transaction(make=True) as database:
             known = database.execute("SELECT COUNT(*) FROM jobs").fetchone()[0]
             for one in planned:
@@ -121,7 +128,7 @@ class Ledger:
         """All runs in their order."""
         with self._transaction("DEFERRED") as database:
             rows = database.execute(f"SELECT {', '.join(_COLUMNS)} FROM jobs ORDER BY number").fetchall()
-        return [_job(row) for row in rows]
+            return [_job(row) for row in rows]
 
     def job(self, key: str) -> Job:
         """One run.
@@ -174,7 +181,7 @@ class Ledger:
         with self._transaction() as database:
             changed = database.execute(
                 "UPDATE jobs SET state = ?, result = ?, error = ?, ended = ?, heartbeat = ?, failures = failures + ?, "
-                "seconds = seconds + ? - started, owner = NULL WHERE key = ? AND owner = ? AND state = ?",
+                "seconds = seconds + MAX(0, ? - started), owner = NULL WHERE key = ? AND owner = ? AND state = ?",
                 (
                     state,
                     json.dumps(result) if result else None,
@@ -196,7 +203,7 @@ class Ledger:
         with self._transaction() as database:
             database.execute(
                 "UPDATE jobs SET state = ?, error = ?, ended = ?, failures = failures + ?, owner = NULL, "
-                "seconds = seconds + heartbeat - started WHERE key = ? AND pid = ? AND host = ? AND state = ?",
+                "seconds = seconds + MAX(0, heartbeat - started) WHERE key = ? AND pid = ? AND host = ? AND state = ?",
                 (state, error, now, int(state == FAILED), key, pid, socket.gethostname(), RUNNING),
             )
 
@@ -236,8 +243,13 @@ class Ledger:
                 database.execute("COMMIT")
             finally:
                 database.close()  # which rolls back what was not committed
-        except sqlite3.Error as error:
+        except sqlite3.OperationalError as error:  # the disk is full or read-only, or somebody else writes for too long
             raise UserError(f"the sweep's ledger {self.path} cannot be used: {error}") from error
+        except (sqlite3.DatabaseError, _Torn) as error:
+            raise UserError(
+                f"the sweep's ledger {self.path} is damaged: {error}. Move the file away and give the sweep's command again: "
+                "the runs lie in folders of their own; what is done counts as done, and what was cut off goes on"
+            ) from error
 
 
 _COLUMNS = tuple(Job.__dataclass_fields__)
@@ -252,7 +264,10 @@ def runnable(job: Job, stale: float, retries: int) -> bool:
 
 def _job(row: Sequence[Any]) -> Job:
     values = dict(zip(_COLUMNS, row, strict=True))
-    told = {"overrides": tuple(json.loads(values["overrides"])), "result": json.loads(values["result"] or "null")}
+    try:
+        told = {"overrides": tuple(json.loads(values["overrides"])), "result": json.loads(values["result"] or "null")}
+    except (ValueError, TypeError) as error:
+        raise _Torn(f"what it says of run {values['number']} cannot be read") from error
     return Job(**{**values, **told})
 
 

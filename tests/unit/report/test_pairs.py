@@ -76,8 +76,9 @@ def test_tables_of_pairs(make_run: MakeRun) -> None:
 
 
 def test_p_values_are_corrected_over_the_pairs_on_the_same_episodes(make_run: MakeRun) -> None:
-    means = (0.95, 0.951, 0.953)
-    pairs = _pairs(*(make_run(f"r{i}", mean=mean) for i, mean in enumerate(means)), make_run("lone", test={"shots": 5}))
+    means = (0.95, 0.9505, 0.952)
+    runs = [make_run("r" * (1 + number), mean=mean) for number, mean in enumerate(means)]  # other names, other noise
+    pairs = _pairs(*runs, make_run("lone", test={"shots": 5}))
     plain = [pair.difference.p_value for pair in pairs]
     assert [pair.corrected for pair in pairs] == pytest.approx(multipletests(plain, method="holm")[1])
     assert [pair.corrected for pair in pairs] != plain

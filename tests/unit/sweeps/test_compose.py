@@ -68,3 +68,10 @@ def test_what_is_for_the_launcher_is_no_part_of_the_runs() -> None:
     rest, theirs = launcher_overrides(plan)
     assert theirs == ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
     assert rest.overrides == {"algorithm": "maml"}
+
+
+def test_what_is_said_of_a_launcher_is_no_part_of_the_runs() -> None:
+    theirs = {"hydra/launcher": "ray", "hydra.launcher.ray.init.address": "local", "+hydra.launcher.ray.init.num_cpus": "2"}
+    plan, launcher = launcher_overrides(Plan("sweep", overrides={"algorithm": "maml", **theirs}))
+    assert plan.overrides == {"algorithm": "maml"}
+    assert launcher == [f"{key}={value}" for key, value in theirs.items()]

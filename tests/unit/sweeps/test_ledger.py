@@ -152,7 +152,7 @@ def test_a_file_of_another_version_or_kind_is_refused(ledger: Ledger, tmp_path: 
     with pytest.raises(UserError, match="version 99"):
         ledger.jobs()
     (tmp_path / NAME).write_text("this is text, not a database" * 100)
-    with pytest.raises(UserError, match="cannot be used: file is not a database"):
+    with pytest.raises(UserError, match=r"is damaged: file is not a database\. Move the file away"):
         Ledger(tmp_path).jobs()
 
 
@@ -178,3 +178,54 @@ def test_a_disk_that_is_full_or_read_only_is_said(ledger: Ledger, monkeypatch: p
         ledger.enter([Planned(f"big{i}", ("x" * 5000,), {}, "big") for i in range(50)])
     monkeypatch.undo()
     assert len(ledger.jobs()) == 3  # nothing of the half that fitted
+
+
+def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"choose another by hydra\.sweep\.dir"):
+        Ledger(tmp_path / "file" / "sweep").enter(planned(1))
+
+
+@pytest.mark.parametrize("how", ["cut", "garbage"])
+def test_a_torn_file_is_said_wherever_it_is_torn(how: str, tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.enter(planned(60))
+    whole, page = ledger.path.read_bytes(), 4096
+    right, said = ledger.jobs(), list[str]()
+    for at in range(0, len(whole), page // 2):
+        torn = whole[:at] if how == "cut" else whole[:at] + bytes(range(256)) * 8 + whole[at + page // 2 :]
+        ledger.path.write_bytes(torn)
+        try:
+            found = ledger.jobs()
+        except UserError as error:
+            said.append(str(error))
+        else:
+            assert found in ([], right) or how == "garbage"
+    assert len(said) >= 4
+    assert all("is damaged" in one for one in said)
+
+
+def test_a_row_that_says_nothing_is_said(ledger: Ledger) -> None:
+    database = sqlite3.connect(ledger.path)
+    database.execute("UPDATE jobs SET overrides = '[\"a=' WHERE key = 'key1'")
+    database.commit()
+    database.close()
+    for look in (ledger.jobs, lambda: ledger.claim("key1", "", 0)):
+        with pytest.raises(UserError, match="is damaged: what it says of run 1"):
+            look()
+    assert ledger.claim("key0", "", 0) is not None
+
+
+def test_a_clock_that_goes_back_takes_no_run_from_its_owner(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    owner, killed = ledger.claim("key0", "", 0), ledger.claim("key1", "", 0)
+    assert owner is not None
+    assert killed is not None
+    earlier = time.time() - 3600
+    monkeypatch.setattr(module.time, "time", lambda: earlier)
+    assert not ledger.job("key0").abandoned(60)
+    assert ledger.claim("key0", "", 9) is None
+    assert ledger.beat("key0", owner)
+    assert ledger.beat("key1", killed)
+    assert ledger.end("key0", owner, DONE, result=RESULT)
+    ledger.bury("key1", os.getpid(), FAILED, "killed")
+    assert [job.seconds for job in ledger.jobs()] == [0, 0, 0]

@@ -154,3 +154,18 @@ def test_cancelled_runs_wait_until_they_are_let(capsys: Captured) -> None:
 def test_what_the_server_imports_is_there() -> None:
     for name in PRELOADED:
         importlib.import_module(name)
+
+
+def test_a_damaged_ledger_is_said_and_its_loss_loses_no_run(capsys: Captured) -> None:
+    words = [*WORDS, "algorithm=maml"]
+    said(capsys, *words)
+    times = {path: path.stat().st_mtime_ns for path in sorted(SWEEP.rglob("record.json"))}
+    assert len(times) == 2
+    path = SWEEP / "ledger.sqlite"
+    path.write_bytes(path.read_bytes()[:5000])
+    for command in (words, ["sweep", "status", "small"], ["sweep", "cancel", "small"]):
+        assert "Move the file away and give the sweep's command again" in said(capsys, *command, code=2)
+    path.rename(SWEEP / "damaged.sqlite")
+    assert "2 done" in said(capsys, *words)
+    assert {path: path.stat().st_mtime_ns for path in sorted(SWEEP.rglob("record.json"))} == times
+    assert all(job.result for job in Ledger(SWEEP).jobs())
