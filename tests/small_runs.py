@@ -162,7 +162,7 @@ class Killer(Tracker):
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         if step == self.step:
             deadline = time.monotonic() + 60
-            while not any(self.directory.glob("wandb/offline-run-*/files/requirements.txt")):
+            while not any(self.directory.glob("wandb/offline-run-*/*.wandb")):
                 assert time.monotonic() < deadline, "W&B has not begun"
                 time.sleep(0.01)
             os.kill(os.getpid(), signal.SIGKILL)

@@ -46,8 +46,8 @@ class WandbTracker(BackgroundTracker):
 
     The x-axis of every metric is ``outer_step``; the rows of one outer step are one row there. A resumed run has the W&B id
     of its first start (``wandb_id.txt``); offline that is a further folder of the same id. It holds only rows that the ones
-    before it do not: what was logged after the last checkpoint stays as it was first measured, and what W&B lost when it
-    was killed is taken from metrics.csv.
+    before it do not: what was logged after the last checkpoint stays as it was first measured, and what W&B lost (it
+    writes every 15 seconds, and nothing more once its process is killed) is taken from metrics.csv.
 
     Args:
         project: W&B project.
