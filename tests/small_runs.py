@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,6 +19,7 @@ from metaloop.data.distribution import SPLITS, Dataset
 from metaloop.data.philox import Stream
 from metaloop.data.pool import ClassPool
 from metaloop.models.mlp import MLP
+from metaloop.outer.tracker import RunInfo, Tracker
 from metaloop.train import describe_run, run
 from metaloop.types import EpisodeSpec, Tasks
 
@@ -144,6 +145,30 @@ class Dropping(MLP):
 
     def forward(self, x: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
         return super().forward(torch.nn.functional.dropout(x, 0.5, self.training), weight)
+
+
+class Killer(Tracker):
+    """Ends the run of one seed by SIGKILL when it logs an outer step for the first time, once W&B has begun to write."""
+
+    def __init__(self, seed: int, step: int) -> None:
+        self.seed, self.step = seed, step
+        self.directory = Path()
+
+    def start(self, run: RunInfo) -> None:
+        self.directory = run.directory
+        if run.config["seed"] != self.seed or run.resumed_step:
+            self.step = -1
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        if step == self.step:
+            deadline = time.monotonic() + 60
+            while not any(self.directory.glob("wandb/offline-run-*/*.wandb")):
+                assert time.monotonic() < deadline, "W&B has not begun"
+                time.sleep(0.01)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def finish(self, record: Mapping[str, Any] | None, status: str) -> None:
+        pass
 
 
 def trained_all(directory: str, runs: dict[str, list[str]]) -> None:

@@ -129,6 +129,19 @@ def _data(argv: list[str]) -> int:
     return run(arguments.action, arguments.name, arguments.data_dir or os.environ.get("METALOOP_DATA", "data"))
 
 
+def _wandb(argv: list[str]) -> int:
+    parser = _parser("wandb", help_texts.WANDB)
+    parser.add_argument("action", help="sync")
+    parser.add_argument("runs", nargs="*", metavar="DIR", help="where to look, at any depth (default: outputs)")
+    parser.add_argument("--dry-run", action="store_true", help="only say what would be sent")
+    arguments = parser.parse_args(argv)
+    if arguments.action != "sync":
+        raise UserError(f"wandb {arguments.action}: {did_you_mean(arguments.action, ['sync'])}actions: sync")
+    from metaloop.wandb_command import sync
+
+    return sync([Path(run) for run in arguments.runs or ["outputs"]], dry_run=arguments.dry_run)
+
+
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": _train,
     "evaluate": _evaluate,
@@ -138,6 +151,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "reproduce": _reproduce,
     "list": _list,
     "data": _data,
+    "wandb": _wandb,
 }
 
 

@@ -13,6 +13,7 @@ commands:
   reproduce   papers' experiments: published numbers beside measured ones
   list        the algorithms, models, data sets, experiments and sweeps to choose from
   data        data sets that are downloaded: status, get, verify
+  wandb       send what was logged offline to Weights & Biases: sync
 
 examples:
   metaloop train                                    the embedded default; needs no download
@@ -115,3 +116,11 @@ examples:
   metaloop data status
   metaloop data get omniglot
   metaloop data verify omniglot --data-dir data"""
+
+WANDB = """Sends the runs that logger=wandb logged offline to Weights & Biases. What was sent is not sent again; a run that was
+killed and resumed is one run there.
+
+examples:
+  metaloop wandb sync --dry-run            what would be sent of all runs under outputs
+  metaloop wandb sync
+  metaloop wandb sync outputs/sweeps/five_choices"""

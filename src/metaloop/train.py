@@ -19,8 +19,8 @@ from metaloop.errors import UserError
 from metaloop.overrides import check_overrides
 
 
-def run(description: Mapping[str, Any], directory: str, resume: bool) -> dict[str, Any]:
-    """Build and run what ``description`` (of run.json) says; the same in every rank. Returns the record."""
+def run(description: Mapping[str, Any], directory: str, resume: bool, report: bool = False) -> dict[str, Any]:
+    """Build and run what ``description`` (of run.json) says, and ``report`` it; the same in every rank. Returns the record."""
     from metaloop.build import build_run
     from metaloop.outer.allocator import tune
     from metaloop.outer.run import RunIdentity, train
@@ -31,7 +31,13 @@ def run(description: Mapping[str, Any], directory: str, resume: bool) -> dict[st
     quieten()
     allow_tf32(description["config"].get("tf32", False))  # older runs have no such key
     identity = RunIdentity(directory=Path(directory), **description)
-    return train(build_run(identity.config), identity, resume=resume)
+    return train(build_run(identity.config), identity, resume=resume, report=_report if report else None)
+
+
+def _report(directory: Path) -> None:
+    from metaloop.report.run_report import write_run_report  # matplotlib: half a second that the first step need not wait
+
+    write_run_report(directory)
 
 
 def start(description: Mapping[str, Any], directory: Path, *, resume: bool) -> dict[str, Any]:
@@ -46,19 +52,16 @@ def start(description: Mapping[str, Any], directory: Path, *, resume: bool) -> d
     if description["config"].get("paper"):
         check_paper(description["config"]["paper"], metric="")
     if externally_launched():
-        return run(description, str(directory), resume)
+        return run(description, str(directory), resume, report=True)
     with claimed(directory):
         if not resume:
             describe(directory, description, OmegaConf.to_yaml(OmegaConf.create(dict(description["config"]))))
-        arguments = (description, str(directory), resume)
+        arguments = (description, str(directory), resume, True)
         try:
             record = run(*arguments) if ranks == 1 else launch(run, ranks, *arguments)
         except KeyboardInterrupt:
             print(f"\nstopped; go on with: metaloop train resume={directory}", file=sys.stderr)
             raise
-        from metaloop.report.run_report import write_run_report  # matplotlib: half a second that the first step need not wait
-
-        write_run_report(directory)
     print_summary(record, directory)
     return record
 

@@ -27,7 +27,7 @@ COUNTS = {
     "dataset": 10,
     "episode": 8,
     "experiment": 6,
-    "logger": 2,
+    "logger": 3,
     "model": 6,
     "outer": 4,
     "sweep": 2,
@@ -75,6 +75,7 @@ ELSEWHERE = {
     "trainer/ddp": "needs a GPU: test_gpu_trainers_are_refused_without_one",
     "trainer/ddp_cpu": "two processes: tests/unit/outer/test_ranks.py",
     "dataset/omniglot_challenge": "for evaluation alone: tests/unit/test_evaluate.py",
+    "logger/mlflow": "a further package: tests/unit/outer/test_loggers.py",
     "train": "composed by every other",
 }
 SLOW = {"algorithm/over_tasks/compiled", "experiment/finn2017_maml_sinusoid_5shot"}  # a compiler runs

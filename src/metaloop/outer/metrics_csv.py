@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,17 @@ class CsvTracker(Tracker):
         if self._file is not None:
             self._file.close()
             self._file = None
+
+
+def rows_until(path: Path, last: int) -> Iterator[tuple[int, dict[str, float]]]:
+    """Outer step and metrics of the rows of ``metrics.csv`` up to the outer step ``last``; none where there is no file."""
+    if not last or not path.exists():
+        return
+    lines = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    for row in csv.DictReader(lines):
+        step = int(row.pop("step"))
+        if step <= last:
+            yield step, {name: float(cell) for name, cell in row.items() if cell}
 
 
 def _line(cells: Sequence[str]) -> str:

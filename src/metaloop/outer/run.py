@@ -65,10 +65,13 @@ class RunIdentity:
     group: str | None = None
 
 
-def train(parts: RunParts, identity: RunIdentity, *, resume: bool) -> dict[str, Any]:
+def train(
+    parts: RunParts, identity: RunIdentity, *, resume: bool, report: Callable[[Path], object] | None = None
+) -> dict[str, Any]:
     """Meta-train (or go on), meta-test the best checkpoint once, write record.json and the rest; returns the record.
 
-    Every rank calls it; rank zero writes.
+    Every rank calls it; rank zero writes, and calls ``report`` with the finished run's directory, before the trackers finish:
+    they show its figures.
     """
     start_up = StartUp()
     torch.manual_seed(identity.seed)
@@ -99,6 +102,8 @@ def train(parts: RunParts, identity: RunIdentity, *, resume: bool) -> dict[str, 
         _fit(trainer, module, data, last if resumed else None)
         record = _finish(parts, identity, trainer, module, keeper, data, start_up.seconds)
         status = "finished"
+        if report is not None and trainer.is_global_zero:
+            report(identity.directory)
     finally:
         trackers.finish(record, status)
     return record
@@ -147,7 +152,7 @@ class Trackers:
 def _info(identity: RunIdentity, step: int) -> RunInfo:
     return RunInfo(
         directory=identity.directory,
-        name=identity.name,
+        name=identity.directory.name if identity.group else identity.name,
         group=identity.group,
         job_type="train",
         tags=tuple(f"{group}:{choice}" for group, choice in sorted(identity.choices.items())),

@@ -3,19 +3,28 @@
 import csv
 import json
 import logging
-import struct
-from collections.abc import Iterator
+import os
+import subprocess
+import sys
+import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import wandb
+from PIL import Image
+from pytorch_lightning.loggers import CSVLogger, Logger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from wandb.proto.wandb_internal_pb2 import Record
 
+from metaloop.build import build_run
 from metaloop.errors import UserError
-from metaloop.outer.loggers import CsvTracker, RunInfo, TensorBoardTracker, Tracker, WandbTracker
+from metaloop.outer import lightning_tracker
+from metaloop.outer.loggers import CsvTracker, LightningTracker, RunInfo, TensorBoardTracker, Tracker, WandbTracker
+from small_runs import SMALL, described
+from wandb_files import ACCOUNT, folders, history, of_kind, records, summary
 
+RUN_TAG = "algorithm:maml"
 RECORD = {
     "training": {"steps": 30, "tasks_per_second": 812.5, "over_tasks": "loop"},
     "test": {
@@ -27,6 +36,7 @@ RECORD = {
             "loss": {"mean": 0.25, "half_width": 0.02},
             "calibration_error": {"mean": 0.125, "half_width": None},
         },
+        "curve": [{"step": 0, "mean": 0.25, "half_width": 0.02}, {"step": 5, "mean": 0.9, "half_width": None}],
     },
 }
 
@@ -111,34 +121,10 @@ def test_tensorboard_keeps_our_steps_and_forgets_what_a_resumed_run_logs_again(t
     assert scalars(tmp_path, "test/calibration_error") == [(30, 0.125)]
 
 
-def records(directory: Path) -> Iterator[Record]:
-    """Every record of the one offline W&B run: a log of blocks of 32 KiB after a header of 7 bytes."""
-    wandb.teardown()  # until its service has ended the file may be incomplete
-    (path,) = directory.glob("wandb/offline-run-*/run-*.wandb")
-    data = path.read_bytes()
-    assert data[:4] == b":W&B"
-    place, parts = 7, b""
-    while place + 7 <= len(data):
-        if 2**15 - place % 2**15 < 7:  # the rest of a block is too short for a record's header
-            place += 2**15 - place % 2**15
-        _, length, kind = struct.unpack("<IHB", data[place : place + 7])
-        parts += data[place + 7 : place + 7 + length]
-        place += 7 + length
-        if kind in (1, 4):  # whole, or the last part
-            record = Record()
-            record.ParseFromString(parts)
-            yield record
-            parts = b""
-
-
-def items(found: Any) -> dict[str, Any]:
-    return {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in found}
-
-
 @pytest.fixture
 def no_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No API key, no mode, no settings of whoever runs the tests."""
-    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_DIR", "WANDB_RUN_GROUP", "WANDB_IDENTITY_TOKEN_FILE"):
+    for name in ACCOUNT:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -147,26 +133,38 @@ def no_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("no_account")
 def test_wandb_offline_files_hold_config_group_history_and_summary(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "wandb_id.txt").write_text("0123abcd")  # as a resumed run finds it
-    tracker = WandbTracker(project="ours", tags=["mine"])
+    (tmp_path / "report").mkdir()
+    Image.new("RGB", (3, 2), "red").save(tmp_path / "report" / "learning.png")
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "best.ckpt").write_bytes(b"weights")
+    tracker = WandbTracker(project="ours", tags=["mine"], checkpoint=True)
     tracker.start(info(tmp_path, resumed_step=10))
     tracker.log({"train/loss": 0.5}, 15)
-    tracker.log({"train/loss": 0.25, "validation/score": 0.75}, 20)
+    tracker.log({"train/loss": 0.25}, 20)
+    tracker.log({"validation/score": 0.75}, 20)
     tracker.finish(RECORD, "finished")
-    found = list(records(tmp_path))
-    run = next(record.run for record in found if record.HasField("run"))
-    assert (run.run_id, run.project, run.run_group, run.job_type) == ("0123abcd", "ours", "sweep_7", "train")
-    assert run.display_name == "maml_glyphs"
-    assert list(run.tags) == ["algorithm:maml", "mine"]
-    config = items(run.config.update)
-    assert {name: config[name] for name in info(tmp_path).config} == info(tmp_path).config
-    history = [items(record.history.item) for record in found if record.HasField("history")]
-    assert [(row["outer_step"], row["train/loss"]) for row in history] == [(15, 0.5), (20, 0.25)]
-    assert history[1]["validation/score"] == 0.75
-    axes = {record.metric.glob_name: record.metric.step_metric for record in found if record.HasField("metric")}
+    assert wandb.run is None
+    assert capfd.readouterr() == ("", "")
+    (folder,) = folders(tmp_path)
+    found = records(folder)
+    (run,) = of_kind(found, "run")
+    named = {"run_id": "0123abcd", "project": "ours", "run_group": "sweep_7", "job_type": "train", "tags": [RUN_TAG, "mine"]}
+    assert run | named | {"display_name": "maml_glyphs"} == run
+    config = run["config"]["update"]
+    assert config | info(tmp_path).config == config
+    *rows, shown = history(found)
+    assert rows == [{"outer_step": 15, "train/loss": 0.5}, {"outer_step": 20, "train/loss": 0.25, "validation/score": 0.75}]
+    assert shown["outer_step"] == 30
+    assert (folder / "files" / shown["report/learning.path"]).read_bytes() == (tmp_path / "report/learning.png").read_bytes()
+    table = json.loads((folder / "files" / shown["test/adaptation.path"]).read_text())
+    assert (table["columns"], table["data"]) == (["step", "mean", "half_width"], [[0, 0.25, 0.02], [5, 0.9, None]])
+    files = {
+        one["path"]: Path(one["local_path"]) for kept in of_kind(found, "artifact") for one in kept["manifest"]["contents"]
+    }
+    assert files["best.ckpt"].read_bytes() == b"weights"
+    assert all(path.is_relative_to(tmp_path.resolve()) and "share" not in path.parts for path in files.values())
+    axes = {metric.get("glob_name"): metric.get("step_metric") for metric in of_kind(found, "metric")}
     assert axes["*"] == "outer_step"
-    summary = {}
-    for record in found:
-        summary |= items(record.summary.update)
     expected = {
         "test/accuracy": 0.9,
         "test/accuracy_half_width": 0.01,
@@ -176,30 +174,51 @@ def test_wandb_offline_files_hold_config_group_history_and_summary(tmp_path: Pat
         "training/tasks_per_second": 812.5,
         "status": "finished",
     }
-    assert {name: summary[name] for name in expected} == expected
-    assert next(record.exit.exit_code for record in found if record.HasField("exit")) == 0
-    assert wandb.run is None
-    assert capfd.readouterr() == ("", "")
+    assert summary(found) | expected == summary(found)
+    assert of_kind(found, "exit")[0]["exit_code"] == 0
 
 
 @pytest.mark.usefixtures("no_account")
-def test_wandb_ends_as_failed_where_the_run_did(tmp_path: Path) -> None:
+def test_wandb_has_every_row_of_a_resumed_run_once(tmp_path: Path) -> None:
+    """Stopped at 25, after the checkpoint at 10; the file that it left lacks the row of step 5."""
     tracker = WandbTracker(group="named")
     tracker.start(info(tmp_path))
+    for step in (10, 15, 20):
+        tracker.log({"train/loss": step}, step)
+    tracker.log({"validation/score": 0.5}, 10)
     tracker.finish(None, "failed")
-    found = list(records(tmp_path))
-    assert next(record.exit.exit_code for record in found if record.HasField("exit")) == 1
-    run = next(record.run for record in found if record.HasField("run"))
-    assert run.run_group == "named"
-    assert run.run_id == (tmp_path / "wandb_id.txt").read_text()
+    wandb.teardown()
+    (tmp_path / "metrics.csv").write_text("step,train/loss,validation/score\n5,5.0,\n10,10.0,\n10,,0.5\n15,-1.0,\n20,-1")
+    tracker = WandbTracker(group="named")
+    tracker.start(info(tmp_path, resumed_step=10))
+    for step in (15, 20, 25):
+        tracker.log({"train/loss": -step}, step)
+    tracker.log({"validation/score": 0.75}, 20)
+    tracker.finish(None, "finished")
+    found = [records(folder) for folder in folders(tmp_path)]
+    runs = [run for each in found for run in of_kind(each, "run")]
+    assert [run["run_id"] for run in runs] == [(tmp_path / "wandb_id.txt").read_text()] * 2
+    assert {run["run_group"] for run in runs} == {"named"}
+    assert [of_kind(each, "exit")[0].get("exit_code", 0) for each in found] == [1, 0]
+    values = [(row["outer_step"], name, row[name]) for each in found for row in history(each) for name in row]
+    assert sorted(value for value in values if value[1] == "train/loss") == [
+        (5, "train/loss", 5),
+        (10, "train/loss", 10),
+        (15, "train/loss", 15),  # as they were first measured
+        (20, "train/loss", 20),
+        (25, "train/loss", -25),
+    ]
+    assert sorted(value[::2] for value in values if value[1] == "validation/score") == [(10, 0.5), (20, 0.75)]
 
 
 class Spy:
-    """In W&B's place; fails where told."""
+    """In W&B's place; fails where told, or hangs there until it is let go."""
 
-    def __init__(self, fails: str) -> None:
-        self.fails = fails
+    def __init__(self, where: str, hangs: bool = False) -> None:
+        self.where, self.hangs = where, hangs
+        self.let_go = threading.Event()
         self.finished: list[int] = []
+        self.logged: list[Any] = []
         self.summary: dict[str, Any] = {}
         self.modes: list[str | None] = []
 
@@ -208,19 +227,22 @@ class Spy:
         return self._maybe("init")
 
     def _maybe(self, where: str) -> "Spy":
-        if where == self.fails:
+        if where == self.where and self.hangs:
+            self.let_go.wait()
+        elif where == self.where:
             raise ConnectionError("no route to host")
         return self
 
     def define_metric(self, *_: Any, **__: Any) -> None:
         self._maybe("define_metric")
 
-    def log(self, _: Any) -> None:
+    def log(self, row: Any) -> None:
         self._maybe("log")
+        self.logged.append(row)
 
     def finish(self, exit_code: int) -> None:
-        self.finished.append(exit_code)
         self._maybe("finish")
+        self.finished.append(exit_code)
 
 
 @pytest.mark.usefixtures("no_account")
@@ -234,7 +256,20 @@ def test_a_fault_of_wandb_is_said_once_and_ends_nothing(
         train(WandbTracker(), tmp_path, 5, 20)
     assert len(caplog.messages) == 1
     assert "no route to host" in caplog.messages[0]
-    assert spy.finished == ([] if fails == "init" else [0])
+    assert spy.finished == ([0] if fails == "log" else [])
+
+
+@pytest.mark.usefixtures("no_account")
+@pytest.mark.parametrize("hangs", ["init", "log", "finish"])
+def test_a_wandb_that_hangs_holds_nothing(
+    hangs: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    spy = Spy(hangs, hangs=True)
+    monkeypatch.setattr(wandb, "init", spy.init)
+    with caplog.at_level(logging.WARNING):
+        train(WandbTracker(wait=0.05), tmp_path, 5, 20)
+    spy.let_go.set()
+    assert ["within 0.05 s" in message for message in caplog.messages] == [True]
 
 
 @pytest.mark.usefixtures("no_account")
@@ -243,7 +278,7 @@ def test_wandb_goes_online_where_there_is_a_key_or_it_was_asked_to(tmp_path: Pat
     monkeypatch.setattr(wandb, "init", spy.init)
 
     def mode(offline: bool | None = None) -> str | None:
-        WandbTracker(offline=offline).start(info(tmp_path))
+        train(WandbTracker(offline=offline), tmp_path, 5, 5)
         return spy.modes[-1]
 
     assert mode() == "offline"
@@ -259,17 +294,104 @@ def test_wandb_goes_online_where_there_is_a_key_or_it_was_asked_to(tmp_path: Pat
     monkeypatch.delenv("WANDB_API_KEY")
     monkeypatch.setenv("WANDB_MODE", "disabled")
     assert mode() is None
+    spy.summary["outer_step"] = 5  # what a server tells of a run that is resumed
+    before = len(spy.logged)
+    train(WandbTracker(), tmp_path, 5, 10)
+    assert [row["outer_step"] for row in spy.logged[before:]] == [10]
 
 
-def test_the_logger_group_holds_trackers() -> None:
-    import hydra
-    from omegaconf import OmegaConf
+@pytest.mark.parametrize(
+    ("arguments", "reason"), [({"tags": ["x" * 65]}, "has 65 characters"), ({"tags": [""]}, "1 to 64"), ({"wait": 0}, "wait=0")]
+)
+def test_what_wandb_would_refuse_is_refused_at_once(arguments: dict[str, Any], reason: str) -> None:
+    with pytest.raises(UserError, match=reason):
+        WandbTracker(**arguments)
 
-    from metaloop.configuration import conf_dir
 
-    built = []
-    for path in sorted((conf_dir() / "logger").glob("*.yaml")):
-        node = OmegaConf.load(path)
-        assert isinstance(node, dict | type(OmegaConf.create({})))
-        built += [hydra.utils.instantiate(tracker) for tracker in node.values()]
-    assert [type(tracker) for tracker in built] == [WandbTracker]
+DISTURBED = """
+import os, signal, sys, time
+from pathlib import Path
+from metaloop.outer.loggers import RunInfo, WandbTracker
+from wandb.sdk import wandb_setup
+
+tracker = WandbTracker(wait=1)
+tracker.start(RunInfo(Path(sys.argv[1]), "name", None, "train", (), {}, 0))
+deadline = time.monotonic() + 60
+while tracker._run is None:
+    assert time.monotonic() < deadline
+    time.sleep(0.01)
+os.kill(wandb_setup.singleton()._connection._proc._process.pid, getattr(signal, sys.argv[2]))
+began = time.perf_counter()
+for step in range(1, 3001):
+    tracker.log({"a": 1.0, "b": 2.0}, step)
+print((time.perf_counter() - began) / 3000)
+tracker.finish(None, "finished")
+"""
+
+
+@pytest.mark.usefixtures("no_account")
+@pytest.mark.parametrize("by", ["SIGKILL", "SIGSTOP"])
+def test_a_process_ends_whatever_becomes_of_wandbs_service(by: str, tmp_path: Path) -> None:
+    words = [sys.executable, "-c", DISTURBED, str(tmp_path), by]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=120, env=dict(os.environ))
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 0.001  # seconds that a row costs the training
+    assert ("within 1 s" if by == "SIGSTOP" else "failed; the training goes on") in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_lightning_logger_has_config_rows_and_scores(tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").write_text("step,train/loss\n5,1.5\n10,1.25\n15,9.0\n")
+    tracker = LightningTracker(partial(CSVLogger, tmp_path / "theirs", name="name"))
+    tracker.start(info(tmp_path, resumed_step=10))
+    tracker.log({"train/loss": 0.5}, 15)
+    tracker.finish(RECORD, "finished")
+    (folder,) = (tmp_path / "theirs" / "name").iterdir()
+    with (folder / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["step"], row["train/loss"]) for row in rows] == [("5", "1.5"), ("10", "1.25"), ("15", "0.5"), ("30", "")]
+    assert rows[-1]["test/accuracy"] == "0.9"
+    config = (folder / "hparams.yaml").read_text()
+    assert "max_steps: 30" in config
+    assert "group: sweep_7" in config
+
+
+def test_a_fault_of_a_lightning_logger_ends_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[int] = []
+
+    def broken() -> Logger:
+        tries.append(1)
+        raise OSError("the database is locked")
+
+    monkeypatch.setattr(lightning_tracker, "_PAUSES", (0.0, 0.0))
+    with caplog.at_level(logging.WARNING):
+        train(LightningTracker(broken), tmp_path, 5, 20)
+    assert ["the database is locked" in message for message in caplog.messages] == [True]
+    assert len(tries) == 3
+
+
+def test_a_lightning_logger_that_fails_at_first_has_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tries: list[int] = []
+
+    def making() -> Logger:
+        tries.append(1)
+        if len(tries) == 1:
+            raise OSError("another run makes the table")
+        return CSVLogger(tmp_path / "theirs", name="name", version=7)
+
+    monkeypatch.setattr(lightning_tracker, "_PAUSES", (0.0,))
+    train(LightningTracker(making), tmp_path, 5, 20)
+    assert (tmp_path / "theirs" / "name" / "version_7" / "metrics.csv").read_text().count(
+        "\n"
+    ) == 7  # header, four rows and two
+
+
+def test_a_logger_without_its_package_is_refused_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lightning_tracker, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"pip install 'metaloop\[mlflow\]'"):
+        build_run(described(*SMALL, "logger=mlflow")["config"])
+    monkeypatch.setattr(lightning_tracker, "find_spec", lambda name: object())
+    (tracker,) = build_run(described(*SMALL, "logger=mlflow")["config"]).trackers
+    assert isinstance(tracker, LightningTracker)
