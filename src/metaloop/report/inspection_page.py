@@ -58,9 +58,11 @@ def write_inspection_page(folder: Path) -> Path:
     pictures: dict[str, Picture] = {}
     for name, draw in _draws(found, _map(folder)).items():
         drawn = picture(draw, PICTURES[name])
-        if drawn is not None:
-            pictures[name] = drawn
-            write_atomically(folder / f"{name}.png", base64.b64decode(drawn.light))
+        if drawn is None:
+            (folder / f"{name}.png").unlink(missing_ok=True)  # of an inspection that had more to show
+            continue
+        pictures[name] = drawn
+        write_atomically(folder / f"{name}.png", base64.b64decode(drawn.light))
     page = (
         templates()
         .get_template("inspection.html")

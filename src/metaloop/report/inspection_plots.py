@@ -94,9 +94,12 @@ def movement_figure(found: Inspection, theme: Theme) -> Figure | None:
     panels += [("cosine", "cosine with the start")] if relative else []
     panels += [("gradient_norm", "norm of the inner gradient")]
     figure, axes = new_figure(theme, len(panels), (3.6 * len(panels) + 0.4, 3.0))
+    order = [row["layer"] for row in found["representations"]]  # a layer looks the same in both figures
+    order += [row["layer"] for row in rows if row["layer"] not in order]
+    looks = [curve_look(theme, order.index(row["layer"])) for row in rows]
     handles = []
     for ax, (measure, label) in zip(axes, panels, strict=True):
-        handles = [_curve(ax, found["points"], row[measure], curve_look(theme, n)) for n, row in enumerate(rows)]
+        handles = [_curve(ax, found["points"], row[measure], look) for row, look in zip(rows, looks, strict=True)]
         _steps(ax, theme, label)
     legend(figure, theme, handles, [row["layer"] for row in rows])
     return figure

@@ -190,6 +190,18 @@ def test_parameters_that_start_at_zero_are_drawn_by_their_distance() -> None:
     assert [ax.get_ylabel() for ax in axes] == ["distance from the start", "norm of the inner gradient"]
 
 
+def test_a_layer_has_one_look_in_all_figures() -> None:
+    found = made(parameters=made()["parameters"][1:])
+    moved, alike = movement_figure(found, LIGHT).axes[0].lines, similarity_figure(found, LIGHT).axes[1].lines
+    assert moved[0].get_color() == alike[1].get_color() != alike[0].get_color()
+
+
+def test_a_picture_of_an_earlier_inspection_does_not_stay(tmp_path: Path) -> None:
+    (tmp_path / "confusion.png").write_bytes(b"old")
+    write_inspection_page(written(tmp_path, without(stepless(), "classes") | {"confusion": []}))
+    assert not (tmp_path / "confusion.png").exists()
+
+
 def test_nothing_is_drawn_of_nothing() -> None:
     assert confusion_figure(made(confusion=[]), LIGHT) is None
     assert classes_figure(regression(), LIGHT) is None
