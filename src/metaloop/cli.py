@@ -107,6 +107,18 @@ def _reproduce(argv: list[str]) -> int:
     return report_command.reproduce(argv)
 
 
+def _inspect(argv: list[str]) -> int:
+    parser = _parser("inspect", help_texts.INSPECT)
+    parser.add_argument("run", metavar="DIR", help="a run directory")
+    parser.add_argument("--episodes", type=int, default=50, metavar="N", help="meta-test episodes to look at (default: 50)")
+    parser.add_argument("--steps", type=int, metavar="N", help="inner steps (default: those of the run's meta-test)")
+    arguments = parser.parse_args(argv)
+    from metaloop import inspection
+
+    inspection.show(inspection.inspect_run(Path(arguments.run), arguments.episodes, arguments.steps))
+    return 0
+
+
 def _list(argv: list[str]) -> int:
     parser = _parser("list", help_texts.LIST)
     parser.add_argument("kind", nargs="?", help="algorithms, models, datasets, experiments or sweeps (default: all)")
@@ -146,6 +158,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": _train,
     "evaluate": _evaluate,
     "sweep": _sweep,
+    "inspect": _inspect,
     "report": _report,
     "compare": _compare,
     "reproduce": _reproduce,

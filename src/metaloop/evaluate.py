@@ -5,9 +5,8 @@ import hashlib
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -15,9 +14,6 @@ from metaloop.composition import composer
 from metaloop.errors import UserError
 from metaloop.override_values import check_value, flatten
 from metaloop.overrides import check_overrides, parse
-
-if TYPE_CHECKING:  # a mistyped override is answered without waiting for torch
-    from metaloop.data.distribution import TaskDistribution
 
 GROUPS = ("dataset", "episode", "trainer")  # what an evaluation may replace as a whole
 KEYS = ("tf32", "dataset.", "episode.", "evaluation.", "trainer.", "algorithm.eval_steps", "algorithm.over_tasks", "model.norm")
@@ -70,13 +66,13 @@ def evaluate(directory: Path, overrides: Sequence[str], config_dirs: Sequence[st
     from metaloop.outer.directory import description
 
     told = description(directory)  # first: a folder that is no run is answered before torch is imported
-    from metaloop.build import build_dataset, build_learner, build_plan, make, ranks_of
+    from metaloop.build import make, ranks_of
     from metaloop.outer.checkpoints import BEST
     from metaloop.outer.meta_test import meta_test_checkpoint
     from metaloop.outer.run import RunIdentity, make_record
     from metaloop.outer.silence import quieten
     from metaloop.outer.tf32 import allow_tf32
-    from metaloop.types import highest
+    from metaloop.rebuild import rebuild
 
     quieten()
     config = changed(told["config"], overrides, config_dirs)
@@ -84,33 +80,16 @@ def evaluate(directory: Path, overrides: Sequence[str], config_dirs: Sequence[st
     config["trainer"] |= {"devices": 1, "strategy": "auto"}  # several ranks would give the same scores
     ranks_of(config)  # refuses a GPU where there is none
     target = directory / "evaluations" / hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
-    dataset, plan = build_dataset(config), build_plan(config)
-    test_split = dataset.split("test")
-    if test_split.spec is not None and not any(override.startswith("episode") for override in overrides):
-        plan = replace(plan, spec=test_split.spec)
-    test_split.check(plan.spec)
-    trained_on = build_dataset(told["config"]).split("train")
-    _check_alike(trained_on, test_split)
-    learner = build_learner(config, trained_on, build_plan(told["config"]).train_spec)
-    learner.check(highest(plan.spec.ways))
+    own_episodes = not any(override.startswith("episode") for override in overrides)
+    test_of = rebuild(told["config"], config, own_episodes=own_episodes)
     trainer = make(config["trainer"], "trainer")
-    test = meta_test_checkpoint(learner, dataset, plan, trainer, told["fingerprint"], directory / "checkpoints" / BEST, target)
+    learner, best = test_of.learner, directory / "checkpoints" / BEST
+    test = meta_test_checkpoint(learner, test_of.dataset, test_of.plan, trainer, told["fingerprint"], best, target)
     choices = {**told["choices"], **{n: v for n, _, v in (o.partition("=") for o in overrides) if n in GROUPS}}
     command = ["metaloop", "evaluate", f"run={directory}", *overrides]
     more = {"config": config, "choices": choices, "overrides": list(overrides), "command": command}
     identity = RunIdentity(directory=directory, **{**told, **more})
     return make_record(identity, None, test, 1), target
-
-
-def _check_alike(trained_on: "TaskDistribution", test: "TaskDistribution") -> None:
-    for what, ours, theirs in (
-        ("tasks of", trained_on.kind, test.kind),
-        ("inputs of shape", tuple(trained_on.input_shape), tuple(test.input_shape)),
-    ):
-        if ours != theirs:
-            raise UserError(
-                f"the run was trained on {what} {ours}, this data set has {theirs}: choose another dataset=..., or its keys"
-            )
 
 
 def main(argv: list[str]) -> int:

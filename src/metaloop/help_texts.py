@@ -8,6 +8,7 @@ commands:
   train       meta-train and meta-test; one configuration in, one run directory out
   sweep       many runs as one: started again it goes on with what is not done
   evaluate    meta-test a finished run, as it was or with other episodes or data
+  inspect     what adaptation does in a finished run: rapid learning or feature reuse
   report      tables and plots from the records of runs
   compare     two runs, episode by episode
   reproduce   papers' experiments: published numbers beside measured ones
@@ -74,6 +75,15 @@ examples:
   metaloop evaluate run=DIR algorithm.eval_steps=10         more inner steps than in training
   metaloop evaluate run=DIR dataset=omniglot                another data set
   metaloop evaluate run=DIR dataset=omniglot_challenge      the one-shot task of Lake et al.: the error rate"""
+
+INSPECT = """Shows what adaptation does in a finished run: how far parameters and representations move by layer, losses, what
+the head's and the body's adaptation are each worth, accuracy by class. Writes a page, pictures and data into
+DIR/inspection/.
+
+examples:
+  metaloop inspect outputs/maml_glyphs/2026-01-31_12-00-00-000000
+  metaloop inspect DIR --episodes 200            narrower intervals
+  metaloop inspect DIR --steps 10                more inner steps than in the meta-test"""
 
 REPORT = """Writes one self-contained page over runs: tables of any keys, curves, main effects and interactions,
 ranks, cost, paired differences, failures; and the tables as Markdown, CSV and LaTeX, the figures as PNG.

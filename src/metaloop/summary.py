@@ -1,6 +1,6 @@
 """What a finished run or evaluation tells the person who waits for it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,16 +33,28 @@ def lines(record: Mapping[str, Any], directory: Path) -> list[str]:
     if record.get("paper"):
         published = record["paper"]["published"]
         said.append(f"published  {_score(published, metric)}  ({record['paper']['citation']}, {record['paper']['table']})")
+    return [*said, f"run  {_shown(directory)}", *page_lines(directory / "report" / "index.html")]
+
+
+def _shown(path: Path) -> Path:
+    """As seen from here, where it lies below."""
     here = Path.cwd()
-    shown_path = directory.relative_to(here) if directory.is_relative_to(here) else directory
-    said += [f"run  {shown_path}", f"report  {shown_path / 'report' / 'index.html'}"]
-    said.append(f"open it with  python -m webbrowser {shown_path / 'report' / 'index.html'}")
-    return said
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
+def page_lines(page: Path) -> list[str]:
+    """Where a page is and how it is opened."""
+    return [f"report  {_shown(page)}", f"open it with  python -m webbrowser {_shown(page)}"]
 
 
 def print_summary(record: Mapping[str, Any], directory: Path) -> None:
     """Print it to standard output, first words aligned."""
+    print_lines(lines(record, directory))
+
+
+def print_lines(said: Sequence[str]) -> None:
+    """Print lines to standard output, what stands before two spaces aligned."""
     print()
-    for line in lines(record, directory):
+    for line in said:
         head, _, rest = line.partition("  ")
         print(f"{head:<20}{rest}")

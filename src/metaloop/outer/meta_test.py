@@ -96,15 +96,25 @@ def meta_test_checkpoint(
     Raises:
         UserError: the checkpoint is missing, corrupt, or of another config.
     """
+    module = restored(learner, dataset.split("test").kind, fingerprint, checkpoint)
+    directory.mkdir(parents=True, exist_ok=True)
+    return meta_test(quiet_trainer(make_trainer, []), module, EpisodeDataModule(dataset, plan), directory)
+
+
+def restored(learner: Learner, kind: str, fingerprint: str, checkpoint: Path) -> OuterModule:
+    """The learner with a checkpoint's parameters; arguments as for :func:`meta_test_checkpoint`.
+
+    Raises:
+        UserError: the checkpoint is missing, corrupt, or of another config.
+    """
     saved = load_checkpoint(checkpoint)
     checked(saved, fingerprint, checkpoint)
-    module = OuterModule(learner, dataset.split("test").kind)
+    module = OuterModule(learner, kind)
     try:
         module.load_state_dict(saved["state_dict"])
     except RuntimeError as error:
         raise UserError(f"{checkpoint} does not fit the model: {' '.join(str(error).split())[:300]}") from error
-    directory.mkdir(parents=True, exist_ok=True)
-    return meta_test(quiet_trainer(make_trainer, []), module, EpisodeDataModule(dataset, plan), directory)
+    return module
 
 
 def quiet_trainer(make_trainer: Callable[..., Trainer], callbacks: list[Callback]) -> Trainer:
