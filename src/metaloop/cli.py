@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from metaloop import __version__, help_texts
 from metaloop.errors import UserError
