@@ -1,5 +1,7 @@
 """From plans to composed runs."""
 
+from dataclasses import replace
+
 import pytest
 
 from metaloop.configuration import conf_dir
@@ -14,6 +16,8 @@ CONF = [str(SMALL_CONF)]
 @pytest.mark.parametrize("name", sorted(path.stem for path in (conf_dir() / "sweep").glob("*.yaml")))
 def test_our_own_sweeps_compose(name: str) -> None:
     plan = read_plan(name)
+    if plan.search:
+        plan = replace(plan, points=[{key: end} for key, one in plan.search.space.items() for end in one.ends()], search=None)
     runs = compose_runs(plan, [])
     assert len(runs) == len(plan.runs())
     assert len({run.directory for run in runs}) == len(runs)
