@@ -45,11 +45,11 @@ def run_search(plan: Plan, search: Search, launcher: Sequence[str], options: Opt
         )
     if not options.dry_run:
         warm_up()
-    checked = _checked(plan, search, options.config_dirs)
+    checked = checked_runs(plan, search, options.config_dirs)
     if options.dry_run:
         _dry_run(search, options, len(checked))
         return 0
-    searching = _Searching(plan, search, checked[0], options)
+    searching = Searching(plan, search, checked[0], options)
     print(f"sweep               {options.directory}")
     print(f"search              {searching.opening()}", flush=True)
     try:
@@ -67,7 +67,7 @@ def _check_installed() -> None:
         raise UserError("a search needs Optuna: pip install 'metaloop[search]'") from error
 
 
-def _checked(plan: Plan, search: Search, config_dirs: Sequence[str]) -> list[Planned]:
+def checked_runs(plan: Plan, search: Search, config_dirs: Sequence[str]) -> list[Planned]:
     """Runs that between them have every value that could be refused; all that can be composed."""
     ends = {key: one.ends() for key, one in search.space.items()}
     first = {key: values[0] for key, values in ends.items()}
@@ -81,7 +81,7 @@ def _checked(plan: Plan, search: Search, config_dirs: Sequence[str]) -> list[Pla
     return compose_runs(replace(plan, points=points, search=None), config_dirs)
 
 
-class _Searching:
+class Searching:
     """The search while it runs in this process.
 
     Args:

@@ -1,13 +1,12 @@
 """From plans to composed runs."""
 
-from dataclasses import replace
-
 import pytest
 
 from metaloop.configuration import conf_dir
 from metaloop.errors import UserError
 from metaloop.sweeps.compose import compose_runs, launcher_overrides, with_overrides
 from metaloop.sweeps.plan import Plan, read_plan
+from metaloop.sweeps.search_driver import checked_runs
 from small_runs import SMALL, SMALL_CONF, described
 
 CONF = [str(SMALL_CONF)]
@@ -17,7 +16,8 @@ CONF = [str(SMALL_CONF)]
 def test_our_own_sweeps_compose(name: str) -> None:
     plan = read_plan(name)
     if plan.search:
-        plan = replace(plan, points=[{key: end} for key, one in plan.search.space.items() for end in one.ends()], search=None)
+        assert len(checked_runs(plan, plan.search, [])) > len(plan.search.space)
+        return
     runs = compose_runs(plan, [])
     assert len(runs) == len(plan.runs())
     assert len({run.directory for run in runs}) == len(runs)

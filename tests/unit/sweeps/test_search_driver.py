@@ -18,7 +18,7 @@ from metaloop.sweeps.ledger import CANCELLED, DONE, FAILED, PRUNED, RUNNING, Job
 from metaloop.sweeps.options import Options
 from metaloop.sweeps.plan import read_plan
 from metaloop.sweeps.room import Machine, Room
-from metaloop.sweeps.search_driver import _checked, _Searching
+from metaloop.sweeps.search_driver import Searching, checked_runs
 from metaloop.sweeps.search_file import validations
 from small_runs import SMALL_CONF
 
@@ -33,12 +33,12 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def searching(directory: Path, *words: str, objectives: dict[str, Any] | None = None) -> _Searching:
+def searching(directory: Path, *words: str, objectives: dict[str, Any] | None = None) -> Searching:
     plan = with_overrides(read_plan("small_search", CONF), words, CONF)
     assert plan.search is not None
     search = plan.search if objectives is None else type(plan.search)(plan.search.space, objectives=objectives)
     options = Options(directory, CONF, MACHINE, 0, 60, False)
-    return _Searching(plan, search, _checked(plan, search, CONF)[0], options)
+    return Searching(plan, search, checked_runs(plan, search, CONF)[0], options)
 
 
 def ended(ledger: Ledger, job: Job, state: str = DONE, score: float = 0.5, rate: float = 1.0) -> None:
@@ -204,7 +204,7 @@ def test_a_key_cannot_be_held_and_searched(tmp_path: Path) -> None:
     plan = read_plan("small_search", CONF)
     assert plan.search is not None
     with pytest.raises(UserError, match="cannot be held and searched"):
-        _checked(type(plan)("x", {"algorithm.steps": "1"}, search=plan.search), plan.search, CONF)
+        checked_runs(type(plan)("x", {"algorithm.steps": "1"}, search=plan.search), plan.search, CONF)
 
 
 def test_a_dry_run_runs_nothing(capsys: Captured) -> None:
