@@ -262,18 +262,3 @@ def test_kill_9_and_two_processes_end_with_exactly_the_trials(trials: int, tmp_p
     assert len(list(directory.rglob("record.json"))) == len(jobs) == len({job.key for job in jobs})
     assert states(directory) == [DONE] * trials
     assert {trial["key"] for trial in told(directory)["trials"]} == {job.key for job in jobs}
-
-
-@pytest.mark.slow
-def test_a_bad_trial_of_real_runs_is_stopped_before_its_end(tmp_path: Path) -> None:
-    """Rates so small that nothing is learned fall behind the median; runs are long enough for two signs of life."""
-    said, directory = tmp_path / "said.txt", Path("outputs/sweeps/small_search")
-    more = ["algorithm/objective=last_step", "algorithm.steps=1", "trainer.max_steps=3000", "validation.every=20"]
-    process = started(said, 12, *more, "search.prune=median", "search.sampler=random", "validation.episodes=20")
-    assert process.wait(timeout=900) == 0, said.read_text()
-    pruned = [trial for trial in told(directory)["trials"] if trial["state"] == PRUNED]
-    assert pruned, said.read_text()
-    for trial in pruned:
-        assert max(map(int, trial["intermediate"])) < 3000
-        assert not (directory / trial["directory"] / "record.json").exists()
-    assert sum(job.state == PRUNED for job in Ledger(directory).jobs()) == len({trial["key"] for trial in pruned})
