@@ -200,6 +200,12 @@ def test_a_mistake_is_refused_before_anything_runs(words: list[str], reason: str
     assert not list(Path().rglob("ledger.sqlite"))
 
 
+def test_without_optuna_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    assert main(["sweep", "small_search", "--config-dir", *CONF, "--dry-run"]) == 2
+    assert "pip install 'metaloop[search]'" in capsys.readouterr().err
+
+
 def test_a_key_cannot_be_held_and_searched(tmp_path: Path) -> None:
     plan = read_plan("small_search", CONF)
     assert plan.search is not None
