@@ -58,6 +58,7 @@ examples:
   metaloop sweep five_choices --dry-run             what would run, and for how long
   metaloop sweep five_choices dataset=omniglot seed=0,1,2 trainer=gpu --per-gpu 2
   metaloop train -m algorithm=maml,anil seed=0,1    a sweep without a file
+  metaloop sweep sinusoid_search search.trials=60   a search: Optuna chooses the runs
   metaloop sweep status five_choices                how its runs fare; without a name: all sweeps
   metaloop sweep show five_choices 3                one run, with the end of its log
   metaloop sweep retry five_choices 3               let what failed too often be tried again

@@ -30,7 +30,7 @@ COUNTS = {
     "logger": 3,
     "model": 6,
     "outer": 4,
-    "sweep": 2,
+    "sweep": 3,
     "trainer": 4,
 }
 MANY = ("dataset.classes=20", "dataset.drawings=24")

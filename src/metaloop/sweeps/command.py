@@ -46,7 +46,8 @@ def multirun(argv: list[str]) -> int:
 def run(plan: Plan, overrides: Sequence[str], given: argparse.Namespace, directory: Path) -> int:
     """Start the plan, or go on with it, in ``directory`` or where ``hydra.sweep.dir`` says."""
     from metaloop.sweeps.compose import with_overrides
-    from metaloop.sweeps.driver import Options, sweep
+    from metaloop.sweeps.driver import sweep
+    from metaloop.sweeps.options import Options
     from metaloop.sweeps.room import Machine
 
     said = {key: value for key, _, value in (word.partition("=") for word in overrides) if key in _FOR_HYDRA}

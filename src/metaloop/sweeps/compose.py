@@ -56,14 +56,19 @@ def _values(override: Override, hydra: Composer) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def compose_runs(plan: Plan, config_dirs: Sequence[str]) -> list[Planned]:
+def compose_runs(plan: Plan, config_dirs: Sequence[str], named: Sequence[str] | None = None) -> list[Planned]:
     """Every run of the plan, composed and checked; the same config under two names is one run.
+
+    Args:
+        plan: of the sweep.
+        config_dirs: further folders of configuration groups.
+        named: the keys that directories are named by; None for those in which runs differ.
 
     Raises:
         UserError: a run cannot be composed.
     """
     found: dict[str, Planned] = {}
-    varied = plan.varied()
+    varied = plan.varied() if named is None else named
     with composer("train", config_dirs, []) as hydra:
         composed = _Composed(hydra, config_dirs)
         for run in plan.runs():

@@ -4,12 +4,10 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from metaloop.sweeps.compose import compose_runs, launcher_overrides
 from metaloop.sweeps.ledger import (
-    CANCELLED,
     DONE,
     FAILED,
     INTERRUPTED,
@@ -23,41 +21,25 @@ from metaloop.sweeps.ledger import (
     runnable,
 )
 from metaloop.sweeps.local import run_locally, warm_up
+from metaloop.sweeps.options import Options
 from metaloop.sweeps.plan import Plan
-from metaloop.sweeps.room import Machine, Needs
+from metaloop.sweeps.room import Needs
 
 _LOOK = 2.0  # seconds between two looks at runs of other processes
 
 
-@dataclass(frozen=True)
-class Options:
-    """How a sweep is run.
-
-    Attributes:
-        directory: of the sweep.
-        config_dirs: further folders of configuration groups.
-        machine: what local runs may use.
-        retries: how often a run that failed is started again.
-        stale: seconds of silence after which a run is taken over.
-        dry_run: only say what would run.
-    """
-
-    directory: Path
-    config_dirs: Sequence[str]
-    machine: Machine
-    retries: int
-    stale: float
-    dry_run: bool
-
-
 def sweep(plan: Plan, options: Options) -> int:
-    """Run what of the plan is not done; the exit status: 0 where all of it is done in the end, else 1.
+    """Run what of the plan is not done; the exit status: 0 where all of it is done in the end, else 1. A search goes on.
 
     Raises:
         UserError: a run cannot be composed, or needs what is not there; nothing was started.
     """
     plan, launcher = launcher_overrides(plan)
     local = not launcher or launcher[0] in ("hydra/launcher=local", "hydra/launcher=basic")
+    if plan.search is not None:
+        from metaloop.sweeps.search_driver import run_search
+
+        return run_search(plan, plan.search, () if local else launcher, options)
     if local and not options.dry_run:
         warm_up()
     planned = compose_runs(plan, options.config_dirs)
@@ -74,7 +56,7 @@ def sweep(plan: Plan, options: Options) -> int:
     try:
         if local:
             needs = {one.key: Needs.of(one.description["config"]) for one in planned}
-            run_locally(ledger, needs, options.machine, options.retries, told)
+            run_locally(ledger, lambda _: needs, options.machine, options.retries, told)
         else:
             _by_launcher(ledger, keys, launcher, options, told)
     except KeyboardInterrupt:
@@ -112,8 +94,8 @@ def _opening(jobs: Sequence[Job], options: Options) -> str:
         elif job.state == FAILED:
             count["failed, tried again" if runnable(job, options.stale, options.retries) else "failed too often"] += 1
         else:
-            names = {DONE: "done already", WAITING: "to run", RUNNING: "run by another process", CANCELLED: "cancelled"}
-            count[names[job.state]] += 1
+            names = {DONE: "done already", WAITING: "to run", RUNNING: "run by another process"}
+            count[names.get(job.state, job.state)] += 1
     return f"{len(jobs)}: " + ", ".join(f"{number} {what}" for what, number in count.items())
 
 

@@ -55,7 +55,7 @@ def _record(directory: Path) -> dict[str, Any] | None:
 
 @contextmanager
 def _alive(ledger: Ledger, key: str, owner: str) -> Iterator[None]:
-    """Tell the ledger now and then that the run is alive; stop the run as by Ctrl-C where it was cancelled."""
+    """Tell the ledger now and then that the run is alive; stop it as by Ctrl-C where it was cancelled or pruned."""
     over = threading.Event()
 
     def beat() -> None:
@@ -66,7 +66,7 @@ def _alive(ledger: Ledger, key: str, owner: str) -> Iterator[None]:
                 log.warning("%s", error)
                 continue
             if not mine:
-                log.warning("this run was cancelled, or another process took it over")
+                log.warning("this run was cancelled or pruned, or another process took it over")
                 if not over.is_set():
                     _thread.interrupt_main()
                 return

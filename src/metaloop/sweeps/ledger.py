@@ -22,7 +22,8 @@ LOG = "train.log"  # of a run, in its directory
 LOG_FORMAT = "[%(asctime)s][%(name)s][%(levelname)s] - %(message)s"
 SCHEMA = 1
 WAITING, RUNNING, INTERRUPTED, DONE, FAILED, CANCELLED = "waiting", "running", "interrupted", "done", "failed", "cancelled"
-STATES = (WAITING, RUNNING, INTERRUPTED, DONE, FAILED, CANCELLED)
+PRUNED = "pruned"  # stopped for good, because a search had better ones
+STATES = (WAITING, RUNNING, INTERRUPTED, DONE, PRUNED, FAILED, CANCELLED)
 BEAT = 5.0  # seconds between two signs of life
 _PATIENCE = 60.0  # seconds to wait for another process's transaction
 
@@ -215,6 +216,11 @@ class Ledger:
         """Let runs that are not done not be started; those that run notice at their next heartbeat."""
         return self._set(keys, CANCELLED, (WAITING, RUNNING, INTERRUPTED, FAILED), "owner = NULL")
 
+    def prune(self, key: str) -> bool:
+        """Stop a run that is not worth its time, for good; it notices at its next heartbeat. False where it does not run."""
+        ended = "owner = NULL, ended = heartbeat, seconds = seconds + heartbeat - started"
+        return self._set([key], PRUNED, (RUNNING,), ended) == 1
+
     def _set(self, keys: Sequence[str], state: str, of: Sequence[str], more: str) -> int:
         marks = ", ".join("?" for _ in of)
         with self._transaction() as database:
@@ -275,7 +281,9 @@ def result_of(record: Mapping[str, Any]) -> dict[str, Any]:
     """What the ledger keeps of a record."""
     test, training = record["test"], record.get("training") or {}
     kept = {key: test[key] for key in ("metric", "mean", "half_width")}
-    return kept | {key: training.get(key) for key in ("best_validation", "tasks_per_second")}
+    return kept | {
+        key: training.get(key) for key in ("best_validation", "tasks_per_second", "peak_memory_bytes", "wall_seconds")
+    }
 
 
 def _alive(pid: int) -> bool:

@@ -29,6 +29,7 @@ _LOOK = 1.0  # seconds between two looks at what other processes of the sweep do
 _LAST_WORDS = 20.0  # seconds that a stopped run has to write what it knows
 
 Told = Callable[[Job], None]
+Supply = Callable[[Room], Mapping[str, Needs]]
 Running = dict[str, tuple[Any, tuple[str, ...], Job]]  # a run's process, its devices, and how it stood
 
 
@@ -38,12 +39,13 @@ def warm_up() -> None:
     forkserver.ensure_running()
 
 
-def run_locally(ledger: Ledger, needs: Mapping[str, Needs], machine: Machine, retries: int, told: Told) -> None:
+def run_locally(ledger: Ledger, supply: Supply, machine: Machine, retries: int, told: Told) -> None:
     """Run what is to be run of the ledger until nothing of it is left, here or elsewhere.
 
     Args:
         ledger: of the sweep.
-        needs: of each of the runs to care for, by key.
+        supply: the runs to care for by key, each with its needs; asked at every look with what is free, for which it may
+            enter further runs into the ledger.
         machine: what they may use.
         retries: of a run that failed.
         told: hears of each attempt that ended.
@@ -52,15 +54,16 @@ def run_locally(ledger: Ledger, needs: Mapping[str, Needs], machine: Machine, re
         KeyboardInterrupt: Ctrl-C; all that ran was stopped and can be resumed.
         UserError: a run needs more than there is.
     """
-    for one in set(needs.values()):
-        Room(machine).take(one)  # refused before anything starts
     context, room, running = _context(), Room(machine), Running()
+    for one in set(supply(room).values()):
+        Room(machine).take(one)  # refused before anything starts
     heard = {(job.key, job.attempts) for job in ledger.jobs() if job.state != RUNNING}
     try:
         while True:
+            needs = supply(room)
             jobs = [job for job in ledger.jobs() if job.key in needs]
             for job in jobs:
-                if job.key not in running and job.state != RUNNING and (job.key, job.attempts) not in heard:
+                if job.key not in running and job.attempts and job.state != RUNNING and (job.key, job.attempts) not in heard:
                     heard.add((job.key, job.attempts))
                     told(job)
             waiting = [job for job in jobs if job.key not in running and runnable(job, ledger.stale, retries)]

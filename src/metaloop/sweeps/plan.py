@@ -11,10 +11,12 @@ import yaml
 from metaloop.configuration import conf_dir
 from metaloop.errors import UserError
 from metaloop.suggestions import did_you_mean
+from metaloop.sweeps.search import Search, read_search
+from metaloop.sweeps.text import text
 
 Values = tuple[str, ...]
 Axes = Mapping[str, Values]
-_KEYS = ("overrides", "axes", "points", "when", "seeds")
+_KEYS = ("overrides", "axes", "points", "when", "seeds", "search")
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Condition:
 
 @dataclass(frozen=True)
 class Plan:
-    """A sweep: every point with every value of every axis, under every seed.
+    """A sweep: every point with every value of every axis, under every seed; or a search, which chooses its runs itself.
 
     Attributes:
         name: of its folder and of the group of its runs.
@@ -45,6 +47,7 @@ class Plan:
         points: further settings, each a key to value; one empty point where only axes are swept.
         when: conditions, in the order in which they are looked at.
         seeds: outermost, so that all points have run once before any runs again; empty for the config's own.
+        search: instead of axes, points, conditions and seeds.
     """
 
     name: str
@@ -53,9 +56,12 @@ class Plan:
     points: Sequence[Mapping[str, str]] = ({},)
     when: Sequence[Condition] = ()
     seeds: Values = ()
+    search: Search | None = None
 
     def with_fixed(self, key: str, value: str) -> "Plan":
         """The same sweep with ``key`` held at ``value``, whether it was swept or not."""
+        if self.search is not None:
+            return self._with_fixed_in(self.search, key, value)
         if key == "seed":
             return replace(self, seeds=(value,))
         when = [replace(one, axes={name: values for name, values in one.axes.items() if name != key}) for one in self.when]
@@ -67,8 +73,16 @@ class Plan:
             when=when,
         )
 
+    def _with_fixed_in(self, search: Search, key: str, value: str) -> "Plan":
+        if key.startswith("search."):
+            return replace(self, search=search.setting(key, value))
+        return replace(self, overrides={**self.overrides, key: value}, search=search.without(key))
+
     def with_axis(self, key: str, values: Values) -> "Plan":
-        """The same sweep over other values of ``key``."""
+        """The same sweep over other values of ``key``; a search chooses among them."""
+        if self.search is not None:
+            overrides = {name: value for name, value in self.overrides.items() if name != key}
+            return replace(self, overrides=overrides, search=self.search.over(key, values))
         if key == "seed":
             return replace(self, seeds=values)
         free = self.with_fixed(key, values[0])
@@ -139,6 +153,7 @@ def _plan(name: str, told: Mapping[str, Any]) -> Plan:
         points=points or ({},),
         when=[_condition(one) for one in _list(told, "when")],
         seeds=_seeds(told.get("seeds")),
+        search=read_search(told["search"], told) if "search" in told else None,
     )
 
 
@@ -181,19 +196,3 @@ def _seeds(told: Any) -> Values:
     if isinstance(told, list) and told and all(isinstance(seed, int) for seed in told):
         return tuple(str(seed) for seed in told)
     raise UserError(f"seeds is how many, or a list of them, not {told!r}")
-
-
-def text(value: Any) -> str:
-    """A value of a sweep as it is typed after ``key=``."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, list):
-        return f"[{','.join(text(each) for each in value)}]"
-    if isinstance(value, dict):
-        return "{" + ",".join(f"{key}:{text(each)}" for key, each in value.items()) + "}"
-    if isinstance(value, str) and any(mark in value for mark in ",'\"\\[]{}()=: $"):
-        quoted = value.replace("\\", "\\\\").replace("'", "\\'")
-        return f"'{quoted}'"
-    return str(value)

@@ -113,6 +113,19 @@ class Room:
         self._on_gpu.update(free[:count])
         return tuple(free[:count])
 
+    def fits(self, needs: Needs) -> int:
+        """How many such runs may start now.
+
+        Raises:
+            UserError: one needs more than the machine has.
+        """
+        taken = []
+        while (devices := self.take(needs)) is not None:
+            taken.append(devices)
+        for devices in taken:
+            self.give_back(devices)
+        return len(taken)
+
     def give_back(self, devices: Sequence[str]) -> None:
         """Free what :meth:`take` gave."""
         if devices[0] == CPU:

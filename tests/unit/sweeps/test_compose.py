@@ -6,6 +6,7 @@ from metaloop.configuration import conf_dir
 from metaloop.errors import UserError
 from metaloop.sweeps.compose import compose_runs, launcher_overrides, with_overrides
 from metaloop.sweeps.plan import Plan, read_plan
+from metaloop.sweeps.search_driver import checked_runs
 from small_runs import SMALL, SMALL_CONF, described
 
 CONF = [str(SMALL_CONF)]
@@ -14,6 +15,9 @@ CONF = [str(SMALL_CONF)]
 @pytest.mark.parametrize("name", sorted(path.stem for path in (conf_dir() / "sweep").glob("*.yaml")))
 def test_our_own_sweeps_compose(name: str) -> None:
     plan = read_plan(name)
+    if plan.search:
+        assert len(checked_runs(plan, plan.search, [])) > len(plan.search.space)
+        return
     runs = compose_runs(plan, [])
     assert len(runs) == len(plan.runs())
     assert len({run.directory for run in runs}) == len(runs)
