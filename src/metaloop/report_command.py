@@ -115,3 +115,22 @@ def reproduce(argv: list[str]) -> int:
     from metaloop.reproduce import main
 
     return main(given)
+
+
+def compare(argv: list[str]) -> int:
+    """The words after ``metaloop compare``; see :mod:`metaloop.comparison`."""
+    parser = _parser("compare", help_texts.COMPARE)
+    parser.add_argument("first", metavar="A", help="a run directory, or a later evaluation's")
+    parser.add_argument("second", metavar="B", help="the same")
+    parser.add_argument("--output", metavar="DIR", default="comparison", help="where to write (default: ./comparison)")
+    given = parser.parse_args(argv)
+    for run in (given.first, given.second):
+        if not Path(run).is_dir():
+            raise UserError(f"compare {run}: there is no such folder; runs lie under outputs/")
+    from metaloop.comparison import compare as compare_runs
+    from metaloop.comparison import lines
+    from metaloop.summary import page_lines, print_lines
+
+    found, page = compare_runs(Path(given.first), Path(given.second), Path(given.output))
+    print_lines([*lines(found), *page_lines(page)])
+    return 0

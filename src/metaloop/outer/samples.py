@@ -1,5 +1,6 @@
 """One test episode (or a few functions) with the learner's answers, saved for the report's pictures."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,25 +17,40 @@ _POINTS = 200
 
 
 def save_samples(path: Path, learner: Learner, episodes: Episodes, device: torch.device) -> bool:
-    """Write ``samples.npz``; False for inputs that make no picture."""
-    distribution = episodes.distribution
-    if isinstance(distribution, FunctionDistribution):
-        arrays = _functions(learner, episodes, distribution, device)
-    elif len(distribution.input_shape) == 3:
-        arrays = _sheet(learner, episodes, device)
-    else:
+    """Write ``samples.npz`` of the first episode or functions; False for inputs that make no picture."""
+    functions = isinstance(episodes.distribution, FunctionDistribution)
+    found = answers(learner, episodes, range(_FUNCTIONS if functions else 1), device)
+    if not found:
         return False
+    arrays = found[0]
 
     def write(temporary: Path) -> None:
         with temporary.open("wb") as file:
-            np.savez_compressed(file, **{name: np.asarray(value) for name, value in arrays.items()})
+            np.savez_compressed(file, **arrays)
 
     write_atomically(path, write)
     return True
 
 
-def _sheet(learner: Learner, episodes: Episodes, device: torch.device) -> dict[str, Tensor]:
-    tasks = episodes.tasks(torch.zeros(1, dtype=torch.int64, device=device))
+def answers(learner: Learner, episodes: Episodes, numbers: Sequence[int], device: torch.device) -> list[dict[str, np.ndarray]]:
+    """Episodes with a learner's answers, as the report's pictures want them.
+
+    Returns:
+        For images one mapping an episode, for functions one of all of them, nothing for inputs that make no picture.
+    """
+    distribution = episodes.distribution
+    wanted = torch.tensor(list(numbers), device=device)
+    if isinstance(distribution, FunctionDistribution):
+        found = [_functions(learner, episodes, distribution, wanted)]
+    elif len(distribution.input_shape) == 3:
+        found = [_sheet(learner, episodes, number) for number in wanted.split(1)]
+    else:
+        found = []
+    return [{name: np.asarray(value) for name, value in each.items()} for each in found]
+
+
+def _sheet(learner: Learner, episodes: Episodes, number: Tensor) -> dict[str, Tensor]:
+    tasks = episodes.tasks(number)
     answers = learner.adapt(tasks.support)(tasks.query.x, tasks.query.mask)
     shown = {
         "support_x": tasks.support.x,
@@ -51,15 +67,13 @@ def _sheet(learner: Learner, episodes: Episodes, device: torch.device) -> dict[s
     return {name: value.cpu() for name, value in parts.items()}
 
 
-def _functions(
-    learner: Learner, episodes: Episodes, functions: FunctionDistribution, device: torch.device
-) -> dict[str, Tensor]:
-    numbers = torch.arange(_FUNCTIONS, device=device)
+def _functions(learner: Learner, episodes: Episodes, functions: FunctionDistribution, numbers: Tensor) -> dict[str, Tensor]:
     tasks = episodes.tasks(numbers)
-    grid = torch.linspace(*functions.domain, _POINTS, device=device)
-    curve = learner.adapt(tasks.support).curve(grid[None, :, None].expand(_FUNCTIONS, -1, 1))
+    grid = torch.linspace(*functions.domain, _POINTS, device=numbers.device)
+    curve = learner.adapt(tasks.support).curve(grid[None, :, None].expand(len(numbers), -1, 1))
     assert isinstance(tasks.support.x, Tensor)
     arrays = {
+        "index": numbers,
         "grid": grid,
         "true": functions.true_function(episodes.stream, numbers, grid),
         "support_x": tasks.support.x[..., 0],

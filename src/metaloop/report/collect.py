@@ -65,8 +65,13 @@ class Run:
         """Of its episodes, in short."""
         return hashlib.sha256(np.array(sorted(self.episodes)).tobytes()).hexdigest()
 
-    @cached_property
+    @property
     def episodes_key(self) -> str:
+        """Equal where two runs met the same episodes."""
+        return f"{self.stream_key} {self._numbers}"
+
+    @cached_property
+    def stream_key(self) -> str:
         """Equal where two runs' episodes of a number are the same: same data, split, size and stream of numbers."""
         test, record = self.test, self.record
         dataset = record["config"].get("dataset")
@@ -74,7 +79,7 @@ class Run:
             dataset = {key: value for key, value in dataset.items() if not key.endswith("_dir")}
         data = [record["choices"].get("dataset"), dataset, test["split"], self.metric, test["level"]]
         size = [test["ways"], test["shots"], test["queries"]]
-        return json.dumps([data, size, test.get("seed"), self._numbers], sort_keys=True, default=str)
+        return json.dumps([data, size, test.get("seed")], sort_keys=True, default=str)
 
     @property
     def test(self) -> Mapping[str, Any]:

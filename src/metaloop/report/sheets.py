@@ -99,7 +99,8 @@ def regression_figure(samples: Arrays, theme: Theme) -> Figure:
         points.set_edgecolor(theme.surface)
         handles = [*lines, Line2D([], [], linestyle="", marker="o", color=theme.text, markersize=5.5)]
         ax.set_ylim(low - room, high + room)
-        titles(ax, theme, "x", "y" if task == 0 else "", f"task {task + 1}")
+        number = int(samples["index"][task]) if "index" in samples else task
+        titles(ax, theme, "x", "y" if task == 0 else "", f"task {number}")
     labels = ["true function", "before adaptation", "after adaptation", "support points"]
     legend(figure, theme, handles, labels)
     return figure
