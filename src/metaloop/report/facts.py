@@ -78,18 +78,21 @@ def _known(runs: Sequence[Run]) -> list[str]:
 def varied(runs: Sequence[Run]) -> tuple[str, ...]:
     """The keys that were overridden in some run and in which runs differ, but for the seed and the like.
 
-    A key that tells the runs apart just as an earlier one does (each algorithm with a step size of its own) is left out.
+    A key that tells the runs apart just as an earlier one with names does (each algorithm with a step size of its own) is
+    left out.
     """
     keys = dict.fromkeys(_key(text) for run in runs for text in run.record.get("overrides") or [])
-    parts: dict[tuple[int, ...], str] = {}
+    found: dict[str, None] = {}
+    named: set[tuple[int, ...]] = set()  # how keys whose values are names part the runs
     for key in keys:
         if not key or key.split(".")[0].split("/")[0] in INCIDENTAL:
             continue
         numbers: dict[Fact, int] = {}
         partition = tuple(numbers.setdefault(fact(run, key), len(numbers)) for run in runs)
-        if len(numbers) > 1:
-            parts.setdefault(partition, key)
-    return tuple(parts.values())
+        if len(numbers) > 1 and partition not in named:
+            found[key] = None
+            named |= {partition} if all(isinstance(value, str) for value in numbers) else set()
+    return tuple(found)
 
 
 def differing(runs: Sequence[Run]) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 import base64
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from metaloop.report.pivot import Pivot, Question, default_question, make_pivot
 from metaloop.report.pivot_tables import pivot_csv, pivot_table
 from metaloop.report.plots import adaptation_curves, learning_curves
 from metaloop.report.rows import Row, group_rows
+from metaloop.report.search_section import Search, find_searches, pruned, search_sections
 from metaloop.report.sheets import sample_figure
 from metaloop.report.unfinished import Failure, find_unfinished, log_end
 from metaloop.report.views import RunView, run_view, templates
@@ -62,17 +63,26 @@ def make_report(paths: Sequence[Path], destination: Path, ask: Ask = default_que
         OSError: the page cannot be written.
     """
     runs, unread = find_runs(paths)
-    failures = [*(Failure(path, reason, log_end(path)) for path, reason in unread), *find_unfinished(paths)]
+    searches, broken = find_searches(paths)
+    stopped = pruned(searches)
+    unfinished = [each for each in find_unfinished(paths) if each.path.resolve() not in stopped]
+    failures = [*(Failure(path, reason, log_end(path)) for path, reason in unread), *broken, *unfinished]
     if not runs:
         reasons = "\n".join(f"  {failure.path}: {failure.reason}" for failure in failures)
         raise UserError(f"no readable run to report on; give the directories of finished runs\n{reasons}".rstrip())
     chosen = choose(runs)
     if not chosen:
         raise UserError(f"none of the {len(runs)} runs fits --where")
-    return write_page(chosen, failures, destination, ask)
+    return write_page(chosen, failures, destination, ask, searches)
 
 
-def write_page(runs: Sequence[Run], failures: Sequence[Failure], destination: Path, ask: Ask = default_question) -> Path:
+def write_page(
+    runs: Sequence[Run],
+    failures: Sequence[Failure],
+    destination: Path,
+    ask: Ask = default_question,
+    searches: Mapping[Path, Search] | None = None,
+) -> Path:
     """Write ``index.html``, ``table``, ``pivot`` and ``paired`` as ``.md``, ``.csv`` and ``.tex``, and ``figures/``.
 
     A run with broken samples or a wrong paper block is shown among the failures, the others as usual.
@@ -82,6 +92,7 @@ def write_page(runs: Sequence[Run], failures: Sequence[Failure], destination: Pa
         failures: what could not be read.
         destination: folder; made where it is missing.
         ask: what to pivot runs of one metric by.
+        searches: that the runs are trials of, by folder.
 
     Returns:
         The page.
@@ -100,7 +111,8 @@ def write_page(runs: Sequence[Run], failures: Sequence[Failure], destination: Pa
     _write_tables(destination, "table", table, tables.results_csv(rows))
     if pairs:
         _write_tables(destination, "paired", paired, tables.to_csv(*pairs_csv_rows(pairs)))
-    for block in blocks:
+    searched = search_sections(searches or {})
+    for block in [*blocks, Block("", "", None, searched, [])]:
         _write_block(destination, block)
     few = len(sound) <= SECTIONS_UP_TO
     page = (
@@ -111,6 +123,7 @@ def write_page(runs: Sequence[Run], failures: Sequence[Failure], destination: Pa
             table=table,
             paired=paired if pairs else None,
             pair_limit=ALL_PAIRS_UP_TO,
+            searched=searched,
             blocks=[(block, pivot_table(block.pivot) if block.pivot else None) for block in blocks],
             runs=_views(rows) if few else [],
             run_lines=[] if few else _lines(rows, destination),

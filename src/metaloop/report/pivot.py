@@ -16,7 +16,7 @@ from metaloop.report.rows import Row, group_rows
 
 Place = tuple[Fact, ...]
 _NAMED = 6  # keys that a message names
-_WIDEST = 8  # values of a key that becomes columns where nobody asked
+_WIDEST, _FULL = 8, 0.6  # values of a key that becomes columns where nobody asked, and the share of cells that must be there
 
 
 @dataclass(frozen=True)
@@ -259,8 +259,15 @@ def default_question(
     own = [key for key in rest if key not in data]
     if own and data:
         return Question(tuple(own), tuple(data), tuple(over))
-    wide = len(rest) > 1 and len({fact(run, rest[-1]) for run in runs}) <= _WIDEST
+    wide = len(rest) > 1 and _is_grid(runs, rest)
     return Question(tuple(rest[:-1] if wide else rest), (rest[-1],) if wide else (), tuple(over))
+
+
+def _is_grid(runs: Sequence[Run], keys: Sequence[str]) -> bool:
+    """Whether the last key has few values, and most of them were run with most combinations of the others."""
+    cells = {tuple(fact(run, key) for key in keys) for run in runs}
+    rows, columns = {cell[:-1] for cell in cells}, {cell[-1] for cell in cells}
+    return len(columns) <= _WIDEST and len(cells) >= _FULL * len(rows) * len(columns)
 
 
 def is_data(key: str) -> bool:

@@ -204,3 +204,14 @@ def test_latex_compiles(runs: list[Run], tmp_path: Path) -> None:
         timeout=60,
     )
     assert done.returncode == 0, done.stdout[-1500:]
+
+
+def test_a_sparse_key_is_no_column(make_run: MakeRun) -> None:
+    """One change at a time: a column for each value would be almost empty. Numbers of a random search stay keys, each."""
+    runs = []
+    for number, (rate, steps) in enumerate(((0.1, 1), (0.2, 5), (0.3, 10))):
+        told = one_run("maml", steps, "glyphs", 0)
+        told["overrides"] = [f"algorithm.rate={rate}", f"algorithm.steps={steps}"]
+        told["config"]["algorithm"]["rate"] = rate
+        runs.append(read_run(make_run(f"r{number}", **told, samples=False)))
+    assert default_question(runs) == Question(("algorithm.rate", "algorithm.steps"))
