@@ -31,6 +31,7 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/memory.py $(WITH_PEERS)
 	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/launching.py
+	$(BIN)/python benchmarks/reporting.py
 	$(BIN)/python benchmarks/pages.py
 
 clean:

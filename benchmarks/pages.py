@@ -133,6 +133,12 @@ def launching(record: Record) -> str:
     return markdown_table(tables.launching_rows(record)) + "\n\n" + said
 
 
+def reporting(record: Record) -> str:
+    """A report over many records."""
+    said = f"{record['count']} records of 600 episodes. Median of {record['rounds']} rounds. {machine(record)}"
+    return markdown_table(tables.reporting_rows(record)) + "\n\n" + said
+
+
 def optimizers(record: Record) -> str:
     """The optimisers' losses on unseen problems, and where the learned one's mean is the lowest."""
     found = record["optimizers"]
@@ -179,6 +185,7 @@ TABLES: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
     "memory": (("memory",), memory),
     "scaling": (("scaling",), scaling),
     "launching": (("launching",), launching),
+    "reporting": (("reporting",), reporting),
     "quadratics": (("andrychowicz2016_quadratics",), optimizers),
     "quadratics_again": (("andrychowicz2016_quadratics_evaluation.seed_1",), optimizers),
     "digits": (("andrychowicz2016_digits",), optimizers),
@@ -192,6 +199,7 @@ COMMANDS = {
     "memory": "python benchmarks/memory.py --peers VENV",
     "scaling": "python benchmarks/scaling.py",
     "launching": "python benchmarks/launching.py",
+    "reporting": "python benchmarks/reporting.py",
     "andrychowicz2016_quadratics": "python benchmarks/optimizers.py",
     "andrychowicz2016_quadratics_evaluation.seed_1": "python benchmarks/optimizers.py --run DIR --change evaluation.seed=1",
     "andrychowicz2016_digits": "python benchmarks/optimizers.py --experiment andrychowicz2016_digits",

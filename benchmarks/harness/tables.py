@@ -133,6 +133,19 @@ def launching_rows(found: Mapping[str, Any]) -> Rows:
     return rows
 
 
+def reporting_rows(found: Mapping[str, Any]) -> Rows:
+    """A report over many records, and its page in a browser."""
+    rows = [["", "median (lowest to highest)"]]
+    told = found["report"]
+    rows += [["report, seconds", span(told["seconds"])], ["report, processor seconds", span(told["processor"])]]
+    rows.append(["report, largest memory, MB", span({key: value / 1e6 for key, value in told["memory"].items()})])
+    rows.append(["page, MB", number(found["page"]["bytes"] / 1e6)])
+    for name, said in (("load", "loaded by Chromium"), ("filter", "a filter"), ("sort", "a sort")):
+        if name in found["page"]:
+            rows.append([f"page, {said}, ms", span(found["page"][name])])
+    return rows
+
+
 def optimizer_rows(optimizers: Mapping[str, Any]) -> Rows:
     """Losses at the end and on the way, and what they exceed the learned optimiser's by."""
     against = ["more than learned, at the end", "learned is better on"]

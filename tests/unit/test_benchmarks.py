@@ -14,6 +14,8 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from metaloop.configuration import conf_dir
+from metaloop.report.collect import find_runs
+from metaloop.report.facts import varied
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
@@ -23,11 +25,16 @@ import evaluation  # noqa: E402
 import launching  # noqa: E402
 import memory  # noqa: E402
 import pages  # noqa: E402
+import reporting  # noqa: E402
 import sampling  # noqa: E402
 import scaling  # noqa: E402
 import speed  # noqa: E402
 from harness import driver, reference, samplers  # noqa: E402
 from harness.cases import CASES, Case, load, quick, save  # noqa: E402
+from harness.many_records import spread_out  # noqa: E402
+
+sys.path.append(str(Path(__file__).parent / "report"))
+from made_runs import run_factory  # noqa: E402
 
 LOOP = "algorithm/over_tasks=loop"
 
@@ -151,7 +158,7 @@ def test_the_page_is_filled_from_what_the_benchmarks_write(tmp_path: Path) -> No
         path.write_text(path.read_text().replace('"quick": true', '"quick": false'))
     found = pages.records(tmp_path)
     page = pages.fill(pages.PERFORMANCE.read_text(), found | {"speed_cuda": found["speed"]})
-    assert page.count("Not measured yet") == 2  # scaling and launching, which take whole runs
+    assert page.count("Not measured yet") == 3  # scaling, launching and reporting, which take whole runs
     rate = found["evaluation"]["cases"]["a"]["rates"]["metaloop"]["median"]
     assert pages.number(rate) in page
     assert set(found["memory"]["points"]) >= {"unrolled", "reverse_sweep", "first_order"}
@@ -212,6 +219,24 @@ def test_processor_time_of_what_a_command_leaves_behind_is_counted() -> None:
     timed = [sys.executable, str(BENCHMARKS / "harness" / "timed.py"), sys.executable, "-c", leave]
     assert json.loads(subprocess.run(timed, capture_output=True, check=True).stdout)["processor"] > 0.3
     assert subprocess.run([*timed[:-1], "raise SystemExit(3)"], capture_output=True).returncode == 3
+
+
+def test_many_records_are_a_sweep_that_reports_read(tmp_path: Path) -> None:
+    run = run_factory(tmp_path)("run", episodes=20, config={"algorithm": {"steps": 1, "rule": {"lr": 0.4}}, "dataset": {}})
+    spread_out(run, tmp_path / "runs", 202)
+    runs, failures = find_runs([tmp_path / "runs"])
+    assert (len(runs), failures) == (202, [])
+    assert varied(runs) == ("algorithm", "algorithm.steps", "algorithm.rule.lr")
+    assert sorted({run.seed for run in runs}) == [0, 1, 2]
+    assert len({run.test["mean"] for run in runs}) == 202
+
+
+@pytest.mark.slow
+def test_reports_are_measured(tmp_path: Path) -> None:
+    reporting.main(["--quick", "--records", str(tmp_path)])
+    record = json.loads((tmp_path / "reporting.json").read_text())
+    assert record["report"]["memory"]["median"] > 1e7
+    assert "report, seconds" in pages.reporting({**record, "rounds": 1})
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from metaloop.report.tables import Cell, Table
 
 _PAIRS = 6  # of keys whose interaction is drawn
 _METHODS, _DATA_SETS = 20, 3  # at most and at least, for ranks
-_FIELDS = 400  # of a heat map
+_LINES, _FIELDS = 8, 400  # of an interaction's picture, and of a heat map
 
 
 @dataclass(frozen=True)
@@ -73,9 +73,10 @@ def _interactions(runs: Sequence[Run], keys: Sequence[str]) -> Section | None:
     pictures: list[tuple[str, Picture | None]] = []
     for each in found[:_PAIRS]:
         name, both = "_".join(key.replace("/", ".") for key in each.keys), " and ".join(each.keys)
-        if each.means.size <= _FIELDS:
+        few = min(each.means.shape) <= _LINES
+        if (len(keys) == 2 or not few) and each.means.size <= _FIELDS:
             pictures.append((f"heat_{name}", picture(lambda theme, e=each: heat_map(e, theme), f"mean score by {both}")))  # type: ignore[misc]
-        if min(each.means.shape) <= 10:
+        if few:
             drawn = picture(lambda theme, e=each: interaction_figure(e, theme), f"interaction of {both}")  # type: ignore[misc]
             pictures.append((f"interaction_{name}", drawn))
     note = (

@@ -1,6 +1,7 @@
 """Pictures of an ablation: main effects, interactions, heat maps, cost against score, ranks over data sets."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -44,7 +45,10 @@ def main_effect_figure(effects: Sequence[MainEffect], theme: Theme) -> Figure | 
 
 
 def interaction_figure(found: Interaction, theme: Theme) -> Figure:
-    """A line for each value of the first key over the values of the second: parallel lines are keys that do not interact."""
+    """A line for each value of the key with fewer of them, over those of the other: parallel lines do not interact."""
+    if len(found.rows) > len(found.columns):
+        turned = (found.keys[1], found.keys[0])
+        found = replace(found, keys=turned, rows=found.columns, columns=found.rows, means=found.means.T)
     figure, (ax,) = new_figure(theme, 1, (4.6, 3.0))
     scale = 100.0 if found.metric == "accuracy" else 1.0
     handles = []

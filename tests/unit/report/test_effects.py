@@ -91,7 +91,7 @@ def test_figures_show_every_value(runs: list[Run]) -> None:
         heat = heat_map(pairs[0], theme).axes[0]
         assert sorted(text.get_text() for text in heat.texts) == sorted(f"{100 * value:.2f}" for value in pairs[0].means.flat)
         lines = interaction_figure(pairs[0], theme).axes[0].lines
-        assert [list(line.get_ydata()) for line in lines] == (100 * pairs[0].means).tolist()
+        assert [list(line.get_ydata()) for line in lines] == (100 * pairs[0].means.T).tolist()
     assert main_effect_figure([], LIGHT) is None
 
 
