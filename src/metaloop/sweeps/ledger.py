@@ -240,6 +240,11 @@ class Ledger:
             try:
                 database.execute(f"BEGIN {kind}")
                 version = database.execute("PRAGMA user_version").fetchone()[0]
+                if version == 0 and kind == "DEFERRED":
+                    # Another process is making the file: a reader that became a writer now would be refused at once.
+                    database.execute("ROLLBACK")
+                    database.execute("BEGIN IMMEDIATE")
+                    version = database.execute("PRAGMA user_version").fetchone()[0]
                 if version == 0:
                     database.execute(_TABLE)
                     database.execute(f"PRAGMA user_version = {SCHEMA}")

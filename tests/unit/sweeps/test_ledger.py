@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import sqlite3
+import threading
 import time
 from pathlib import Path
 
@@ -229,3 +230,18 @@ def test_a_clock_that_goes_back_takes_no_run_from_its_owner(ledger: Ledger, monk
     assert ledger.end("key0", owner, DONE, result=RESULT)
     ledger.bury("key1", os.getpid(), FAILED, "killed")
     assert [job.seconds for job in ledger.jobs()] == [0, 0, 0]
+
+
+def test_a_reader_waits_for_the_process_that_makes_the_file(tmp_path: Path) -> None:
+    maker = sqlite3.connect(tmp_path / NAME, isolation_level=None, check_same_thread=False)
+    maker.execute("BEGIN IMMEDIATE")  # the file is there, its table is not
+    found: list[object] = []
+    reader = threading.Thread(target=lambda: found.append(Ledger(tmp_path).jobs()))
+    reader.start()
+    reader.join(timeout=0.5)
+    assert reader.is_alive()
+    maker.execute("ROLLBACK")
+    maker.close()
+    Ledger(tmp_path).enter([])
+    reader.join(timeout=60)
+    assert found == [[]]
