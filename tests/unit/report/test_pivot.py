@@ -265,3 +265,44 @@ def test_a_value_is_named_as_it_is_shown_or_as_configs_have_it() -> None:
 def test_levels_are_numbers_in_order_and_then_the_rest() -> None:
     assert levels([10, None, 2, "auto", 0.5, True]) == [0.5, 2, 10, None, "auto", True]
     assert levels(["b", "a", "b"]) == ["b", "a"]
+
+
+def test_p_values_against_the_baseline_are_corrected_over_the_column(runs: list[Run]) -> None:
+    question = Question(("algorithm",), ("dataset",), (), {"algorithm": "maml"})
+    column = make_pivot([run for run in runs if fact(run, "algorithm.steps") == 1], question).column(("glyphs",))
+    raw = {row: entry.against.p_value for row, entry in column.items() if entry.against}
+    expected = dict(zip(raw, multipletests(list(raw.values()), method="holm")[1], strict=True))
+    found = {row: entry.p_against for row, entry in column.items() if entry.against}
+    assert found == pytest.approx(expected, rel=1e-9)
+    assert found != raw
+
+
+def test_the_spread_is_of_seeds_that_all_settings_had(runs: list[Run]) -> None:
+    """A seed of one setting alone would be another setting's spread, not the seeds'."""
+    some = [run for run in runs if (fact(run, "algorithm.steps"), run.seed) != (5, 2)]
+    entries = make_pivot(some, Question(("algorithm",), ("dataset",), ("algorithm.steps",))).entries
+    assert {entry.spread.n for entry in entries.values()} == {2}
+    assert entries[("maml",), ("glyphs",)].spread.sd == pytest.approx(np.std([SEED[0], SEED[1]], ddof=1))
+
+
+def test_accuracies_and_errors_are_neither_averaged_nor_ranked_together(make_run: MakeRun) -> None:
+    runs = []
+    for name, kind in (("maml", "classification"), ("anil", "regression")):
+        runs.append(read_run(make_run(name, **one_run(name, 1, kind, 0), kind=kind, samples=False)))
+    with pytest.raises(UserError, match="the column the table mixes accuracies and errors"):
+        make_pivot(runs, Question(("algorithm",)))
+    with pytest.raises(UserError, match=r"the cell algorithm\.steps=1 holds accuracies and errors"):
+        make_pivot(runs, Question(("algorithm.steps",), (), ("algorithm", "dataset")))
+
+
+def test_columns_are_the_data_or_else_the_last_key_with_few_values(make_run: MakeRun, runs: list[Run]) -> None:
+    assert default_question(runs) == Question(("algorithm", "algorithm.steps"), ("dataset",))
+    one = [run for run in runs if fact(run, "dataset") == "glyphs"]
+    assert default_question(one) == Question(("algorithm",), ("algorithm.steps",))
+    same = [run for run in runs if (fact(run, "algorithm"), fact(run, "algorithm.steps")) == ("maml", 1)]
+    assert default_question(same) == Question(("dataset",))
+    wide = []
+    for steps in range(9):
+        for name in ("maml", "anil"):
+            wide.append(read_run(make_run(f"w{name}{steps}", **one_run(name, steps, "glyphs", 0), samples=False)))
+    assert default_question(wide) == Question(("algorithm", "algorithm.steps"))
