@@ -9,7 +9,7 @@ from metaloop.report.collect import INCIDENTAL, Run
 from metaloop.suggestions import did_you_mean
 
 Fact = str | int | float | bool | None
-_TEST = ("split", "ways", "shots", "queries", "norm_mode", "transductive", "metric")
+_TEST = ("split", "ways", "shots", "queries", "norm_mode", "transductive", "metric", "episodes", "level")
 _MISSING = object()
 
 

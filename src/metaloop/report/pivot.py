@@ -15,6 +15,7 @@ from metaloop.report.facts import Fact, checked_keys, differing, fact, fits, lev
 from metaloop.report.rows import Row, group_rows
 
 Place = tuple[Fact, ...]
+_DATA = ("dataset", "episode", "episodes", "setting", "split", "ways", "shots", "queries")
 _NAMED = 6  # keys that a message names
 _WIDEST, _FULL = 8, 0.6  # values of a key that becomes columns where nobody asked, and the share of cells that must be there
 
@@ -252,8 +253,8 @@ def default_question(
         rows, columns, over: keys that were named. Columns alone leave the other keys for the rows, rows alone do without
         columns.
     """
-    checked_keys(runs, (*rows, *columns, *over))
-    rest = [key for key in varied(runs) if key not in (*rows, *columns, *over)]
+    named = checked_keys(runs, (*rows, *columns, *over))
+    rest = [key for key in (varied(runs) if named else _enough(runs)) if key not in named]
     if rows:
         return Question(tuple(rows), tuple(columns), tuple(over))
     if columns:
@@ -268,6 +269,19 @@ def default_question(
     return Question(tuple(rest[:-1] if wide else rest), (rest[-1],) if wide else (), tuple(over))
 
 
+def _enough(runs: Sequence[Run]) -> tuple[str, ...]:
+    """The overridden keys, and as many more as tell all settings apart, such as a default that changed between two runs."""
+    keys = varied(runs)
+    cells = {run.setting_key: tuple(fact(run, key) for key in keys) for run in runs}
+    if len(set(cells.values())) == len(cells):
+        return keys
+    for key in differing(runs):
+        finer = {run.setting_key: (*cells[run.setting_key], fact(run, key)) for run in runs}
+        if len(set(finer.values())) > len(set(cells.values())):
+            keys, cells = (*keys, key), finer
+    return keys
+
+
 def _is_grid(runs: Sequence[Run], keys: Sequence[str]) -> bool:
     """Whether the last key has few values, and most of them were run with most combinations of the others."""
     cells = {tuple(fact(run, key) for key in keys) for run in runs}
@@ -277,7 +291,7 @@ def _is_grid(runs: Sequence[Run], keys: Sequence[str]) -> bool:
 
 def is_data(key: str) -> bool:
     """Whether a key is of what is learned from, not of what learns."""
-    return key.split(".")[0].split("/")[0] in ("dataset", "episode", "setting", "split", "ways", "shots", "queries")
+    return key.split(".")[0].split("/")[0] in _DATA
 
 
 def coverage(pivot: Pivot) -> tuple[list[int], list[int]]:

@@ -306,3 +306,18 @@ def test_columns_are_the_data_or_else_the_last_key_with_few_values(make_run: Mak
         for name in ("maml", "anil"):
             wide.append(read_run(make_run(f"w{name}{steps}", **one_run(name, steps, "glyphs", 0), samples=False)))
     assert default_question(wide) == Question(("algorithm", "algorithm.steps"))
+
+
+def test_without_options_what_was_not_overridden_tells_settings_apart_too(make_run: MakeRun) -> None:
+    """A default that changed, and a later evaluation with more episodes, are no reason to show nothing."""
+    runs = []
+    for number, (name, episodes, norm) in enumerate([("maml", 80, 1), ("anil", 80, 1), ("maml", 200, 1), ("anil", 80, 2)]):
+        told = one_run(name, 1, "glyphs", 0)
+        told["config"]["norm"] = norm
+        scores = exact_scores(0.8, 0, 1, 0, episodes)
+        runs.append(read_run(make_run(f"r{number}", **told, scores=scores, samples=False)))
+    question = default_question(runs)
+    assert question == Question(("algorithm", "norm"), ("episodes",))
+    assert len(make_pivot(runs, question).entries) == 4
+    with pytest.raises(UserError, match="differ in episodes"):
+        make_pivot([runs[0], runs[2]], Question(("algorithm",)))
