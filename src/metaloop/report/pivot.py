@@ -273,7 +273,7 @@ def _enough(runs: Sequence[Run]) -> tuple[str, ...]:
     """The overridden keys, and as many more as tell all settings apart, such as a default that changed between two runs."""
     keys = varied(runs)
     cells = {run.setting_key: tuple(fact(run, key) for key in keys) for run in runs}
-    if len(set(cells.values())) == len(cells):
+    if not keys or len(set(cells.values())) == len(cells):
         return keys
     for key in differing(runs):
         finer = {run.setting_key: (*cells[run.setting_key], fact(run, key)) for run in runs}
