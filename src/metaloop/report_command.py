@@ -13,6 +13,8 @@ if TYPE_CHECKING:  # help comes without waiting for numpy
     from metaloop.report.collect import Run
     from metaloop.report.pivot import Question
 
+_NAMED = 12  # values that a message names
+
 
 def _parser(command: str, text: str) -> argparse.ArgumentParser:
     about, _, examples = text.partition("\n\n")
@@ -80,16 +82,31 @@ def _baseline(text: str | None, question: "Question") -> dict[str, str] | None:
 
 
 def _choice(conditions: Sequence[str]) -> "Callable[[Sequence[Run]], list[Run]]":
-    """Takes the runs that fit every condition; ``KEY=A,B`` is either."""
+    """Takes the runs that fit every condition; ``KEY=A,B`` is either, or the value ``A,B``."""
     wanted = [_pair(text, "--where") for text in conditions]
 
     def choose(runs: "Sequence[Run]") -> "list[Run]":
-        from metaloop.report.facts import checked_keys, fact, show
+        from metaloop.report.facts import checked_keys
 
         checked_keys(runs, [key for key, _ in wanted])
-        return [run for run in runs if all(show(fact(run, key)) in values.split(",") for key, values in wanted)]
+        chosen = list(runs)
+        for key, text in wanted:
+            chosen = _fitting(chosen, key, text)
+        return chosen
 
     return choose
+
+
+def _fitting(runs: "Sequence[Run]", key: str, text: str) -> "list[Run]":
+    from metaloop.report.facts import fact, fits, levels, show
+
+    told = (text, *text.split(","))
+    chosen = [run for run in runs if any(fits(fact(run, key), each) for each in told)]
+    if not chosen:
+        there = [show(value) for value in levels(fact(run, key) for run in runs)]
+        said = ", ".join(there[:_NAMED]) + (f" and {len(there) - _NAMED} more" if len(there) > _NAMED else "")
+        raise UserError(f"--where {key}={text} fits none of {len(runs)} runs; {key} is one of {said}")
+    return chosen
 
 
 def _pair(text: str, option: str) -> tuple[str, str]:

@@ -49,7 +49,7 @@ def mean_interval(values: Iterable[float], level: float = LEVEL) -> Interval:
         raise ValueError(f"values of shape {array.shape}: an interval needs a list of at least one number")
     n = array.size
     if not np.isfinite(array).all():
-        return Interval(float(np.sum(array)), None, n, level)  # inf stays inf; nan, or inf - inf, is nan
+        return Interval(sum(array.tolist()), None, n, level)  # inf stays inf; nan, or inf - inf, is nan
     mean = float(array.mean())
     if n == 1:
         return Interval(mean, None, n, level)
@@ -77,7 +77,7 @@ def stratified_interval(strata: Sequence[Sequence[float]], level: float = LEVEL)
         raise ValueError("no groups: an interval needs at least one")
     if len(parts) == 1:
         return parts[0]
-    mean, n = math.fsum(part.mean for part in parts) / len(parts), sum(part.n for part in parts)
+    mean, n = sum(part.mean for part in parts) / len(parts), sum(part.n for part in parts)
     if any(part.half_width is None for part in parts):
         return Interval(mean, None, n, level)
     variances = [float(np.var(values, ddof=1)) / len(values) for values in strata]
@@ -86,7 +86,7 @@ def stratified_interval(strata: Sequence[Sequence[float]], level: float = LEVEL)
         return Interval(mean, 0.0, n, level)
     from scipy import special
 
-    freedom = total**2 / math.fsum(v**2 / (part.n - 1) for v, part in zip(variances, parts, strict=True))
+    freedom = 1.0 / math.fsum((v / total) ** 2 / (part.n - 1) for v, part in zip(variances, parts, strict=True))
     quantile = float(special.stdtrit(freedom, 1.0 - (1.0 - level) / 2.0))
     return Interval(mean, quantile * math.sqrt(total) / len(parts), n, level, freedom)
 
@@ -119,5 +119,5 @@ def seed_spread(means: Iterable[float]) -> Spread:
     if not array.size:
         raise ValueError("no means: a spread over seeds needs at least one run")
     if not np.isfinite(array).all():
-        return Spread(float(np.sum(array)), None, array.size)
+        return Spread(sum(array.tolist()), None, array.size)
     return Spread(float(array.mean()), float(array.std(ddof=1)) if array.size > 1 else None, array.size)

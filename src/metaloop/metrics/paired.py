@@ -4,8 +4,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from metaloop.errors import UserError
 from metaloop.metrics.interval import LEVEL, Interval, mean_interval, stratified_interval
 
@@ -57,7 +55,7 @@ def stratified_difference(
     Raises:
         ValueError: the scores are not of as many data sets and episodes.
     """
-    strata = [np.subtract(one, other).tolist() for one, other in zip(first, second, strict=True)]
+    strata = [[float(a) - float(b) for a, b in zip(*pair, strict=True)] for pair in zip(first, second, strict=True)]
     return tested(stratified_interval(strata, level))
 
 

@@ -48,20 +48,22 @@ class Comparison:
     @property
     def ahead(self) -> tuple[int, int, int]:
         """In how many episodes the first is better, in how many they are equal, in how many the second is better."""
-        gain = self.scores[0] - self.scores[1]
+        gain = self._gain()
         better, worse = int((gain > 0).sum()), int((gain < 0).sum())
-        return (
-            (better, len(gain) - better - worse, worse)
-            if self.metric == "accuracy"
-            else (worse, len(gain) - better - worse, better)
-        )
+        return better, len(gain) - better - worse, worse
 
     def apart(self) -> tuple[list[int], list[int]]:
         """The episodes in which the first, and those in which the second, is ahead by the most; the furthest first."""
-        gain = (self.scores[0] - self.scores[1]) * (1 if self.metric == "accuracy" else -1)
+        gain = self._gain()
         order = np.argsort(gain, kind="stable")
         most = [int(self.episodes[i]) for i in order[::-1][:_SHOWN] if gain[i] > 0]
         return most, [int(self.episodes[i]) for i in order[:_SHOWN] if gain[i] < 0]
+
+    def _gain(self) -> np.ndarray:
+        """(n,) by how much the first is better; a score that is not finite is worse than any, and as bad as another such."""
+        good = self.scores if self.metric == "accuracy" else -self.scores
+        good = np.where(np.isfinite(good), good, -np.inf)
+        return np.subtract(good[0], good[1], out=np.zeros(good.shape[1]), where=good[0] != good[1])
 
 
 def compare_runs(first: Run, second: Run) -> Comparison:
@@ -132,17 +134,23 @@ def difference_text(found: Comparison) -> str:
     return f"{text}, p {p_value}" if p_value.startswith("<") else f"{text}, p = {p_value}"
 
 
-def scatter(found: Comparison, theme: Theme) -> Figure:
-    """Every episode's score under both; the area of a point says how many episodes lie there. Beside it, the differences."""
+def scatter(found: Comparison, theme: Theme) -> Figure | None:
+    """Every episode's score under both; the area of a point says how many episodes lie there. Beside it, the differences.
+
+    Episodes in which a run diverged have no place in it; None where there is no other.
+    """
+    scores = found.scores[:, np.isfinite(found.scores).all(axis=0)]
+    if not scores.size:
+        return None
     figure, (ax, beside) = new_figure(theme, 2, (8.2, 3.7))
     scale = 100.0 if found.metric == "accuracy" else 1.0
-    points, counts = np.unique(scale * found.scores, axis=1, return_counts=True)
+    points, counts = np.unique(scale * scores, axis=1, return_counts=True)
     ax.scatter(points[0], points[1], s=9 * counts, color=theme.palette[0], alpha=0.45, linewidths=0)
-    low, high = float(found.scores.min()) * scale, float(found.scores.max()) * scale
+    low, high = float(scores.min()) * scale, float(scores.max()) * scale
     ax.plot([low, high], [low, high], "--", color=theme.muted, linewidth=1)
     unit = formats.metric_title(found.metric)
     titles(ax, theme, f"{unit}: {_cut(found.names[0])}", f"{unit}: {_cut(found.names[1])}")
-    gain = scale * (found.scores[0] - found.scores[1])
+    gain = scale * (scores[0] - scores[1])
     beside.hist(gain, bins=min(41, max(11, len(np.unique(gain)))), color=theme.palette[0], alpha=0.75)
     beside.axvline(0, color=theme.muted, linestyle="--", linewidth=1)
     beside.axvline(float(gain.mean()), color=theme.palette[1], linewidth=1.6)

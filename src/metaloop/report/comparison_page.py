@@ -34,7 +34,7 @@ class Disagreement:
 
 
 def write_comparison(found: Comparison, answers: Answers, missing: str, destination: Path) -> Path:
-    """Write ``index.html`` and ``scatter.png``.
+    """Write ``index.html`` and, but where a run diverged in every episode, ``scatter.png``.
 
     Args:
         found: the comparison.
@@ -46,7 +46,6 @@ def write_comparison(found: Comparison, answers: Answers, missing: str, destinat
         The page.
     """
     drawn = picture(lambda theme: scatter(found, theme), "scores of both runs in every episode, and their differences")
-    assert drawn is not None
     titles = [f"{name} is ahead by the most" for name in found.names]
     parts = [
         _disagreement(found, title, numbers, None if missing else answers)
@@ -63,6 +62,7 @@ def write_comparison(found: Comparison, answers: Answers, missing: str, destinat
             unit=formats.metric_title(found.metric),
             difference=difference_text(found),
             episodes=len(found.episodes),
+            diverged=int((~np.isfinite(found.scores)).any(axis=0).sum()),
             ahead=ahead,
             level=f"{100 * found.difference.interval.level:g} %",
             scatter=drawn,
@@ -73,7 +73,8 @@ def write_comparison(found: Comparison, answers: Answers, missing: str, destinat
             directories=[str(run.directory) for run in (found.first, found.second)],
         )
     )
-    write_atomically(destination / "scatter.png", base64.b64decode(drawn.light))
+    if drawn is not None:
+        write_atomically(destination / "scatter.png", base64.b64decode(drawn.light))
     return write_atomically(destination / "index.html", page)
 
 

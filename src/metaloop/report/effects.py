@@ -164,7 +164,8 @@ def _contrast(corners: Sequence[Strata | None], level: float) -> Interval | None
     a, b, c, d = corners
     if a is None or b is None or c is None or d is None or not a.keys() == b.keys() == c.keys() == d.keys():
         return None
-    return stratified_interval([list(d[key] - c[key] - b[key] + a[key]) for key in a], level)
+    with np.errstate(invalid="ignore"):  # inf - inf of runs that diverged is nan, which the interval says
+        return stratified_interval([(d[key] - c[key] - b[key] + a[key]).tolist() for key in a], level)
 
 
 def effects_table(effects: Sequence[MainEffect]) -> Table:

@@ -9,7 +9,7 @@ from metaloop.report.collect import INCIDENTAL, Run
 from metaloop.suggestions import did_you_mean
 
 Fact = str | int | float | bool | None
-_TEST = ("split", "ways", "shots", "queries", "norm_mode", "transductive", "metric")
+_TEST = ("split", "ways", "shots", "queries", "norm_mode", "transductive", "metric", "episodes", "level")
 _MISSING = object()
 
 
@@ -106,10 +106,10 @@ def _key(override: str) -> str:
 
 
 def levels(values: Iterable[Fact]) -> list[Fact]:
-    """Each value once: numbers in their order, anything else as it came."""
+    """Each value once: numbers first, in their order, then anything else as it came."""
     found = list(dict.fromkeys(values))
     numbers = [value for value in found if isinstance(value, int | float) and not isinstance(value, bool)]
-    return sorted(found, key=float) if len(numbers) == len(found) else found  # type: ignore[arg-type]
+    return [*sorted(numbers), *(value for value in found if isinstance(value, bool) or not isinstance(value, int | float))]
 
 
 def show(value: Fact) -> str:
@@ -119,6 +119,18 @@ def show(value: Fact) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def fits(value: Fact, text: str) -> bool:
+    """Whether a value is what was written: as it is shown or as configs have it (``0.001``, ``1e-3``; ``yes``, ``true``)."""
+    if text == show(value):
+        return True
+    if value is None or isinstance(value, bool):
+        return text.lower() in {None: ("none", "null"), True: ("true",), False: ("false",)}[value]
+    try:
+        return isinstance(value, int | float) and float(text) == value
+    except ValueError:
+        return False
 
 
 def short(key: str) -> str:

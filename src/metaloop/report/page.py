@@ -53,7 +53,7 @@ def make_report(paths: Sequence[Path], destination: Path, ask: Ask = default_que
         paths: directories of runs, or of folders of runs.
         destination: folder; made where it is missing.
         ask: what to pivot runs of one metric by.
-        choose: which of the runs to take.
+        choose: which of the runs to take, at least one.
 
     Returns:
         The page, ``destination/index.html``.
@@ -70,10 +70,7 @@ def make_report(paths: Sequence[Path], destination: Path, ask: Ask = default_que
     if not runs:
         reasons = "\n".join(f"  {failure.path}: {failure.reason}" for failure in failures)
         raise UserError(f"no readable run to report on; give the directories of finished runs\n{reasons}".rstrip())
-    chosen = choose(runs)
-    if not chosen:
-        raise UserError(f"none of the {len(runs)} runs fits --where")
-    return write_page(chosen, failures, destination, ask, searches)
+    return write_page(choose(runs), failures, destination, ask, searches)
 
 
 def write_page(

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from math import isfinite
 
 from metaloop.metrics.multiple import holm
 from metaloop.metrics.paired import PairedDifference, stratified_difference
@@ -43,7 +44,8 @@ def compare_pairs(rows: Sequence[Row]) -> list[Pair]:
     pairs: list[Pair] = []
     for members in groups.values():
         best_first = members[0][0].metric == "accuracy"
-        members.sort(key=lambda member: member[0].test["mean"], reverse=best_first)
+        members.sort(key=lambda member: -member[0].test["mean"] if best_first else member[0].test["mean"])
+        members.sort(key=lambda member: not isfinite(member[0].test["mean"]))  # what diverged comes last, nan too
         many = len(members) > ALL_PAIRS_UP_TO
         chosen = [(members[0], other) for other in members[1:]] if many else combinations(members, 2)
         pairs += _corrected(

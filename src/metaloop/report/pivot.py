@@ -10,11 +10,12 @@ from metaloop.errors import UserError
 from metaloop.metrics.interval import Interval, Spread, seed_spread, stratified_interval
 from metaloop.metrics.multiple import holm
 from metaloop.metrics.paired import PairedDifference, stratified_difference
-from metaloop.report.collect import Run
-from metaloop.report.facts import Fact, checked_keys, differing, fact, levels, show, titled, varied
+from metaloop.report.collect import INCIDENTAL, Run
+from metaloop.report.facts import Fact, checked_keys, differing, fact, fits, levels, show, titled, varied
 from metaloop.report.rows import Row, group_rows
 
 Place = tuple[Fact, ...]
+_DATA = ("dataset", "episode", "episodes", "setting", "split", "ways", "shots", "queries")
 _NAMED = 6  # keys that a message names
 _WIDEST, _FULL = 8, 0.6  # values of a key that becomes columns where nobody asked, and the share of cells that must be there
 
@@ -44,16 +45,19 @@ class Entry:
         interval: mean and interval over episodes; an episode's score is its mean over seeds, several data sets count the same.
         spread: of the seeds' means.
         strata: scores by ascending episode number, by what the episodes are of.
+        over: the places that were averaged over.
         metric: ``"accuracy"`` or ``"mse"``.
         best: whether it has the best mean of its column.
-        p_best: of the paired test against the best, corrected over the column; None for the best and where episodes differ.
-        against: the difference to the baseline row; None for the baseline and where episodes differ.
+        p_best: of the paired test against the best, corrected over the column; None for the best, where episodes differ and
+            where other values were averaged over.
+        against: the difference to the baseline row; None for the baseline and as above.
         p_against: its p-value, corrected over the column.
     """
 
     interval: Interval
     spread: Spread
     strata: Mapping[str, np.ndarray]
+    over: frozenset[Place]
     metric: str
     best: bool = False
     p_best: float | None = None
@@ -146,7 +150,9 @@ def _entry(runs: Sequence[Run], question: Question, place: tuple[Place, Place]) 
         by_data.setdefault(members[0].episodes_key, []).append(np.mean([run.scores for run in members], axis=0))
     strata = {key: np.mean(parts, axis=0) for key, parts in sorted(by_data.items())}
     interval = stratified_interval(list(strata.values()), runs[0].test["level"])
-    return Entry(interval, _spread(runs, len(settings)), strata, metrics.pop())
+    averaged = [key for key in question.over if key not in INCIDENTAL]
+    over = frozenset(tuple(fact(run, key) for key in averaged) for run in runs)
+    return Entry(interval, _spread(runs, len(settings)), strata, over, metrics.pop())
 
 
 def _spread(runs: Sequence[Run], settings: int) -> Spread:
@@ -188,18 +194,18 @@ def _baseline_row(pivot: Pivot) -> Place | None:
     strange = [key for key in told if key not in keys]
     if strange:
         raise UserError(f"--baseline names {strange[0]}, which is no key of --rows; these are {', '.join(keys)}")
-    fits = [
+    found = [
         row
         for row in pivot.rows
-        if all(show(value) == told.get(key, show(value)) for key, value in zip(keys, row, strict=True))
+        if all(key not in told or fits(value, told[key]) for key, value in zip(keys, row, strict=True))
     ]
-    if len(fits) != 1:
+    if len(found) != 1:
         rows = "; ".join(
-            ", ".join(f"{k}={show(v)}" for k, v in zip(keys, row, strict=True)) for row in (fits or pivot.rows)[:_NAMED]
+            ", ".join(f"{k}={show(v)}" for k, v in zip(keys, row, strict=True)) for row in (found or pivot.rows)[:_NAMED]
         )
         wanted = ", ".join(f"{key}={value}" for key, value in told.items())
-        raise UserError(f"--baseline {wanted} fits {len(fits)} rows; name one, such as {rows}")
-    return fits[0]
+        raise UserError(f"--baseline {wanted} fits {len(found)} rows; name one, such as {rows}")
+    return found[0]
 
 
 def _judged(column: Mapping[Place, Entry], baseline: Place | None, place: Place) -> dict[Place, Entry]:
@@ -220,13 +226,13 @@ def _judged(column: Mapping[Place, Entry], baseline: Place | None, place: Place)
 
 
 def _compared(column: Mapping[Place, Entry], with_row: Place | None) -> dict[Place, PairedDifference]:
-    """Every cell minus that of one row, where they are of the same episodes."""
+    """Every cell minus that of one row, where they are of the same episodes and averaged over the same values."""
     if with_row is None or with_row not in column:
         return {}
     base = column[with_row]
     found = {}
     for row, entry in column.items():
-        if row != with_row and entry.strata.keys() == base.strata.keys():
+        if row != with_row and entry.strata.keys() == base.strata.keys() and entry.over == base.over:
             scores = [[list(each.strata[key]) for key in sorted(base.strata)] for each in (entry, base)]
             found[row] = stratified_difference(scores[0], scores[1], base.interval.level)
     return found
@@ -247,8 +253,8 @@ def default_question(
         rows, columns, over: keys that were named. Columns alone leave the other keys for the rows, rows alone do without
         columns.
     """
-    checked_keys(runs, (*rows, *columns, *over))
-    rest = [key for key in varied(runs) if key not in (*rows, *columns, *over)]
+    named = checked_keys(runs, (*rows, *columns, *over))
+    rest = [key for key in (varied(runs) if named else _enough(runs)) if key not in named]
     if rows:
         return Question(tuple(rows), tuple(columns), tuple(over))
     if columns:
@@ -263,6 +269,19 @@ def default_question(
     return Question(tuple(rest[:-1] if wide else rest), (rest[-1],) if wide else (), tuple(over))
 
 
+def _enough(runs: Sequence[Run]) -> tuple[str, ...]:
+    """The overridden keys, and as many more as tell all settings apart, such as a default that changed between two runs."""
+    keys = varied(runs)
+    cells = {run.setting_key: tuple(fact(run, key) for key in keys) for run in runs}
+    if not keys or len(set(cells.values())) == len(cells):
+        return keys
+    for key in differing(runs):
+        finer = {run.setting_key: (*cells[run.setting_key], fact(run, key)) for run in runs}
+        if len(set(finer.values())) > len(set(cells.values())):
+            keys, cells = (*keys, key), finer
+    return keys
+
+
 def _is_grid(runs: Sequence[Run], keys: Sequence[str]) -> bool:
     """Whether the last key has few values, and most of them were run with most combinations of the others."""
     cells = {tuple(fact(run, key) for key in keys) for run in runs}
@@ -272,7 +291,7 @@ def _is_grid(runs: Sequence[Run], keys: Sequence[str]) -> bool:
 
 def is_data(key: str) -> bool:
     """Whether a key is of what is learned from, not of what learns."""
-    return key.split(".")[0].split("/")[0] in ("dataset", "episode", "setting", "split", "ways", "shots", "queries")
+    return key.split(".")[0].split("/")[0] in _DATA
 
 
 def coverage(pivot: Pivot) -> tuple[list[int], list[int]]:

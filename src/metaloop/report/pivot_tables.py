@@ -86,6 +86,8 @@ def caption(pivot: Pivot) -> str:
         )
     if question.over:
         parts.append(f"Averaged over {', '.join(question.over)}, each value counting the same.")
+        if len({entry.over for entry in entries}) > 1:
+            parts.append("Not every cell has all of these values; cells that were averaged over others are not compared.")
     if pivot.older:
         parts.append(
             f"{pivot.older} older run{'s' if pivot.older > 1 else ''} of a setting and seed that was run again "

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from metaloop.metrics.interval import Interval, Spread, mean_interval, seed_spread
+from metaloop.metrics.interval import Interval, Spread, mean_interval, seed_spread, stratified_interval
 
 scores = st.lists(st.floats(-1e3, 1e3, width=32), min_size=2, max_size=40)
 
@@ -84,3 +84,34 @@ def test_spread_over_seeds_is_a_standard_deviation() -> None:
     assert seed_spread([1.0, math.inf]).sd is None
     with pytest.raises(ValueError, match="at least one run"):
         seed_spread([])
+
+
+def test_two_groups_are_welchs() -> None:
+    """The mean of two groups' means is half of the difference of the one and the mirrored other, which scipy tests."""
+    draw = np.random.default_rng(3)
+    first, second = draw.normal(0.5, 0.3, 9), draw.normal(0.2, 0.1, 5)
+    low, high = stats.ttest_ind(first, -second, equal_var=False).confidence_interval(0.9)
+    found = stratified_interval([first.tolist(), second.tolist()], 0.9)
+    assert found.mean == pytest.approx((first.mean() + second.mean()) / 2)
+    assert found.half_width == pytest.approx((high - low) / 4, rel=1e-9)
+    assert found.freedom == pytest.approx(stats.ttest_ind(first, -second, equal_var=False).df, rel=1e-9)
+    assert (found.n, found.level) == (14, 0.9)
+
+
+def test_groups_without_spread_and_of_one_value() -> None:
+    assert stratified_interval([[0.5, 0.5], [0.25, 0.25, 0.25]]) == Interval(0.375, 0.0, 5)
+    assert stratified_interval([[0.5, 0.75], [0.25]]).half_width is None
+    assert stratified_interval([[0.5, 0.75]]) == mean_interval([0.5, 0.75])
+    tiny = stratified_interval([[0.0, 1e-100], [0.0, 1e-100]])  # whose variances, squared, are no floats any more
+    assert tiny.freedom == pytest.approx(2.0)
+    with pytest.raises(ValueError, match="no groups"):
+        stratified_interval([])
+
+
+def test_groups_that_diverged_both_ways_have_no_mean() -> None:
+    """Differences of two runs, each of which diverged on another data set."""
+    found = stratified_interval([[1.0, math.inf], [-math.inf, 1.0]])
+    assert math.isnan(found.mean)
+    assert found.half_width is None
+    assert math.isnan(mean_interval([math.inf, -math.inf]).mean)
+    assert stratified_interval([[1.0, math.inf], [1.0, 2.0]]).mean == math.inf

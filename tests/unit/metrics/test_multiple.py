@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from metaloop.metrics.multiple import holm, rank_methods
+from metaloop.metrics.multiple import _cliques, holm, rank_methods
 
 probabilities = st.floats(0, 1, allow_subnormal=False)
 
@@ -68,3 +68,9 @@ def test_cliques_are_the_largest_groups_within_the_critical_difference(methods: 
 def test_too_little_to_rank_is_refused(scores: list[list[float]]) -> None:
     with pytest.raises(ValueError, match="two data sets"):
         rank_methods(scores, higher_is_better=True)
+
+
+def test_ranks_that_differ_by_the_critical_difference_are_told_apart() -> None:
+    mean = np.array([1.0, 1.5, 3.0])
+    assert _cliques(mean, 1.5) == ((0, 1),)
+    assert _cliques(mean, 1.75) == ((0, 1), (1, 2))

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from metaloop.errors import UserError
-from metaloop.metrics.paired import paired_difference
+from metaloop.metrics.paired import paired_difference, stratified_difference
 
 
 def _runs(n: int, gap: float) -> tuple[dict[int, float], dict[int, float]]:
@@ -51,3 +51,23 @@ def test_other_episodes_are_refused_with_their_number() -> None:
         paired_difference({0: 1.0, 1: 1.0, 2: 0.0}, {0: 1.0, 7: 0.0})
     with pytest.raises(UserError, match="same episodes"):
         paired_difference({}, {})
+
+
+def test_over_two_data_sets_the_test_is_welchs() -> None:
+    draw = np.random.default_rng(5)
+    first, second = ([draw.normal(0.5, 0.2, 8).tolist(), draw.normal(0.7, 0.1, 20).tolist()] for _ in range(2))
+    gaps = [np.subtract(one, other) for one, other in zip(first, second, strict=True)]
+    found = stratified_difference(first, second)
+    assert found.interval.mean == pytest.approx((gaps[0].mean() + gaps[1].mean()) / 2)
+    assert found.p_value == pytest.approx(stats.ttest_ind(gaps[0], -gaps[1], equal_var=False).pvalue, rel=1e-9)
+
+
+def test_where_both_diverged_there_is_no_difference() -> None:
+    found = stratified_difference([[1.0, np.inf]], [[0.5, np.inf]])
+    assert np.isnan(found.interval.mean)
+    assert found.p_value is None
+
+
+def test_other_numbers_of_episodes_are_no_pairs() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        stratified_difference([[1.0, 2.0]], [[1.0]])

@@ -50,6 +50,23 @@ def test_only_episodes_of_both_are_compared(make_run: MakeRun) -> None:
     assert found.difference.interval.mean == pytest.approx((FIRST - SECOND).mean())
 
 
+def test_an_episode_that_diverged_is_lost_and_not_drawn(make_run: MakeRun, tmp_path: Path) -> None:
+    first, second = (
+        make_run(name, **one_run(name, 1, "glyphs", 0), kind="regression", scores=np.array(scores), samples=False)
+        for name, scores in (("maml", [0.1, np.inf, np.nan, np.inf]), ("anil", [0.2, 0.3, np.inf, 0.1]))
+    )
+    found = compare_runs(read_run(first), read_run(second))
+    assert found.ahead == (1, 1, 2)
+    assert found.apart() == ([0], [1, 3])
+    assert len(scatter(found, LIGHT).axes[0].collections[0].get_offsets()) == 1
+    page = write_comparison(found, lambda which, numbers: [], "no checkpoint", tmp_path / "out")
+    assert "In 3 of the episodes a run diverged" in page.read_text()
+    lost = make_run("lost", **one_run("boil", 1, "glyphs", 0), kind="regression", scores=np.full(4, np.nan), samples=False)
+    assert scatter(compare_runs(read_run(first), read_run(lost)), LIGHT) is None
+    write_comparison(compare_runs(read_run(first), read_run(lost)), lambda which, numbers: [], "no", tmp_path / "none")
+    assert not (tmp_path / "none" / "scatter.png").exists()
+
+
 @pytest.mark.parametrize(
     ("more", "part"),
     [

@@ -5,7 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from made_runs import MakeRun
-from made_sweep import STEPS, TOGETHER, WORTH, make_sweep, one_run
+from made_sweep import DATA, STEPS, TOGETHER, WORTH, make_sweep, one_run
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 from metaloop.report.ablation import sections
 from metaloop.report.collect import Run, find_runs, read_run
@@ -145,3 +147,52 @@ def test_cost_is_of_rows_that_were_timed(make_run: MakeRun) -> None:
     figure = cost_figure(rows, LIGHT)
     assert figure.axes[0].get_xscale() == "log"
     assert cost_figure(rows[:1], LIGHT) is None
+
+
+def test_p_values_are_corrected_over_the_values_of_a_key(runs: list[Run]) -> None:
+    algorithm = main_effects(runs, varied(runs))[0]
+    cells = {name: [run for run in runs if fact(run, "algorithm") == name] for name in WORTH}
+    scores = {  # an episode's mean over steps and seeds, of each data set
+        name: [np.mean([run.scores for run in some if fact(run, "dataset") == data], axis=0) for data in DATA]
+        for name, some in cells.items()
+    }
+    first = algorithm.levels[0].value
+    raw = []
+    for level in algorithm.levels[1:]:
+        gaps = [one - other for one, other in zip(scores[level.value], scores[first], strict=True)]
+        raw.append(stats.ttest_ind(gaps[0], -gaps[1], equal_var=False).pvalue)
+    assert [level.p_value for level in algorithm.levels[1:]] == pytest.approx(multipletests(raw, method="holm")[1], rel=1e-6)
+
+
+def test_runs_that_diverged_both_ways_leave_no_contrast(make_run: MakeRun) -> None:
+    runs = []
+    for number, (name, steps) in enumerate([("maml", 1), ("maml", 5), ("anil", 1), ("anil", 5)]):
+        scores = np.linspace(0.1, 0.9, 8)
+        scores[0] = np.inf if number in (0, 1) else 0.1
+        told = one_run(name, steps, "sine", 0)
+        runs.append(read_run(make_run(f"r{number}", **told, kind="regression", scores=scores, samples=False)))
+    (found,) = interactions(runs, varied(runs))
+    assert np.isnan(found.contrast.mean)
+    assert found.contrast.half_width is None
+    assert main_effects(runs, varied(runs))[0].levels[1].p_value is None
+    for theme in (LIGHT, DARK):
+        assert main_effect_figure(main_effects(runs, varied(runs)), theme) is not None
+        assert [text.get_text() for text in heat_map(found, theme).axes[0].texts].count("diverged") == 2
+
+
+def test_of_a_run_that_was_repeated_the_newer_counts(make_run: MakeRun, runs: list[Run]) -> None:
+    """Whichever was read first; the older is no further seed."""
+    told = one_run("boil", 5, "glyphs", 0)
+    again = make_run("again", **told, created="2026-02-02T00:00:00+00:00", scores=np.full(80, 0.1), samples=False)
+    effects = [main_effects(some, varied(runs))[0] for some in ([read_run(again), *runs], [*runs, read_run(again)])]
+    means = [{level.value: level.interval.mean for level in effect.levels} for effect in effects]
+    assert means[0] == pytest.approx(means[1])
+    before = {level.value: level.interval.mean for level in main_effects(runs, varied(runs))[0].levels}
+    old = next(run for run in runs if run.seed == 0 and fact(run, "algorithm.steps") == 5 and run.name == "boil_glyphs")
+    assert means[0]["boil"] == pytest.approx(before["boil"] + (0.1 - old.scores.mean()) / 12)
+
+
+def test_settings_with_further_data_at_one_value_alone_are_not_compared(make_run: MakeRun, runs: list[Run]) -> None:
+    more = make_run("more", **one_run("boil", 5, "third", 0), scores=np.full(80, 0.1), samples=False)
+    found = main_effects([*runs, read_run(more)], ("algorithm", "algorithm.steps"))
+    assert [(effect.key, effect.settings) for effect in found] == [("algorithm", 1), ("algorithm.steps", 2)]

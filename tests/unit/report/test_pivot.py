@@ -16,7 +16,7 @@ from statsmodels.stats.multitest import multipletests
 
 from metaloop.errors import UserError
 from metaloop.report.collect import Run, find_runs, read_run
-from metaloop.report.facts import fact, varied
+from metaloop.report.facts import fact, fits, levels, varied
 from metaloop.report.pivot import Pivot, Question, default_question, make_pivot
 from metaloop.report.pivot_tables import pivot_csv, pivot_table
 from metaloop.report.tables import to_latex, to_markdown
@@ -215,3 +215,109 @@ def test_a_sparse_key_is_no_column(make_run: MakeRun) -> None:
         told["config"]["algorithm"]["rate"] = rate
         runs.append(read_run(make_run(f"r{number}", **told, samples=False)))
     assert default_question(runs) == Question(("algorithm.rate", "algorithm.steps"))
+
+
+def test_cells_averaged_over_other_values_are_not_compared(runs: list[Run]) -> None:
+    """Without anil's five steps its mean over steps is lower for that alone."""
+    some = [run for run in runs if (fact(run, "algorithm"), fact(run, "algorithm.steps")) != ("anil", 5)]
+    pivot = make_pivot(some, Question(("algorithm",), ("dataset",), ("algorithm.steps", "seed"), {"algorithm": "anil"}))
+    column = pivot.column(("glyphs",))
+    assert column[("boil",)].best
+    assert column[("maml",)].p_best is not None
+    assert column[("anil",)].p_best is None
+    assert all(entry.against is None for entry in column.values())
+    assert "averaged over others are not compared" in pivot_table(pivot).caption
+    whole = make_pivot(runs, Question(("algorithm",), ("dataset",), ("algorithm.steps",)))
+    assert "not compared" not in pivot_table(whole).caption
+
+
+def test_seeds_that_cells_do_not_share_still_compare(runs: list[Run]) -> None:
+    some = [run for run in runs if (fact(run, "algorithm"), run.seed) != ("anil", 2)]
+    column = make_pivot(some, Question(("algorithm",), ("dataset",), ("algorithm.steps", "seed"))).column(("glyphs",))
+    assert (column[("anil",)].spread.n, column[("maml",)].spread.n) == (2, 3)
+    assert column[("anil",)].p_best is not None
+
+
+def test_runs_that_diverged_are_no_best_and_break_nothing(make_run: MakeRun) -> None:
+    runs = []
+    bad, good = np.array([np.inf, *[1.0] * 9]), np.linspace(0.1, 0.9, 10)
+    table = {"a": (good, good), "b": (bad, good), "c": (good, bad), "d": (np.full(10, np.nan), good)}
+    for name, each in table.items():
+        for dataset, scores in zip(("sine", "steps"), each, strict=True):
+            told = one_run(name, 1, dataset, 0)
+            runs.append(read_run(make_run(name + dataset, **told, kind="regression", scores=scores, samples=False)))
+    column = make_pivot(runs, Question(("algorithm",), (), ("dataset",), {"algorithm": "b"})).column(())
+    assert {row[0]: entry.best for row, entry in column.items()} == {"a": True, "b": False, "c": False, "d": False}
+    assert np.isnan(column[("c",)].against.interval.mean)
+    assert column[("c",)].p_best is None
+    assert not column[("c",)].alike
+
+
+def test_a_value_is_named_as_it_is_shown_or_as_configs_have_it() -> None:
+    for value, text in ((0.001, "0.001"), (0.001, "1e-3"), (5, "5.0"), (True, "yes"), (True, "true"), (False, "False")):
+        assert fits(value, text)
+    assert fits(None, "null")
+    assert fits(1 / 3, "0.333333")
+    for value, text in ((True, "1"), (1, "true"), (None, "0"), ("maml", "MAML"), (0.1, "0.2"), (False, "no way")):
+        assert not fits(value, text)
+
+
+def test_levels_are_numbers_in_order_and_then_the_rest() -> None:
+    assert levels([10, None, 2, "auto", 0.5, True]) == [0.5, 2, 10, None, "auto", True]
+    assert levels(["b", "a", "b"]) == ["b", "a"]
+
+
+def test_p_values_against_the_baseline_are_corrected_over_the_column(runs: list[Run]) -> None:
+    question = Question(("algorithm",), ("dataset",), (), {"algorithm": "maml"})
+    column = make_pivot([run for run in runs if fact(run, "algorithm.steps") == 1], question).column(("glyphs",))
+    raw = {row: entry.against.p_value for row, entry in column.items() if entry.against}
+    expected = dict(zip(raw, multipletests(list(raw.values()), method="holm")[1], strict=True))
+    found = {row: entry.p_against for row, entry in column.items() if entry.against}
+    assert found == pytest.approx(expected, rel=1e-9)
+    assert found != raw
+
+
+def test_the_spread_is_of_seeds_that_all_settings_had(runs: list[Run]) -> None:
+    """A seed of one setting alone would be another setting's spread, not the seeds'."""
+    some = [run for run in runs if (fact(run, "algorithm.steps"), run.seed) != (5, 2)]
+    entries = make_pivot(some, Question(("algorithm",), ("dataset",), ("algorithm.steps",))).entries
+    assert {entry.spread.n for entry in entries.values()} == {2}
+    assert entries[("maml",), ("glyphs",)].spread.sd == pytest.approx(np.std([SEED[0], SEED[1]], ddof=1))
+
+
+def test_accuracies_and_errors_are_neither_averaged_nor_ranked_together(make_run: MakeRun) -> None:
+    runs = []
+    for name, kind in (("maml", "classification"), ("anil", "regression")):
+        runs.append(read_run(make_run(name, **one_run(name, 1, kind, 0), kind=kind, samples=False)))
+    with pytest.raises(UserError, match="the column the table mixes accuracies and errors"):
+        make_pivot(runs, Question(("algorithm",)))
+    with pytest.raises(UserError, match=r"the cell algorithm\.steps=1 holds accuracies and errors"):
+        make_pivot(runs, Question(("algorithm.steps",), (), ("algorithm", "dataset")))
+
+
+def test_columns_are_the_data_or_else_the_last_key_with_few_values(make_run: MakeRun, runs: list[Run]) -> None:
+    assert default_question(runs) == Question(("algorithm", "algorithm.steps"), ("dataset",))
+    one = [run for run in runs if fact(run, "dataset") == "glyphs"]
+    assert default_question(one) == Question(("algorithm",), ("algorithm.steps",))
+    same = [run for run in runs if (fact(run, "algorithm"), fact(run, "algorithm.steps")) == ("maml", 1)]
+    assert default_question(same) == Question(("dataset",))
+    wide = []
+    for steps in range(9):
+        for name in ("maml", "anil"):
+            wide.append(read_run(make_run(f"w{name}{steps}", **one_run(name, steps, "glyphs", 0), samples=False)))
+    assert default_question(wide) == Question(("algorithm", "algorithm.steps"))
+
+
+def test_without_options_what_was_not_overridden_tells_settings_apart_too(make_run: MakeRun) -> None:
+    """A default that changed, and a later evaluation with more episodes, are no reason to show nothing."""
+    runs = []
+    for number, (name, episodes, norm) in enumerate([("maml", 80, 1), ("anil", 80, 1), ("maml", 200, 1), ("anil", 80, 2)]):
+        told = one_run(name, 1, "glyphs", 0)
+        told["config"]["norm"] = norm
+        scores = exact_scores(0.8, 0, 1, 0, episodes)
+        runs.append(read_run(make_run(f"r{number}", **told, scores=scores, samples=False)))
+    question = default_question(runs)
+    assert question == Question(("algorithm", "norm"), ("episodes",))
+    assert len(make_pivot(runs, question).entries) == 4
+    with pytest.raises(UserError, match="differ in episodes"):
+        make_pivot([runs[0], runs[2]], Question(("algorithm",)))
