@@ -11,7 +11,7 @@ from metaloop.errors import UserError
 
 if TYPE_CHECKING:  # help comes without waiting for numpy
     from metaloop.report.collect import Run
-    from metaloop.report.pivot import Question
+    from metaloop.report.question import Question
 
 _NAMED = 12  # values that a message names
 
@@ -63,7 +63,7 @@ def _question(runs: "Sequence[Run]", given: argparse.Namespace) -> "Question | N
     """What the options ask of these runs; what they leave open is chosen from the keys in which runs differ."""
     from dataclasses import replace
 
-    from metaloop.report.pivot import default_question
+    from metaloop.report.question import default_question
 
     question = default_question(runs, given.rows, given.columns, given.over)
     if question is None:

@@ -12,7 +12,7 @@ from metaloop.report.effect_plots import cost_figure, cost_front, heat_map, inte
 from metaloop.report.effects import Interaction, effects_table, interactions, main_effects, scores_by
 from metaloop.report.facts import titled, varied
 from metaloop.report.pictures import Picture, picture
-from metaloop.report.pivot import is_data
+from metaloop.report.question import is_data
 from metaloop.report.rows import Row
 from metaloop.report.tables import Cell, Table
 

@@ -13,9 +13,10 @@ from metaloop.report.collect import Run, find_runs, read_samples
 from metaloop.report.files import write_atomically
 from metaloop.report.pairs import ALL_PAIRS_UP_TO, compare_pairs, pairs_csv_rows, pairs_table
 from metaloop.report.pictures import Draw, Picture, picture
-from metaloop.report.pivot import Pivot, Question, default_question, make_pivot
+from metaloop.report.pivot import Pivot, make_pivot
 from metaloop.report.pivot_tables import pivot_csv, pivot_table
 from metaloop.report.plots import adaptation_curves, learning_curves
+from metaloop.report.question import Question, default_question
 from metaloop.report.rows import Row, group_rows
 from metaloop.report.search_section import Search, find_searches, pruned, search_sections
 from metaloop.report.sheets import sample_figure

@@ -7,67 +7,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from metaloop.errors import UserError
-from metaloop.metrics.interval import Interval, Spread, seed_spread, stratified_interval
-from metaloop.metrics.multiple import holm
-from metaloop.metrics.paired import PairedDifference, stratified_difference
+from metaloop.metrics.interval import Spread, seed_spread, stratified_interval
+from metaloop.report.cells import Entry, Place
 from metaloop.report.collect import INCIDENTAL, Run
-from metaloop.report.facts import Fact, checked_keys, differing, fact, fits, levels, show, titled, varied
+from metaloop.report.facts import checked_keys, differing, fact, fits, levels, show, varied
+from metaloop.report.question import Question
 from metaloop.report.rows import Row, group_rows
 
-Place = tuple[Fact, ...]
-_DATA = ("dataset", "episode", "episodes", "setting", "split", "ways", "shots", "queries")
 _NAMED = 6  # keys that a message names
-_WIDEST, _FULL = 8, 0.6  # values of a key that becomes columns where nobody asked, and the share of cells that must be there
-
-
-@dataclass(frozen=True)
-class Question:
-    """What to pivot by; see :func:`metaloop.report.facts.fact` for keys.
-
-    Attributes:
-        rows: keys whose combinations are rows.
-        columns: keys whose combinations are columns.
-        over: keys that are averaged over.
-        baseline: of each key that it names its value in the row that all others are compared with; None for none.
-    """
-
-    rows: tuple[str, ...]
-    columns: tuple[str, ...] = ()
-    over: tuple[str, ...] = ()
-    baseline: Mapping[str, str] | None = None
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One cell.
-
-    Attributes:
-        interval: mean and interval over episodes; an episode's score is its mean over seeds, several data sets count the same.
-        spread: of the seeds' means.
-        strata: scores by ascending episode number, by what the episodes are of.
-        over: the places that were averaged over.
-        metric: ``"accuracy"`` or ``"mse"``.
-        best: whether it has the best mean of its column.
-        p_best: of the paired test against the best, corrected over the column; None for the best, where episodes differ and
-            where other values were averaged over.
-        against: the difference to the baseline row; None for the baseline and as above.
-        p_against: its p-value, corrected over the column.
-    """
-
-    interval: Interval
-    spread: Spread
-    strata: Mapping[str, np.ndarray]
-    over: frozenset[Place]
-    metric: str
-    best: bool = False
-    p_best: float | None = None
-    against: PairedDifference | None = None
-    p_against: float | None = None
-
-    @property
-    def alike(self) -> bool:
-        """Whether it does not differ significantly from the best."""
-        return self.p_best is not None and self.p_best > 1 - self.interval.level
 
 
 @dataclass(frozen=True)
@@ -111,7 +58,7 @@ def make_pivot(runs: Sequence[Run], question: Question) -> Pivot:
     baseline = _baseline_row(pivot)
     judged = {}
     for column in pivot.columns:
-        for row, entry in _judged(pivot.column(column), baseline, column).items():
+        for row, entry in judged(pivot.column(column), baseline, column).items():
             judged[row, column] = entry
     return replace(pivot, entries=judged)
 
@@ -206,92 +153,6 @@ def _baseline_row(pivot: Pivot) -> Place | None:
         wanted = ", ".join(f"{key}={value}" for key, value in told.items())
         raise UserError(f"--baseline {wanted} fits {len(found)} rows; name one, such as {rows}")
     return found[0]
-
-
-def _judged(column: Mapping[Place, Entry], baseline: Place | None, place: Place) -> dict[Place, Entry]:
-    """The cells of a column compared with its best one and with the baseline."""
-    metrics = {entry.metric for entry in column.values()}
-    if len(metrics) > 1:
-        name = ", ".join(titled("", value) for value in place) or "the table"
-        raise UserError(f"the column {name} mixes accuracies and errors; add setting or dataset to --columns")
-    higher = "accuracy" in metrics
-    sound = {row: entry for row, entry in column.items() if np.isfinite(entry.interval.mean)}
-    best = (max if higher else min)(sound, key=lambda row: sound[row].interval.mean, default=None)
-    to_best, to_base = _compared(column, best), _compared(column, baseline)
-    p_best, p_base = _corrected(to_best), _corrected(to_base)
-    return {
-        row: replace(entry, best=row == best, p_best=p_best.get(row), against=to_base.get(row), p_against=p_base.get(row))
-        for row, entry in column.items()
-    }
-
-
-def _compared(column: Mapping[Place, Entry], with_row: Place | None) -> dict[Place, PairedDifference]:
-    """Every cell minus that of one row, where they are of the same episodes and averaged over the same values."""
-    if with_row is None or with_row not in column:
-        return {}
-    base = column[with_row]
-    found = {}
-    for row, entry in column.items():
-        if row != with_row and entry.strata.keys() == base.strata.keys() and entry.over == base.over:
-            scores = [[list(each.strata[key]) for key in sorted(base.strata)] for each in (entry, base)]
-            found[row] = stratified_difference(scores[0], scores[1], base.interval.level)
-    return found
-
-
-def _corrected(differences: Mapping[Place, PairedDifference]) -> dict[Place, float]:
-    tested = {row: found.p_value for row, found in differences.items() if found.p_value is not None}
-    return dict(zip(tested, holm(list(tested.values())), strict=True))
-
-
-def default_question(
-    runs: Sequence[Run], rows: Sequence[str] = (), columns: Sequence[str] = (), over: Sequence[str] = ()
-) -> Question | None:
-    """What runs are compared by where nobody says: all keys in which they differ, those of the data, else the last, as columns.
-
-    Args:
-        runs: at least one.
-        rows, columns, over: keys that were named. Columns alone leave the other keys for the rows, rows alone do without
-        columns.
-    """
-    named = checked_keys(runs, (*rows, *columns, *over))
-    rest = [key for key in (varied(runs) if named else _enough(runs)) if key not in named]
-    if rows:
-        return Question(tuple(rows), tuple(columns), tuple(over))
-    if columns:
-        return Question(tuple(rest) or ("name",), tuple(columns), tuple(over))
-    if not rest:
-        return None
-    data = [key for key in rest if is_data(key)]
-    own = [key for key in rest if key not in data]
-    if own and data:
-        return Question(tuple(own), tuple(data), tuple(over))
-    wide = len(rest) > 1 and _is_grid(runs, rest)
-    return Question(tuple(rest[:-1] if wide else rest), (rest[-1],) if wide else (), tuple(over))
-
-
-def _enough(runs: Sequence[Run]) -> tuple[str, ...]:
-    """The overridden keys, and as many more as tell all settings apart, such as a default that changed between two runs."""
-    keys = varied(runs)
-    cells = {run.setting_key: tuple(fact(run, key) for key in keys) for run in runs}
-    if not keys or len(set(cells.values())) == len(cells):
-        return keys
-    for key in differing(runs):
-        finer = {run.setting_key: (*cells[run.setting_key], fact(run, key)) for run in runs}
-        if len(set(finer.values())) > len(set(cells.values())):
-            keys, cells = (*keys, key), finer
-    return keys
-
-
-def _is_grid(runs: Sequence[Run], keys: Sequence[str]) -> bool:
-    """Whether the last key has few values, and most of them were run with most combinations of the others."""
-    cells = {tuple(fact(run, key) for key in keys) for run in runs}
-    rows, columns = {cell[:-1] for cell in cells}, {cell[-1] for cell in cells}
-    return len(columns) <= _WIDEST and len(cells) >= _FULL * len(rows) * len(columns)
-
-
-def is_data(key: str) -> bool:
-    """Whether a key is of what is learned from, not of what learns."""
-    return key.split(".")[0].split("/")[0] in _DATA
 
 
 def coverage(pivot: Pivot) -> tuple[list[int], list[int]]:

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 from metaloop.report import formats
+from metaloop.report.cells import Entry, Place
 from metaloop.report.facts import short_names, show, titled
-from metaloop.report.pivot import Entry, Pivot, Place, coverage
+from metaloop.report.pivot import Pivot, coverage
 from metaloop.report.tables import Cell, Table, Value, to_csv
 
 NOTHING = Cell("", None)

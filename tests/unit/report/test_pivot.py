@@ -17,8 +17,9 @@ from statsmodels.stats.multitest import multipletests
 from metaloop.errors import UserError
 from metaloop.report.collect import Run, find_runs, read_run
 from metaloop.report.facts import fact, fits, levels, varied
-from metaloop.report.pivot import Pivot, Question, default_question, make_pivot
+from metaloop.report.pivot import Pivot, make_pivot
 from metaloop.report.pivot_tables import pivot_csv, pivot_table
+from metaloop.report.question import Question, default_question
 from metaloop.report.tables import to_latex, to_markdown
 
 
