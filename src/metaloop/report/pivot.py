@@ -8,7 +8,7 @@ import numpy as np
 
 from metaloop.errors import UserError
 from metaloop.metrics.interval import Spread, seed_spread, stratified_interval
-from metaloop.report.cells import Entry, Place
+from metaloop.report.cells import Entry, Place, judged
 from metaloop.report.collect import INCIDENTAL, Run
 from metaloop.report.facts import checked_keys, differing, fact, fits, levels, show, varied
 from metaloop.report.question import Question
@@ -56,11 +56,11 @@ def make_pivot(runs: Sequence[Run], question: Question) -> Pivot:
     entries = {place: _entry(members, question, place) for place, members in cells.items()}
     pivot = Pivot(question, _sorted(p[0] for p in cells), _sorted(p[1] for p in cells), entries, len(runs) - len(kept))
     baseline = _baseline_row(pivot)
-    judged = {}
+    compared = {}
     for column in pivot.columns:
         for row, entry in judged(pivot.column(column), baseline, column).items():
-            judged[row, column] = entry
-    return replace(pivot, entries=judged)
+            compared[row, column] = entry
+    return replace(pivot, entries=compared)
 
 
 def newest(runs: Iterable[Run]) -> list[Run]:
