@@ -18,12 +18,14 @@ COUNTS = {
     "algorithm": 25,
     "algorithm/adapted": 9,
     "algorithm/augmentation": 2,
+    "algorithm/comparison": 1,
     "algorithm/head_init": 5,
     "algorithm/meta_gradient": 12,
     "algorithm/objective": 4,
     "algorithm/over_tasks": 5,
     "algorithm/rule": 15,
     "algorithm/support_loss": 2,
+    "algorithm/transform": 1,
     "dataset": 10,
     "episode": 8,
     "experiment": 6,
@@ -33,6 +35,7 @@ COUNTS = {
     "sweep": 3,
     "trainer": 4,
 }
+METRIC_GROUPS = ("algorithm/comparison", "algorithm/transform")  # of metric learners alone
 MANY = ("dataset.classes=20", "dataset.drawings=24")
 REGRESSION = ("dataset=sinusoid", "episode=regression")
 # What a choice needs beside itself to run on small data.
@@ -108,8 +111,8 @@ def overrides(choice: str) -> list[str]:
     small = ["dataset=blobs", "model=tiny", "algorithm/over_tasks=loop", "episode.ways=3", "episode.queries=2"]
     if group == "episode" or choice in ("dataset/harmonic", "dataset/sinusoid", "dataset/quadratics"):
         small = small[:3]
-    if choice == "algorithm/prototypes":
-        small[2] = "algorithm/over_tasks=loop"
+    if group in METRIC_GROUPS:
+        small.append("algorithm=prototypes")
     small = [line for line in small if not line.startswith(f"{group}=")]
     return [*small, f"{group}={name}", *WITH.get(choice, ()), *TWO_STEPS]
 

@@ -35,12 +35,16 @@ from metaloop.inner.truncated import Truncated, Windows
 from metaloop.inner.warp import Warped
 from metaloop.inner.workers import Workers
 from metaloop.learners.augmentation import Augmentation, GaussianNoise, Unchanged
+from metaloop.learners.comparison import Comparison, Embedding
+from metaloop.learners.comparisons.euclidean import Euclidean
 from metaloop.learners.gradient import GradientLearner
 from metaloop.learners.learner import Learner
+from metaloop.learners.metric import Metric
 from metaloop.learners.pretrained import Pretrained
-from metaloop.learners.prototypes import Prototypes
 from metaloop.learners.support_loss import LearnedWeights, Mean, SupportLoss
 from metaloop.learners.task_loss import CrossEntropy, MeanSquaredError, TaskLoss
+from metaloop.learners.transform import Transform
+from metaloop.learners.transform import Unchanged as Untransformed
 from metaloop.models.conv4 import Conv4
 from metaloop.models.huggingface import TextClassifier
 from metaloop.models.mlp import MLP
@@ -224,6 +228,20 @@ def pretrained(
     )
 
 
+COMPARISONS: Mapping[str, Callable[[], Comparison | Callable[[Embedding], Comparison]]] = {
+    "prototypes": Euclidean,
+}
+TRANSFORMS: Mapping[str, Callable[[], Transform]] = {"none": Untransformed}
+
+
+def metric(model: nn.Module, over_tasks: OverTasks, *, comparison: str) -> Metric:
+    """A metric learner with a comparison of the table."""
+    return Metric(model, TASK_LOSSES["cross-entropy"], COMPARISONS[comparison](), over_tasks).double()
+
+
+METRIC: Mapping[str, Callable[[nn.Module, OverTasks], Learner]] = {
+    name: partial(metric, comparison=name) for name in COMPARISONS
+}
 LEARNERS: Mapping[str, Callable[[nn.Module, OverTasks], Learner]] = {
     "maml": gradient_learner,
     "fomaml": partial(gradient_learner, meta_gradient=APPROXIMATE["first order"]),
@@ -241,7 +259,7 @@ LEARNERS: Mapping[str, Callable[[nn.Module, OverTasks], Learner]] = {
     "finetune": pretrained,
     "finetune, cosines": partial(pretrained, cosine_scale=5.0, head_init=HEAD_INITS["learned"]),
     "joint": partial(pretrained, adapted=ADAPTED["all"], head_init=HEAD_INITS["learned"]),
-    "prototypes": lambda model, over_tasks: Prototypes(model, TASK_LOSSES["cross-entropy"], over_tasks),
+    **METRIC,
 }
 
 
@@ -278,6 +296,8 @@ ALL_MEMBERS: Mapping[type, set[type]] = {
     OverTasks: {type(make()) for make in OVER_TASKS.values()},
     Learner: {type(make(MLP((2,), 2, [2]), Loop())) for make in LEARNERS.values()},
     TaskLoss: {type(each) for each in TASK_LOSSES.values()},
+    Comparison: {type(make(MLP((2,), None, [2]), Loop()).comparison) for make in METRIC.values()},
+    Transform: {type(make()) for make in TRANSFORMS.values()},
     SupportLoss: {type(make()) for make in SUPPORT_LOSSES.values()},
     Augmentation: {type(make()) for make in AUGMENTATIONS.values()},
     nn.Module: {type(build(shape, 2, "none")) for shape, build in MODELS.values()},  # the models

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from made_tasks import WAYS, distance, made_model, made_tasks, meta_gradient
-from members import LEARNERS, OVER_TASKS
+from members import LEARNERS, METRIC, OVER_TASKS
 from torch import Tensor, nn
 
 from metaloop.errors import UserError
@@ -18,11 +18,11 @@ from metaloop.learners.learner import Learner
 from metaloop.models.norm import MODES
 from metaloop.types import Examples, Tasks
 
-NORMS = [mode for mode in MODES if mode != "running"]  # prototypes refuse it; gradient learners are tested below
+NORMS = [mode for mode in MODES if mode != "running"]  # metric learners refuse it; gradient learners are tested below
 
 
 def made_learner(name: str, over_tasks: OverTasks | None = None, *, norm: str = "batch", model: str = "mlp") -> Learner:
-    head = None if name == "prototypes" else WAYS
+    head = None if name in METRIC else WAYS
     return LEARNERS[name](made_model(model, norm=norm, outputs=head), over_tasks or Loop())
 
 
@@ -98,7 +98,7 @@ def test_other_queries_matter_to_transductive_learners_only(name: str, norm: str
 
 @every_learner
 def test_running_averages_make_no_learner_transductive(name: str) -> None:
-    if name == "prototypes":
+    if name in METRIC:
         with pytest.raises(UserError, match=r"model\.norm=running"):
             made_learner(name, norm="running")
         return
@@ -160,7 +160,7 @@ def test_the_order_of_the_support_set_changes_nothing(name: str) -> None:
     torch.testing.assert_close(learner.adapt(shuffled)(tasks.query.x), learner.adapt(tasks.support)(tasks.query.x))
 
 
-@pytest.mark.parametrize("name", ["prototypes"])
+@pytest.mark.parametrize("name", METRIC)
 def test_names_of_classes_permute_the_answers_of_learners_without_a_head(name: str) -> None:
     tasks = made_tasks("mlp")
     new = torch.tensor([2, 0, 1])  # class c is now called new[c]

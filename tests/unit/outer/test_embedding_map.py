@@ -9,7 +9,8 @@ from torch import nn
 
 from metaloop.errors import UserError
 from metaloop.inner.over_tasks import Loop
-from metaloop.learners.prototypes import Prototypes
+from metaloop.learners.comparisons.euclidean import Euclidean
+from metaloop.learners.metric import Metric
 from metaloop.learners.task_loss import CrossEntropy
 from metaloop.models.mlp import MLP
 from metaloop.outer.embedding_map import check_available, embedding_map
@@ -35,7 +36,7 @@ def one_task(query_mask: torch.Tensor | None = None) -> Tasks:
 
 def test_it_is_the_plane_of_the_largest_variance() -> None:
     one = one_task()
-    found = embedding_map(Prototypes(Identity(), CrossEntropy(), Loop()), None, None, one)
+    found = embedding_map(Metric(Identity(), CrossEntropy(), Euclidean(), Loop()), None, None, one)
     assert found is not None
     x = torch.cat([one.support.x, one.query.x]).double().numpy()
     x = x - x.mean(0)
@@ -50,7 +51,7 @@ def test_it_is_the_plane_of_the_largest_variance() -> None:
 
 def test_padding_is_left_out() -> None:
     one = one_task(torch.tensor([True, False, True, True, True, False]))
-    found = embedding_map(Prototypes(Identity(), CrossEntropy(), Loop()), None, None, one)
+    found = embedding_map(Metric(Identity(), CrossEntropy(), Euclidean(), Loop()), None, None, one)
     assert found is not None
     assert len(found["before"]) == len(found["label"]) == 8
 
@@ -61,7 +62,7 @@ def test_one_dimension_or_none_is_drawn_on_a_line_or_point(width: int) -> None:
     with torch.no_grad():
         for value in model.parameters():
             value.fill_(0.0 if width > 1 else 1.0)
-    found = embedding_map(Prototypes(model, CrossEntropy(), Loop()), None, None, one_task())
+    found = embedding_map(Metric(model, CrossEntropy(), Euclidean(), Loop()), None, None, one_task())
     assert found is not None
     assert found["before"].shape == (10, 2)
     assert not found["before"][:, 1].any()
