@@ -16,10 +16,24 @@ class Embedding:
     """What the model answers for an example, for comparisons whose parameters have its size.
 
     Attributes:
-        shape: (features,), or (channels, height, width) for comparisons of feature maps.
+        features: how many; None where the model does not say.
+        map_shape: (channels, height, width) of its feature maps; None for a model without.
     """
 
-    shape: tuple[int, ...]
+    features: int | None
+    map_shape: tuple[int, int, int] | None
+
+    def width(self) -> int:
+        """How many features; a UserError where nobody knows."""
+        if self.features is None:
+            raise UserError("model: it does not say how many features it answers; give it an attribute features, their number")
+        return self.features
+
+    def maps(self) -> tuple[int, int, int]:
+        """The maps' shape; a UserError where there are none."""
+        if self.map_shape is None:
+            raise UserError("model: this algorithm compares feature maps, and the model answers vectors; take model=conv4_maps")
+        return self.map_shape
 
 
 class Comparison(nn.Module, ABC):
@@ -74,8 +88,34 @@ def unit(rows: Tensor) -> Tensor:
     return rows * torch.rsqrt((rows**2).sum(-1, keepdim=True) + 1e-12)
 
 
-def check_positive(key: str, value: float) -> float:
-    """``value``, or a UserError where ``algorithm.comparison.<key>`` is not above 0."""
-    if not value > 0:
-        raise UserError(f"algorithm.comparison.{key}={value}: above 0")
-    return value
+def cosines(left: Tensor, right: Tensor) -> Tensor:
+    """(m, n) cosines between the rows of (m, features) and (n, features)."""
+    return unit(left) @ unit(right).T
+
+
+class Scale(nn.Module):
+    """A positive factor of logits, the inverse of a softmax's temperature.
+
+    Args:
+        start: its value, above 0.
+        learned: whether it is a meta-parameter, learned as its logarithm.
+    """
+
+    def __init__(self, start: float, learned: bool) -> None:
+        super().__init__()
+        if not start > 0:
+            raise UserError(f"algorithm.comparison.scale={start}: above 0")
+        self.start = start
+        self.log = nn.Parameter(torch.tensor(float(start)).log()) if learned else None
+
+    def forward(self, logits: Tensor) -> Tensor:
+        """``logits`` of any shape, scaled."""
+        return logits * (self.start if self.log is None else self.log.exp())
+
+
+class AuxiliaryLoss(ABC):
+    """What a comparison may add to the query loss in meta-training."""
+
+    @abstractmethod
+    def auxiliary_loss(self, support: Tensor, labels: Examples, query: Tensor, asked: Examples) -> Tensor:
+        """Scalar, weighted as it is added; ``asked`` are the query examples, the rest is as in :meth:`Comparison.forward`."""
