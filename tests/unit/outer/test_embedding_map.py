@@ -10,8 +10,10 @@ from torch import nn
 from metaloop.errors import UserError
 from metaloop.inner.over_tasks import Loop
 from metaloop.learners.comparisons.euclidean import Euclidean
+from metaloop.learners.comparisons.local_descriptors import LocalDescriptors
 from metaloop.learners.metric import Metric
 from metaloop.learners.task_loss import CrossEntropy
+from metaloop.models.conv4 import Conv4
 from metaloop.models.mlp import MLP
 from metaloop.outer.embedding_map import check_available, embedding_map
 from metaloop.types import Examples, Tasks
@@ -73,3 +75,12 @@ def test_without_scikit_learn_the_extra_is_named(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "sklearn.decomposition", None)
     with pytest.raises(UserError, match=r"pip install 'metaloop\[inspect\]'"):
         check_available()
+
+
+def test_feature_maps_are_points_too() -> None:
+    model = Conv4((1, 8, 8), None, filters=4, halvings=2)
+    support = Examples(torch.randn(4, 1, 8, 8), torch.tensor([0, 0, 1, 1]), None, 2)
+    one = Tasks(support, Examples(torch.randn(2, 1, 8, 8), torch.tensor([0, 1]), None, 2), torch.tensor(5))
+    found = embedding_map(Metric(model, CrossEntropy(), LocalDescriptors(), Loop()), None, None, one)
+    assert found is not None
+    assert found["before"].shape == (6, 2)
