@@ -201,6 +201,7 @@ def _classes_head(answered: Embedding, maps: bool, classes: int | None) -> nn.Li
     """A linear head for all classes of meta-training."""
     if classes is None:
         raise UserError(
-            "dataset: its classes have no numbers (num_classes), which classification needs; take algorithm/regime=episodic"
+            "dataset: it has no numbered classes (num_classes), which training by classification needs; take another, or "
+            "algorithm/regime=episodic where it has classes without numbers"
         )
     return nn.Linear(torch.Size(answered.maps()).numel() if maps else answered.width(), classes)

@@ -46,7 +46,7 @@ def embedding_map(learner: Learner, of: Stepwise | None, seen: Trace | None, one
         return None
     masks = [_real(part.mask, part.y) for part in (one.support, one.query)]
     labels = [part.y[mask].cpu().numpy() for part, mask in zip((one.support, one.query), masks, strict=True)]
-    rows = [torch.cat([points[mask].flatten(1) for points, mask in zip(pair, masks, strict=True)]) for _, pair in found]
+    rows = [torch.cat([points[mask] for points, mask in zip(pair, masks, strict=True)]) for _, pair in found]
     plane, explained = _principal(torch.cat(rows).double().cpu().numpy())
     maps = dict(zip((name for name, _ in found), np.split(plane, len(found)), strict=True))
     is_query = np.repeat([False, True], [len(part) for part in labels])

@@ -33,10 +33,11 @@ class LocalDescriptors(Comparison):
     ) -> Tensor:
         """See :meth:`Comparison.forward`."""
         there, here = (unit(maps.flatten(2).transpose(1, 2)) for maps in (support, query))  # (examples, places, channels)
-        places = there.shape[1]
-        found = here.flatten(0, 1) @ there.flatten(0, 1).T  # (queries x places, examples x places)
-        member = belongs(labels).repeat_interleave(places, 1)  # (ways, examples x places)
-        of_class = torch.where(member, found[:, None], ABSENT)
+        examples, places = there.shape[:2]
+        found = (here.flatten(0, 1) @ there.flatten(0, 1).T).unflatten(1, (examples, places))
+        # The nearest of a class are among the nearest of its examples, so that few are left to be masked and compared.
+        nearest = found.topk(min(self.neighbours, places)).values  # (queries x places, examples, neighbours)
+        of_class = torch.where(belongs(labels)[..., None], nearest[:, None], ABSENT).flatten(2)
         nearest = of_class.topk(min(self.neighbours, of_class.shape[-1])).values
         nearest = torch.where(nearest > ABSENT / 2, nearest, 0.0)
         return nearest.sum(-1).unflatten(0, (len(query), places)).sum(1)
