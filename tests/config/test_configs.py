@@ -15,35 +15,46 @@ from small_runs import described, trained
 FILES = sorted(path.relative_to(conf_dir()) for path in conf_dir().rglob("*.yaml"))
 COUNTS = {
     ".": 1,
-    "algorithm": 25,
+    "algorithm": 33,
     "algorithm/adapted": 9,
     "algorithm/augmentation": 2,
+    "algorithm/comparison": 7,
     "algorithm/head_init": 5,
     "algorithm/meta_gradient": 12,
     "algorithm/objective": 4,
     "algorithm/over_tasks": 5,
+    "algorithm/regime": 3,
     "algorithm/rule": 15,
     "algorithm/support_loss": 2,
+    "algorithm/transform": 3,
     "dataset": 10,
     "episode": 8,
     "experiment": 6,
     "logger": 3,
-    "model": 6,
+    "model": 7,
     "outer": 4,
     "sweep": 3,
     "trainer": 4,
 }
+METRIC_GROUPS = ("algorithm/comparison", "algorithm/regime", "algorithm/transform")  # of metric learners alone
 MANY = ("dataset.classes=20", "dataset.drawings=24")
 REGRESSION = ("dataset=sinusoid", "episode=regression")
+MAPS = ("model=conv4_maps", "model.filters=4")
 # What a choice needs beside itself to run on small data.
 WITH = {
     "algorithm/adapted/context_film": ("algorithm.adapted.at=layers.0",),
     "algorithm/adapted/pattern": ("algorithm.adapted.pattern=head",),
+    "algorithm/comparison/local_descriptors": MAPS,
+    "algorithm/comparison/relation": MAPS,
+    "algorithm/dn4": MAPS,
     "algorithm/head_init/fresh": ("algorithm/adapted=head",),
     "algorithm/learned_optimizer": ("algorithm.steps=3", "algorithm.meta_gradient.length=2"),
     "algorithm/meta_gradient/implicit_cg": ("algorithm.proximal=1",),
     "algorithm/meta_gradient/implicit_neumann": ("algorithm.proximal=1",),
     "algorithm/over_tasks/auto": ("algorithm.over_tasks.expected_steps=2",),
+    "algorithm/meta_baseline": ("algorithm.regime.classification_steps=1",),
+    "algorithm/regime/classification_then_episodic": ("algorithm.regime.classification_steps=1",),
+    "algorithm/relation": MAPS,
     "dataset/glyphs": (),
     "dataset/harmonic": ("episode=regression",),
     "dataset/sinusoid": ("episode=regression",),
@@ -60,6 +71,7 @@ WITH = {
     "episode/regression": REGRESSION,
     "episode/variable": MANY,
     "model/conv4": ("model.filters=4",),
+    "model/conv4_maps": ("model.filters=4",),
     "model/tiny_bert": ("dataset=words",),
 }
 # The rest of a run is the smallest there is; two steps with a validation after each.
@@ -108,8 +120,8 @@ def overrides(choice: str) -> list[str]:
     small = ["dataset=blobs", "model=tiny", "algorithm/over_tasks=loop", "episode.ways=3", "episode.queries=2"]
     if group == "episode" or choice in ("dataset/harmonic", "dataset/sinusoid", "dataset/quadratics"):
         small = small[:3]
-    if choice == "algorithm/prototypes":
-        small[2] = "algorithm/over_tasks=loop"
+    if group in METRIC_GROUPS:
+        small.append("algorithm=prototypes")
     small = [line for line in small if not line.startswith(f"{group}=")]
     return [*small, f"{group}={name}", *WITH.get(choice, ()), *TWO_STEPS]
 

@@ -35,12 +35,22 @@ from metaloop.inner.truncated import Truncated, Windows
 from metaloop.inner.warp import Warped
 from metaloop.inner.workers import Workers
 from metaloop.learners.augmentation import Augmentation, GaussianNoise, Unchanged
+from metaloop.learners.comparison import Comparison, Embedding
+from metaloop.learners.comparisons.cosine import Cosine
+from metaloop.learners.comparisons.euclidean import Euclidean
+from metaloop.learners.comparisons.local_descriptors import LocalDescriptors
+from metaloop.learners.comparisons.matching import Matching, MatchingInContext
+from metaloop.learners.comparisons.relation import Relation
+from metaloop.learners.comparisons.set_to_set import SetToSet
 from metaloop.learners.gradient import GradientLearner
 from metaloop.learners.learner import Learner
+from metaloop.learners.metric import Metric
 from metaloop.learners.pretrained import Pretrained
-from metaloop.learners.prototypes import Prototypes
+from metaloop.learners.regime import Regime
 from metaloop.learners.support_loss import LearnedWeights, Mean, SupportLoss
 from metaloop.learners.task_loss import CrossEntropy, MeanSquaredError, TaskLoss
+from metaloop.learners.transform import Centred, Transform, UnitLength
+from metaloop.learners.transform import Unchanged as Untransformed
 from metaloop.models.conv4 import Conv4
 from metaloop.models.huggingface import TextClassifier
 from metaloop.models.mlp import MLP
@@ -224,6 +234,41 @@ def pretrained(
     )
 
 
+Compares = Comparison | Callable[[Embedding], Comparison]
+COMPARISONS: Mapping[str, Callable[[], Compares]] = {
+    "prototypes": Euclidean,
+    "prototypes, learned scale": partial(Euclidean, scale=0.5, learn_scale=True),
+    "prototypes, cosine": Cosine,
+    "matching": partial(Matching, scale=3.0, learn_scale=True),
+    "matching, in context": lambda: partial(MatchingInContext, reads=2, scale=3.0),
+    "relation": lambda: partial(Relation, filters=16),
+    "feat": lambda: partial(SetToSet, scale=0.5, auxiliary_scale=0.5),
+    "dn4": partial(LocalDescriptors, neighbours=2),
+}
+TRANSFORMS: Mapping[str, Callable[[Embedding], Transform]] = {
+    "none": lambda embedding: Untransformed(),
+    "unit length": lambda embedding: UnitLength(),
+    "centred": Centred,
+}
+EMBEDDING = Embedding(4, (4, 2, 2))
+
+
+def metric(
+    model: nn.Module, over_tasks: OverTasks, *, comparison: str, transform: str = "none", classification_steps: int | None = 0
+) -> Metric:
+    """A metric learner with members of the tables, in float64."""
+    made, regime = COMPARISONS[comparison](), Regime(classification_steps)
+    loss = TASK_LOSSES["cross-entropy"]
+    return Metric(model, loss, made, over_tasks, TRANSFORMS[transform], regime, CLASSES).double()
+
+
+METRIC: Mapping[str, Callable[[nn.Module, OverTasks], Metric]] = {
+    **{name: partial(metric, comparison=name) for name in COMPARISONS},
+    "prototypes, unit length": partial(metric, comparison="prototypes, learned scale", transform="unit length"),
+    "simpleshot": partial(metric, comparison="prototypes", transform="centred", classification_steps=None),
+    "meta-baseline": partial(metric, comparison="prototypes, cosine", classification_steps=5),
+}
+OF_MAPS = ("relation", "dn4")
 LEARNERS: Mapping[str, Callable[[nn.Module, OverTasks], Learner]] = {
     "maml": gradient_learner,
     "fomaml": partial(gradient_learner, meta_gradient=APPROXIMATE["first order"]),
@@ -241,7 +286,7 @@ LEARNERS: Mapping[str, Callable[[nn.Module, OverTasks], Learner]] = {
     "finetune": pretrained,
     "finetune, cosines": partial(pretrained, cosine_scale=5.0, head_init=HEAD_INITS["learned"]),
     "joint": partial(pretrained, adapted=ADAPTED["all"], head_init=HEAD_INITS["learned"]),
-    "prototypes": lambda model, over_tasks: Prototypes(model, TASK_LOSSES["cross-entropy"], over_tasks),
+    **METRIC,
 }
 
 
@@ -255,6 +300,10 @@ MODELS: Mapping[str, tuple[tuple[int, ...], Build]] = {
     "conv4, stride": (
         (1, 8, 8),
         lambda shape, outputs, norm: Conv4(shape, outputs, filters=width(norm), downsample="stride", norm=norm),
+    ),
+    "conv4, maps": (
+        (1, 8, 8),
+        lambda shape, outputs, norm: Conv4(shape, outputs, filters=width(norm), downsample="stride", norm=norm, halvings=2),
     ),
     "conv4, pool": (
         (1, 16, 16),
@@ -276,8 +325,10 @@ ALL_MEMBERS: Mapping[type, set[type]] = {
     Objective: {type(each) for each in OBJECTIVES.values()},
     HeadInit: {type(each) for each in HEAD_INITS.values()},
     OverTasks: {type(make()) for make in OVER_TASKS.values()},
-    Learner: {type(make(MLP((2,), 2, [2]), Loop())) for make in LEARNERS.values()},
+    Learner: {type(make(MLP((2,), 2, [2]), Loop())) for name, make in LEARNERS.items() if name not in OF_MAPS},
     TaskLoss: {type(each) for each in TASK_LOSSES.values()},
+    Comparison: {type(each if isinstance(each := make(), Comparison) else each(EMBEDDING)) for make in COMPARISONS.values()},
+    Transform: {type(make(EMBEDDING)) for make in TRANSFORMS.values()},
     SupportLoss: {type(make()) for make in SUPPORT_LOSSES.values()},
     Augmentation: {type(make()) for make in AUGMENTATIONS.values()},
     nn.Module: {type(build(shape, 2, "none")) for shape, build in MODELS.values()},  # the models

@@ -28,7 +28,7 @@ def only_record(root: Path) -> tuple[Path, dict]:
     return path.parent, json.loads(path.read_text())
 
 
-@pytest.mark.parametrize("algorithm", ["maml", "anil", "cosine"])
+@pytest.mark.parametrize("algorithm", ["maml", "anil", "cosine", "manhattan"])
 def test_model_and_data_set_learn_with_any_learner(algorithm: str, tmp_path: Path) -> None:
     more = [] if algorithm == "cosine" else ["algorithm/over_tasks=loop"]
     assert main(["train", *OURS, *CHOSEN, *SHORT, *QUIET, f"algorithm={algorithm}", *more]) == 0
@@ -36,6 +36,14 @@ def test_model_and_data_set_learn_with_any_learner(algorithm: str, tmp_path: Pat
     assert record["choices"]["algorithm"] == algorithm
     assert record["test"]["mean"] > 0.3  # chance is 0.2
     assert main(["evaluate", f"run={directory}", "episode.shots=5"]) == 0
+
+
+@pytest.mark.parametrize(
+    "file", ["mylab/manhattan.py", "conf/algorithm/manhattan.yaml", "conf/algorithm/comparison/manhattan.yaml"]
+)
+def test_the_guide_shows_the_metric_learner_that_is_run_here(file: str) -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "adding.md").read_text()
+    assert f"\n{(MYLAB / file).read_text()}```" in guide
 
 
 def test_a_program_of_its_own_runs_them(tmp_path: Path) -> None:

@@ -27,9 +27,12 @@ STEPS, META_BATCH = 20, 2
 # What a preset needs to run on small images, or to run in a second.
 WITH = {
     "cavia": ("algorithm/adapted=context_film",),
+    "dn4": ("model.halvings=2",),
     "es_maml": ("algorithm.meta_gradient.pairs=4",),
     "imaml": ("algorithm.steps=4",),
     "learned_optimizer": ("algorithm.steps=5", "algorithm.meta_gradient.length=3"),
+    "meta_baseline": ("algorithm.regime.classification_steps=10",),
+    "relation": ("model.halvings=2",),
     "scratch": ("algorithm.steps=5",),
 }
 OVERRIDES = ("algorithm/over_tasks=loop", "model=conv4", "model.filters=4", "model.downsample=stride")
@@ -52,7 +55,8 @@ def losses(preset: str) -> list[float]:
     learner = build_learner(config | {"seed": 0}, pool(), spec).double()
     sgd = torch.optim.SGD(learner.parameters(), lr=0.1)
     found = []
-    for tasks in Episodes(pool(), spec, Stream(0, "train")).batches(0, STEPS * META_BATCH, META_BATCH, "cpu"):
+    episodes = Episodes(pool(), spec, Stream(0, "train")).batches(0, STEPS * META_BATCH, META_BATCH, "cpu")
+    for learner.outer_step, tasks in enumerate(episodes):
         sgd.zero_grad()
         loss = learner.meta_loss(tasks.map(lambda t: t.double() if t.is_floating_point() else t)).loss
         loss.backward()

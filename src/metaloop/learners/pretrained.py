@@ -4,8 +4,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import ClassVar
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from metaloop.errors import UserError
 from metaloop.inner.adapted import HEAD, Adapted
@@ -16,11 +15,12 @@ from metaloop.inner.problem import InnerProblem
 from metaloop.inner.rules import InnerRule
 from metaloop.learners.adaptation import adapt
 from metaloop.learners.augmentation import Unchanged
-from metaloop.learners.functional_model import FunctionalModel, joined
+from metaloop.learners.classification import losses_by_task, of_own_classes, together
+from metaloop.learners.functional_model import FunctionalModel
 from metaloop.learners.gradient import GradientTask
 from metaloop.learners.learner import Learner, Predictor
 from metaloop.learners.support_loss import Mean
-from metaloop.learners.task_loss import ABSENT, CrossEntropy, TaskLoss, mean_over_real
+from metaloop.learners.task_loss import CrossEntropy, TaskLoss
 from metaloop.models.cosine_head import CosineHead
 from metaloop.models.norm import norm_mode, observing
 from metaloop.types import Examples, Inputs, OuterLoss, Params, Tasks
@@ -117,43 +117,15 @@ class Pretrained(Learner):
         ``query_logits`` are, in classification, those of a task's own classes.
         """
         shots = tasks.support.y.shape[1]
-        examples = self._labelled(tasks)
+        examples = together(tasks, by_split=self.classes_head is not None)
         flat = examples.map(lambda tensor: tensor.flatten(0, 1))
         own = {} if self.classes_head is None else {HEAD + name: value for name, value in self.classes_head.named_parameters()}
         with observing(self.model) if self.training else nullcontext():
             outputs = self._network.outputs({}, own, flat.x, flat.mask)
-        each = self.loss.each(outputs, flat).unflatten(0, examples.y.shape[:2])
-        masks = [None] * len(tasks) if examples.mask is None else examples.mask
-        losses = torch.stack([mean_over_real(task, mask) for task, mask in zip(each, masks, strict=True)])
+        losses = losses_by_task(self.loss, outputs, examples)
         answers = outputs.unflatten(0, examples.y.shape[:2])[:, shots:]
-        return OuterLoss(losses.mean(), self._of_own_classes(answers, tasks).detach(), losses.detach()[:, None])
-
-    def _labelled(self, tasks: Tasks) -> Examples:
-        """Support and query examples together, (tasks, examples); classes by their number in the split."""
-        support, query = tasks.support, tasks.query
-        y = torch.cat([support.y, query.y], 1)
-        if self.classes_head is not None:
-            y = _classes_of(tasks).gather(1, y).clamp(min=0)  # padding may name a class that its task does not have
-        mask = None
-        if support.mask is not None and query.mask is not None:
-            mask = torch.cat([support.mask, query.mask], 1)
-        return Examples(joined(support.x, query.x, axis=1), y, mask, support.ways)
-
-    def _of_own_classes(self, logits: Tensor, tasks: Tasks) -> Tensor:
-        """(tasks, queries, ways) out of logits (tasks, queries, classes); values of a regression pass unchanged."""
-        if self.classes_head is None:
-            return logits
-        classes = _classes_of(tasks)[:, None]
-        own = logits.gather(-1, classes.clamp(min=0).expand(-1, logits.shape[1], -1))
-        return torch.where(classes >= 0, own, ABSENT)
-
-
-def _classes_of(tasks: Tasks) -> Tensor:
-    if tasks.classes is None:
-        raise UserError(
-            "the data set says how many classes it has (num_classes), but its tasks do not name theirs (Tasks.classes)"
-        )
-    return tasks.classes
+        answers = answers if self.classes_head is None else of_own_classes(answers, tasks)
+        return OuterLoss(losses.mean(), answers.detach(), losses.detach()[:, None])
 
 
 def _check_classes(classifies: bool, classes: int | None, cosine_scale: float | None, head_init: HeadInit) -> None:

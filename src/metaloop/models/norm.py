@@ -33,6 +33,9 @@ class Norm(nn.Module):
         momentum: of the running averages, torch's convention (weight of the new value).
     """
 
+    running_mean: Tensor
+    running_var: Tensor
+
     def __init__(self, channels: int, mode: str, groups: int = 8, eps: float = 1e-5, momentum: float = 0.1) -> None:
         super().__init__()
         if mode not in MODES:

@@ -22,7 +22,7 @@ from metaloop.sweeps.room import CPU, Machine, Needs, Room
 # What a run needs, imported once in the server; a name that is wrong there would only make every run start slower.
 PRELOADED = (
     "metaloop.sweeps.job", "metaloop.build", "metaloop.outer.run", "metaloop.outer.meta_test", "metaloop.report.run_report",
-    "metaloop.report.paper", "metaloop.summary", "metaloop.learners.gradient", "metaloop.learners.prototypes",
+    "metaloop.report.paper", "metaloop.summary", "metaloop.learners.gradient", "metaloop.learners.metric",
     "torch.utils.tensorboard", "scipy.special", "PIL.Image",
 )  # fmt: skip
 _LOOK = 1.0  # seconds between two looks at what other processes of the sweep do

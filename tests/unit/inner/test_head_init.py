@@ -15,8 +15,9 @@ from metaloop.inner.meta_gradient import MetaGradient, Nothing, Unrolled
 from metaloop.inner.objective import LastStep
 from metaloop.inner.over_tasks import Loop, Vmap
 from metaloop.inner.rules import GradientDescent
+from metaloop.learners.comparisons.euclidean import Euclidean
 from metaloop.learners.gradient import GradientLearner
-from metaloop.learners.prototypes import Prototypes
+from metaloop.learners.metric import Metric
 from metaloop.learners.task_loss import CrossEntropy, MeanSquaredError, TaskLoss
 from metaloop.models.mlp import MLP
 from metaloop.types import Examples, Tasks
@@ -78,7 +79,7 @@ def test_a_prototype_head_answers_as_prototypical_networks_do(ways: int, masked:
         mask[0, 1] = mask[1, 3:5] = False
         mask[1, -3:] = False  # a class that is not there
         support = Examples(torch.where(mask[..., None], support.x, 1e6), support.y, mask, ways, support.number)
-    reference = Prototypes(MLP((4,), None, hidden=[8]), CrossEntropy(), Loop())
+    reference = Metric(MLP((4,), None, hidden=[8]), CrossEntropy(), Euclidean(), Loop())
     reference.model.load_state_dict({n: v for n, v in learner.model.state_dict().items() if "head" not in n})
     x = torch.randn(2, 6, 4)
     found, expected = learner.adapt(support).curve(x)[0], reference.adapt(support)(x)

@@ -15,8 +15,9 @@ from metaloop.inner.over_tasks import Loop
 from metaloop.inner.rules import GradientDescent
 from metaloop.learners.augmentation import GaussianNoise
 from metaloop.learners.baselines import nearest_neighbour, support_mean
+from metaloop.learners.comparisons.euclidean import Euclidean
 from metaloop.learners.gradient import GradientLearner
-from metaloop.learners.prototypes import Prototypes
+from metaloop.learners.metric import Metric
 from metaloop.learners.support_loss import LearnedWeights
 from metaloop.learners.task_loss import CrossEntropy, MeanSquaredError, loss_for, without_absent_classes
 from metaloop.models.mlp import MLP
@@ -102,14 +103,14 @@ def test_the_meta_parameters_are_those_that_can_be_trained() -> None:
 
 
 def test_prototypes_need_two_ways() -> None:
-    learner = Prototypes(MLP((4,), None, hidden=[8]), CrossEntropy(), Loop())
+    learner = Metric(MLP((4,), None, hidden=[8]), CrossEntropy(), Euclidean(), Loop())
     learner.check(20)
     with pytest.raises(UserError, match=r"episode\.ways=1"):
         learner.check(1)
 
 
 def test_prototypes_are_nearest_class_means() -> None:
-    learner = Prototypes(MLP((4,), None, hidden=[8]), CrossEntropy(), Loop())
+    learner = Metric(MLP((4,), None, hidden=[8]), CrossEntropy(), Euclidean(), Loop())
     support, x = made_support(), torch.randn(3, 6, 4)
     means = learner.model(support.x.flatten(0, 1)).view(3, 5, 2, 8).mean(2)
     distances = torch.cdist(learner.model(x.flatten(0, 1)).view(3, 6, 8), means) ** 2

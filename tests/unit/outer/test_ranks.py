@@ -13,6 +13,8 @@ from small_runs import rows, trained_all
 # The first run's momentum is its only meta-gradient; five test episodes leave the second rank none of the last batch.
 RUNS = {
     "gradient": ["outer=sgd", "outer.optimizer.weight_decay=0", "trainer.max_steps=1"],
+    # Classification, then episodes, with statistics of meta-training.
+    "regimes": ["algorithm=meta_baseline", "algorithm/transform=centred", "algorithm.regime.classification_steps=2"],
     "steps": ["trainer.max_steps=10", "log_every=5", "validation.episodes=5"],
 }
 BOTH = ["outer.meta_batch=4", "evaluation.episodes=5", "evaluation.batch=2"]
@@ -46,8 +48,9 @@ def test_two_ranks_have_one_ranks_meta_gradient(directories: tuple[Path, Path]) 
     assert error(one, two) < 1e-6
 
 
-def test_two_ranks_reach_one_ranks_parameters(directories: tuple[Path, Path]) -> None:
-    states = [checkpoint(directory, "steps")["state_dict"] for directory in directories]
+@pytest.mark.parametrize("name", ["steps", "regimes"])
+def test_two_ranks_reach_one_ranks_parameters(name: str, directories: tuple[Path, Path]) -> None:
+    states = [checkpoint(directory, name)["state_dict"] for directory in directories]
     one, two = ([value for value in state.values() if isinstance(value, torch.Tensor)] for state in states)
     assert error(one, two) < 1e-5  # ten steps of Adam make more of float32's rounding than one gradient has
 

@@ -1,0 +1,108 @@
+"""How a metric learner is put together, and what it refuses."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from metaloop.errors import UserError
+from metaloop.inner.over_tasks import Loop
+from metaloop.learners.comparison import AuxiliaryLoss, Embedding
+from metaloop.learners.comparisons.cosine import Cosine
+from metaloop.learners.comparisons.euclidean import Euclidean
+from metaloop.learners.comparisons.local_descriptors import LocalDescriptors
+from metaloop.learners.comparisons.set_to_set import SetToSet
+from metaloop.learners.metric import Metric
+from metaloop.learners.regime import Regime
+from metaloop.learners.task_loss import CrossEntropy
+from metaloop.learners.transform import UnitLength
+from metaloop.models.conv4 import Conv4
+from metaloop.models.mlp import MLP
+from metaloop.types import Examples, Tasks
+from small_runs import trained
+
+
+def made(model: torch.nn.Module | None = None, **arguments: object) -> Metric:
+    chosen = {"model": model or MLP((4,), None, [8]), "loss": CrossEntropy(), "comparison": Cosine(), "over_tasks": Loop()}
+    return Metric(**(chosen | arguments))  # type: ignore[arg-type]
+
+
+def test_parts_are_built_with_what_the_model_answers() -> None:
+    seen: list[Embedding] = []
+
+    def build(embedding: Embedding) -> Euclidean:
+        seen.append(embedding)
+        return Euclidean()
+
+    made(comparison=build)
+    made(Conv4((1, 28, 28), None, filters=4, halvings=2), comparison=build)
+    assert seen == [Embedding(8, None), Embedding(4 * 7 * 7, (4, 7, 7))]
+
+
+def test_comparisons_of_maps_get_maps() -> None:
+    images = Conv4((1, 28, 28), None, filters=4, halvings=2)
+    learner = made(images, comparison=LocalDescriptors())
+    assert images(torch.randn(2, 1, 28, 28)).shape == (2, 4, 7, 7)
+    support = Examples(torch.randn(2, 4, 1, 28, 28), torch.arange(2).repeat(2, 2), None, 2)
+    assert learner.adapt(support)(torch.randn(2, 3, 1, 28, 28)).shape == (2, 3, 2)
+    with pytest.raises(UserError, match="model=conv4_maps"):
+        made(comparison=LocalDescriptors())
+    with pytest.raises(UserError, match=r"algorithm/transform=none"):
+        made(Conv4((1, 28, 28), None, filters=4), comparison=LocalDescriptors(), transform=UnitLength())
+
+
+def test_the_auxiliary_loss_is_added_in_meta_training() -> None:
+    torch.manual_seed(0)
+    y = torch.arange(2).repeat(3, 2)
+    tasks = Tasks(*(Examples(torch.randn(3, 4, 4), y, None, 2) for _ in range(2)), torch.arange(3))
+    comparison = SetToSet(Embedding(8, None), balance=0.7)
+    learner = made(comparison=comparison)
+    assert isinstance(comparison, AuxiliaryLoss)
+    with torch.no_grad():
+        support, query = learner.model(tasks.support.x[0]), learner.model(tasks.query.x[0])
+        one = tasks.map(lambda t: t[0])
+        expected = comparison.auxiliary_loss(support, one.support, query, one.query)
+        whole = learner.meta_loss(tasks).per_step[0, 0]
+        comparison.balance = 0.0
+        torch.testing.assert_close(whole - learner.meta_loss(tasks).per_step[0, 0], expected)
+    assert expected > 0.01
+
+
+def test_regimes_say_when_they_classify() -> None:
+    assert [Regime(2).classifies(step) for step in range(4)] == [True, True, False, False]
+    assert not Regime().ever
+    assert Regime(None).always
+    assert Regime(None).classifies(10**9)
+    with pytest.raises(UserError, match=r"algorithm\.regime\.classification_steps=-1"):
+        Regime(-1)
+
+
+def test_classification_needs_numbered_classes() -> None:
+    with pytest.raises(UserError, match="algorithm/regime=episodic"):
+        made(regime=Regime(None), classes=None)
+    assert made(classes=None).classes_head is None
+    images = Conv4((1, 28, 28), None, filters=4, halvings=2, downsample="stride")
+    learner = made(images, comparison=LocalDescriptors(), regime=Regime(1), classes=9)
+    assert learner.classes_head is not None
+    assert learner.classes_head.weight.shape == (9, 4 * 7 * 7)
+
+
+def test_running_averages_need_a_batch_of_their_own() -> None:
+    for regime in (Regime(), Regime(5)):
+        with pytest.raises(UserError, match=r"model\.norm=running.*algorithm/regime=classification"):
+            made(MLP((4,), None, [8], norm="running"), regime=regime, classes=5)
+    made(MLP((4,), None, [8], norm="running"), regime=Regime(None), classes=5)
+
+
+def test_unlabelled_examples_are_refused_by_name() -> None:
+    support = Examples(torch.randn(2, 4, 4), torch.arange(2).repeat(2, 2), None, 2)
+    with pytest.raises(UserError, match="Cosine does not use unlabelled"):
+        made().adapt(support, torch.randn(2, 3, 4))
+
+
+@pytest.mark.parametrize("algorithm", ["prototypes", "feat", "meta_baseline"])
+def test_a_run_trains_at_other_ways_than_it_tests(algorithm: str, tmp_path: Path) -> None:
+    more = ["algorithm.regime.classification_steps=3"] if algorithm == "meta_baseline" else []
+    record = trained(tmp_path, f"algorithm={algorithm}", "episode.train.ways=5", *more)
+    assert record["config"]["episode"]["train"]["ways"] == 5
+    assert record["test"]["ways"] == 3
