@@ -15,17 +15,18 @@ from small_runs import described, trained
 FILES = sorted(path.relative_to(conf_dir()) for path in conf_dir().rglob("*.yaml"))
 COUNTS = {
     ".": 1,
-    "algorithm": 25,
+    "algorithm": 33,
     "algorithm/adapted": 9,
     "algorithm/augmentation": 2,
     "algorithm/head_init": 5,
     "algorithm/meta_gradient": 12,
     "algorithm/objective": 4,
     "algorithm/over_tasks": 5,
+    "algorithm/reader": 7,
     "algorithm/rule": 15,
     "algorithm/support_loss": 2,
-    "dataset": 10,
-    "episode": 8,
+    "dataset": 11,
+    "episode": 9,
     "experiment": 6,
     "logger": 3,
     "model": 6,
@@ -35,8 +36,11 @@ COUNTS = {
 }
 MANY = ("dataset.classes=20", "dataset.drawings=24")
 REGRESSION = ("dataset=sinusoid", "episode=regression")
+FUNCTIONS = ("dataset/gp", "dataset/harmonic", "dataset/quadratics", "dataset/sinusoid")
+READERS = [f"algorithm/reader/{path.stem}" for path in (conf_dir() / "algorithm" / "reader").glob("*.yaml")]
 # What a choice needs beside itself to run on small data.
 WITH = {
+    **dict.fromkeys(READERS, ("algorithm=cnp",)),
     "algorithm/adapted/context_film": ("algorithm.adapted.at=layers.0",),
     "algorithm/adapted/pattern": ("algorithm.adapted.pattern=head",),
     "algorithm/head_init/fresh": ("algorithm/adapted=head",),
@@ -45,6 +49,7 @@ WITH = {
     "algorithm/meta_gradient/implicit_neumann": ("algorithm.proximal=1",),
     "algorithm/over_tasks/auto": ("algorithm.over_tasks.expected_steps=2",),
     "dataset/glyphs": (),
+    "dataset/gp": ("episode=functions",),
     "dataset/harmonic": ("episode=regression",),
     "dataset/sinusoid": ("episode=regression",),
     "dataset/quadratics": ("episode=regression",),
@@ -57,6 +62,7 @@ WITH = {
     "episode/20w5s": (*MANY[:1], "dataset.drawings=25"),
     "episode/omniglot_challenge": MANY,
     "episode/optimise": (*MANY[:1], "dataset.drawings=30"),
+    "episode/functions": ("dataset=gp", "episode=functions"),
     "episode/regression": REGRESSION,
     "episode/variable": MANY,
     "model/conv4": ("model.filters=4",),
@@ -106,7 +112,7 @@ def overrides(choice: str) -> list[str]:
     if group == "experiment":
         return [f"experiment={name}", "evaluation.batch=2", *TWO_STEPS]
     small = ["dataset=blobs", "model=tiny", "algorithm/over_tasks=loop", "episode.ways=3", "episode.queries=2"]
-    if group == "episode" or choice in ("dataset/harmonic", "dataset/sinusoid", "dataset/quadratics"):
+    if group == "episode" or choice in FUNCTIONS:
         small = small[:3]
     if choice == "algorithm/prototypes":
         small[2] = "algorithm/over_tasks=loop"
