@@ -25,8 +25,8 @@ COUNTS = {
     "algorithm/reader": 7,
     "algorithm/rule": 15,
     "algorithm/support_loss": 2,
-    "dataset": 11,
-    "episode": 9,
+    "dataset": 13,
+    "episode": 10,
     "experiment": 6,
     "logger": 3,
     "model": 6,
@@ -36,7 +36,14 @@ COUNTS = {
 }
 MANY = ("dataset.classes=20", "dataset.drawings=24")
 REGRESSION = ("dataset=sinusoid", "episode=regression")
-FUNCTIONS = ("dataset/gp", "dataset/harmonic", "dataset/quadratics", "dataset/sinusoid")
+OF_ONE_SIZE = (
+    "dataset/gp",
+    "dataset/harmonic",
+    "dataset/quadratics",
+    "dataset/sinusoid",
+    "dataset/tabular",
+    "dataset/tabular_regression",
+)
 READERS = [f"algorithm/reader/{path.stem}" for path in (conf_dir() / "algorithm" / "reader").glob("*.yaml")]
 # What a choice needs beside itself to run on small data.
 WITH = {
@@ -56,6 +63,9 @@ WITH = {
     "dataset/optimise_glyphs": ("episode=optimise",),
     "dataset/optimise_digits": ("episode=optimise",),
     "dataset/omniglot": ("dataset.split_scheme=minimal1",),
+    "dataset/tabular": ("episode=2w5s",),
+    "dataset/tabular_regression": ("episode=regression",),
+    "episode/2w5s": MANY,
     "episode/5w1s": MANY,
     "episode/5w5s": MANY,
     "episode/20w1s": MANY,
@@ -112,7 +122,7 @@ def overrides(choice: str) -> list[str]:
     if group == "experiment":
         return [f"experiment={name}", "evaluation.batch=2", *TWO_STEPS]
     small = ["dataset=blobs", "model=tiny", "algorithm/over_tasks=loop", "episode.ways=3", "episode.queries=2"]
-    if group == "episode" or choice in FUNCTIONS:
+    if group == "episode" or choice in OF_ONE_SIZE:
         small = small[:3]
     if choice == "algorithm/prototypes":
         small[2] = "algorithm/over_tasks=loop"
@@ -122,7 +132,8 @@ def overrides(choice: str) -> list[str]:
 
 def marked(choice: str) -> object:
     marks = [pytest.mark.slow] if choice in SLOW else []
-    marks += [pytest.mark.data] if "omniglot" in choice and "episode" not in choice else []
+    real = ("omniglot" in choice and "episode" not in choice) or choice == "dataset/tabular_regression"
+    marks += [pytest.mark.data] if real else []
     return pytest.param(choice, marks=marks, id=choice)
 
 

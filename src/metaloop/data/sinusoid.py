@@ -8,8 +8,9 @@ from torch import Tensor
 
 from metaloop.data.distribution import SPLITS, Dataset, Kind, TaskDistribution
 from metaloop.data.philox import Stream
+from metaloop.data.pool import episode_masks
 from metaloop.errors import UserError
-from metaloop.types import EpisodeSpec, Examples, Tasks, highest, lowest
+from metaloop.types import EpisodeSpec, Examples, Tasks, highest
 
 
 class FunctionDistribution(TaskDistribution):
@@ -56,7 +57,7 @@ class FunctionDistribution(TaskDistribution):
         if self.noise:
             y = y + self.noise * stream.normal(numbers, x.shape[1], "noise")
         x, y = x[..., None].float(), y[..., None].float()
-        support_mask, query_mask = _masks(stream, numbers, spec)
+        support_mask, query_mask = episode_masks(stream, numbers, spec)
         support, query = Examples(x[:, :shots], y[:, :shots], support_mask), Examples(x[:, shots:], y[:, shots:], query_mask)
         return Tasks(support, query, numbers)
 
@@ -73,16 +74,6 @@ class FunctionDistribution(TaskDistribution):
     def to(self, device: torch.device | str) -> Self:
         """Functions are made on the device of the episode numbers; nothing to move."""
         return self
-
-
-def _masks(stream: Stream, numbers: Tensor, spec: EpisodeSpec) -> tuple[Tensor | None, Tensor | None]:
-    """(tasks, shots) and (tasks, queries): which points are real, where episodes differ in their shots."""
-    if not spec.variable:
-        return None, None
-    low, high = lowest(spec.shots), highest(spec.shots)
-    shots = low + stream.integers(numbers, 1, "shots", high - low + 1)
-    real = torch.arange(high, device=numbers.device) < shots
-    return real, torch.ones(len(numbers), spec.queries, dtype=torch.bool, device=numbers.device)
 
 
 class ParametricFunctions(FunctionDistribution):

@@ -85,7 +85,8 @@ def baseline(episodes: Episodes, count: int, kind: str, device: torch.device) ->
         outputs = answer(tasks.support, query.x)
         scores.append(EPISODE_SCORES[kind](outputs, query.y, query.mask)["score"])
     found = mean_interval(torch.cat(scores).double().cpu().numpy())
-    name = "nearest neighbour in pixels" if kind == "classification" else "mean of the support"
+    pixels = " in pixels" if len(episodes.distribution.input_shape) == 3 else ""
+    name = f"nearest neighbour{pixels}" if kind == "classification" else "mean of the support"
     return {"name": name, "mean": found.mean, "half_width": found.half_width}
 
 
