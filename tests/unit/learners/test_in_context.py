@@ -173,6 +173,7 @@ def test_versa_averages_probabilities_over_draws_of_each_class() -> None:
     support, query = torch.randn(4, 3).double(), torch.randn(5, 3).double()
     labels = F.one_hot(torch.tensor([0, 0, 1, 1]), 2).double()
     with torch.no_grad():
+        reader.log_variance.layers[-1].bias.fill_(4.0)  # variances of about one, which the average must feel
         found = reader(support, labels, torch.ones(4, dtype=torch.bool), query, torch.tensor(7))
         means = torch.stack([support[:2].mean(0), support[2:].mean(0)])
         weights, deviation = reader.mean(means), ((reader.log_variance(means) - 4) / 2).exp()
