@@ -149,11 +149,11 @@ class TabularTasks(TaskDistribution):
         masks = episode_masks(stream, numbers, spec)
         support, query = (part.flatten(1, 2) for part in (rows[:, :, :shots], rows[:, :, shots:]))
         labels = torch.arange(ways, device=numbers.device).expand(len(numbers), ways)
-        examples = [
+        own, asked = (
             Examples(_inputs(x), self._targets(y, labels, x.shape[1] // ways), mask, ways if self.num_classes else 0)
             for (y, x), mask in zip(_standardised(support, query, masks[0]), masks, strict=True)
-        ]
-        return Tasks(*examples, numbers, self._classes(groups, masks[0]))
+        )
+        return Tasks(own, asked, numbers, self._classes(groups, masks[0]))
 
     def _hidden(self, stream: Stream, numbers: Tensor, rows: Tensor) -> Tensor:
         """Without the share of the features that is to miss; targets stay."""

@@ -73,13 +73,15 @@ class LSTM(Recurrent):
         super().__init__()
         if layers < 1:
             raise UserError(f"algorithm.reader.layers={layers}: at least 1")
+        self.hidden = hidden
         self.cells = nn.ModuleList(Cell(features + labels if not layer else hidden, hidden) for layer in range(layers))
         self.answer = nn.Linear(hidden, outputs)
 
     def forward(self, support: Tensor, labels: Tensor, real: Tensor, query: Tensor, number: Tensor | None) -> Tensor:
         """See :meth:`Reader.forward`."""
         sequence, last = self.shifted(support, labels, real)
-        states: list[State] = [cell.start(support) for cell in self.cells]
+        nothing = support.new_zeros(1, self.hidden)
+        states: list[State] = [(nothing, nothing)] * len(self.cells)
         for x, counts in zip(sequence, real, strict=True):
             states = [_kept(*pair, counts) for pair in zip(self._read(x[None], states), states, strict=True)]
         asked = torch.cat([query, last.expand(len(query), -1)], 1)
