@@ -91,6 +91,8 @@ def build_learner(config: Config, distribution: TaskDistribution, ways: EpisodeS
     wanted = _class_of(config["algorithm"], "algorithm")
     outputs = distribution.outputs(ways) if getattr(wanted, "needs_head", True) else None
     more = {"classes": distribution.num_classes} if getattr(wanted, "needs_classes", False) else {}
+    if getattr(wanted, "needs_outputs", False):
+        more["outputs"] = distribution.outputs(ways)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config["seed"])
         model = make(config["model"], "model", input_shape=tuple(distribution.input_shape), outputs=outputs)

@@ -30,10 +30,23 @@ def lines(record: Mapping[str, Any], directory: Path) -> list[str]:
         said.append(f"after inner steps  {shown}")
     if test.get("baseline"):
         said.append(f"baseline  {_score(test['baseline'], metric)}  ({test['baseline']['name']}, same episodes)")
+    said += _likelihoods(test)
     if record.get("paper"):
         published = record["paper"]["published"]
         said.append(f"published  {_score(published, metric)}  ({record['paper']['citation']}, {record['paper']['table']})")
     return [*said, f"run  {_shown(directory)}", *page_lines(directory / "report" / "index.html")]
+
+
+def _likelihoods(test: Mapping[str, Any]) -> list[str]:
+    """What predictive distributions are worth, and what could have been reached where that is known."""
+    others = test["others"]
+    if "log_likelihood" not in others:
+        return []
+    covered = f"{100 * others['coverage']['mean']:.1f} % of the queries within the 90 % bands"
+    said = [f"log-likelihood  {_score(others['log_likelihood'], 'nats')}  (of a query; {covered})"]
+    if oracle := test.get("oracle"):
+        said.append(f"at best  {_score(oracle['log_likelihood'], 'nats')}  ({oracle['name']}, same episodes)")
+    return said
 
 
 def _shown(path: Path) -> Path:

@@ -23,12 +23,13 @@ COUNTS = {
     "algorithm/meta_gradient": 12,
     "algorithm/objective": 4,
     "algorithm/over_tasks": 5,
+    "algorithm/reader": 7,
     "algorithm/regime": 3,
     "algorithm/rule": 15,
     "algorithm/support_loss": 2,
     "algorithm/transform": 3,
-    "dataset": 10,
-    "episode": 8,
+    "dataset": 13,
+    "episode": 10,
     "experiment": 6,
     "logger": 3,
     "model": 7,
@@ -40,8 +41,18 @@ METRIC_GROUPS = ("algorithm/comparison", "algorithm/regime", "algorithm/transfor
 MANY = ("dataset.classes=20", "dataset.drawings=24")
 REGRESSION = ("dataset=sinusoid", "episode=regression")
 MAPS = ("model=conv4_maps", "model.filters=4")
+OF_ONE_SIZE = (
+    "dataset/gp",
+    "dataset/harmonic",
+    "dataset/quadratics",
+    "dataset/sinusoid",
+    "dataset/tabular",
+    "dataset/tabular_regression",
+)
+READERS = [f"algorithm/reader/{path.stem}" for path in (conf_dir() / "algorithm" / "reader").glob("*.yaml")]
 # What a choice needs beside itself to run on small data.
 WITH = {
+    **dict.fromkeys(READERS, ("algorithm=cnp",)),
     "algorithm/adapted/context_film": ("algorithm.adapted.at=layers.0",),
     "algorithm/adapted/pattern": ("algorithm.adapted.pattern=head",),
     "algorithm/comparison/local_descriptors": MAPS,
@@ -56,18 +67,23 @@ WITH = {
     "algorithm/regime/classification_then_episodic": ("algorithm.regime.classification_steps=1",),
     "algorithm/relation": MAPS,
     "dataset/glyphs": (),
+    "dataset/gp": ("episode=functions",),
     "dataset/harmonic": ("episode=regression",),
     "dataset/sinusoid": ("episode=regression",),
     "dataset/quadratics": ("episode=regression",),
     "dataset/optimise_glyphs": ("episode=optimise",),
     "dataset/optimise_digits": ("episode=optimise",),
     "dataset/omniglot": ("dataset.split_scheme=minimal1",),
+    "dataset/tabular": ("episode=2w5s",),
+    "dataset/tabular_regression": ("episode=regression",),
+    "episode/2w5s": MANY,
     "episode/5w1s": MANY,
     "episode/5w5s": MANY,
     "episode/20w1s": MANY,
     "episode/20w5s": (*MANY[:1], "dataset.drawings=25"),
     "episode/omniglot_challenge": MANY,
     "episode/optimise": (*MANY[:1], "dataset.drawings=30"),
+    "episode/functions": ("dataset=gp", "episode=functions"),
     "episode/regression": REGRESSION,
     "episode/variable": MANY,
     "model/conv4": ("model.filters=4",),
@@ -118,7 +134,7 @@ def overrides(choice: str) -> list[str]:
     if group == "experiment":
         return [f"experiment={name}", "evaluation.batch=2", *TWO_STEPS]
     small = ["dataset=blobs", "model=tiny", "algorithm/over_tasks=loop", "episode.ways=3", "episode.queries=2"]
-    if group == "episode" or choice in ("dataset/harmonic", "dataset/sinusoid", "dataset/quadratics"):
+    if group == "episode" or choice in OF_ONE_SIZE:
         small = small[:3]
     if group in METRIC_GROUPS:
         small.append("algorithm=prototypes")
@@ -128,7 +144,8 @@ def overrides(choice: str) -> list[str]:
 
 def marked(choice: str) -> object:
     marks = [pytest.mark.slow] if choice in SLOW else []
-    marks += [pytest.mark.data] if "omniglot" in choice and "episode" not in choice else []
+    real = ("omniglot" in choice and "episode" not in choice) or choice == "dataset/tabular_regression"
+    marks += [pytest.mark.data] if real else []
     return pytest.param(choice, marks=marks, id=choice)
 
 

@@ -43,12 +43,18 @@ from metaloop.learners.comparisons.matching import Matching, MatchingInContext
 from metaloop.learners.comparisons.relation import Relation
 from metaloop.learners.comparisons.set_to_set import SetToSet
 from metaloop.learners.gradient import GradientLearner
+from metaloop.learners.in_context import InContext
 from metaloop.learners.learner import Learner
 from metaloop.learners.metric import Metric
 from metaloop.learners.pretrained import Pretrained
+from metaloop.learners.reader import Reader
+from metaloop.learners.readers import processes
+from metaloop.learners.readers.recurrent import LSTM, Memory
+from metaloop.learners.readers.snail import Snail
+from metaloop.learners.readers.versa import Versa
 from metaloop.learners.regime import Regime
 from metaloop.learners.support_loss import LearnedWeights, Mean, SupportLoss
-from metaloop.learners.task_loss import CrossEntropy, MeanSquaredError, TaskLoss
+from metaloop.learners.task_loss import CrossEntropy, MeanSquaredError, NegativeLogLikelihood, TaskLoss
 from metaloop.learners.transform import Centred, Transform, UnitLength
 from metaloop.learners.transform import Unchanged as Untransformed
 from metaloop.models.conv4 import Conv4
@@ -166,7 +172,11 @@ OVER_TASKS: Mapping[str, Callable[[], OverTasks]] = {
     "auto": lambda: Auto(expected_steps=1),
     "workers": lambda: WORKERS,
 }
-TASK_LOSSES: Mapping[str, TaskLoss] = {"cross-entropy": CrossEntropy(), "mean squared error": MeanSquaredError()}
+TASK_LOSSES: Mapping[str, TaskLoss] = {
+    "cross-entropy": CrossEntropy(),
+    "mean squared error": MeanSquaredError(),
+    "negative log-likelihood": NegativeLogLikelihood(),
+}
 
 SUPPORT_LOSSES: Mapping[str, Callable[[], SupportLoss]] = {
     "mean": Mean,
@@ -269,7 +279,29 @@ METRIC: Mapping[str, Callable[[nn.Module, OverTasks], Metric]] = {
     "meta-baseline": partial(metric, comparison="prototypes, cosine", classification_steps=5),
 }
 OF_MAPS = ("relation", "dn4")
+
+
+def in_context(reader: Callable[..., Reader]) -> Callable[[nn.Module, OverTasks], Learner]:
+    """An in-context learner of made-up tasks, in float64."""
+
+    def build(model: nn.Module, over_tasks: OverTasks) -> InContext:
+        return InContext(model, TASK_LOSSES["cross-entropy"], 3, reader, over_tasks, gaussian=True).double()
+
+    return build
+
+
+READERS: Mapping[str, Callable[..., Reader]] = {
+    "mean": partial(processes.Mean, width=8, layers=2),
+    "cross attention": partial(processes.CrossAttention, width=8, layers=2, heads=2),
+    "transformer": partial(processes.Transformer, width=8, layers=2, heads=2),
+    "snail": partial(Snail, filters=4, keys=[4, 4, 4], values=[3, 3, 3], horizon=4),
+    "lstm": partial(LSTM, hidden=6, layers=2),
+    "memory": partial(Memory, hidden=6, slots=5, width=4, heads=2, decay=0.9),
+    "versa": partial(Versa, width=8, layers=2, draws=3),
+}
+
 LEARNERS: Mapping[str, Callable[[nn.Module, OverTasks], Learner]] = {
+    **{name: in_context(reader) for name, reader in READERS.items()},
     "maml": gradient_learner,
     "fomaml": partial(gradient_learner, meta_gradient=APPROXIMATE["first order"]),
     "reptile": partial(gradient_learner, meta_gradient=APPROXIMATE["displacement"]),
@@ -326,6 +358,7 @@ ALL_MEMBERS: Mapping[type, set[type]] = {
     HeadInit: {type(each) for each in HEAD_INITS.values()},
     OverTasks: {type(make()) for make in OVER_TASKS.values()},
     Learner: {type(make(MLP((2,), 2, [2]), Loop())) for name, make in LEARNERS.items() if name not in OF_MAPS},
+    Reader: {type(make(features=2, labels=2, outputs=2)) for make in READERS.values()},
     TaskLoss: {type(each) for each in TASK_LOSSES.values()},
     Comparison: {type(each if isinstance(each := make(), Comparison) else each(EMBEDDING)) for make in COMPARISONS.values()},
     Transform: {type(make(EMBEDDING)) for make in TRANSFORMS.values()},

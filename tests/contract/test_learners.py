@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from made_tasks import WAYS, distance, made_model, made_tasks, meta_gradient
-from members import LEARNERS, METRIC, OF_MAPS, OVER_TASKS
+from members import LEARNERS, METRIC, OF_MAPS, OVER_TASKS, READERS
 from torch import Tensor, nn
 
 from metaloop.errors import UserError
@@ -21,8 +21,12 @@ from metaloop.types import Examples, Tasks
 NORMS = [mode for mode in MODES if mode != "running"]  # metric learners refuse it; gradient learners are tested below
 
 
+HEADLESS = (*METRIC, *READERS)
+ORDERED = tuple(name for name, build in READERS.items() if build(features=2, labels=2, outputs=2).ordered)
+
+
 def made_learner(name: str, over_tasks: OverTasks | None = None, *, norm: str = "batch", model: str | None = None) -> Learner:
-    head = None if name in METRIC else WAYS
+    head = None if name in HEADLESS else WAYS
     return LEARNERS[name](made_model(model or model_of(name), norm=norm, outputs=head), over_tasks or Loop())
 
 
@@ -111,7 +115,7 @@ def test_other_queries_matter_to_transductive_learners_only(name: str, norm: str
 
 @every_learner
 def test_running_averages_make_no_learner_transductive(name: str) -> None:
-    if name in METRIC and name != "simpleshot":  # which is trained as a classifier is
+    if name in HEADLESS and name != "simpleshot":  # which is trained as a classifier is
         with pytest.raises(UserError, match=r"model\.norm=running"):
             made_learner(name, norm="running")
         return
@@ -163,7 +167,7 @@ def test_absent_classes_are_never_answered(name: str) -> None:
     assert torch.softmax(logits[1], -1)[:, -1].max() == 0
 
 
-@pytest.mark.parametrize("name", [name for name in LEARNERS if name not in IN_ORDER])
+@pytest.mark.parametrize("name", [name for name in LEARNERS if name not in (*IN_ORDER, *ORDERED)])
 def test_the_order_of_the_support_set_changes_nothing(name: str) -> None:
     tasks = made_tasks(model_of(name))
     order = torch.randperm(2 * WAYS)
@@ -171,6 +175,26 @@ def test_the_order_of_the_support_set_changes_nothing(name: str) -> None:
     shuffled = tasks.support.map(lambda t: t[:, order])
     learner = made_learner(name)
     torch.testing.assert_close(learner.adapt(shuffled)(tasks.query.x), learner.adapt(tasks.support)(tasks.query.x))
+
+
+@pytest.mark.parametrize("name", ORDERED)
+def test_the_order_of_the_support_set_matters_to_sequence_models_as_they_declare(name: str) -> None:
+    tasks = made_tasks("mlp")
+    shuffled = tasks.support.map(lambda t: t.flip(1))
+    learner = made_learner(name)
+    assert not torch.allclose(learner.adapt(shuffled)(tasks.query.x), learner.adapt(tasks.support)(tasks.query.x))
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_where_padding_stands_changes_nothing(name: str) -> None:
+    """An answer is that of the real examples in their order, wherever between them padding stands and how much there is."""
+    tasks = made_tasks("mlp", shots=3)
+    few = tasks.support.map(lambda t: t[:, ::2])
+    real = torch.arange(tasks.support.y.shape[1]) % 2 == 0
+    padded = replace(tasks.support, mask=real.expand(len(tasks), -1))
+    learner = made_learner(name, norm="layer")
+    expected = learner.adapt(few)(tasks.query.x)
+    torch.testing.assert_close(learner.adapt(padded)(tasks.query.x), expected)
 
 
 @pytest.mark.parametrize("name", METRIC)

@@ -83,7 +83,7 @@ class ClassPool(TaskDistribution):
         rows = self._starts[base][..., None] + drawings  # (tasks, ways, shots + queries)
         turns = self._turns_of(stream, numbers, classes)
         labels = torch.arange(ways, device=numbers.device)[:, None].expand(len(numbers), ways, rows.shape[-1])
-        support_mask, query_mask = _masks(stream, numbers, spec)
+        support_mask, query_mask = episode_masks(stream, numbers, spec)
 
         def part(columns: slice, mask: Tensor | None) -> Examples:
             chosen = rows[..., columns]
@@ -130,8 +130,8 @@ def _all_turns(images: Tensor) -> Tensor:
     return torch.cat([images.rot90(turn, (-2, -1)) for turn in range(4)])
 
 
-def _masks(stream: Stream, numbers: Tensor, spec: EpisodeSpec) -> tuple[Tensor | None, Tensor | None]:
-    """(tasks, ways * shots) and (tasks, ways * queries): which examples are real, where episodes differ in size."""
+def episode_masks(stream: Stream, numbers: Tensor, spec: EpisodeSpec) -> tuple[Tensor | None, Tensor | None]:
+    """(tasks, ways * shots) and (tasks, ways * queries): which examples are real, where episodes differ in size; else Nones."""
     if not spec.variable:
         return None, None
 

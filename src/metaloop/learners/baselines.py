@@ -25,9 +25,14 @@ def nearest_neighbour(support: Examples, x: Inputs) -> Tensor:
 
 
 def support_mean(support: Examples, x: Inputs) -> Tensor:
-    """Each query gets the mean of the support targets: (tasks, queries, *target)."""
-    queries = _flat(x).shape[1]
-    return support.y.mean(1, keepdim=True).expand(-1, queries, *support.y.shape[2:])
+    """Each query gets the mean of the real support targets: (tasks, queries, *target)."""
+    queries, real = _flat(x).shape[1], support.mask
+    if real is None:
+        mean = support.y.mean(1, keepdim=True)
+    else:
+        weight = (real / real.sum(1, keepdim=True)).view(*real.shape, *(1,) * (support.y.ndim - 2)).to(support.y.dtype)
+        mean = (support.y * weight).sum(1, keepdim=True)
+    return mean.expand(-1, queries, *support.y.shape[2:])
 
 
 def _flat(inputs: Inputs) -> Tensor:

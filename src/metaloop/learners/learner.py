@@ -55,6 +55,8 @@ class Learner(nn.Module, ABC):
         needs_head: whether the model must answer as many numbers as the task asks; otherwise it answers features.
         needs_classes: whether the constructor takes ``classes``, how many classes meta-training has (None where the data set
             does not number them).
+        needs_outputs: whether the constructor takes ``outputs``, how many numbers a query asks: the highest ways of a
+            training task, or the target's size.
         model: the network.
         over_tasks: how per-task functions are run; what it chose by timing is saved with the parameters.
         outer_step: outer steps taken so far; the outer loop sets it, for learners that change on the way.
@@ -63,6 +65,7 @@ class Learner(nn.Module, ABC):
 
     needs_head: ClassVar[bool]
     needs_classes: ClassVar[bool] = False
+    needs_outputs: ClassVar[bool] = False
     model: nn.Module
     over_tasks: OverTasks
     outer_step: int = 0

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from metaloop.metrics.regression import log_likelihood
 from metaloop.types import Examples
 
 ABSENT = -1e4  # a logit that wins nowhere; -inf would make padded rows nan
@@ -42,6 +43,17 @@ class MeanSquaredError(TaskLoss):
     def each(self, outputs: Tensor, examples: Examples) -> Tensor:
         """See :meth:`TaskLoss.each`."""
         return ((outputs - examples.y) ** 2).flatten(1).mean(1)
+
+
+class NegativeLogLikelihood(TaskLoss):
+    """Minus the log density, in nats, of targets under normal distributions (examples, *target, 2), mean over target entries.
+
+    The last axis holds means and standard deviations.
+    """
+
+    def each(self, outputs: Tensor, examples: Examples) -> Tensor:
+        """See :meth:`TaskLoss.each`."""
+        return -log_likelihood(outputs, examples.y).flatten(1).mean(1)
 
 
 def loss_for(kind: str) -> TaskLoss:

@@ -13,6 +13,7 @@ from metaloop.metrics.interval import mean_interval
 from metaloop.types import Tasks
 
 EPISODE_SCORES = {"classification": classification.episode_scores, "regression": regression.episode_scores}
+_OTHERS = ("loss", "recall", "f1", "log_likelihood", "coverage")  # scores beside the score
 Scores = dict[str, Tensor]  # by name, stacked over episodes; "index" numbers them, "curve" is (episodes, points)
 
 
@@ -21,9 +22,9 @@ def score(learner: Learner, tasks: Tasks, kind: str) -> Scores:
 
     Returns:
         ``index``, ``score`` (accuracy in [0, 1], or mean squared error), ``loss`` and, for classification, ``recall`` and
-        ``f1`` (each (tasks,)); ``curve`` and ``loss_curve`` (tasks, points): score and loss before and after inner steps, whose
-        numbers are in ``curve_step`` (tasks, points); for classification also ``confidence`` (tasks, queries, ways) with
-        ``label`` and ``real`` (tasks, queries).
+        ``f1``, for predictive distributions ``log_likelihood`` and ``coverage`` (each (tasks,)); ``curve`` and ``loss_curve``
+        (tasks, points): score and loss before and after inner steps, whose numbers are in ``curve_step`` (tasks, points); for
+        classification also ``confidence`` (tasks, queries, ways) with ``label`` and ``real`` (tasks, queries).
     """
     predictor = learner.adapt(tasks.support)
     query = tasks.query
@@ -55,13 +56,13 @@ def gather(parts: Sequence[Scores]) -> Scores:
 
 
 def summary(scores: Scores, kind: str) -> dict[str, object]:
-    """The record's numbers: mean and half-width over episodes of score, loss, recall, F1 and of every point of the curve."""
+    """The record's numbers: mean and half-width over episodes of the scores and of every point of the curve."""
 
     def interval(values: Tensor) -> dict[str, float | None]:
         found = mean_interval(values.double().numpy())
         return {"mean": found.mean, "half_width": found.half_width}
 
-    others: dict[str, object] = {name: interval(scores[name]) for name in ("loss", "recall", "f1") if name in scores}
+    others: dict[str, object] = {name: interval(scores[name]) for name in _OTHERS if name in scores}
     if kind == "classification":
         real = scores["real"]
         error = classification.calibration_error(scores["confidence"][real], scores["label"][real])
@@ -81,4 +82,4 @@ def summary(scores: Scores, kind: str) -> dict[str, object]:
 
 def table(scores: Scores) -> Mapping[str, list[float]]:
     """The columns of episodes.csv."""
-    return {name: scores[name].tolist() for name in ("index", "score", "loss", "recall", "f1") if name in scores}
+    return {name: scores[name].tolist() for name in ("index", "score", *_OTHERS) if name in scores}

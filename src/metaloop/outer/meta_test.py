@@ -10,6 +10,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from metaloop.data.distribution import Dataset
 from metaloop.data.episodes import Episodes
+from metaloop.data.gaussian_process import GaussianProcesses
 from metaloop.errors import UserError
 from metaloop.learners.baselines import nearest_neighbour, support_mean
 from metaloop.learners.learner import Learner
@@ -57,6 +58,21 @@ def meta_test(trainer: Trainer, module: OuterModule, data: EpisodeDataModule, di
         write_csv(directory / "episodes.csv", table(scores))
         save_samples(directory / "samples.npz", learner, episodes, device)
         found["baseline"] = baseline(episodes, len(scores["index"]), module.kind, device)
+        if isinstance(episodes.distribution, GaussianProcesses):
+            found["oracle"] = oracle(episodes, episodes.distribution, len(scores["index"]), device)
+    return found
+
+
+def oracle(episodes: Episodes, processes: GaussianProcesses, count: int, device: torch.device) -> dict[str, Any]:
+    """What the process that drew the same episodes would answer: score, log-likelihood and coverage with their half-widths."""
+    parts = [
+        EPISODE_SCORES["regression"](processes.oracle(episodes.stream, tasks), tasks.query.y, tasks.query.mask)
+        for tasks in episodes.batches(0, count, _BASELINE_BATCH, device)
+    ]
+    found: dict[str, Any] = {"name": processes.oracle_name}
+    for name in ("score", "log_likelihood", "coverage"):
+        interval = mean_interval(torch.cat([part[name] for part in parts]).double().cpu().numpy())
+        found[name] = {"mean": interval.mean, "half_width": interval.half_width}
     return found
 
 
@@ -69,7 +85,8 @@ def baseline(episodes: Episodes, count: int, kind: str, device: torch.device) ->
         outputs = answer(tasks.support, query.x)
         scores.append(EPISODE_SCORES[kind](outputs, query.y, query.mask)["score"])
     found = mean_interval(torch.cat(scores).double().cpu().numpy())
-    name = "nearest neighbour in pixels" if kind == "classification" else "mean of the support"
+    pixels = " in pixels" if len(episodes.distribution.input_shape) == 3 else ""
+    name = f"nearest neighbour{pixels}" if kind == "classification" else "mean of the support"
     return {"name": name, "mean": found.mean, "half_width": found.half_width}
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from metaloop.data.episodes import Episodes
 from metaloop.data.sinusoid import FunctionDistribution
 from metaloop.learners.learner import Learner
+from metaloop.metrics.regression import band
 from metaloop.outer.checkpoints import write_atomically
 
 _FUNCTIONS = 4
@@ -72,13 +73,17 @@ def _functions(learner: Learner, episodes: Episodes, functions: FunctionDistribu
     grid = torch.linspace(*functions.domain, _POINTS, device=numbers.device)
     curve = learner.adapt(tasks.support).curve(grid[None, :, None].expand(len(numbers), -1, 1))
     assert isinstance(tasks.support.x, Tensor)
+    real = torch.ones_like(tasks.support.y[..., 0], dtype=torch.bool) if tasks.support.mask is None else tasks.support.mask
     arrays = {
         "index": numbers,
         "grid": grid,
-        "true": functions.true_function(episodes.stream, numbers, grid),
-        "support_x": tasks.support.x[..., 0],
-        "support_y": tasks.support.y[..., 0],
-        "before": curve[0, ..., 0],
-        "after": curve[-1, ..., 0],
+        "true": functions.true_function(episodes.stream, numbers, grid, episodes.spec),
+        "support_x": tasks.support.x[..., 0].masked_fill(~real, torch.nan),  # which is not drawn
+        "support_y": tasks.support.y[..., 0].masked_fill(~real, torch.nan),
     }
+    if curve.ndim == 5:  # (points, tasks, grid, 1, mean and standard deviation)
+        low, high = band(curve[-1, ..., 0, :])
+        arrays |= {"mean": curve[-1, ..., 0, 0], "low": low, "high": high}
+    else:
+        arrays |= {"before": curve[0, ..., 0], "after": curve[-1, ..., 0]}
     return {name: value.cpu() for name, value in arrays.items()}

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -66,44 +67,51 @@ def episode_sheet(samples: Arrays, theme: Theme) -> Figure:
 
 
 def regression_figure(samples: Arrays, theme: Theme) -> Figure:
-    """Some episodes' true functions, support points, and predictions before and after adaptation.
+    """Some episodes' true functions, support points, and predictions before and after adaptation, or with 90 % bands.
 
     Args:
-        samples: ``grid`` (g,); ``true``, ``before`` and ``after`` (tasks, g); ``support_x`` and ``support_y``
-            (tasks, shots).
+        samples: ``grid`` (g,); ``true`` and either ``before`` and ``after`` or ``mean``, ``low`` and ``high``, of predictive
+            distributions (tasks, g); ``support_x`` and ``support_y`` (tasks, shots), nan where a point is not real.
         theme: the colours.
     """
     count = min(len(samples["true"]), _MAX_FUNCTIONS)
     figure, axes = new_figure(theme, count, (3.1 * count + 0.4, 3.2))
     low, high = (float(edge(samples["true"][:count])) for edge in (np.nanmin, np.nanmax))
-    room = 0.25 * max(high - low, 1e-6)
-    handles: list[Line2D] = []
+    if "low" in samples:
+        low, high = min(low, float(samples["low"][:count].min())), max(high, float(samples["high"][:count].max()))
+    room = (0.08 if "low" in samples else 0.25) * max(high - low, 1e-6)
     for task, ax in enumerate(axes):
-        looks = {
-            "true": (theme.muted, "-", 3.0),
-            "before": (theme.palette[1], "--", 1.5),
-            "after": (theme.palette[0], "-", 1.8),
-        }
-        lines = [
-            ax.plot(
-                samples["grid"],
-                samples[name][task],
-                dashes,
-                color=colour,
-                linewidth=width,
-                alpha=0.55 if name == "true" else 1,
-            )[0]
-            for name, (colour, dashes, width) in looks.items()
-        ]
+        handles = _functions(ax, samples, task, theme)
         points = ax.scatter(samples["support_x"][task], samples["support_y"][task], s=34, color=theme.text, zorder=4)
         points.set_edgecolor(theme.surface)
-        handles = [*lines, Line2D([], [], linestyle="", marker="o", color=theme.text, markersize=5.5)]
+        handles["support points"] = Line2D([], [], linestyle="", marker="o", color=theme.text, markersize=5.5)
         ax.set_ylim(low - room, high + room)
         number = int(samples["index"][task]) if "index" in samples else task
         titles(ax, theme, "x", "y" if task == 0 else "", f"task {number}")
-    labels = ["true function", "before adaptation", "after adaptation", "support points"]
-    legend(figure, theme, handles, labels)
+    legend(figure, theme, list(handles.values()), list(handles))
     return figure
+
+
+def _functions(ax: Axes, samples: Arrays, task: int, theme: Theme) -> dict[str, Artist]:
+    """Draw one task's curves; what the legend shows by its label."""
+    first, second = theme.palette[:2]
+    looks = {
+        "true": ("true function", theme.muted, "-", 3.0),
+        "before": ("before adaptation", second, "--", 1.5),
+        "after": ("after adaptation", first, "-", 1.8),
+        "mean": ("predictive mean", first, "-", 1.8),
+    }
+    handles: dict[str, Artist] = {}
+    for name, (label, colour, dashes, width) in looks.items():
+        if name in samples:
+            alpha = 0.55 if name == "true" else 1
+            handles[label] = ax.plot(
+                samples["grid"], samples[name][task], dashes, color=colour, linewidth=width, alpha=alpha
+            )[0]  # fmt: skip
+    if "low" in samples:
+        edges = samples["low"][task], samples["high"][task]
+        handles["90 % band"] = ax.fill_between(samples["grid"], *edges, color=first, alpha=0.22, linewidth=0)
+    return handles
 
 
 def _sheet_title(samples: Arrays, support: list[np.ndarray], queries: list[np.ndarray], shots: int, shown: int) -> str:

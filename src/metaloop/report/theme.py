@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Literal, cast
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from PIL import Image
 
 
@@ -78,7 +78,7 @@ def titles(ax: Axes, theme: Theme, x: str, y: str, title: str = "") -> None:
         ax.set_title(title, color=theme.text, fontsize=10.5, loc="left", fontweight="bold")
 
 
-def legend(figure: Figure, theme: Theme, handles: Sequence[Line2D], labels: Sequence[str]) -> None:
+def legend(figure: Figure, theme: Theme, handles: Sequence[Artist], labels: Sequence[str]) -> None:
     """A legend below the axes, for which the figure grows.
 
     It shows names as they are: no mathematics in dollars, no name hidden for its underscore; only long ones are cut.

@@ -13,7 +13,14 @@ from metaloop.report.collect import Run
 from metaloop.report.paper import MARKS, PaperComparison, compare
 from metaloop.report.pictures import Picture
 
-_OTHERS = {"loss": "loss", "recall": "macro recall", "f1": "macro F1", "calibration_error": "calibration error (ECE)"}
+_OTHERS = {
+    "loss": "loss",
+    "recall": "macro recall",
+    "f1": "macro F1",
+    "calibration_error": "calibration error (ECE)",
+    "log_likelihood": "log-likelihood of a query (nats)",
+    "coverage": "coverage of 90 % bands",
+}
 
 
 @dataclass(frozen=True)
@@ -120,6 +127,8 @@ def _facts(run: Run) -> Iterator[tuple[str, str]]:
     for name, label in _OTHERS.items():
         if name in test["others"] and not (name == "loss" and run.metric == "mse"):
             yield label, _other(test["others"][name])
+    if oracle := test.get("oracle"):
+        yield f"log-likelihood of the {oracle['name']}", _other(oracle["log_likelihood"])
     yield "seed", str(run.seed)
     yield "outer steps", f"{training['steps']:,}" if training.get("steps") is not None else ""
     yield "best outer step", f"{training['best_step']:,}" if training.get("best_step") is not None else ""

@@ -22,7 +22,7 @@ def test_points_lie_on_the_true_function(functions: FunctionDistribution) -> Non
     assert tasks.query.x.shape == (50, 7, 1)
     for n in range(50):
         x = tasks.query.x[n, :, 0].double()
-        truth = functions.true_function(STREAM, NUMBERS[n : n + 1], x)[0]
+        truth = functions.true_function(STREAM, NUMBERS[n : n + 1], x, EpisodeSpec(1, 5, 7))[0]
         torch.testing.assert_close(tasks.query.y[n, :, 0].double(), truth, rtol=1e-4, atol=1e-4)
 
 
@@ -64,10 +64,22 @@ def test_bad_sizes_and_domains() -> None:
     SINUSOIDS.check(EpisodeSpec(1, 5, 10))
     with pytest.raises(UserError, match=r"episode\.ways=5.*episode=regression"):
         SINUSOIDS.check(EpisodeSpec(5, 1, 1))
-    with pytest.raises(UserError, match=r"episode\.shots=\[1, 5\]"):
-        SINUSOIDS.check(EpisodeSpec(1, (1, 5), 1))
     with pytest.raises(UserError, match=r"dataset\.domain=\[5, -5\]"):
         Sinusoids((0.1, 5.0), (0.0, 1.0), (5, -5))
+
+
+def test_shots_may_be_a_range() -> None:
+    spec, fixed = EpisodeSpec(1, (2, 5), 4), EpisodeSpec(1, 5, 4)
+    SINUSOIDS.check(spec)
+    tasks, whole = (SINUSOIDS.draw(STREAM, NUMBERS[:200], each) for each in (spec, fixed))
+    assert tasks.support.mask is not None
+    assert tasks.query.mask is not None
+    shots = tasks.support.mask.sum(1)
+    assert set(shots.tolist()) == {2, 3, 4, 5}
+    assert torch.equal(tasks.support.mask, torch.arange(5) < shots[:, None])
+    assert tasks.query.mask.all()
+    assert whole.support.mask is None
+    assert torch.equal(tasks.query.y, whole.query.y)  # the functions and points are those of episodes of one size
 
 
 def test_splits_share_the_distribution() -> None:

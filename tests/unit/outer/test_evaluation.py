@@ -88,3 +88,20 @@ def test_regression_has_squared_errors() -> None:
     told = summary(found, "regression")
     assert told["metric"] == "mse"
     assert set(told["others"]) == {"loss"}
+
+
+def test_distributions_add_likelihood_and_coverage_to_summary_and_table() -> None:
+    gaussian = torch.stack([BEFORE, AFTER.exp()], -1)
+
+    class Distributions:
+        def adapt(self, support: Examples) -> Predictor:
+            return Predictor([lambda x, mask: gaussian])
+
+    y = torch.zeros(4, 6, 3)
+    examples = Examples(torch.zeros(4, 6, 1), y)
+    found = score(Distributions(), Tasks(examples, examples, torch.arange(4)), "regression")
+    told = summary(found, "regression")
+    assert told["mean"] == pytest.approx(BEFORE.square().mean().item())
+    assert set(told["others"]) == {"loss", "log_likelihood", "coverage"}
+    assert told["others"]["coverage"]["half_width"] > 0
+    assert list(table(found)) == ["index", "score", "loss", "log_likelihood", "coverage"]

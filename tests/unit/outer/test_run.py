@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,6 +16,7 @@ from metaloop.inner.auto import Auto
 from metaloop.outer import checkpoints, meta_test
 from metaloop.outer import run as run_module
 from metaloop.outer.choices import KeptChoices
+from metaloop.summary import lines as summary_lines
 from small_runs import Blobs, outcome, rows, trained
 
 
@@ -221,3 +223,20 @@ def test_what_was_chosen_by_timing_is_kept_before_the_first_checkpoint(tmp_path:
     over_tasks.restore({"gradient": "loop", "map": "loop"})
     kept.on_train_batch_end(SimpleNamespace(is_global_zero=True))  # type: ignore[arg-type]
     assert json.loads((tmp_path / "choices.json").read_text())["gradient"] == "loop"
+
+
+def test_a_neural_process_leaves_bands_likelihoods_and_what_could_be_reached(tmp_path: Path) -> None:
+    lines = ("algorithm=cnp", "algorithm.reader.width=8", "dataset=gp", "episode=functions", "episode.ways=1", "log_every=1")
+    record = trained(tmp_path, *lines)
+    test = record["test"]
+    assert {"log_likelihood", "coverage"} <= set(test["others"])
+    assert test["oracle"]["log_likelihood"]["mean"] > test["others"]["log_likelihood"]["mean"]
+    assert 0.8 < test["oracle"]["coverage"]["mean"] <= 1
+    assert {"log_likelihood", "coverage"} <= set(rows(tmp_path / "episodes.csv")[0])
+    samples = np.load(tmp_path / "samples.npz")
+    assert samples["low"].shape == samples["true"].shape == (4, 200)
+    assert ((samples["low"] < samples["mean"]) & (samples["mean"] < samples["high"])).all()
+    assert np.isnan(samples["support_y"]).any()
+    said = " ".join(summary_lines(record, tmp_path))
+    assert "within the 90 % bands" in said
+    assert "exact Gaussian process, true kernel" in said

@@ -36,3 +36,12 @@ def function_samples(tasks: int = 3) -> dict[str, np.ndarray]:
         "before": np.broadcast_to(np.sin(grid), true.shape) * 0.8,
         "after": true + 0.15 * np.cos(3 * grid),
     }
+
+
+def band_samples(tasks: int = 3) -> dict[str, np.ndarray]:
+    """The same with predictive bands, and support points that are not real."""
+    samples = function_samples(tasks)
+    del samples["before"]
+    mean = samples.pop("after")
+    samples["support_x"][:, 6:] = samples["support_y"][:, 6:] = np.nan
+    return {**samples, "mean": mean, "low": mean - 1.0, "high": mean + 1.0}

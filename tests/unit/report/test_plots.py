@@ -7,7 +7,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 from made_runs import MakeRun
-from made_samples import function_samples, image_samples
+from made_samples import band_samples, function_samples, image_samples
 from matplotlib.figure import Figure
 
 from metaloop.report.collect import read_run
@@ -145,3 +145,16 @@ def test_no_global_state_is_touched(make_run: MakeRun) -> None:
     before = dict(mpl.rcParams)
     png(learning_curves(_rows(make_run("a")), DARK))
     assert dict(mpl.rcParams) == before
+
+
+def test_bands_are_drawn_around_the_predictive_mean() -> None:
+    samples = band_samples()
+    figure = regression_figure(samples, LIGHT)
+    assert _legend(figure) == ["true function", "predictive mean", "90 % band", "support points"]
+    for task, ax in enumerate(figure.axes):
+        band, points = ax.collections
+        edges = band.get_paths()[0].vertices
+        assert edges[:, 1].min() == pytest.approx(samples["low"][task].min())
+        assert edges[:, 1].max() == pytest.approx(samples["high"][task].max())
+        assert np.isfinite(np.ma.filled(points.get_offsets(), np.nan)).all(1).sum() == 6  # padding is not drawn
+        assert ax.get_ylim()[0] < samples["low"].min()
