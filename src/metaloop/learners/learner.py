@@ -55,6 +55,7 @@ class Learner(nn.Module, ABC):
         needs_head: whether the model must answer as many numbers as the task asks; otherwise it answers features.
         needs_classes: whether the constructor takes ``classes``, how many classes meta-training has (None where the data set
             does not number them).
+        uses_unlabelled: whether unlabelled examples of the support set are looked at; where they are not, they are refused.
         model: the network.
         over_tasks: how per-task functions are run; what it chose by timing is saved with the parameters.
         outer_step: outer steps taken so far; the outer loop sets it, for learners that change on the way.
@@ -63,6 +64,7 @@ class Learner(nn.Module, ABC):
 
     needs_head: ClassVar[bool]
     needs_classes: ClassVar[bool] = False
+    uses_unlabelled: bool = False
     model: nn.Module
     over_tasks: OverTasks
     outer_step: int = 0
@@ -91,7 +93,7 @@ class Learner(nn.Module, ABC):
 
         Args:
             support: (tasks, examples, ...).
-            unlabelled: (tasks, examples, *input) for learners that use them.
+            unlabelled: (tasks, examples, *input) for learners that use them; None: those that the support set brings.
         """
 
     @abstractmethod
