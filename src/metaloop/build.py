@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from metaloop.data.distribution import Dataset, TaskDistribution
+from metaloop.data.episodes import check_spec
 from metaloop.errors import UserError
 from metaloop.learners.learner import Learner
 from metaloop.learners.task_loss import loss_for
@@ -71,6 +72,7 @@ def make(node: Any, key: str, **more: Any) -> Any:
 def episode_specs(episode: Config) -> tuple[EpisodeSpec, EpisodeSpec]:
     """The evaluation and the training episodes' size."""
     sizes = {name: episode[name] for name in ("ways", "shots", "queries")}
+    sizes |= {name: episode[name] for name in ("unlabelled", "distractors") if episode.get(name) is not None}
     given = {name: value for name, value in (episode.get("train") or {}).items() if value is not None}
     return EpisodeSpec(**sizes), EpisodeSpec(**(sizes | given))
 
@@ -100,6 +102,16 @@ def build_learner(config: Config, distribution: TaskDistribution, ways: EpisodeS
     if not isinstance(learner, Learner):
         raise UserError(f"algorithm._target_={config['algorithm']['_target_']}: must be a metaloop.learners.learner.Learner")
     return learner
+
+
+def check_learner(learner: Learner, spec: EpisodeSpec) -> None:
+    """Raise a UserError where the learner cannot do episodes of this size, or would not look at a part of them."""
+    learner.check(highest(spec.ways))
+    if spec.unlabelled and not learner.uses_unlabelled:
+        raise UserError(
+            f"episode.unlabelled={spec.unlabelled}: this learner looks at labelled examples alone; take 0 (the labelled "
+            f"ones stay the same), or algorithm=soft_kmeans"
+        )
 
 
 def _class_of(node: Config, key: str) -> type:
@@ -157,11 +169,11 @@ def build_run(config: Config) -> RunParts:
     _check_precision(config["trainer"])
     dataset, plan = build_dataset(config), build_plan(config)
     for split, spec in (("train", plan.train_spec), ("validation", plan.spec), ("test", plan.spec)):
-        dataset.split(split).check(spec)
+        check_spec(dataset.split(split), spec)
     distribution = dataset.split("train")
     learner = build_learner(config, distribution, plan.train_spec)
     for spec in (plan.spec, plan.train_spec):
-        learner.check(highest(spec.ways))
+        check_learner(learner, spec)
     outer = config["outer"]
     return RunParts(
         learner=learner,

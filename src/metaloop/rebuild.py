@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from metaloop.build import build_dataset, build_learner, build_plan
+from metaloop.build import build_dataset, build_learner, build_plan, check_learner
 from metaloop.data.distribution import Dataset, TaskDistribution
+from metaloop.data.episodes import check_spec
 from metaloop.errors import UserError
 from metaloop.learners.learner import Learner
 from metaloop.outer.datamodule import EpisodePlan
-from metaloop.types import highest
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,11 @@ def rebuild(trained: Mapping[str, Any], config: Mapping[str, Any], *, own_episod
     test_split = dataset.split("test")
     if test_split.spec is not None and own_episodes:
         plan = replace(plan, spec=test_split.spec)
-    test_split.check(plan.spec)
+    check_spec(test_split, plan.spec)
     trained_on = build_dataset(trained).split("train")
     _check_alike(trained_on, test_split)
     learner = build_learner(config, trained_on, build_plan(trained).train_spec)
-    learner.check(highest(plan.spec.ways))
+    check_learner(learner, plan.spec)
     return Rebuilt(learner, dataset, plan)
 
 

@@ -46,19 +46,32 @@ class EpisodeSpec:
     A range ``[low, high]`` for ways or shots is drawn anew for every episode; shorter episodes are padded and masked.
     Regression tasks have ``ways=1``: shots and queries then count points of the function.
 
+    ``unlabelled`` further examples a class come without their labels, mixed with as many of each of ``distractors`` classes
+    that are none of the episode's. They change nothing else of an episode.
+
     Raises:
-        UserError: a number is below one or a range is empty.
+        UserError: a number is too small, a range is empty, or there are distractors but no unlabelled examples.
     """
 
     ways: Span
     shots: Span
     queries: int
+    unlabelled: int = 0
+    distractors: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ways", _span("ways", self.ways))
         object.__setattr__(self, "shots", _span("shots", self.shots))
         if not isinstance(_span("queries", self.queries), int):
             raise UserError(f"episode.queries={self.queries!r}: one whole number; only ways and shots may be ranges")
+        for name, value in (("unlabelled", self.unlabelled), ("distractors", self.distractors)):
+            if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+                raise UserError(f"episode.{name}={value!r}: a whole number of at least 0")
+        if self.distractors and not self.unlabelled:
+            raise UserError(
+                f"episode.distractors={self.distractors} classes, of which episode.unlabelled=0 examples are shown; give more "
+                f"unlabelled examples, or no distractors"
+            )
 
     @property
     def variable(self) -> bool:
@@ -82,6 +95,9 @@ class Examples:
         ways: how many classes ``y`` can name, the same for all tasks of a stack; 0 for regression.
         number: (tasks,) int64 in [0, 2**40), of which all that is drawn at random within a task (a fresh start, noise) is a
             function; episodes of a data set bring their own, elsewhere :class:`Tasks` takes the index. None where nobody said.
+        unlabelled: (tasks, unlabelled, *input), of a support set: examples whose labels, or whose being of none of the
+            classes, nobody says. None where there are none.
+        unlabelled_mask: (tasks, unlabelled) bool, which of them are real; None where all are.
     """
 
     x: Inputs
@@ -89,11 +105,15 @@ class Examples:
     mask: Tensor | None = None
     ways: int = 0
     number: Tensor | None = None
+    unlabelled: Inputs | None = None
+    unlabelled_mask: Tensor | None = None
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Examples":
-        """The same examples with ``function`` applied to x, y and mask; the number stays."""
-        mask = None if self.mask is None else function(self.mask)
-        return Examples(map_inputs(function, self.x), function(self.y), mask, self.ways, self.number)
+        """The same examples with ``function`` applied to x, y, mask and what is unlabelled; the number stays."""
+        masks = [None if mask is None else function(mask) for mask in (self.mask, self.unlabelled_mask)]
+        unlabelled = None if self.unlabelled is None else map_inputs(function, self.unlabelled)
+        x, y = map_inputs(function, self.x), function(self.y)
+        return Examples(x, y, masks[0], self.ways, self.number, unlabelled, masks[1])
 
 
 @dataclass(frozen=True)
@@ -116,6 +136,11 @@ class Tasks:
     def __post_init__(self) -> None:
         if self.support.number is None:
             object.__setattr__(self, "support", replace(self.support, number=self.index))
+
+    @property
+    def unlabelled(self) -> Inputs | None:
+        """(tasks, unlabelled, *input): what the support sets have beside their labelled examples."""
+        return self.support.unlabelled
 
     def __len__(self) -> int:
         return len(self.index)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from members import CLASSES, MODELS
@@ -25,9 +26,12 @@ def made_inputs(shape: tuple[int, ...], examples: tuple[int, ...], *, text: bool
 
 
 def made_tasks(
-    model: str = "conv4, stride", *, tasks: int = 3, shots: int = 2, queries: int = 2, masked: bool = False
+    model: str = "conv4, stride", *, tasks: int = 3, shots: int = 2, queries: int = 2, masked: bool = False, unlabelled: int = 0
 ) -> Tasks:
-    """Three-way tasks; with ``masked``, task 0 misses one support example and task 1 the whole last class."""
+    """Three-way tasks; with ``masked``, task 0 misses one support example and task 1 the whole last class.
+
+    ``unlabelled`` further examples a task, of which ``masked`` leaves out task 1's last.
+    """
     random = torch.Generator().manual_seed(1)
 
     def examples(count: int) -> Examples:
@@ -41,6 +45,12 @@ def made_tasks(
     support, query = examples(shots), examples(queries)
     if support.mask is not None:
         support.mask[0, shots - 1] = False
+    if unlabelled:
+        more = made_inputs(MODELS[model][0], (tasks, unlabelled), text=model == "text", random=random)
+        real = torch.ones(tasks, unlabelled, dtype=torch.bool) if masked else None
+        if real is not None:
+            real[1, -1] = False
+        support = replace(support, unlabelled=more, unlabelled_mask=real)
     classes = (torch.arange(tasks)[:, None] + torch.arange(WAYS)) % CLASSES
     if masked:
         classes[1, -1] = -1

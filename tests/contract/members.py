@@ -38,10 +38,16 @@ from metaloop.learners.augmentation import Augmentation, GaussianNoise, Unchange
 from metaloop.learners.comparison import Comparison, Embedding
 from metaloop.learners.comparisons.cosine import Cosine
 from metaloop.learners.comparisons.euclidean import Euclidean
+from metaloop.learners.comparisons.laplacian import Laplacian
 from metaloop.learners.comparisons.local_descriptors import LocalDescriptors
+from metaloop.learners.comparisons.logistic import Logistic
 from metaloop.learners.comparisons.matching import Matching, MatchingInContext
+from metaloop.learners.comparisons.query_entropy import TIM, TransductiveFineTuning
 from metaloop.learners.comparisons.relation import Relation
+from metaloop.learners.comparisons.ridge import Ridge
 from metaloop.learners.comparisons.set_to_set import SetToSet
+from metaloop.learners.comparisons.soft_kmeans import SoftKMeans, SoftKMeansCluster, SoftKMeansMasked
+from metaloop.learners.comparisons.svm import SVM
 from metaloop.learners.gradient import GradientLearner
 from metaloop.learners.in_context import InContext
 from metaloop.learners.learner import Learner
@@ -254,7 +260,18 @@ COMPARISONS: Mapping[str, Callable[[], Compares]] = {
     "relation": lambda: partial(Relation, filters=16),
     "feat": lambda: partial(SetToSet, scale=0.5, auxiliary_scale=0.5),
     "dn4": partial(LocalDescriptors, neighbours=2),
+    "ridge": Ridge,
+    "logistic": Logistic,
+    "svm": SVM,
+    "soft k-means": SoftKMeans,
+    "soft k-means, cluster": SoftKMeansCluster,
+    "soft k-means, masked": SoftKMeansMasked,
+    "laplacian": Laplacian,
+    "transductive fine-tuning": partial(TransductiveFineTuning, steps=5),
+    "tim": partial(TIM, steps=5),
 }
+USING_UNLABELLED = ("soft k-means", "soft k-means, cluster", "soft k-means, masked")
+TRANSDUCTIVE = ("laplacian", "transductive fine-tuning", "tim")
 TRANSFORMS: Mapping[str, Callable[[Embedding], Transform]] = {
     "none": lambda embedding: Untransformed(),
     "unit length": lambda embedding: UnitLength(),

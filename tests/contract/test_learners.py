@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from made_tasks import WAYS, distance, made_model, made_tasks, meta_gradient
-from members import LEARNERS, METRIC, OF_MAPS, OVER_TASKS, READERS
+from members import LEARNERS, METRIC, OF_MAPS, OVER_TASKS, READERS, TRANSDUCTIVE, USING_UNLABELLED
 from torch import Tensor, nn
 
 from metaloop.errors import UserError
@@ -35,6 +35,12 @@ def model_of(name: str) -> str:
     return "conv4, maps" if name in OF_MAPS else "mlp"
 
 
+def tasks_of(name: str, *, queries: int = 2, shots: int = 2, masked: bool = False) -> Tasks:
+    """Small tasks that a learner is tested with, and unlabelled examples where it uses them."""
+    unlabelled = 2 * WAYS if name in USING_UNLABELLED else 0
+    return made_tasks(model_of(name), shots=shots, queries=queries, masked=masked, unlabelled=unlabelled)
+
+
 POOLED = (
     "finetune",
     "finetune, cosines",
@@ -53,7 +59,7 @@ every_learner = pytest.mark.parametrize("name", LEARNERS)
 @pytest.mark.parametrize("norm", ["batch", "support"])
 @every_learner
 def test_strategies_over_tasks_agree(name: str, norm: str, masked: bool) -> None:
-    tasks = made_tasks(model_of(name), masked=masked)
+    tasks = tasks_of(name, masked=masked)
     found = {}
     for strategy, make in OVER_TASKS.items():
         learner = made_learner(name, make(), norm=norm)
@@ -103,14 +109,14 @@ def test_query_labels_are_no_argument_of_adaptation(name: str) -> None:
 @pytest.mark.parametrize("norm", NORMS)
 @every_learner
 def test_other_queries_matter_to_transductive_learners_only(name: str, norm: str) -> None:
-    tasks = made_tasks(model_of(name), queries=4)
+    tasks = tasks_of(name, queries=4)
     learner = made_learner(name, norm=norm).eval()
     predictor = learner.adapt(tasks.support)
     together, alone = predictor(tasks.query.x), predictor(tasks.query.x[:, :5])
     order = torch.randperm(together.shape[1])
     torch.testing.assert_close(predictor(tasks.query.x[:, order]), together[:, order])
     assert torch.allclose(alone, together[:, :5]) is not learner.transductive
-    assert learner.transductive is (norm == "batch")
+    assert learner.transductive is (norm == "batch" or name in TRANSDUCTIVE)
 
 
 @every_learner
@@ -119,7 +125,7 @@ def test_running_averages_make_no_learner_transductive(name: str) -> None:
         with pytest.raises(UserError, match=r"model\.norm=running"):
             made_learner(name, norm="running")
         return
-    tasks = made_tasks(model_of(name), queries=4)
+    tasks = tasks_of(name, queries=4)
     learner = made_learner(name, norm="running").eval()
     assert not learner.transductive
     predictor = learner.adapt(tasks.support)
@@ -147,7 +153,7 @@ def test_only_meta_losses_move_running_averages_and_padding_does_not_count() -> 
 @pytest.mark.parametrize("norm", ["batch", "support", "layer"])
 @every_learner
 def test_the_content_of_padding_changes_nothing(name: str, norm: str) -> None:
-    tasks = made_tasks(model_of(name), masked=True)
+    tasks = tasks_of(name, masked=True)
     noisy = replace(tasks, support=scrambled(tasks.support), query=scrambled(tasks.query))
     learner = made_learner(name, norm=norm)
     loss, gradient = meta_gradient(learner, tasks)
@@ -161,7 +167,7 @@ def test_the_content_of_padding_changes_nothing(name: str, norm: str) -> None:
 
 @every_learner
 def test_absent_classes_are_never_answered(name: str) -> None:
-    tasks = made_tasks(model_of(name), masked=True)
+    tasks = tasks_of(name, masked=True)
     logits = made_learner(name).adapt(tasks.support)(tasks.query.x, tasks.query.mask)
     assert (logits[1].argmax(-1) < WAYS - 1).all()
     assert torch.softmax(logits[1], -1)[:, -1].max() == 0
@@ -169,7 +175,7 @@ def test_absent_classes_are_never_answered(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in LEARNERS if name not in (*IN_ORDER, *ORDERED)])
 def test_the_order_of_the_support_set_changes_nothing(name: str) -> None:
-    tasks = made_tasks(model_of(name))
+    tasks = tasks_of(name)
     order = torch.randperm(2 * WAYS)
     assert (order != torch.arange(2 * WAYS)).any()
     shuffled = tasks.support.map(lambda t: t[:, order])
@@ -199,9 +205,9 @@ def test_where_padding_stands_changes_nothing(name: str) -> None:
 
 @pytest.mark.parametrize("name", METRIC)
 def test_names_of_classes_permute_the_answers_of_learners_without_a_head(name: str) -> None:
-    tasks = made_tasks(model_of(name))
+    tasks = tasks_of(name)
     new = torch.tensor([2, 0, 1])  # class c is now called new[c]
-    renamed = Examples(tasks.support.x, new[tasks.support.y], None, WAYS)
+    renamed = replace(tasks.support, y=new[tasks.support.y])
     learner = made_learner(name)
     logits, expected = (learner.adapt(s)(tasks.query.x) for s in (renamed, tasks.support))
     torch.testing.assert_close(logits[..., new], expected)
@@ -210,7 +216,7 @@ def test_names_of_classes_permute_the_answers_of_learners_without_a_head(name: s
 
 @every_learner
 def test_a_deep_copy_is_equal_and_independent(name: str) -> None:
-    tasks = made_tasks(model_of(name))
+    tasks = tasks_of(name)
     learner = made_learner(name)
     other = copy.deepcopy(learner)
     expected = meta_gradient(learner, tasks)
@@ -226,7 +232,7 @@ def test_a_deep_copy_is_equal_and_independent(name: str) -> None:
 
 @every_learner
 def test_its_state_travels_through_a_file(name: str, tmp_path: Path) -> None:
-    tasks = made_tasks(model_of(name))
+    tasks = tasks_of(name)
     learner = made_learner(name, Auto(expected_steps=1))
     learner.meta_loss(tasks)
     expected = learner.adapt(tasks.support)(tasks.query.x)
@@ -255,13 +261,13 @@ UNREACHED = {  # parameters that no meta-gradient of the composition can reach
 @every_learner
 def test_the_gradient_reaches_every_parameter_that_it_should(name: str) -> None:
     learner = made_learner(name, norm="layer")
-    _, gradient = meta_gradient(learner, made_tasks(model_of(name)))
+    _, gradient = meta_gradient(learner, tasks_of(name))
     assert {n for n, g in gradient.items() if not g.any()} == UNREACHED.get(name, set())
 
 
 @every_learner
 def test_adapting_and_learning_leave_parameters_and_tasks_alone(name: str) -> None:
-    tasks, again = made_tasks(model_of(name), masked=True), made_tasks(model_of(name), masked=True)
+    tasks, again = tasks_of(name, masked=True), tasks_of(name, masked=True)
     learner = made_learner(name)
     before = copy.deepcopy(learner.state_dict())
     for over_tasks in (Loop(), Vmap()):
@@ -277,7 +283,7 @@ def test_adapting_and_learning_leave_parameters_and_tasks_alone(name: str) -> No
 
 @every_learner
 def test_loss_has_a_value_but_no_graph_without_gradients(name: str) -> None:
-    tasks = made_tasks(model_of(name))
+    tasks = tasks_of(name)
     learner = made_learner(name)
     with torch.no_grad():
         outcome = learner.meta_loss(tasks)
@@ -289,7 +295,7 @@ def test_loss_has_a_value_but_no_graph_without_gradients(name: str) -> None:
 
 @every_learner
 def test_the_backward_pass_scales(name: str) -> None:
-    tasks = made_tasks(model_of(name))
+    tasks = tasks_of(name)
     learner = made_learner(name)
     expected = meta_gradient(learner, tasks)[1]
     learner.zero_grad()
@@ -302,15 +308,23 @@ def test_the_backward_pass_scales(name: str) -> None:
 
 @every_learner
 def test_unlabelled_examples_are_refused_where_they_are_not_used(name: str) -> None:
-    tasks = made_tasks(model_of(name))
-    with pytest.raises(UserError, match="unlabelled"):
-        made_learner(name).adapt(tasks.support, tasks.query.x)
+    tasks = tasks_of(name)
+    learner = made_learner(name)
+    if name not in USING_UNLABELLED:
+        assert not learner.uses_unlabelled
+        with pytest.raises(UserError, match="unlabelled"):
+            learner.adapt(tasks.support, tasks.query.x)
+        return
+    assert learner.uses_unlabelled
+    found = learner.adapt(tasks.support, tasks.query.x)(tasks.query.x)
+    torch.testing.assert_close(found, learner.adapt(replace(tasks.support, unlabelled=tasks.query.x))(tasks.query.x))
+    assert not torch.allclose(found, learner.adapt(tasks.support)(tasks.query.x))
 
 
 @every_learner
 def test_it_learns(name: str) -> None:
     """A few outer steps on the same tasks lower the loss that meta-training lowers."""
-    tasks = made_tasks(model_of(name), shots=4, queries=4)
+    tasks = tasks_of(name, shots=4, queries=4)
     learner = made_learner(name, norm="layer")
     adam = torch.optim.Adam(learner.parameters(), lr=0.01)
 
@@ -331,7 +345,11 @@ def scrambled(examples: Examples) -> Examples:
     noise = torch.randn_like(examples.x) * 5
     real = examples.mask.view(*examples.mask.shape, *[1] * (examples.x.ndim - 2))
     y = torch.where(examples.mask, examples.y, (examples.y + 1) % WAYS)
-    return Examples(torch.where(real, examples.x, noise), y, examples.mask, examples.ways)
+    scrambled = replace(examples, x=torch.where(real, examples.x, noise), y=y)
+    if examples.unlabelled is None or examples.unlabelled_mask is None:
+        return scrambled
+    shown = torch.where(examples.unlabelled_mask[..., None], examples.unlabelled, torch.randn_like(examples.unlabelled) * 5)
+    return replace(scrambled, unlabelled=shown)
 
 
 def assert_same(left: dict[str, Tensor], right: dict[str, Tensor]) -> None:

@@ -51,7 +51,8 @@ def losses(preset: str) -> list[float]:
     with initialize_config_dir(str(CONF), version_base=None):
         composed = compose("train", [f"algorithm={preset}", *OVERRIDES, *WITH.get(preset, ())])
     config = {key: OmegaConf.to_container(composed[key], resolve=True) for key in ("algorithm", "model")}
-    spec = EpisodeSpec(ways=3, shots=2, queries=3)
+    more = {"unlabelled": 2, "distractors": 2} if preset.startswith("soft_kmeans") else {}
+    spec = EpisodeSpec(ways=3, shots=2, queries=3, **more)
     learner = build_learner(config | {"seed": 0}, pool(), spec).double()
     sgd = torch.optim.SGD(learner.parameters(), lr=0.1)
     found = []

@@ -36,6 +36,21 @@ def test_an_incomplete_config_names_the_whole_key(content: dict[str, Any], expec
         plain(OmegaConf.create(content))
 
 
+def test_unlabelled_examples_are_part_of_an_episode_and_of_training_episodes() -> None:
+    episode = {"ways": 5, "shots": 1, "queries": 15, "unlabelled": 5, "train": {"unlabelled": None, "distractors": 2}}
+    spec, train_spec = episode_specs(episode)
+    assert (spec.unlabelled, spec.distractors) == (5, 0)
+    assert (train_spec.unlabelled, train_spec.distractors) == (5, 2)
+
+
+def test_unlabelled_examples_that_nobody_would_look_at_or_give_are_refused() -> None:
+    build_run(config("algorithm=soft_kmeans", "episode.unlabelled=2"))
+    with pytest.raises(UserError, match=r"episode\.unlabelled=2: this learner looks at labelled examples alone"):
+        build_run(config("algorithm=prototypes", "episode.unlabelled=2"))
+    with pytest.raises(UserError, match=r"episode\.unlabelled=2: this data set gives none"):
+        build_run(config("dataset=sinusoid", "episode=regression", "+episode.unlabelled=2"))
+
+
 def test_training_episodes_may_have_another_size() -> None:
     episode = {"ways": 5, "shots": [1, 3], "queries": 15, "train": {"ways": 20, "shots": None, "queries": 2}}
     assert episode_specs(episode) == (EpisodeSpec(5, (1, 3), 15), EpisodeSpec(20, (1, 3), 2))

@@ -33,6 +33,19 @@ def test_queries_are_one_number() -> None:
         EpisodeSpec(5, 1, [1, 2])  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("wrong", [-1, True, 2.0, "5", None, [1, 2]])
+@pytest.mark.parametrize("name", ["unlabelled", "distractors"])
+def test_what_is_no_number_of_unlabelled_examples_is_refused_with_its_key(name: str, wrong: object) -> None:
+    with pytest.raises(UserError, match=rf"episode\.{name}="):
+        EpisodeSpec(5, 1, 15, **{"unlabelled": 5, name: wrong})  # type: ignore[arg-type]
+
+
+def test_distractors_need_unlabelled_examples() -> None:
+    assert EpisodeSpec(5, 1, 15, unlabelled=2, distractors=3).distractors == 3
+    with pytest.raises(UserError, match=r"episode\.distractors=3 classes, of which episode\.unlabelled=0"):
+        EpisodeSpec(5, 1, 15, distractors=3)
+
+
 def test_a_spec_cannot_be_changed() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         EpisodeSpec(5, 1, 15).ways = 6  # type: ignore[misc]
@@ -40,7 +53,8 @@ def test_a_spec_cannot_be_changed() -> None:
 
 def made_tasks() -> Tasks:
     x = {"ids": torch.arange(12).view(3, 4), "mask": torch.ones(3, 4)}
-    support = Examples(x, torch.arange(12).view(3, 4), torch.ones(3, 4, dtype=torch.bool), 4)
+    more = {"unlabelled": torch.arange(6.0).view(3, 2), "unlabelled_mask": torch.ones(3, 2, dtype=torch.bool)}
+    support = Examples(x, torch.arange(12).view(3, 4), torch.ones(3, 4, dtype=torch.bool), 4, **more)
     query = Examples(torch.randn(3, 2, 5), torch.zeros(3, 2))
     return Tasks(support, query, torch.arange(7, 10), torch.arange(12).view(3, 4))
 
@@ -58,6 +72,8 @@ def test_tasks_are_cut_in_every_tensor() -> None:
     assert part.support.mask is not None
     assert part.support.mask.shape == (2, 4)
     assert part.support.ways == 4
+    assert part.unlabelled.tolist() == [[2, 3], [4, 5]]  # type: ignore[union-attr]
+    assert part.support.unlabelled_mask.shape == (2, 2)  # type: ignore[union-attr]
     assert part.query.mask is None
     assert part.query.ways == 0
 
@@ -70,6 +86,8 @@ def test_tasks_move_with_every_tensor() -> None:
         moved.support.mask,
         moved.query.x,
         moved.query.y,
+        moved.unlabelled,
+        moved.support.unlabelled_mask,
         moved.index,
         moved.classes,
     ]  # type: ignore[union-attr]

@@ -21,6 +21,7 @@ class TaskDistribution(ABC):
         input_shape: one example's shape; for named tensors the shape of the first.
         episodes: how many episodes exist, or None where they never end.
         spec: the only size that episodes can have, or None where they are drawn in any size.
+        has_unlabelled: whether :meth:`draw` gives ``spec.unlabelled`` examples; where it does not, they are refused.
         num_classes: classes of the split, which ``Tasks.classes`` then numbers from 0, or None where it has no such numbers.
     """
 
@@ -29,6 +30,7 @@ class TaskDistribution(ABC):
     episodes: int | None = None
     spec: EpisodeSpec | None = None
     num_classes: int | None = None
+    has_unlabelled: bool = False
 
     @abstractmethod
     def check(self, spec: EpisodeSpec) -> None:

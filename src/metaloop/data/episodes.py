@@ -8,11 +8,19 @@ import torch
 
 from metaloop.data.distribution import TaskDistribution
 from metaloop.data.philox import Stream
+from metaloop.errors import UserError
 from metaloop.types import EpisodeSpec, Tasks, highest
 
 # Drawing many episodes at once costs hardly more than drawing one, so several meta-batches are drawn together, up to:
 _BLOCK_BATCHES = 64
 _BLOCK_ELEMENTS = 2**20
+
+
+def check_spec(distribution: TaskDistribution, spec: EpisodeSpec) -> None:
+    """Raise a UserError where ``distribution`` has no episodes of this size."""
+    if spec.unlabelled and not distribution.has_unlabelled:
+        raise UserError(f"episode.unlabelled={spec.unlabelled}: this data set gives none; take 0, or another dataset")
+    distribution.check(spec)
 
 
 @dataclass(frozen=True)
@@ -30,7 +38,7 @@ class Episodes:
     stream: Stream
 
     def __post_init__(self) -> None:
-        self.distribution.check(self.spec)
+        check_spec(self.distribution, self.spec)
 
     def tasks(self, numbers: torch.Tensor) -> Tasks:
         """The episodes with these numbers, (tasks,) int64 on the distribution's device, stacked."""
@@ -58,6 +66,8 @@ class Episodes:
                 yield drawn[low : low + share]
 
     def _batches_at_once(self, size: int) -> int:
-        examples = highest(self.spec.ways) * (highest(self.spec.shots) + self.spec.queries)
+        spec = self.spec
+        examples = highest(spec.ways) * (highest(spec.shots) + spec.queries)
+        examples += (highest(spec.ways) + spec.distractors) * spec.unlabelled
         elements = size * examples * math.prod(self.distribution.input_shape)
         return max(1, min(_BLOCK_BATCHES, _BLOCK_ELEMENTS // elements))

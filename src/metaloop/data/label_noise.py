@@ -31,6 +31,7 @@ class NoisyEpisodes(TaskDistribution):
         self.kind: Kind = base.kind
         self.input_shape = base.input_shape
         self.episodes, self.spec, self.num_classes = base.episodes, base.spec, base.num_classes
+        self.has_unlabelled = base.has_unlabelled
 
     def check(self, spec: EpisodeSpec) -> None:
         """As ``base``."""

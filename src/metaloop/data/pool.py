@@ -1,6 +1,7 @@
 """Classification episodes from a pool of examples that lives once, as it was stored, on the training device."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Self
 
 import torch
@@ -31,6 +32,7 @@ class ClassPool(TaskDistribution):
     """
 
     kind: Kind = "classification"
+    has_unlabelled = True
 
     def __init__(
         self, inputs: Inputs, sizes: Sequence[int], names: Sequence[str], *, rotations: str = "none", split: str = ""
@@ -60,13 +62,20 @@ class ClassPool(TaskDistribution):
 
     def check(self, spec: EpisodeSpec) -> None:
         """Raise a UserError where ways, or shots and queries, exceed what the split holds."""
-        if highest(spec.ways) > self.num_classes:
-            raise UserError(f"episode.ways={highest(spec.ways)}: the {self.split} split has only {self.num_classes} classes")
-        need = highest(spec.shots) + spec.queries
+        classes, more = highest(spec.ways) + spec.distractors, ""
+        if classes > self.num_classes:
+            more = f" + episode.distractors={spec.distractors}" if spec.distractors else ""
+            raise UserError(
+                f"episode.ways={highest(spec.ways)}{more}: the {self.split} split has only {self.num_classes} classes"
+            )
+        need = highest(spec.shots) + spec.queries + spec.unlabelled
         smallest = min(range(len(self.class_sizes)), key=self.class_sizes.__getitem__)
         if need > self.class_sizes[smallest]:
+            terms, numbers = "episode.shots + episode.queries", f"{highest(spec.shots)} + {spec.queries}"
+            if spec.unlabelled:
+                terms, numbers = f"{terms} + episode.unlabelled", f"{numbers} + {spec.unlabelled}"
             raise UserError(
-                f"episode.shots + episode.queries = {highest(spec.shots)} + {spec.queries} = {need}: class "
+                f"{terms} = {numbers} = {need}: class "
                 f"{self.names[smallest]!r} of the {self.split} split has only {self.class_sizes[smallest]} examples"
             )
 
@@ -77,8 +86,8 @@ class ClassPool(TaskDistribution):
     def draw(self, stream: Stream, numbers: Tensor, spec: EpisodeSpec) -> Tasks:
         """See :meth:`TaskDistribution.draw`; labels are the order in which the classes were drawn."""
         ways, shots = highest(spec.ways), highest(spec.shots)
-        classes = self.draw_classes(stream, numbers, ways)
-        base = classes // 4 if self.rotations == "classes" else classes
+        shown = self.draw_classes(stream, numbers, ways + spec.distractors)
+        classes, base = shown[:, :ways], self._stored(shown[:, :ways])
         drawings = stream.without_replacement(numbers, self._sizes[base], shots + spec.queries, "drawings")
         rows = self._starts[base][..., None] + drawings  # (tasks, ways, shots + queries)
         turns = self._turns_of(stream, numbers, classes)
@@ -91,9 +100,40 @@ class ClassPool(TaskDistribution):
             return Examples(self.gather(chosen.flatten(1), turn), labels[..., columns].flatten(1), mask, ways)
 
         support, query = part(slice(0, shots), support_mask), part(slice(shots, None), query_mask)
+        if spec.unlabelled:
+            x, real = self._unlabelled(stream, numbers, spec, shown, drawings, support_mask)
+            support = replace(support, unlabelled=x, unlabelled_mask=real)
         if support_mask is not None:
             classes = classes.masked_fill(~support_mask.view(*classes.shape, shots).any(-1), -1)
         return Tasks(support, query, numbers, classes)
+
+    def _unlabelled(
+        self, stream: Stream, numbers: Tensor, spec: EpisodeSpec, shown: Tensor, taken: Tensor, support_mask: Tensor | None
+    ) -> tuple[Inputs, Tensor | None]:
+        """(tasks, unlabelled, *input) further examples of the classes ``shown`` (tasks, ways + distractors), class by class.
+
+        Those of a class of the episode are none of its examples ``taken`` (tasks, ways, examples). The mask (tasks, unlabelled)
+        leaves out classes that an episode does not have.
+        """
+        base, ways = self._stored(shown), taken.shape[1]
+        sizes = self._sizes[base]
+        own = stream.without_replacement(numbers, sizes[:, :ways] - taken.shape[2], spec.unlabelled, "unlabelled")
+        drawings = _past(own, taken)
+        if spec.distractors:
+            others = stream.without_replacement(numbers, sizes[:, ways:], spec.unlabelled, "distractors")
+            drawings = torch.cat([drawings, others], 1)
+        rows = self._starts[base][..., None] + drawings
+        turns = self._turns_of(stream, numbers, shown)
+        x = self.gather(rows.flatten(1), None if turns is None else turns[..., None].expand(rows.shape).flatten(1))
+        if support_mask is None:
+            return x, None
+        present = support_mask.view(len(numbers), ways, -1).any(-1)
+        real = torch.cat([present, present.new_ones(len(numbers), spec.distractors)], 1)
+        return x, real.repeat_interleave(spec.unlabelled, 1)
+
+    def _stored(self, classes: Tensor) -> Tensor:
+        """Which stored class each class is."""
+        return classes // 4 if self.rotations == "classes" else classes
 
     def draw_classes(self, stream: Stream, numbers: Tensor, ways: int) -> Tensor:
         """(tasks, ways) int64, distinct classes for every episode."""
@@ -128,6 +168,13 @@ class ClassPool(TaskDistribution):
 def _all_turns(images: Tensor) -> Tensor:
     """(4 * examples, ...): the images, then all of them turned by one, two and three quarters."""
     return torch.cat([images.rot90(turn, (-2, -1)) for turn in range(4)])
+
+
+def _past(drawn: Tensor, taken: Tensor) -> Tensor:
+    """The numbers ``drawn`` (..., m) of what is left when the items ``taken`` (..., n) are gone, as items of the whole."""
+    for item in taken.sort(-1).values.unbind(-1):
+        drawn = drawn + (drawn >= item[..., None]).to(drawn.dtype)
+    return drawn
 
 
 def episode_masks(stream: Stream, numbers: Tensor, spec: EpisodeSpec) -> tuple[Tensor | None, Tensor | None]:

@@ -24,13 +24,15 @@ Tree = dict[str, Any]  # nested dicts of tensors with a leading tasks axis
 def pack(examples: Examples) -> Tree:
     """Examples as a tree without Nones, which vmap does not take."""
     tree: Tree = {"x": examples.x, "y": examples.y}
-    rest = {"mask": examples.mask, "number": examples.number}
+    names = ("mask", "number", "unlabelled", "unlabelled_mask")
+    rest = {name: getattr(examples, name) for name in names}
     return tree | {name: value for name, value in rest.items() if value is not None}
 
 
 def unpack(tree: Tree, ways: int) -> Examples:
     """The inverse of :func:`pack`."""
-    return Examples(tree["x"], tree["y"], tree.get("mask"), ways, tree.get("number"))
+    mask, number, unlabelled, real = (tree.get(name) for name in ("mask", "number", "unlabelled", "unlabelled_mask"))
+    return Examples(tree["x"], tree["y"], mask, ways, number, unlabelled, real)
 
 
 def tree_map(function: Callable[..., Tensor], *trees: Any) -> Any:

@@ -62,7 +62,7 @@ class Comparison(nn.Module, ABC):
             labels: the task's support examples, of which y, mask and ways are of use.
             query: (queries, *features).
             query_mask: (queries,) which queries are real; None for all.
-            unlabelled: (unlabelled, *features); None where there are none.
+            unlabelled: (unlabelled, *features); None where there are none. ``labels.unlabelled_mask`` says which are real.
         """
 
 
@@ -111,6 +111,13 @@ class Scale(nn.Module):
     def forward(self, logits: Tensor) -> Tensor:
         """``logits`` of any shape, scaled."""
         return logits * (self.start if self.log is None else self.log.exp())
+
+
+def check_positive(key: str, value: float) -> float:
+    """``value``, or a UserError where ``algorithm.comparison.<key>`` is not above 0."""
+    if not value > 0:
+        raise UserError(f"algorithm.comparison.{key}={value}: above 0")
+    return float(value)
 
 
 class AuxiliaryLoss(ABC):

@@ -57,6 +57,7 @@ class Learner(nn.Module, ABC):
             does not number them).
         needs_outputs: whether the constructor takes ``outputs``, how many numbers a query asks: the highest ways of a
             training task, or the target's size.
+        uses_unlabelled: whether unlabelled examples of the support set are looked at; where they are not, they are refused.
         model: the network.
         over_tasks: how per-task functions are run; what it chose by timing is saved with the parameters.
         outer_step: outer steps taken so far; the outer loop sets it, for learners that change on the way.
@@ -66,6 +67,7 @@ class Learner(nn.Module, ABC):
     needs_head: ClassVar[bool]
     needs_classes: ClassVar[bool] = False
     needs_outputs: ClassVar[bool] = False
+    uses_unlabelled: bool = False
     model: nn.Module
     over_tasks: OverTasks
     outer_step: int = 0
@@ -94,7 +96,7 @@ class Learner(nn.Module, ABC):
 
         Args:
             support: (tasks, examples, ...).
-            unlabelled: (tasks, examples, *input) for learners that use them.
+            unlabelled: (tasks, examples, *input) for learners that use them; None: those that the support set brings.
         """
 
     @abstractmethod

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -69,6 +70,7 @@ class Metric(Learner):
             _answer_maps(model, answered, self.transform)
         _check_norm(model, self.regime)
         self.classes_head = _classes_head(answered, self.comparison.maps, classes) if self.regime.ever else None
+        self.uses_unlabelled = self.comparison.uses_unlabelled
         self.embedding = FunctionalModel(model)
 
     @property
@@ -83,25 +85,24 @@ class Metric(Learner):
 
     def adapt(self, support: Examples, unlabelled: Inputs | None = None) -> Predictor:
         """See :meth:`Learner.adapt`; adaptation takes one go, so there is one iterate."""
-        if unlabelled is not None and not self.comparison.uses_unlabelled:
+        if unlabelled is not None and not self.uses_unlabelled:
             raise UserError(
                 f"algorithm.comparison: {type(self.comparison).__name__} does not use unlabelled examples; take another "
                 f"algorithm, or episodes without"
             )
+        if unlabelled is not None:
+            support = replace(support, unlabelled=unlabelled, unlabelled_mask=None)
         meta = {name: value.detach() for name, value in self.named_parameters()}
 
         def answer(x: Inputs, mask: Tensor | None) -> Tensor:
             def one(tree: Tree, autodiff: Autodiff) -> Tree:
                 task = unpack(tree["support"], support.ways)
-                support_features, queries, more = self._features(
-                    meta, task, tree["x"], tree.get("mask"), tree.get("unlabelled")
-                )
+                support_features, queries, more = self._features(meta, task, tree["x"], tree.get("mask"))
                 return {"logits": self._logits(meta, task, support_features, queries, tree.get("mask"), more)}
 
-            trees: Tree = {"support": pack(support), "x": x}
-            given = {"mask": mask, "unlabelled": unlabelled}
+            trees = {"support": pack(support), "x": x} | ({} if mask is None else {"mask": mask})
             with torch.no_grad():
-                return self.over_tasks.map(one, trees | {n: v for n, v in given.items() if v is not None})["logits"]
+                return self.over_tasks.map(one, trees)["logits"]
 
         return Predictor([answer])
 
@@ -118,8 +119,8 @@ class Metric(Learner):
         return OuterLoss(value, aside["logits"], aside["loss"][:, None])
 
     def _task_loss(self, meta: Params, support: Examples, query: Examples, autodiff: Autodiff) -> tuple[Tensor, Params]:
-        features, queries, _ = self._features(meta, support, query.x, query.mask, None)
-        logits = self._logits(meta, support, features, queries, query.mask, None)
+        features, queries, more = self._features(meta, support, query.x, query.mask)
+        logits = self._logits(meta, support, features, queries, query.mask, more)
         loss = self.loss(logits, query)
         if isinstance(self.comparison, AuxiliaryLoss):
             loss = loss + functional_call(_Auxiliary(self.comparison), _own(meta), (features, support, queries, query))
@@ -138,12 +139,14 @@ class Metric(Learner):
         return losses.mean(), {"loss": losses, "logits": of_own_classes(answers, tasks), "mean": mean}
 
     def _features(
-        self, meta: Params, support: Examples, x: Inputs, mask: Tensor | None, unlabelled: Inputs | None
+        self, meta: Params, support: Examples, x: Inputs, mask: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """One task's support, query and unlabelled features, as the model answers them."""
         features = self.embedding.outputs(meta, {}, support.x, support.mask)
         queries = self.embedding.query_outputs(meta, {}, support, x, mask)
-        more = None if unlabelled is None else self.embedding.query_outputs(meta, {}, support, unlabelled, None)
+        more = None
+        if support.unlabelled is not None and self.uses_unlabelled:
+            more = self.embedding.query_outputs(meta, {}, support, support.unlabelled, support.unlabelled_mask)
         return features, queries, more
 
     def _logits(
