@@ -15,7 +15,7 @@ from small_runs import described, trained
 FILES = sorted(path.relative_to(conf_dir()) for path in conf_dir().rglob("*.yaml"))
 COUNTS = {
     ".": 1,
-    "algorithm": 42,
+    "algorithm": 50,
     "algorithm/adapted": 9,
     "algorithm/augmentation": 2,
     "algorithm/comparison": 16,
