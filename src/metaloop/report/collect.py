@@ -4,7 +4,7 @@ import csv
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -239,12 +239,17 @@ def _check_episodes(episodes: Mapping[int, float], test: Mapping[str, Any], path
 def _read_metrics(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     header, rows = _read_csv(path, "step")
     columns: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-    for number, name in enumerate(header[1:], start=1):
-        cells = [(row[0], row[number]) for row in rows if row[number]]
-        try:
-            steps, values = (np.array([float(cell[i]) for cell in cells]) for i in range(2))
-        except ValueError as error:
-            raise UserError(f"{path}: column {name!r}: {error}") from error
-        if len(steps):
-            columns[name] = (steps, values)
+    cells = list(zip(*rows, strict=True)) or [()]
+    steps = _numbers(cells[0], header[0], path)
+    for name, column in zip(header[1:], cells[1:], strict=False):
+        there = [number for number, cell in enumerate(column) if cell]
+        if there:
+            columns[name] = (steps[there], _numbers([column[number] for number in there], name, path))
     return columns
+
+
+def _numbers(cells: Sequence[str], name: str, path: Path) -> np.ndarray:
+    try:
+        return np.array([float(cell) for cell in cells])
+    except ValueError as error:
+        raise UserError(f"{path}: column {name!r}: {error}") from error

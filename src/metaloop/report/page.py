@@ -12,6 +12,7 @@ from metaloop.report.ablation import Section, sections
 from metaloop.report.collect import Run, find_runs, read_samples
 from metaloop.report.files import write_atomically
 from metaloop.report.pairs import ALL_PAIRS_UP_TO, compare_pairs, pairs_csv_rows, pairs_table
+from metaloop.report.paper import compare
 from metaloop.report.pictures import Draw, Picture, picture
 from metaloop.report.pivot import Pivot, make_pivot
 from metaloop.report.pivot_tables import pivot_csv, pivot_table
@@ -137,7 +138,7 @@ def _checked(runs: Sequence[Run]) -> tuple[list[Run], list[Failure]]:
     broken: list[Failure] = []
     for run in runs:
         try:
-            run_view(run, run.name, "", [])
+            compare(run.record)
             if len(runs) <= SECTIONS_UP_TO:
                 read_samples(run.directory)
             sound.append(run)

@@ -32,5 +32,16 @@ def picture(draw: Draw, alt: str) -> Picture | None:
     figures = [draw(theme) for theme in (LIGHT, DARK)]
     if figures[0] is None or figures[1] is None:
         return None
-    light, dark = (base64.b64encode(png(figure)).decode() for figure in figures if figure is not None)
-    return Picture(light, dark, alt, round(96 * figures[0].get_figwidth()))
+    light = png(figures[0])
+    _lay_out_alike(figures[0], figures[1])
+    both = (base64.b64encode(each).decode() for each in (light, png(figures[1])))
+    return Picture(*both, alt, round(96 * figures[0].get_figwidth()))
+
+
+def _lay_out_alike(drawn: Figure, other: Figure) -> None:
+    """Give a figure the layout that its like in other colours was found to need, which takes as long as drawing it."""
+    if other.get_layout_engine() is None:
+        return
+    other.set_layout_engine("none")
+    for ax, alike in zip(drawn.axes, other.axes, strict=True):
+        alike.set_position(ax.get_position())

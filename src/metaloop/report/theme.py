@@ -107,5 +107,5 @@ def png(figure: Figure) -> bytes:
     canvas.draw()
     buffer = io.BytesIO()
     image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-    image.save(buffer, format="png", dpi=(figure.dpi, figure.dpi), compress_level=4)
+    image.save(buffer, format="png", dpi=(figure.dpi, figure.dpi), compress_level=2)
     return buffer.getvalue()

@@ -1,5 +1,6 @@
 """What the figures show, read back from matplotlib's artists."""
 
+import base64
 import csv
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from made_samples import band_samples, function_samples, image_samples
 from matplotlib.figure import Figure
 
 from metaloop.report.collect import read_run
+from metaloop.report.pictures import picture
 from metaloop.report.plots import adaptation_curves, learning_curves
 from metaloop.report.rows import Row, group_rows
 from metaloop.report.sheets import episode_sheet, regression_figure, sample_figure
@@ -158,3 +160,11 @@ def test_bands_are_drawn_around_the_predictive_mean() -> None:
         assert edges[:, 1].max() == pytest.approx(samples["high"][task].max())
         assert np.isfinite(np.ma.filled(points.get_offsets(), np.nan)).all(1).sum() == 6  # padding is not drawn
         assert ax.get_ylim()[0] < samples["low"].min()
+
+
+def test_the_dark_picture_is_as_if_it_had_been_laid_out_itself(make_run: MakeRun) -> None:
+    rows = _rows(make_run("a"), make_run("b", mean=0.9))
+    for draw in (learning_curves, adaptation_curves):
+        drawn = picture(lambda theme, draw=draw: draw(rows, theme), "curves")  # type: ignore[misc]
+        assert base64.b64decode(drawn.dark) == png(draw(rows, DARK))
+        assert base64.b64decode(drawn.light) == png(draw(rows, LIGHT))
