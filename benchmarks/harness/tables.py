@@ -138,7 +138,7 @@ def reporting_rows(found: Mapping[str, Any]) -> Rows:
     rows = [["", "median (lowest to highest)"]]
     told = found["report"]
     rows += [["report, seconds", span(told["seconds"])], ["report, processor seconds", span(told["processor"])]]
-    rows.append(["report, largest memory, MB", span({key: value / 1e6 for key, value in told["memory"].items()})])
+    rows.append(["report, largest memory at most, MB", span({key: value / 1e6 for key, value in told["memory"].items()})])
     rows.append(["page, MB", number(found["page"]["bytes"] / 1e6)])
     for name, said in (("load", "loaded by Chromium"), ("filter", "a filter"), ("sort", "a sort")):
         if name in found["page"]:
