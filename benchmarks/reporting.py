@@ -4,8 +4,8 @@
 
 Trains one short run on the embedded letters, spreads it out to 500 records (five algorithms, five numbers of steps, four rates,
 five seeds, 600 episodes each), and has `metaloop report` read them in fresh processes. Headless Chromium then opens the page:
-the time to its load event, from the browser's own clock, of a filter and a sort. Memory is at most what is said: the system counts
-what started the process, too. Writes benchmarks/records/reporting.json.
+the time to its load event, from the browser's own clock, of a filter and a sort. Memory is at most what is said: the system
+counts what started the process, too. Writes benchmarks/records/reporting.json.
 """
 
 import argparse
