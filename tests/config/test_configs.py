@@ -34,7 +34,7 @@ COUNTS = {
     "logger": 3,
     "model": 7,
     "outer": 4,
-    "sweep": 3,
+    "sweep": 4,
     "trainer": 4,
 }
 METRIC_GROUPS = ("algorithm/comparison", "algorithm/regime", "algorithm/transform")  # of metric learners alone

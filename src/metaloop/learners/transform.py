@@ -68,7 +68,8 @@ class Centred(Transform):
             distributed.all_reduce(mean)
             mean /= distributed.get_world_size()
         self.seen += 1
-        self.mean.lerp_(mean.to(self.mean.dtype), max(self.momentum, 1 / int(self.seen)))
+        weight = (1 / self.seen.to(self.mean.dtype)).clamp(min=self.momentum)  # a tensor: the host need not wait for it
+        self.mean.lerp_(mean.to(self.mean.dtype), weight)
 
 
 class UnitLength(Transform):

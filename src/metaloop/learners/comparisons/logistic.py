@@ -94,4 +94,5 @@ def _length(gram: Tensor, targets: Tensor, regularisation: Tensor, dual: Tensor,
     at = dual + lengths[:, None, None] * move
     logits = gram @ at
     losses = -(targets * F.log_softmax(_present(logits, targets), -1)).sum((1, 2))
-    return lengths[(losses + regularisation / 2 * (at * logits).sum((1, 2))).argmin()]
+    best = (losses + regularisation / 2 * (at * logits).sum((1, 2))).argmin(0, keepdim=True)
+    return lengths.gather(0, best)[0]  # indexing by a tensor without axes would have the host wait for it
