@@ -1,6 +1,5 @@
 """The command ``metaloop``. Each command imports what it needs when it runs, so that help comes at once."""
 
-import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -79,17 +78,6 @@ def _wants_help(argv: list[str], text: str) -> bool:
     return wanted
 
 
-def _parser(command: str, text: str) -> argparse.ArgumentParser:
-    about, _, examples = text.partition("\n\n")
-    return argparse.ArgumentParser(
-        prog=f"metaloop {command}",
-        description=about,
-        epilog=examples,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-
-
 def _report(argv: list[str]) -> int:
     from metaloop import report_command
 
@@ -109,7 +97,7 @@ def _reproduce(argv: list[str]) -> int:
 
 
 def _inspect(argv: list[str]) -> int:
-    parser = _parser("inspect", help_texts.INSPECT)
+    parser = help_texts.parser("inspect", help_texts.INSPECT)
     parser.add_argument("run", metavar="DIR", help="a run directory")
     parser.add_argument("--episodes", type=int, default=50, metavar="N", help="meta-test episodes to look at (default: 50)")
     parser.add_argument("--steps", type=int, metavar="N", help="inner steps (default: those of the run's meta-test)")
@@ -121,7 +109,7 @@ def _inspect(argv: list[str]) -> int:
 
 
 def _list(argv: list[str]) -> int:
-    parser = _parser("list", help_texts.LIST)
+    parser = help_texts.parser("list", help_texts.LIST)
     parser.add_argument("kind", nargs="?", help="algorithms, models, datasets, experiments or sweeps (default: all)")
     parser.add_argument("--config-dir", "-cd", action="append", default=[], metavar="DIR", help="your own configuration")
     arguments = parser.parse_args(argv)
@@ -132,7 +120,7 @@ def _list(argv: list[str]) -> int:
 
 
 def _data(argv: list[str]) -> int:
-    parser = _parser("data", help_texts.DATA)
+    parser = help_texts.parser("data", help_texts.DATA)
     parser.add_argument("action", help="status, get or verify")
     parser.add_argument("name", nargs="?", help="of the data set (default: all that can be downloaded)")
     parser.add_argument("--data-dir", metavar="DIR", help="where data lie (default: $METALOOP_DATA, else ./data)")
@@ -143,7 +131,7 @@ def _data(argv: list[str]) -> int:
 
 
 def _wandb(argv: list[str]) -> int:
-    parser = _parser("wandb", help_texts.WANDB)
+    parser = help_texts.parser("wandb", help_texts.WANDB)
     parser.add_argument("action", help="sync")
     parser.add_argument("runs", nargs="*", metavar="DIR", help="where to look, at any depth (default: outputs)")
     parser.add_argument("--dry-run", action="store_true", help="only say what would be sent")

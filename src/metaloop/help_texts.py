@@ -1,5 +1,7 @@
 """What ``--help`` says. In the commands' texts the first paragraph is what it does, the rest are examples."""
 
+import argparse
+
 TOP = """usage: metaloop COMMAND ...
 
 Meta-learning experiments: a run is composed from configuration, leaves a record, and records become reports.
@@ -135,3 +137,15 @@ examples:
   metaloop wandb sync --dry-run            what would be sent of all runs under outputs
   metaloop wandb sync
   metaloop wandb sync outputs/sweeps/five_choices"""
+
+
+def parser(command: str, text: str) -> argparse.ArgumentParser:
+    """The parser of a command whose help is this text."""
+    about, _, examples = text.partition("\n\n")
+    return argparse.ArgumentParser(
+        prog=f"metaloop {command}",
+        description=about,
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )

@@ -16,20 +16,9 @@ if TYPE_CHECKING:  # help comes without waiting for numpy
 _NAMED = 12  # values that a message names
 
 
-def _parser(command: str, text: str) -> argparse.ArgumentParser:
-    about, _, examples = text.partition("\n\n")
-    return argparse.ArgumentParser(
-        prog=f"metaloop {command}",
-        description=about,
-        epilog=examples,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-
-
 def report(argv: list[str]) -> int:
     """The words after ``metaloop report``: writes the page, prints the pivot where one was asked for."""
-    parser = _parser("report", help_texts.REPORT)
+    parser = help_texts.parser("report", help_texts.REPORT)
     parser.add_argument("runs", nargs="+", metavar="DIR", help="a run directory, or a folder of runs such as a sweep's")
     parser.add_argument(
         "--rows", type=_keys, default=(), metavar="KEY,...", help="a row for each combination of these keys' values"
@@ -118,7 +107,7 @@ def _pair(text: str, option: str) -> tuple[str, str]:
 
 def reproduce(argv: list[str]) -> int:
     """The words after ``metaloop reproduce``; see :mod:`metaloop.reproduce`."""
-    parser = _parser("reproduce", help_texts.REPRODUCE)
+    parser = help_texts.parser("reproduce", help_texts.REPRODUCE)
     parser.add_argument(
         "words", nargs="*", metavar="EXPERIMENT KEY=VALUE", help="run where there is no record; none: only look"
     )
@@ -136,7 +125,7 @@ def reproduce(argv: list[str]) -> int:
 
 def compare(argv: list[str]) -> int:
     """The words after ``metaloop compare``; see :mod:`metaloop.comparison`."""
-    parser = _parser("compare", help_texts.COMPARE)
+    parser = help_texts.parser("compare", help_texts.COMPARE)
     parser.add_argument("first", metavar="A", help="a run directory, or a later evaluation's")
     parser.add_argument("second", metavar="B", help="the same")
     parser.add_argument("--output", metavar="DIR", default="comparison", help="where to write (default: ./comparison)")
