@@ -68,10 +68,11 @@ class _Answering:
         from metaloop.rebuild import rebuild
 
         quieten()
-        config = json.loads((directory / "record.json").read_text())["config"]
+        record = json.loads((directory / "record.json").read_text())
+        config = record["config"]
         run = directory.parents[1] if directory.parent.name == "evaluations" else directory
         told = description(run)
-        own = not any(text.startswith("episode") for text in json.loads((directory / "record.json").read_text())["overrides"])
+        own = not any(text.startswith("episode") for text in record["overrides"])
         built = rebuild(told["config"], config, own_episodes=own)
         kind = built.dataset.split("test").kind
         self.device = torch.device("cpu")
