@@ -18,7 +18,7 @@ from metaloop.learners.learner import Learner
 from metaloop.models.norm import MODES
 from metaloop.types import Examples, Tasks
 
-NORMS = [mode for mode in MODES if mode != "running"]  # metric learners refuse it; gradient learners are tested below
+NORMS = [mode for mode in MODES if mode != "running"]  # tested below
 
 
 HEADLESS = (*METRIC, *READERS)
@@ -121,13 +121,15 @@ def test_other_queries_matter_to_transductive_learners_only(name: str, norm: str
 
 @every_learner
 def test_running_averages_make_no_learner_transductive(name: str) -> None:
-    if name in HEADLESS and name != "simpleshot":  # which is trained as a classifier is
+    if name in READERS:
         with pytest.raises(UserError, match=r"model\.norm=running"):
             made_learner(name, norm="running")
         return
     tasks = tasks_of(name, queries=4)
     learner = made_learner(name, norm="running").eval()
-    assert not learner.transductive
+    assert learner.transductive is (name in TRANSDUCTIVE)
+    if learner.transductive:
+        return
     predictor = learner.adapt(tasks.support)
     torch.testing.assert_close(predictor(tasks.query.x)[:, :5], predictor(tasks.query.x[:, :5]))
 

@@ -59,7 +59,7 @@ class FunctionalModel:
         """(queries, *output) of one task's queries ``x``; in norm mode ``support`` normalised with the support's statistics."""
         if not self.support_statistics:
             return self.outputs(meta, params, x, mask)
-        queries = len(x if isinstance(x, Tensor) else next(iter(x.values())))
+        queries = count(x)
         real = torch.ones_like(support.y, dtype=torch.bool) if support.mask is None else support.mask
         counts = torch.cat([real, real.new_zeros(queries)])
         return self.outputs(meta, params, joined(support.x, x), counts)[len(real) :]
@@ -82,3 +82,8 @@ def joined(first: Inputs, second: Inputs, axis: int = 0) -> Inputs:
     if isinstance(first, Tensor) and isinstance(second, Tensor):
         return torch.cat([first, second], axis)
     return {name: torch.cat([value, second[name]], axis) for name, value in first.items()}  # type: ignore[union-attr, index]
+
+
+def count(x: Inputs) -> int:
+    """How many examples."""
+    return len(x if isinstance(x, Tensor) else next(iter(x.values())))

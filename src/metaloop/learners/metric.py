@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import reduce
 from typing import ClassVar
 
 import torch
@@ -12,10 +13,10 @@ from torch.func import functional_call
 
 from metaloop.errors import UserError
 from metaloop.inner.autodiff import Autodiff, Eager
-from metaloop.inner.over_tasks import OverTasks, Tree, pack, unpack, with_gradient
+from metaloop.inner.over_tasks import Loop, OverTasks, Tree, pack, unpack, with_gradient
 from metaloop.learners.classification import losses_by_task, of_own_classes, together
 from metaloop.learners.comparison import AuxiliaryLoss, Comparison, Embedding
-from metaloop.learners.functional_model import FunctionalModel
+from metaloop.learners.functional_model import FunctionalModel, count, joined
 from metaloop.learners.learner import Learner, Predictor
 from metaloop.learners.regime import Regime
 from metaloop.learners.task_loss import TaskLoss, without_absent_classes
@@ -68,7 +69,7 @@ class Metric(Learner):
         self.regime = regime or Regime()
         if self.comparison.maps:
             _answer_maps(model, answered, self.transform)
-        _check_norm(model, self.regime)
+        self._observes = "running" in norm_mode(model)
         self.classes_head = _classes_head(answered, self.comparison.maps, classes) if self.regime.ever else None
         self.uses_unlabelled = self.comparison.uses_unlabelled
         self.embedding = FunctionalModel(model)
@@ -111,6 +112,9 @@ class Metric(Learner):
         meta = dict(self.named_parameters())
         if self.regime.classifies(self.outer_step):
             gradients, aside = Eager().value_and_gradient(lambda at: self._classification(at, tasks), meta)
+        elif self._observes and self.training:
+            with observing(self.model):  # each task moves the running averages, which no vmap can do
+                gradients, aside = Loop().mean_gradient(self._task_loss, meta, tasks)
         else:
             gradients, aside = self.over_tasks.mean_gradient(self._task_loss, meta, tasks)
         if self.training:
@@ -141,13 +145,34 @@ class Metric(Learner):
     def _features(
         self, meta: Params, support: Examples, x: Inputs, mask: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """One task's support, query and unlabelled features, as the model answers them."""
+        """One task's support, query and unlabelled features, as the model answers them.
+
+        Where running averages are learned, they are normalised as one batch (as in the code of Snell et al. 2017).
+        """
+        shown = support.unlabelled if self.uses_unlabelled else None
+        if self._observes and self.training:
+            return self._as_one_batch(meta, support, x, mask, shown)
         features = self.embedding.outputs(meta, {}, support.x, support.mask)
         queries = self.embedding.query_outputs(meta, {}, support, x, mask)
         more = None
-        if support.unlabelled is not None and self.uses_unlabelled:
-            more = self.embedding.query_outputs(meta, {}, support, support.unlabelled, support.unlabelled_mask)
+        if shown is not None:
+            more = self.embedding.query_outputs(meta, {}, support, shown, support.unlabelled_mask)
         return features, queries, more
+
+    def _as_one_batch(
+        self, meta: Params, support: Examples, x: Inputs, mask: Tensor | None, shown: Inputs | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """As :meth:`_features`, from one call of the model; padding counts in no statistics."""
+        inputs, masks = [support.x, x], [support.mask, mask]
+        if shown is not None:
+            inputs, masks = [*inputs, shown], [*masks, support.unlabelled_mask]
+        sizes = [count(each) for each in inputs]
+        real = None
+        if any(each is not None for each in masks):
+            ones = support.y.new_ones(max(sizes), dtype=torch.bool)
+            real = torch.cat([ones[:size] if each is None else each for each, size in zip(masks, sizes, strict=True)])
+        features = self.embedding.outputs(meta, {}, reduce(joined, inputs), real).split(sizes)
+        return features[0], features[1], features[2] if shown is not None else None
 
     def _logits(
         self, meta: Params, support: Examples, features: Tensor, queries: Tensor, mask: Tensor | None, more: Tensor | None
@@ -190,14 +215,6 @@ def _answer_maps(model: nn.Module, answered: Embedding, transform: Transform) ->
     if not isinstance(transform, Unchanged):
         raise UserError("algorithm.transform: feature maps are compared as they are; take algorithm/transform=none")
     model.maps = True  # type: ignore[assignment]
-
-
-def _check_norm(model: nn.Module, regime: Regime) -> None:
-    if "running" in norm_mode(model) and not regime.always:
-        raise UserError(
-            "model.norm=running is for gradient-based learners and algorithm/regime=classification; with metric learners that "
-            "are trained with episodes take batch, support or group"
-        )
 
 
 def _classes_head(answered: Embedding, maps: bool, classes: int | None) -> nn.Linear:

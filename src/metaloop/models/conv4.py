@@ -28,12 +28,13 @@ class Block(nn.Module):
     def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
         """(examples, channels, side, side) to (examples, filters, about side / 2, about side / 2), or unhalved."""
         if weight is None and self.fusible(x):
+            observe = self.norm.observe if self.norm.observes else None
             own = type(self.conv) is nn.Conv2d and not self.conv._forward_hooks
             if own and self.pool and fused_first.fits(x, self.conv):
-                return fused_first.first_block(x, self.conv.weight, self.norm.weight, self.norm.bias, self.norm.eps)
+                return fused_first.first_block(x, self.conv.weight, self.norm.weight, self.norm.bias, self.norm.eps, observe)
             strided = own and self.conv.stride == (2, 2)
             x = fused.convolution(x, self.conv.weight, 2) if strided else self.conv(x)
-            return fused.norm_relu_pool(x, self.norm.weight, self.norm.bias, self.norm.eps, self.pool)
+            return fused.norm_relu_pool(x, self.norm.weight, self.norm.bias, self.norm.eps, self.pool, observe)
         x = self.conv(x)
         x = self.norm(x, weight)
         # The largest of a window stays the largest under ReLU, which then has a quarter to do.

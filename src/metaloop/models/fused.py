@@ -6,12 +6,15 @@ matrix product runs on one thread. Tests hold them equal to the plain compositio
 """
 
 import ctypes
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from metaloop.models.native import library
+
+Observe = Callable[[Tensor, Tensor, int], None]  # mean and biased variance (channels,), of how many values
 
 _LANES, _MOST = 8, 1024  # channels come in multiples of the first, up to the second
 _NAMES = {torch.float32: "float32", torch.float64: "float64"}
@@ -44,7 +47,7 @@ def channels_last(x: Tensor) -> Tensor:
     return x
 
 
-def norm_relu_pool(x: Tensor, weight: Tensor, bias: Tensor, eps: float, pool: bool) -> Tensor:
+def norm_relu_pool(x: Tensor, weight: Tensor, bias: Tensor, eps: float, pool: bool, observe: Observe | None = None) -> Tensor:
     """``max_pool(relu(batch_norm(x) * weight + bias))`` with the statistics of ``x`` (examples, channels, height, width).
 
     Args:
@@ -53,8 +56,17 @@ def norm_relu_pool(x: Tensor, weight: Tensor, bias: Tensor, eps: float, pool: bo
         bias: (channels,).
         eps: added to the variance.
         pool: whether to pool; sides are rounded down.
+        observe: is told the statistics; not under vmap.
     """
-    return _NormReluPool.apply(x, weight[None], bias[None], eps, pool)[0]
+    out, _, mean, root = _NormReluPool.apply(x, weight[None], bias[None], eps, pool)
+    if observe is not None:
+        observe(mean[0], variance(root[0], eps), x.numel() // x.shape[1])
+    return out
+
+
+def variance(root: Tensor, eps: float) -> Tensor:
+    """The biased variance of which a kernel answers the root of the inverse."""
+    return root.reciprocal().square() - eps
 
 
 def convolution(x: Tensor, weight: Tensor, stride: int) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metaloop.models.fused import _at, _function, _last, _longs, _map
+from metaloop.models.fused import Observe, _at, _function, _last, _longs, _map, variance
 
 _CHANNELS = 2  # of the images; with more, to make a map takes longer than to read it
 
@@ -27,7 +27,7 @@ def fits(x: Tensor, conv: torch.nn.Conv2d) -> bool:
     )
 
 
-def first_block(x: Tensor, kernel: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+def first_block(x: Tensor, kernel: Tensor, weight: Tensor, bias: Tensor, eps: float, observe: Observe | None = None) -> Tensor:
     """``max_pool(relu(batch_norm(conv(x, kernel)) * weight + bias))`` with the statistics of the batch, padding 1.
 
     Args:
@@ -36,8 +36,12 @@ def first_block(x: Tensor, kernel: Tensor, weight: Tensor, bias: Tensor, eps: fl
         weight: (channels,).
         bias: (channels,).
         eps: added to the variance.
+        observe: is told the statistics.
     """
-    return _First.apply(x, _places_first(kernel), weight, bias, eps)[0]
+    out, _, mean, root = _First.apply(x, _places_first(kernel), weight, bias, eps)
+    if observe is not None:
+        observe(mean, variance(root, eps), len(x) * x.shape[2] * x.shape[3])
+    return out
 
 
 def _places_first(kernel: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from metaloop.errors import UserError
 
@@ -49,7 +49,7 @@ class Norm(nn.Module):
         self.groups = groups if mode == "group" else 1
         self.eps = eps
         self.momentum = momentum
-        self.observing = False
+        self.seen: list[tuple[Tensor, Tensor]] | None = None  # moments of the calls within `observing`
         if mode != "none":
             self.weight = nn.Parameter(torch.ones(channels))
             self.bias = nn.Parameter(torch.zeros(channels))
@@ -59,8 +59,13 @@ class Norm(nn.Module):
 
     @property
     def of_batch(self) -> bool:
-        """Whether the next call standardises with the statistics of all it is given and does nothing beside."""
-        return not self.observing and (self.mode in ("batch", "support") or (self.mode == "running" and self.training))
+        """Whether the next call standardises with the statistics of all it is given."""
+        return self.mode in ("batch", "support") or (self.mode == "running" and self.training)
+
+    @property
+    def observes(self) -> bool:
+        """Whether the next call's statistics count in the running averages."""
+        return self.seen is not None and self.mode == "running" and self.training
 
     def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
         """Normalise ``x`` (examples, channels, *places).
@@ -79,18 +84,31 @@ class Norm(nn.Module):
         if self.mode == "running" and not self.training:
             mean, var = self.running_mean.view(shape), self.running_var.view(shape)
             return (x - mean) * torch.rsqrt(var + self.eps)
-        if self.observing:
-            self._observe(x if weight is None else x[weight > 0])
+        if self.observes:
+            seen = x.detach() if weight is None else x.detach()[weight > 0]
+            var, mean = torch.var_mean(seen, [axis for axis in range(x.ndim) if axis != 1], correction=0)
+            self.observe(mean, var, seen.numel() // seen.shape[1])
         if weight is None:
             return F.batch_norm(x, None, None, None, None, True, 0.1, self.eps)
         mean, var = _weighted_moments(x, weight)
         return (x - mean.view(shape)) * torch.rsqrt(var.view(shape) + self.eps)
 
-    def _observe(self, x: Tensor) -> None:
-        axes = [axis for axis in range(x.ndim) if axis != 1]
-        var, mean = torch.var_mean(x.detach(), axes, correction=1)
-        self.running_mean.lerp_(mean, self.momentum)
-        self.running_var.lerp_(var, self.momentum)
+    def observe(self, mean: Tensor, var: Tensor, count: int) -> None:
+        """Have a batch's moments, mean and biased variance (channels,) of ``count`` values, count in the running averages."""
+        assert self.seen is not None
+        self.seen.append((mean, var * (count / max(count - 1, 1))))
+
+    def _move(self) -> None:
+        """Move the running averages by the mean of what was seen, by all ranks of a distributed run."""
+        assert self.seen is not None
+        if not self.seen:
+            return
+        moments = torch.stack([torch.stack(pair) for pair in self.seen]).mean(0)
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.all_reduce(moments)
+            moments /= distributed.get_world_size()
+        self.running_mean.lerp_(moments[0], self.momentum)
+        self.running_var.lerp_(moments[1], self.momentum)
 
 
 def _weighted_moments(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -142,12 +160,17 @@ def norm_mode(model: nn.Module) -> str:
 
 @contextmanager
 def observing(model: nn.Module) -> Iterator[None]:
-    """Within it, forward passes of a model in training mode move its running averages (mode ``running`` only)."""
+    """Once it is left, forward passes of a model in training mode have moved its running averages (mode ``running`` only).
+
+    They move once, by the mean over the passes, so that they depend neither on the tasks' order nor on the number of ranks.
+    """
     layers = [layer for layer in model.modules() if isinstance(layer, Norm) and layer.mode == "running"]
     for layer in layers:
-        layer.observing = True
+        layer.seen = []
     try:
         yield
+        for layer in layers:
+            layer._move()
     finally:
         for layer in layers:
-            layer.observing = False
+            layer.seen = None

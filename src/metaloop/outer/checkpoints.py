@@ -100,6 +100,7 @@ class Checkpoints(Callback):
             "rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
             "seconds": pl_module.seconds,
+            "cpu_seconds": pl_module.cpu_seconds,
             "tasks_done": pl_module.tasks_done,
             "progress": dict(pl_module.progress),
             "is_best": self.best_step == trainer.global_step,
@@ -113,6 +114,7 @@ class Checkpoints(Callback):
         if torch.cuda.is_available() and own["cuda_rng"]:
             torch.cuda.set_rng_state_all([state.cpu() for state in own["cuda_rng"]])
         pl_module.seconds, pl_module.tasks_done = own["seconds"], own["tasks_done"]
+        pl_module.cpu_seconds = own.get("cpu_seconds", 0.0)  # older checkpoints have none
         pl_module.progress |= own["progress"]
         self._saved_step = checkpoint["global_step"]
         if own["is_best"]:  # the run may have been killed between the two files

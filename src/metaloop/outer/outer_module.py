@@ -57,11 +57,11 @@ class OuterModule(LightningModule):
         self.last_good = last_good
         self.progress: dict[str, float] = {}
         self.scores: Scores = {}
-        self.seconds, self.tasks_done = 0.0, 0
+        self.seconds, self.cpu_seconds, self.tasks_done = 0.0, 0.0, 0
         self._pending: list[tuple[Tensor, Tensor]] = []
         self._parts: list[Scores] = []
         self._last: OuterLoss | None = None
-        self._since, self._tasks_since = 0.0, 0
+        self._since, self._cpu_since, self._tasks_since = 0.0, 0.0, 0
 
     def configure_optimizers(self) -> Any:
         """The outer optimiser, and its schedule by outer steps.
@@ -96,7 +96,10 @@ class OuterModule(LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """An epoch is the stretch between two checkpoints."""
-        self._since, self._tasks_since = time.perf_counter(), 0
+        self._start_clocks()
+
+    def _start_clocks(self) -> None:
+        self._since, self._cpu_since, self._tasks_since = time.perf_counter(), time.process_time(), 0
 
     def on_train_batch_end(self, outputs: Any, batch: Tasks, batch_idx: int) -> None:
         """Log now and then, and at the end of every stretch."""
@@ -116,8 +119,9 @@ class OuterModule(LightningModule):
             achieved = scores["score"].mean().item()
         elapsed = time.perf_counter() - self._since
         self.seconds, self.tasks_done = self.seconds + elapsed, self.tasks_done + self._tasks_since
+        self.cpu_seconds += time.process_time() - self._cpu_since
         rate = self._tasks_since / elapsed
-        self._since, self._tasks_since = time.perf_counter(), 0
+        self._start_clocks()
         self.progress |= {"loss": loss, "score": achieved, "tasks_per_second": rate}
         lr = self.optimizers().param_groups[0]["lr"]  # type: ignore[union-attr]
         row = {"train/loss": loss, "train/score": achieved, "train/learning_rate": lr, "train/tasks_per_second": rate}
@@ -161,7 +165,7 @@ class OuterModule(LightningModule):
         if half_width is not None:
             row["validation/half_width"] = half_width
         self._write(row, self.trainer.global_step)
-        self._since, self._tasks_since = time.perf_counter(), 0
+        self._start_clocks()
 
     def on_test_epoch_start(self) -> None:
         """Forget the last scores."""

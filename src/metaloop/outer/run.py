@@ -178,6 +178,7 @@ def _finish(
         "steps": steps,
         "start_up_seconds": start_up_seconds,
         "wall_seconds": module.seconds,
+        "cpu_seconds": module.cpu_seconds,  # of all threads of this process, of rank zero
         "tasks_per_second": module.tasks_done / max(module.seconds, 1e-9),
         "peak_memory_bytes": peak_memory(module.device),
         "over_tasks": parts.learner.over_tasks.name,

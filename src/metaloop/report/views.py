@@ -133,6 +133,7 @@ def _facts(run: Run) -> Iterator[tuple[str, str]]:
     yield "outer steps", f"{training['steps']:,}" if training.get("steps") is not None else ""
     yield "best outer step", f"{training['best_step']:,}" if training.get("best_step") is not None else ""
     yield "training time", formats.duration(training["wall_seconds"]) if training.get("wall_seconds") else ""
+    yield "CPU time of training", formats.duration(training["cpu_seconds"]) if training.get("cpu_seconds") else ""
     yield "tasks/s", formats.rate(training["tasks_per_second"]) if training.get("tasks_per_second") else ""
     yield "peak memory", formats.memory(training["peak_memory_bytes"]) if training.get("peak_memory_bytes") else ""
     yield "over tasks", str(training.get("over_tasks") or "")

@@ -1,5 +1,7 @@
 """How a metric learner is put together, and what it refuses."""
 
+import copy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,9 +14,10 @@ from metaloop.learners.comparisons.cosine import Cosine
 from metaloop.learners.comparisons.euclidean import Euclidean
 from metaloop.learners.comparisons.local_descriptors import LocalDescriptors
 from metaloop.learners.comparisons.set_to_set import SetToSet
+from metaloop.learners.comparisons.soft_kmeans import SoftKMeans
 from metaloop.learners.metric import Metric
 from metaloop.learners.regime import Regime
-from metaloop.learners.task_loss import CrossEntropy
+from metaloop.learners.task_loss import CrossEntropy, without_absent_classes
 from metaloop.learners.transform import UnitLength
 from metaloop.models.conv4 import Conv4
 from metaloop.models.mlp import MLP
@@ -25,6 +28,14 @@ from small_runs import trained
 def made(model: torch.nn.Module | None = None, **arguments: object) -> Metric:
     chosen = {"model": model or MLP((4,), None, [8]), "loss": CrossEntropy(), "comparison": Cosine(), "over_tasks": Loop()}
     return Metric(**(chosen | arguments))  # type: ignore[arg-type]
+
+
+def made_tasks(*, masked: bool) -> Tasks:
+    """Two tasks of two ways, float64; where masked, the second has a single way."""
+    y = torch.arange(2).repeat_interleave(3).repeat(2, 1)
+    mask = torch.stack([y[0] >= 0, y[1] < 1]) if masked else None
+    parts = [Examples(torch.randn(2, 6, 4, dtype=torch.float64), y, mask, 2) for _ in range(2)]
+    return Tasks(*parts, torch.arange(2))
 
 
 def test_parts_are_built_with_what_the_model_answers() -> None:
@@ -87,11 +98,39 @@ def test_classification_needs_numbered_classes() -> None:
     assert learner.classes_head.weight.shape == (9, 4 * 7 * 7)
 
 
-def test_running_averages_need_a_batch_of_their_own() -> None:
-    for regime in (Regime(), Regime(5)):
-        with pytest.raises(UserError, match=r"model\.norm=running.*algorithm/regime=classification"):
-            made(MLP((4,), None, [8], norm="running"), regime=regime, classes=5)
-    made(MLP((4,), None, [8], norm="running"), regime=Regime(None), classes=5)
+@pytest.mark.parametrize("masked", [False, True])
+def test_training_normalises_an_episode_as_one_batch_where_running_averages_are_learned(masked: bool) -> None:
+    tasks = made_tasks(masked=masked)
+    learner = made(MLP((4,), None, [8], norm="running").double())
+    twin = copy.deepcopy(learner.model)
+    outcome = learner.train().meta_loss(tasks)
+    means = []
+    for i in range(len(tasks)):
+        one = tasks.map(lambda t, i=i: t[i])
+        x = torch.cat([one.support.x, one.query.x])
+        real = torch.ones(len(x), dtype=torch.bool)
+        if masked:
+            assert one.support.mask is not None
+            assert one.query.mask is not None
+            real = torch.cat([one.support.mask, one.query.mask])
+        features = twin.train()(x, real)
+        shots = len(one.support.y)
+        logits = learner.comparison(features[:shots], one.support, features[shots:], query_mask=None, unlabelled=None)
+        expected = without_absent_classes(logits, one.support)
+        torch.testing.assert_close(outcome.query_logits[i][real[shots:]], expected[real[shots:]])
+        means.append(twin.layers[0](x[real]).mean(0))
+    torch.testing.assert_close(learner.model.norms[0].running_mean, 0.1 * torch.stack(means).mean(0))
+
+
+def test_unlabelled_examples_count_in_the_batch() -> None:
+    tasks = made_tasks(masked=False)
+    more = torch.randn(2, 7, 4, dtype=torch.float64)
+    shown = replace(tasks, support=replace(tasks.support, unlabelled=more))
+    model = MLP((4,), None, [8], norm="running").double()
+    learner = made(model, comparison=SoftKMeans())
+    learner.train().meta_loss(shown)
+    x = torch.cat([tasks.support.x, tasks.query.x, more], 1)
+    torch.testing.assert_close(model.norms[0].running_mean, 0.1 * model.layers[0](x).mean((0, 1)))
 
 
 def test_unlabelled_examples_are_refused_by_name() -> None:

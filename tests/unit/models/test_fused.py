@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from metaloop.models import fused, native
 from metaloop.models.conv4 import Conv4
+from metaloop.models.norm import observing
 
 Op = Callable[..., Tensor]
 SHAPES = [(5, 8, 6, 7), (3, 24, 7, 5), (2, 64, 3, 3), (40, 16, 9, 9)]
@@ -145,6 +146,20 @@ def test_conv4_answers_the_same_with_and_without(downsample: str, norm: str, mon
         block.kernels = False
     torch.testing.assert_close(net(x), with_kernels, rtol=1e-10, atol=1e-10)
     assert len(used) == 4
+
+
+@pytest.mark.parametrize("channels", [1, 3])  # with one, the first block is a kernel of its own
+def test_running_averages_move_the_same_with_and_without(channels: int) -> None:
+    x, found = torch.randn(6, channels, 20, 17, dtype=torch.float64), []
+    for kernels in (True, False):
+        torch.manual_seed(0)
+        net = Conv4((channels, 20, 17), 5, filters=8, norm="running", kernels=kernels).double()
+        with observing(net):
+            net(x)
+        found.append(dict(net.named_buffers()))
+    for name, value in found[0].items():
+        torch.testing.assert_close(value, found[1][name], rtol=1e-9, atol=1e-9)
+        assert (value != (1.0 if name.endswith("var") else 0.0)).all()
 
 
 def test_hooks_and_other_modes_are_honoured(monkeypatch: pytest.MonkeyPatch) -> None:

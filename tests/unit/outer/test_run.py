@@ -91,6 +91,7 @@ def test_a_stopped_run_goes_on_to_the_same_end(
     record = trained(tmp_path, resume=True)
     assert outcome(tmp_path) == outcome(undisturbed)
     assert record["training"]["steps"] == 6
+    assert record["training"]["cpu_seconds"] > 0
 
 
 def test_schedule_momentum_and_dropout_go_on_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
