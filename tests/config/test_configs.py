@@ -6,6 +6,7 @@ import pytest
 import torch
 import yaml
 
+from fake_texts import write_official
 from metaloop.build import fingerprint, ranks_of
 from metaloop.configuration import conf_dir
 from metaloop.errors import UserError
@@ -28,7 +29,7 @@ COUNTS = {
     "algorithm/rule": 15,
     "algorithm/support_loss": 2,
     "algorithm/transform": 3,
-    "dataset": 14,
+    "dataset": 21,
     "episode": 11,
     "experiment": 6,
     "logger": 3,
@@ -67,7 +68,10 @@ WITH = {
     "algorithm/meta_baseline": ("algorithm.regime.classification_steps=1",),
     "algorithm/regime/classification_then_episodic": ("algorithm.regime.classification_steps=1",),
     "algorithm/relation": MAPS,
+    "dataset/arsc": (*TEXTS, "episode.ways=2", "dataset.exclude=[]"),
+    "dataset/banking77": TEXTS,
     "dataset/clinc150": TEXTS,
+    "dataset/fewrel": TEXTS,
     "dataset/glyphs": (),
     "dataset/gp": ("episode=functions",),
     "dataset/harmonic": ("episode=regression",),
@@ -75,7 +79,11 @@ WITH = {
     "dataset/quadratics": ("episode=regression",),
     "dataset/optimise_glyphs": ("episode=optimise",),
     "dataset/optimise_digits": ("episode=optimise",),
+    "dataset/huffpost": (*TEXTS, "dataset.length=16"),
+    "dataset/hwu64": TEXTS,
     "dataset/omniglot": ("dataset.split_scheme=minimal1",),
+    "dataset/reuters": TEXTS,
+    "dataset/text_files": (*TEXTS, "dataset.files=own.csv", "dataset.data_dir=${oc.env:METALOOP_DATA}/text/own"),
     "dataset/tabular": ("episode=2w5s",),
     "dataset/tabular_regression": ("episode=regression",),
     "episode/2w5s": MANY,
@@ -112,8 +120,9 @@ ELSEWHERE = {
 }
 SLOW = {"algorithm/over_tasks/compiled", "experiment/finn2017_maml_sinusoid_5shot"}  # a compiler runs
 NOTHING_LEARNED = ("algorithm/scratch", "algorithm/meta_gradient/none", "algorithm/nearest_centroid", "algorithm/regime/none")
-NOTHING_LEARNED += ("model/tfidf", "dataset/clinc150")  # they are run with nearest_centroid
-REAL = ("dataset/tabular_regression", "dataset/clinc150")
+NOTHING_LEARNED += ("model/tfidf", *(choice for choice, lines in WITH.items() if TEXTS[1] in lines))
+REAL = ("dataset/tabular_regression", "dataset/clinc150", "dataset/huffpost", "dataset/reuters")
+WRITTEN = [f"dataset/{name}" for name in ("arsc", "banking77", "fewrel", "hwu64", "text_files")]  # by the test
 CHOICES = [file.with_suffix("").as_posix() for file in FILES if file.parts[0] != "sweep"]  # those: tests/unit/sweeps
 
 
@@ -156,10 +165,13 @@ def marked(choice: str) -> object:
 
 
 @pytest.fixture
-def data(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, glyph_cache: Path) -> None:
+def data(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, glyph_cache: Path, tmp_path: Path) -> None:
     """The real data where a choice needs it."""
     monkeypatch.setenv("METALOOP_CACHE", str(glyph_cache))
-    if request.node.get_closest_marker("data"):
+    if request.node.callspec.params.get("choice") in WRITTEN:
+        write_official(tmp_path / "data")
+        monkeypatch.setenv("METALOOP_DATA", str(tmp_path / "data"))
+    elif request.node.get_closest_marker("data"):
         monkeypatch.setenv("METALOOP_DATA", str(request.getfixturevalue("real_data")))
 
 

@@ -24,7 +24,7 @@ class Origin:
 
     Attributes:
         name: what ``metaloop data get`` calls it.
-        licence: under which it may be used.
+        licence: under which it may be used; empty for a user's own files.
         remedy: what to do about a missing or broken file, where ``metaloop data get`` cannot fetch it.
     """
 
@@ -35,6 +35,8 @@ class Origin:
     def problem(self, path: Path, what: str) -> UserError:
         """The error that says what is wrong with the file and what to do about it."""
         remedy = self.remedy or f"Get it with `metaloop data get {self.name}`"
+        if not self.licence:
+            return UserError(f"{path}: {what}. {remedy}")
         return UserError(
             f"{path}: {what}. {remedy} (licence: {self.licence}), or say where it lies with dataset.data_dir or the "
             "environment's METALOOP_DATA"

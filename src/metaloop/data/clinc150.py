@@ -1,15 +1,15 @@
 """CLINC150: 150 intents of ten domains, and queries that are out of scope (Larson et al. 2019, EMNLP)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from metaloop.data.archives import Origin
+from metaloop.data.text_origins import ORIGINS
 from metaloop.data.text_reading import TextFile, read_text
 from metaloop.data.texts import Texts, TextSplit
 from metaloop.data.tokens import Tokenizer
 from metaloop.errors import UserError
 
-CLINC150 = Origin("clinc150", "CC BY 3.0")
+CLINC150 = ORIGINS["clinc150"]
 # Our choice: domains by alphabet, the first three for meta-test, the next two for meta-validation. The two of money, which
 # are near each other, fall into one split.
 DOMAINS = {
@@ -60,12 +60,16 @@ class Clinc150(Texts):
 
 
 def read_domains(place: Path) -> Mapping[str, tuple[str, ...]]:
+    """The intents of each domain; see :func:`domains_of`."""
+    return domains_of(read_text(place, "domains.json", CLINC150))
+
+
+def domains_of(file: TextFile) -> Mapping[str, tuple[str, ...]]:
     """The intents of each domain.
 
     Raises:
-        UserError: domains.json is missing or not CLINC150's.
+        UserError: this is not CLINC150's domains.json.
     """
-    file = read_text(place, "domains.json", CLINC150)
     found = file.json()
     if not isinstance(found, dict) or set(found) != {name for names in DOMAINS.values() for name in names}:
         raise file.problem("not the ten domains of CLINC150")
@@ -79,14 +83,18 @@ def read_intents(place: Path) -> Mapping[str, list[str]]:
     """The texts of each intent, in the order of the file's parts train, val and test.
 
     Raises:
-        UserError: data_full.json is missing, broken, or has not 100, 20 and 30 texts of every intent.
+        UserError: a file is missing or broken, or there are not 100, 20 and 30 texts of every intent.
     """
     file = read_text(place, "data_full.json", CLINC150)
+    return intents_of(file, [intent for names in read_domains(place).values() for intent in names])
+
+
+def intents_of(file: TextFile, intents: Sequence[str]) -> Mapping[str, list[str]]:
+    """The same of an open file."""
     content = file.json()
-    intents = sorted(intent for names in read_domains(place).values() for intent in names)
     texts: dict[str, list[str]] = {intent: [] for intent in intents}
     for part, count in _PARTS.items():
-        added = _part(file, content, part)
+        added = texts_of(file, content, part)
         for intent in intents:
             if len(added.get(intent, ())) != count:
                 raise file.problem(f"part {part}: {len(added.get(intent, ()))} texts of {intent}, not {count}")
@@ -94,7 +102,17 @@ def read_intents(place: Path) -> Mapping[str, list[str]]:
     return texts
 
 
-def _part(file: TextFile, content: object, part: str) -> dict[str, list[str]]:
+def check_intents(file: TextFile) -> int:
+    """How many texts a whole data_full.json has; raises a UserError for a broken one."""
+    intents = sorted(texts_of(file, file.json(), "train"))
+    expected = sum(_INTENTS for names in DOMAINS.values() for _ in names)
+    if len(intents) != expected:
+        raise file.problem(f"{len(intents)} intents, not {expected}")
+    return sum(map(len, intents_of(file, intents).values()))
+
+
+def texts_of(file: TextFile, content: object, part: str) -> dict[str, list[str]]:
+    """The texts of one part of the file, by intent."""
     if not isinstance(content, dict) or not isinstance(content.get(part), list):
         raise file.problem(f"no list named {part}: this is not CLINC150's data_full.json")
     found: dict[str, list[str]] = {}

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -60,6 +60,20 @@ class TextFile:
                 raise self.problem(f"a JSON object is expected, not {line.strip()[:40]!r}", number)
             yield number, value
 
+    def json_objects(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        """The objects of a JSON list, with their number in it from 1; of JSON lines, with their line.
+
+        Raises:
+            UserError: it is neither.
+        """
+        if not self.text.lstrip().startswith("["):
+            yield from self.json_lines()
+            return
+        for number, value in enumerate(self.json(), 1):
+            if not isinstance(value, dict):
+                raise self.problem(f"entry {number}: a JSON object is expected, not {str(value)[:40]!r}")
+            yield number, value
+
     def csv_rows(self, delimiter: str = ",") -> Iterator[tuple[int, dict[str, Any]]]:
         """Line number (of a row's end) and cells by column of every row; the first row names the columns.
 
@@ -79,7 +93,7 @@ class TextFile:
         except csv.Error as error:
             raise self.problem(f"not readable as CSV ({error})", reader.line_num) from error
 
-    def field(self, row: dict[str, Any], name: str, line: int) -> Any:
+    def field(self, row: Mapping[str, Any], name: str, line: int) -> Any:
         """``row[name]``.
 
         Raises:

@@ -10,8 +10,6 @@ from metaloop.errors import UserError
 from metaloop.models.hashed_words import HashedWords
 from metaloop.types import Inputs
 
-_ROWS = 4096  # texts counted at once
-
 
 class BagOfWords(nn.Module):
     """Term frequency times inverse document frequency, at unit length, and a linear head.
@@ -59,10 +57,9 @@ def _counts(x: Mapping[str, Tensor], size: int, dtype: torch.dtype) -> Tensor:
 
 
 def _inverse_document_frequency(examples: Mapping[str, Tensor], size: int) -> Tensor:
-    """(size,), of texts that are counted a few at a time."""
-    total = len(examples["input_ids"])
-    documents = torch.zeros(size)
-    for start in range(0, total, _ROWS):
-        part = {name: examples[name][start : start + _ROWS].cpu() for name in ("input_ids", "attention_mask")}
-        documents += (_counts(part, size, torch.float32) > 0).sum(0)
-    return torch.log((1 + total) / (1 + documents)) + 1
+    """(size,): a token counts once a text."""
+    real = examples["attention_mask"].cpu().bool()
+    ids = examples["input_ids"].cpu().long()
+    text = torch.arange(len(ids))[:, None] * size
+    documents = ((text + ids)[real].unique() % size).bincount(minlength=size)
+    return torch.log((1 + len(ids)) / (1 + documents)) + 1

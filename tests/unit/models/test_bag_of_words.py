@@ -41,12 +41,6 @@ def test_words_of_other_texts_than_the_meta_training_ones_weigh_alike() -> None:
     assert not [name for name, _ in model.named_parameters()]
 
 
-def test_frequencies_are_counted_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = BagOfWords((8,), None, tensors(HashedWords(50)(SEEN, 8)), 50).idf
-    monkeypatch.setattr("metaloop.models.bag_of_words._ROWS", 3)
-    assert torch.equal(BagOfWords((8,), None, tensors(HashedWords(50)(SEEN, 8)), 50).idf, whole)
-
-
 def test_only_texts_will_do() -> None:
     with pytest.raises(UserError, match=r"reads token ids \(length,\); the data set gives \(1, 8, 8\)"):
         BagOfWords((1, 8, 8), None, torch.zeros(3, 1, 8, 8), 50)
