@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from fake_texts import Characters, clinc150, decoded, write_folder
 
+from fake_texts import Characters, clinc150, decoded, write_folder
 from metaloop.data.clinc150 import Clinc150
 from metaloop.data.episodes import Episodes
 from metaloop.data.outside import WithOutside
