@@ -42,7 +42,7 @@ def clinc150() -> dict[str, bytes]:
     for part, start, stop in (("val", 100, 120), ("train", 0, 100), ("test", 120, 150)):
         intents = [intent for names in domains.values() for intent in names]
         content[part] = [[f"{intent} text {k}", intent] for k in range(start, stop) for intent in intents]
-    for part, count in (("oos_val", 3), ("oos_train", 3), ("oos_test", 7)):
+    for part, count in (("oos_val", 4), ("oos_train", 3), ("oos_test", 7)):
         content[part] = [[f"{part} {k}", "oos"] for k in range(count)]
     return {"data_full.json": json.dumps(content).encode(), "domains.json": json.dumps(domains).encode()}
 

@@ -31,6 +31,8 @@ def lines(record: Mapping[str, Any], directory: Path) -> list[str]:
     if test.get("baseline"):
         said.append(f"baseline  {_score(test['baseline'], metric)}  ({test['baseline']['name']}, same episodes)")
     said += _likelihoods(test)
+    if rejection := test["others"].get("rejection"):
+        said.append(f"rejection  {rejection['mean']:.3f}  (AUROC of queries of no class, by the highest probability)")
     if record.get("paper"):
         published = record["paper"]["published"]
         said.append(f"published  {_score(published, metric)}  ({record['paper']['citation']}, {record['paper']['table']})")

@@ -126,12 +126,15 @@ class Tasks:
         index: (tasks,) int64, the tasks' numbers in their episode stream.
         classes: (tasks, ways) int64, which of the split's classes each label of a task stands for, -1 for ways that a task
             does not have; None where the data set does not number its classes.
+        outside: (tasks, outside, *input), further queries that are of none of the classes and ought to be rejected; None where
+            there are none.
     """
 
     support: Examples
     query: Examples
     index: Tensor
     classes: Tensor | None = None
+    outside: Inputs | None = None
 
     def __post_init__(self) -> None:
         if self.support.number is None:
@@ -150,7 +153,8 @@ class Tasks:
         classes = None if self.classes is None else function(self.classes)
         assert self.support.number is not None
         support = replace(self.support.map(function), number=function(self.support.number))
-        return Tasks(support, self.query.map(function), function(self.index), classes)
+        outside = None if self.outside is None else map_inputs(function, self.outside)
+        return Tasks(support, self.query.map(function), function(self.index), classes, outside)
 
     def to(self, device: torch.device | str) -> "Tasks":
         """The same tasks on ``device``."""

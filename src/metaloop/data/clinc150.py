@@ -19,6 +19,7 @@ DOMAINS = {
 }
 SAMPLERS = ("any", "within_domain")
 _PARTS = {"train": 100, "val": 20, "test": 30}  # of data_full.json, and how many texts of each intent
+_OUTSIDE = {"validation": "oos_val", "test": "oos_test"}
 _INTENTS = 15  # of a domain
 
 
@@ -34,6 +35,8 @@ class Clinc150(Texts):
             is looked for as an archive, with .zip added.
         length: see :class:`Texts`.
         sampler: "any": an episode's intents are of all domains of the split; "within_domain": all of one.
+        out_of_scope: further queries of each episode of meta-validation and meta-test that are of no intent at all, to be
+            rejected; they change nothing else.
         cache_dir: see :class:`Texts`.
 
     Raises:
@@ -41,12 +44,20 @@ class Clinc150(Texts):
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, data_dir: str, length: int = 32, sampler: str = "any", cache_dir: str | None = None
+        self,
+        tokenizer: Tokenizer,
+        data_dir: str,
+        length: int = 32,
+        sampler: str = "any",
+        out_of_scope: int = 0,
+        cache_dir: str | None = None,
     ) -> None:
         super().__init__(tokenizer, length, cache_dir)
         if sampler not in SAMPLERS:
             raise UserError(f"dataset.sampler={sampler!r}: one of {', '.join(SAMPLERS)}")
-        self._data_dir, self._sampler = Path(data_dir), sampler
+        if isinstance(out_of_scope, bool) or not isinstance(out_of_scope, int) or out_of_scope < 0:
+            raise UserError(f"dataset.out_of_scope={out_of_scope!r}: queries of an episode, a whole number of at least 0")
+        self._data_dir, self._sampler, self._asked = Path(data_dir), sampler, out_of_scope
 
     def read(self) -> Mapping[str, TextSplit]:
         """See :meth:`Texts.read`."""
@@ -55,7 +66,19 @@ class Clinc150(Texts):
         for split, names in DOMAINS.items():
             intents = [intent for name in names for intent in domains[name]]
             groups = [_INTENTS] * len(names) if self._sampler == "within_domain" else []
-            found[split] = TextSplit({intent: texts[intent] for intent in intents}, groups)
+            outside = self._outside(split)
+            classes = {intent: texts[intent] for intent in intents}
+            found[split] = TextSplit(classes, groups, outside, self._asked if outside else 0)
+        return found
+
+    def _outside(self, split: str) -> list[str]:
+        """The out-of-scope texts of a split, where they are asked for."""
+        if not self._asked or split == "train":
+            return []
+        file, part = read_text(self._data_dir, "data_full.json", CLINC150), _OUTSIDE[split]
+        found = [text for texts in texts_of(file, file.json(), part).values() for text in texts]
+        if self._asked > len(found):
+            raise UserError(f"dataset.out_of_scope={self._asked}: {file.path} has only {len(found)} texts in {part}")
         return found
 
 

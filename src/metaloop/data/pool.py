@@ -172,14 +172,7 @@ class ClassPool(TaskDistribution):
         """
         if turns is not None:
             rows = rows + turns * self._examples
-
-        def take(pool: Tensor) -> Tensor:
-            values = pool[rows]
-            if values.is_floating_point():
-                return values
-            return values.float().div_(255.0) if pool.dtype == torch.uint8 and pool.ndim > 2 else values.long()
-
-        return map_inputs(take, self._turned)
+        return map_inputs(lambda pool: as_seen(pool[rows]), self._turned)
 
     def _turns_of(self, stream: Stream, numbers: Tensor, classes: Tensor) -> Tensor | None:
         if self.rotations == "none":
@@ -190,6 +183,13 @@ class ClassPool(TaskDistribution):
         """See :meth:`TaskDistribution.to`."""
         moved = map_inputs(lambda tensor: tensor.to(device), self.inputs)
         return type(self)(moved, self.class_sizes, self.names, rotations=self.rotations, groups=self.groups, split=self.split)
+
+
+def as_seen(values: Tensor) -> Tensor:
+    """Stored examples (tasks, examples, *input) as a model sees them: images as floats in [0, 1], tokens and masks as int64."""
+    if values.is_floating_point():
+        return values
+    return values.float().div_(255.0) if values.dtype == torch.uint8 and values.ndim > 3 else values.long()
 
 
 def _all_turns(images: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ import torch
 
 from metaloop.data.cache import Arrays, cache_folder, cached
 from metaloop.data.distribution import SPLITS, Dataset
+from metaloop.data.outside import WithOutside
 from metaloop.data.pool import ClassPool
 from metaloop.data.tokens import Tokenizer
 from metaloop.errors import UserError
@@ -28,10 +29,19 @@ class TextSplit:
     Attributes:
         classes: texts of each class, by its name.
         groups: how many consecutive classes each group has, where all classes of an episode are to be of one group; else none.
+        outside: texts of no class, of which
+        asked: so many are further queries of each episode, to be rejected.
     """
 
     classes: Mapping[str, Sequence[str]]
     groups: Sequence[int] = ()
+    outside: Sequence[str] = ()
+    asked: int = 0
+
+    @property
+    def texts(self) -> list[str]:
+        """All of them: class by class, and then those outside."""
+        return [*chain.from_iterable(self.classes.values()), *self.outside]
 
 
 class Texts(Dataset):
@@ -53,7 +63,7 @@ class Texts(Dataset):
             raise UserError(f"dataset.length={length!r}: tokens of a text, a whole number of at least 1")
         self._tokenizer, self._length = tokenizer, length
         self._folder = cache_folder(cache_dir)
-        self._splits: dict[str, ClassPool] = {}
+        self._splits: dict[str, ClassPool | WithOutside] = {}
 
     @abstractmethod
     def read(self) -> Mapping[str, TextSplit]:
@@ -63,20 +73,19 @@ class Texts(Dataset):
             UserError: a file is missing or broken: names file, line and remedy.
         """
 
-    def split(self, name: str) -> ClassPool:
+    def split(self, name: str) -> ClassPool | WithOutside:
         """See :meth:`Dataset.split`; a fault in any split's texts shows at the first call."""
         if name not in SPLITS:
             raise UserError(f"split {name!r}: one of {', '.join(SPLITS)}")
         if not self._splits:
             found = self.read()
-            texts = [text for split in SPLITS for text in chain.from_iterable(found[split].classes.values())]
-            tokens = self._tokens(texts)
+            tokens = self._tokens([text for split in SPLITS for text in found[split].texts])
             first = 0
             for split in SPLITS:
-                count = sum(map(len, found[split].classes.values()))
-                inputs = {key: torch.from_numpy(array[first : first + count]) for key, array in tokens.items()}
-                self._splits[split] = _pool(inputs, found[split], split)
-                first += count
+                stop = first + len(found[split].texts)
+                inputs = {key: torch.from_numpy(array[first:stop]) for key, array in tokens.items()}
+                self._splits[split] = _distribution(inputs, found[split], split)
+                first = stop
         return self._splits[name]
 
     def _tokens(self, texts: Sequence[str]) -> Arrays:
@@ -88,9 +97,13 @@ class Texts(Dataset):
         return cached(self._folder, "tokens", key, lambda: tokenised(self._tokenizer, texts, self._length))
 
 
-def _pool(inputs: Mapping[str, torch.Tensor], found: TextSplit, split: str) -> ClassPool:
+def _distribution(inputs: Mapping[str, torch.Tensor], found: TextSplit, split: str) -> ClassPool | WithOutside:
     sizes = [len(members) for members in found.classes.values()]
-    return ClassPool(inputs, sizes, list(found.classes), groups=found.groups, split=split)
+    own = {name: array[: sum(sizes)] for name, array in inputs.items()}
+    pool = ClassPool(own, sizes, list(found.classes), groups=found.groups, split=split)
+    if not found.asked:
+        return pool
+    return WithOutside(pool, {name: array[sum(sizes) :] for name, array in inputs.items()}, found.asked)
 
 
 def tokenised(tokenizer: Tokenizer, texts: Sequence[str], length: int) -> Arrays:

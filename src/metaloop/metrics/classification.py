@@ -53,6 +53,24 @@ def episode_scores(logits: Tensor, labels: Tensor, mask: Tensor | None = None) -
     }
 
 
+def area_under_roc(positive: Tensor, negative: Tensor, mask: Tensor | None = None) -> Tensor:
+    """How likely a positive scores above a negative, ties counting half: the area under the ROC curve of every episode.
+
+    Source: Hendrycks and Gimpel 2017, section 2, with the highest softmax probability as score.
+
+    Args:
+        positive: (tasks, n) scores.
+        negative: (tasks, m) scores.
+        mask: (tasks, n) bool, which positives are real; None where all are.
+
+    Returns:
+        (tasks,) in [0, 1]; 0.5 says nothing is told apart.
+    """
+    left, right = positive[:, :, None], negative[:, None]
+    wins = ((left > right).to(positive.dtype) + 0.5 * (left == right).to(positive.dtype)).mean(2)
+    return wins.mean(1) if mask is None else (wins * mask).sum(1) / mask.sum(1)
+
+
 def calibration_error(probabilities: Tensor, labels: Tensor, mask: Tensor | None = None, bins: int = 15) -> float:
     """Expected calibration error of the top class over all queries of all episodes, in [0, 1].
 

@@ -13,7 +13,7 @@ from metaloop.metrics.interval import mean_interval
 from metaloop.types import Tasks
 
 EPISODE_SCORES = {"classification": classification.episode_scores, "regression": regression.episode_scores}
-_OTHERS = ("loss", "recall", "f1", "log_likelihood", "coverage")  # scores beside the score
+_OTHERS = ("loss", "recall", "f1", "log_likelihood", "coverage", "rejection", "rejection_by_logit")  # scores beside the score
 Scores = dict[str, Tensor]  # by name, stacked over episodes; "index" numbers them, "curve" is (episodes, points)
 
 
@@ -24,7 +24,10 @@ def score(learner: Learner, tasks: Tasks, kind: str) -> Scores:
         ``index``, ``score`` (accuracy in [0, 1], or mean squared error), ``loss`` and, for classification, ``recall`` and
         ``f1``, for predictive distributions ``log_likelihood`` and ``coverage`` (each (tasks,)); ``curve`` and ``loss_curve``
         (tasks, points): score and loss before and after inner steps, whose numbers are in ``curve_step`` (tasks, points); for
-        classification also ``confidence`` (tasks, queries, ways) with ``label`` and ``real`` (tasks, queries).
+        classification also ``confidence`` (tasks, queries, ways) with ``label`` and ``real`` (tasks, queries). Where there are
+        queries of no class, ``rejection`` and ``rejection_by_logit`` (tasks,): how well the highest softmax probability and the
+        highest logit (for prototypes minus the smallest distance) tell them from the others, as an area under the ROC curve.
+        They are asked about on their own, so that no other score depends on them.
     """
     predictor = learner.adapt(tasks.support)
     query = tasks.query
@@ -34,12 +37,24 @@ def score(learner: Learner, tasks: Tasks, kind: str) -> Scores:
     if kind == "classification":
         real = torch.ones_like(query.y, dtype=torch.bool) if query.mask is None else query.mask
         aside = {"confidence": F.softmax(curve[-1].float(), -1), "label": query.y, "real": real}
+        if tasks.outside is not None:
+            aside |= _rejection(curve[-1], predictor(tasks.outside), real)
     curves = {
         "curve": torch.stack([p["score"] for p in points], 1),
         "loss_curve": torch.stack([p["loss"] for p in points], 1),
         "curve_step": torch.tensor(predictor.curve_steps).expand(len(tasks), -1),
     }
     return {name: value.cpu() for name, value in ({"index": tasks.index} | points[-1] | curves | aside).items()}
+
+
+def _rejection(inside: Tensor, outside: Tensor, real: Tensor) -> Scores:
+    """The two rejection scores, from logits (tasks, queries, ways) and (tasks, outside, ways)."""
+    inside, outside = inside.float(), outside.float()
+    by_softmax = [F.softmax(logits, -1).amax(-1) for logits in (inside, outside)]
+    return {
+        "rejection": classification.area_under_roc(*by_softmax, real),
+        "rejection_by_logit": classification.area_under_roc(inside.amax(-1), outside.amax(-1), real),
+    }
 
 
 def gather(parts: Sequence[Scores]) -> Scores:

@@ -20,6 +20,8 @@ _OTHERS = {
     "calibration_error": "calibration error (ECE)",
     "log_likelihood": "log-likelihood of a query (nats)",
     "coverage": "coverage of 90 % bands",
+    "rejection": "rejection of queries of no class, by probability (AUROC)",
+    "rejection_by_logit": "rejection of queries of no class, by logit (AUROC)",
 }
 
 

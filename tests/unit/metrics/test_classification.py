@@ -6,7 +6,7 @@ import torch
 from sklearn import metrics
 
 from metaloop.errors import UserError
-from metaloop.metrics.classification import calibration_error, episode_scores
+from metaloop.metrics.classification import area_under_roc, calibration_error, episode_scores
 
 
 def _episodes(tasks: int, queries: int, ways: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -93,3 +93,14 @@ def test_what_does_not_fit_is_refused() -> None:
         episode_scores(logits[..., :1], labels)
     with pytest.raises(ValueError, match="sum to 1"):
         calibration_error(logits, labels)
+
+
+def test_the_area_under_the_roc_curve_is_scikit_learns() -> None:
+    generator = torch.Generator().manual_seed(0)
+    positive, negative = (torch.randint(0, 6, (4, n), generator=generator).float() for n in (9, 5))  # ties abound
+    mask = torch.rand(4, 9, generator=generator) < 0.7
+    for real in (None, mask):
+        kept = [row if real is None else row[real[k]] for k, row in enumerate(positive)]
+        truth = [[1] * len(row) + [0] * 5 for row in kept]
+        expected = [metrics.roc_auc_score(y, torch.cat([row, n])) for y, row, n in zip(truth, kept, negative, strict=True)]
+        assert area_under_roc(positive, negative, real).tolist() == pytest.approx(expected)

@@ -1,5 +1,7 @@
 """Scores of episodes, gathered and summed up."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -105,3 +107,23 @@ def test_distributions_add_likelihood_and_coverage_to_summary_and_table() -> Non
     assert set(told["others"]) == {"loss", "log_likelihood", "coverage"}
     assert told["others"]["coverage"]["half_width"] > 0
     assert list(table(found)) == ["index", "score", "loss", "log_likelihood", "coverage"]
+
+
+class AskedApart:
+    """Answers ``AFTER`` to the queries, and to others how sure their first input says it is."""
+
+    def adapt(self, support: Examples) -> Predictor:
+        return Predictor([lambda x, mask: AFTER if x.shape[1] == 6 else x * torch.tensor([1.0, 0.0, 0.0])])
+
+
+def test_queries_of_no_class_are_scored_apart_and_change_no_other_score() -> None:
+    plain = score(AskedApart(), tasks(), "classification")
+    for sure, expected in ((0.0, 1.0), (100.0, 0.0)):
+        asked = replace(tasks(), outside=torch.full((4, 5, 1), sure))
+        found = score(AskedApart(), asked, "classification")
+        assert found["rejection"].tolist() == [expected] * 4
+        assert all(torch.equal(found[name], plain[name]) for name in plain)
+        assert set(found) - set(plain) == {"rejection", "rejection_by_logit"}
+        assert summary(found, "classification")["others"]["rejection"]["mean"] == expected
+        assert "rejection" in table(found)
+    assert found["rejection_by_logit"].tolist() == [0.0] * 4
