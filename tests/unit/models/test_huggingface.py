@@ -113,7 +113,10 @@ def test_the_librarys_mask_helper_fails_under_vmap_where_ours_does_not() -> None
         ((6,), {"name_or_path": "no/such/folder"}, "hf download"),
     ],
 )
-def test_what_it_refuses(shape: tuple[int, ...], arguments: dict[str, object], message: str) -> None:
+def test_what_it_refuses(
+    shape: tuple[int, ...], arguments: dict[str, object], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(UserError, match=message):
         TextClassifier(shape, 3, **arguments)
 
