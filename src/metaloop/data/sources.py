@@ -10,6 +10,7 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from metaloop.data.archives import Origin
+from metaloop.data.cifar100_files import ARCHIVE, CIFAR100, URL, check_archive
 from metaloop.data.omniglot_archives import OMNIGLOT, ORIGINAL_SIDE, archive_name, read_characters, read_runs
 from metaloop.errors import UserError
 
@@ -90,7 +91,10 @@ SOURCES = {
             SourceFile(archive_name("evaluation"), f"{_LAKE}/images_evaluation.zip", 6.5, _check_part("evaluation")),
             SourceFile("all_runs.zip", f"{_LAKE}/one-shot-classification/all_runs.zip", 0.4, _check_runs),
         ),
-    )
+    ),
+    "cifar100": Source(
+        CIFAR100, "CIFAR-100 (Krizhevsky 2009), of CIFAR-FS and FC100", (SourceFile(ARCHIVE, URL, 169.0, check_archive),)
+    ),
 }
 
 
