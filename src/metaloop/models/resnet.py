@@ -53,7 +53,7 @@ class ResidualNet(nn.Module):
         self.last = last
         self.maps = False
         with torch.no_grad():
-            shape = self._maps(torch.zeros(1, *input_shape), None).shape
+            shape = self._maps(torch.zeros(2, *input_shape), None).shape  # of one, a batch has no variance
         self.map_shape = (shape[1], shape[2], shape[3])
         self.features = shape[1]
         self.head = nn.Linear(self.features, outputs) if outputs is not None else None
