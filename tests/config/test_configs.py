@@ -50,6 +50,8 @@ OF_ONE_SIZE = (
     "dataset/tabular",
     "dataset/tabular_regression",
 )
+CIFAR = ("dataset=cifar_fs",)
+PICTURES = ("cifar", "fc100", "image_folder", "mini_imagenet", "augmentation/none", "flip_crop", "strong", "tiny_vit")
 READERS = [f"algorithm/reader/{path.stem}" for path in (conf_dir() / "algorithm" / "reader").glob("*.yaml")]
 # What a choice needs beside itself to run on small data.
 WITH = {
@@ -67,7 +69,12 @@ WITH = {
     "algorithm/meta_baseline": ("algorithm.regime.classification_steps=1",),
     "algorithm/regime/classification_then_episodic": ("algorithm.regime.classification_steps=1",),
     "algorithm/relation": MAPS,
+    "dataset/augmentation/none": CIFAR,
+    "dataset/augmentation/flip_crop": CIFAR,
+    "dataset/augmentation/strong": CIFAR,
     "dataset/glyphs": (),
+    "dataset/image_folder": ("dataset.path=${oc.env:METALOOP_DATA}/own", "dataset.side=16", "dataset.decoders=0"),
+    "dataset/mini_imagenet": ("dataset.side=16", "dataset.decoders=0"),
     "dataset/gp": ("episode=functions",),
     "dataset/harmonic": ("episode=regression",),
     "dataset/sinusoid": ("episode=regression",),
@@ -90,7 +97,13 @@ WITH = {
     "episode/5w1s_unlabelled": ("algorithm=soft_kmeans", *MANY),
     "model/conv4": ("model.filters=4",),
     "model/conv4_maps": ("model.filters=4",),
+    "model/resnet12": ("model.filters=[4,4,4,4]",),
+    "model/resnet18": ("model.filters=4",),
     "model/tiny_bert": ("dataset=words",),
+    "model/tiny_vit": CIFAR,
+    "model/wrn28_10": ("model.depth=10", "model.widen=1"),
+    # until running averages are kept for metric learners that are trained with episodes
+    "experiment/snell2017_prototypes_cifarfs_5w1s": ("model.norm=batch", "model.filters=4"),
 }
 # The rest of a run is the smallest there is; two steps with a validation after each.
 TWO_STEPS = (
@@ -134,7 +147,7 @@ def test_a_file_is_short_and_says_first_what_it_is(file: Path) -> None:
 def overrides(choice: str) -> list[str]:
     group, _, name = choice.rpartition("/")
     if group == "experiment":
-        return [f"experiment={name}", "evaluation.batch=2", *TWO_STEPS]
+        return [f"experiment={name}", "evaluation.batch=2", *WITH.get(choice, ()), *TWO_STEPS]
     small = ["dataset=blobs", "model=tiny", "algorithm/over_tasks=loop", "episode.ways=3", "episode.queries=2"]
     if group == "episode" or choice in OF_ONE_SIZE:
         small = small[:3]
@@ -148,6 +161,8 @@ def marked(choice: str) -> object:
     marks = [pytest.mark.slow] if choice in SLOW else []
     real = ("omniglot" in choice and "episode" not in choice) or choice == "dataset/tabular_regression"
     marks += [pytest.mark.data] if real else []
+    made = any(word in choice for word in PICTURES) and not choice.startswith("algorithm/")
+    marks += [pytest.mark.usefixtures("picture_files")] if made else []
     return pytest.param(choice, marks=marks, id=choice)
 
 
