@@ -61,7 +61,7 @@ class ImageClassifier(nn.Module):
         self.register_buffer("std", torch.tensor(list(std)).view(-1, 1, 1), persistent=False)
         try:
             with torch.no_grad():
-                self.features = self.eval()._features(torch.zeros(1, *input_shape)).shape[-1]
+                self.features = self.eval()._features(torch.zeros(2, *input_shape)).shape[-1]
         except (ValueError, RuntimeError) as error:
             raise UserError(f"model: this network does not read images of shape {tuple(input_shape)}: {error}") from error
         self.train()
