@@ -54,7 +54,7 @@ class ImageFolder(Dataset):
         cache_dir: str | None = None,
     ) -> None:
         if path is None:
-            raise UserError(f"dataset.path is needed: {OWN.advice}")
+            raise UserError(f"dataset.path is needed: {OWN.remedy}")
         check_side(side)
         check_fit(fit)
         self._path = Path(path).expanduser()

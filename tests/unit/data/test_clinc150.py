@@ -23,7 +23,7 @@ def files() -> dict[str, bytes]:
 
 
 def made(place: Path, sampler: str = "any") -> Clinc150:
-    return Clinc150(Characters(), str(place), 40, sampler, str(place.parent / "cache"))
+    return Clinc150(Characters(), str(place), 40, sampler, cache_dir=str(place.parent / "cache"))
 
 
 def test_domains_are_held_out_whole(files: dict[str, bytes], tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from metaloop.data.augmentation import Augmentation
 from metaloop.data.distribution import Dataset
 from metaloop.data.encoded import EncodedDataset, Encoder
 from metaloop.data.philox import Stream
@@ -19,14 +20,14 @@ WIDTH, EXAMPLES, CLASSES = 3, 100, 3
 class Sentences(Dataset):
     """Token ids of sentences of many lengths."""
 
-    def __init__(self, rotations: str = "none") -> None:
+    def __init__(self, rotations: str = "none", augmentation: Augmentation | None = None) -> None:
         generator = torch.Generator().manual_seed(0)
         mask = (torch.arange(8) < torch.randint(1, 9, (EXAMPLES * CLASSES, 1), generator=generator)).long()
         inputs = {"input_ids": torch.randint(1, 50, mask.shape, generator=generator) * mask, "attention_mask": mask}
         self.pool = ClassPool(inputs, [EXAMPLES] * CLASSES, ["a", "b", "c"], split="test")
-        if rotations != "none":
+        if rotations != "none" or augmentation is not None:
             images = torch.zeros(EXAMPLES * CLASSES, 1, 4, 4, dtype=torch.uint8)
-            self.pool = ClassPool(images, [EXAMPLES] * CLASSES, ["a", "b", "c"], rotations=rotations)
+            self.pool = ClassPool(images, [EXAMPLES] * CLASSES, ["a", "b", "c"], rotations=rotations, augmentation=augmentation)
 
     def split(self, name: str) -> ClassPool:
         return self.pool
@@ -92,3 +93,8 @@ def test_a_folder_that_cannot_be_written_costs_only_time(tmp_path: Path) -> None
 def test_turned_pictures_have_no_features_made_once(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"dataset\.rotations=classes needs model\.frozen=false"):
         EncodedDataset(Sentences("classes"), Sums().encoder, tmp_path).split("test")
+
+
+def test_augmented_pictures_have_no_features_made_once(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="dataset/augmentation=none"):
+        EncodedDataset(Sentences(augmentation=Augmentation(flip=True)), Sums().encoder, tmp_path).split("test")
