@@ -4,6 +4,7 @@ What goes further is plain: objects, numbers, dicts. A run is built from a plain
 """
 
 import hashlib
+import inspect
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,12 +17,13 @@ from omegaconf.errors import OmegaConfBaseException
 
 from metaloop.data.distribution import Dataset, TaskDistribution
 from metaloop.data.episodes import check_spec
+from metaloop.data.tokens import Tokenizer
 from metaloop.errors import UserError
 from metaloop.learners.learner import Learner
 from metaloop.learners.task_loss import loss_for
 from metaloop.outer.datamodule import EpisodePlan
 from metaloop.outer.run import RunParts
-from metaloop.types import EpisodeSpec, highest
+from metaloop.types import EpisodeSpec, Inputs, highest
 
 Config = Mapping[str, Any]
 _NOT_THE_RUN = ("resume",)  # says how to start, not what to run
@@ -78,8 +80,28 @@ def episode_specs(episode: Config) -> tuple[EpisodeSpec, EpisodeSpec]:
 
 
 def build_dataset(config: Config) -> Dataset:
-    """The data set; nothing is read yet."""
-    return make(config["dataset"], "dataset")
+    """The data set; nothing is read yet.
+
+    A data set of texts (``needs_tokenizer``) is given the tokeniser of the model.
+    """
+    needs_tokenizer = getattr(_class_of(config["dataset"], "dataset"), "needs_tokenizer", False)
+    more = {"tokenizer": build_tokenizer(config["model"])} if needs_tokenizer else {}
+    return make(config["dataset"], "dataset", **more)
+
+
+def build_tokenizer(model: Config) -> Tokenizer:
+    """The tokeniser that a model names: its class's ``tokenizer``, called with those of the model's keys that it takes.
+
+    Raises:
+        UserError: the model reads no texts.
+    """
+    maker = getattr(_class_of(model, "model"), "tokenizer", None)
+    if maker is None:
+        raise UserError(
+            f"model._target_={model['_target_']!r} reads no texts, which this data set is of; take one that has a tokenizer, "
+            f"such as model=tfidf or model=tiny_bert"
+        )
+    return maker(**{key: model[key] for key in inspect.signature(maker).parameters if key in model})
 
 
 def build_learner(config: Config, distribution: TaskDistribution, ways: EpisodeSpec) -> Learner:
@@ -95,13 +117,26 @@ def build_learner(config: Config, distribution: TaskDistribution, ways: EpisodeS
     more = {"classes": distribution.num_classes} if getattr(wanted, "needs_classes", False) else {}
     if getattr(wanted, "needs_outputs", False):
         more["outputs"] = distribution.outputs(ways)
+    own: dict[str, Any] = {"input_shape": tuple(distribution.input_shape), "outputs": outputs}
+    if getattr(_class_of(config["model"], "model"), "needs_examples", False):
+        own["examples"] = _examples(distribution, config["model"])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config["seed"])
-        model = make(config["model"], "model", input_shape=tuple(distribution.input_shape), outputs=outputs)
+        model = make(config["model"], "model", **own)
         learner = make(config["algorithm"], "algorithm", model=model, loss=loss_for(distribution.kind), **more)
     if not isinstance(learner, Learner):
         raise UserError(f"algorithm._target_={config['algorithm']['_target_']}: must be a metaloop.learners.learner.Learner")
     return learner
+
+
+def _examples(distribution: TaskDistribution, model: Config) -> Inputs:
+    """All inputs of the meta-training split, for models that look at them once."""
+    found = getattr(distribution, "inputs", None)
+    if found is None:
+        raise UserError(
+            f"model._target_={model['_target_']!r} looks at all meta-training examples; this data set has no list of them"
+        )
+    return found
 
 
 def check_learner(learner: Learner, spec: EpisodeSpec) -> None:

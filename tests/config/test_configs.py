@@ -6,6 +6,7 @@ import pytest
 import torch
 import yaml
 
+from fake_texts import write_official
 from metaloop.build import fingerprint, ranks_of
 from metaloop.configuration import conf_dir
 from metaloop.errors import UserError
@@ -15,7 +16,7 @@ from small_runs import described, trained
 FILES = sorted(path.relative_to(conf_dir()) for path in conf_dir().rglob("*.yaml"))
 COUNTS = {
     ".": 1,
-    "algorithm": 50,
+    "algorithm": 51,
     "algorithm/adapted": 9,
     "algorithm/augmentation": 2,
     "algorithm/comparison": 16,
@@ -24,11 +25,11 @@ COUNTS = {
     "algorithm/objective": 4,
     "algorithm/over_tasks": 5,
     "algorithm/reader": 7,
-    "algorithm/regime": 3,
+    "algorithm/regime": 4,
     "algorithm/rule": 15,
     "algorithm/support_loss": 2,
     "algorithm/transform": 3,
-    "dataset": 13,
+    "dataset": 21,
     "episode": 11,
     "experiment": 8,
     "logger": 3,
@@ -49,6 +50,7 @@ OF_ONE_SIZE = (
     "dataset/tabular",
     "dataset/tabular_regression",
 )
+TEXTS = ("model=tfidf", "algorithm=nearest_centroid")
 READERS = [f"algorithm/reader/{path.stem}" for path in (conf_dir() / "algorithm" / "reader").glob("*.yaml")]
 # What a choice needs beside itself to run on small data.
 WITH = {
@@ -66,6 +68,10 @@ WITH = {
     "algorithm/meta_baseline": ("algorithm.regime.classification_steps=1",),
     "algorithm/regime/classification_then_episodic": ("algorithm.regime.classification_steps=1",),
     "algorithm/relation": MAPS,
+    "dataset/arsc": (*TEXTS, "episode.ways=2", "dataset.exclude=[]"),
+    "dataset/banking77": TEXTS,
+    "dataset/clinc150": TEXTS,
+    "dataset/fewrel": TEXTS,
     "dataset/glyphs": (),
     "dataset/gp": ("episode=functions",),
     "dataset/harmonic": ("episode=regression",),
@@ -73,7 +79,11 @@ WITH = {
     "dataset/quadratics": ("episode=regression",),
     "dataset/optimise_glyphs": ("episode=optimise",),
     "dataset/optimise_digits": ("episode=optimise",),
+    "dataset/huffpost": (*TEXTS, "dataset.length=16"),
+    "dataset/hwu64": TEXTS,
     "dataset/omniglot": ("dataset.split_scheme=minimal1",),
+    "dataset/reuters": TEXTS,
+    "dataset/text_files": (*TEXTS, "dataset.files=own.csv", "dataset.data_dir=${oc.env:METALOOP_DATA}/text/own"),
     "dataset/tabular": ("episode=2w5s",),
     "dataset/tabular_regression": ("episode=regression",),
     "episode/2w5s": MANY,
@@ -89,6 +99,7 @@ WITH = {
     "episode/5w1s_unlabelled": ("algorithm=soft_kmeans", *MANY),
     "model/conv4": ("model.filters=4",),
     "model/conv4_maps": ("model.filters=4",),
+    "model/tfidf": ("dataset=words", "algorithm=nearest_centroid", "model.size=100"),
     "model/tiny_bert": ("dataset=words",),
 }
 # The rest of a run is the smallest there is; two steps with a validation after each.
@@ -108,7 +119,10 @@ ELSEWHERE = {
     "train": "composed by every other",
 }
 SLOW = {"algorithm/over_tasks/compiled", "experiment/finn2017_maml_sinusoid_5shot"}  # a compiler runs
-NOTHING_LEARNED = ("algorithm/scratch", "algorithm/meta_gradient/none")
+NOTHING_LEARNED = ("algorithm/scratch", "algorithm/meta_gradient/none", "algorithm/nearest_centroid", "algorithm/regime/none")
+NOTHING_LEARNED += ("model/tfidf", *(choice for choice, lines in WITH.items() if TEXTS[1] in lines))
+REAL = ("dataset/tabular_regression", "dataset/clinc150", "dataset/huffpost", "dataset/reuters")
+WRITTEN = [f"dataset/{name}" for name in ("arsc", "banking77", "fewrel", "hwu64", "text_files")]  # by the test
 CHOICES = [file.with_suffix("").as_posix() for file in FILES if file.parts[0] != "sweep"]  # those: tests/unit/sweeps
 
 
@@ -145,16 +159,19 @@ def overrides(choice: str) -> list[str]:
 
 def marked(choice: str) -> object:
     marks = [pytest.mark.slow] if choice in SLOW else []
-    real = ("omniglot" in choice and "episode" not in choice) or choice == "dataset/tabular_regression"
+    real = ("omniglot" in choice and "episode" not in choice) or choice in REAL
     marks += [pytest.mark.data] if real else []
     return pytest.param(choice, marks=marks, id=choice)
 
 
 @pytest.fixture
-def data(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, glyph_cache: Path) -> None:
+def data(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, glyph_cache: Path, tmp_path: Path) -> None:
     """The real data where a choice needs it."""
     monkeypatch.setenv("METALOOP_CACHE", str(glyph_cache))
-    if request.node.get_closest_marker("data"):
+    if request.node.callspec.params.get("choice") in WRITTEN:
+        write_official(tmp_path / "data")
+        monkeypatch.setenv("METALOOP_DATA", str(tmp_path / "data"))
+    elif request.node.get_closest_marker("data"):
         monkeypatch.setenv("METALOOP_DATA", str(request.getfixturevalue("real_data")))
 
 

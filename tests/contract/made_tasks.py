@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import torch
-from members import CLASSES, MODELS
+from members import CLASSES, MODELS, OF_TEXTS
 from torch import Tensor, nn
 
 from metaloop.learners.learner import Learner
@@ -39,14 +39,14 @@ def made_tasks(
         mask = torch.ones_like(y, dtype=torch.bool) if masked else None
         if mask is not None:
             mask[1, -count:] = False
-        x = made_inputs(MODELS[model][0], tuple(y.shape), text=model == "text", random=random)
+        x = made_inputs(MODELS[model][0], tuple(y.shape), text=model in OF_TEXTS, random=random)
         return Examples(x, y, mask, WAYS)
 
     support, query = examples(shots), examples(queries)
     if support.mask is not None:
         support.mask[0, shots - 1] = False
     if unlabelled:
-        more = made_inputs(MODELS[model][0], (tasks, unlabelled), text=model == "text", random=random)
+        more = made_inputs(MODELS[model][0], (tasks, unlabelled), text=model in OF_TEXTS, random=random)
         real = torch.ones(tasks, unlabelled, dtype=torch.bool) if masked else None
         if real is not None:
             real[1, -1] = False

@@ -63,6 +63,7 @@ from metaloop.learners.support_loss import LearnedWeights, Mean, SupportLoss
 from metaloop.learners.task_loss import CrossEntropy, MeanSquaredError, NegativeLogLikelihood, TaskLoss
 from metaloop.learners.transform import Centred, Transform, UnitLength
 from metaloop.learners.transform import Unchanged as Untransformed
+from metaloop.models.bag_of_words import BagOfWords
 from metaloop.models.conv4 import Conv4
 from metaloop.models.huggingface import TextClassifier
 from metaloop.models.mlp import MLP
@@ -81,6 +82,8 @@ TINY_BERT = {
     "intermediate_size": 8,
     "max_position_embeddings": 8,
 }
+
+SEEN_WORDS = {"input_ids": torch.arange(18).view(3, 6), "attention_mask": torch.ones(3, 6, dtype=torch.long)}
 
 ADAPTED: Mapping[str, Adapted] = {
     "all": All(),
@@ -364,7 +367,9 @@ MODELS: Mapping[str, tuple[tuple[int, ...], Build]] = {
         lambda shape, outputs, norm: Optimisee(shape, outputs, hidden=[6], activation="tanh", bias=True, scale=1.0),
     ),
     "text": ((6,), lambda shape, outputs, norm: TextClassifier(shape, outputs, config=TINY_BERT)),
+    "bag of words": ((6,), lambda shape, outputs, norm: BagOfWords(shape, outputs, SEEN_WORDS, size=20)),
 }
+OF_TEXTS = ("text", "bag of words")
 
 ALL_MEMBERS: Mapping[type, set[type]] = {
     Adapted: {type(each) for each in ADAPTED.values()},

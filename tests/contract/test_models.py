@@ -3,7 +3,7 @@
 import pytest
 import torch
 from made_tasks import WAYS, made_inputs, made_model
-from members import MODELS
+from members import MODELS, OF_TEXTS
 from torch import Tensor
 
 from metaloop.models.norm import MODES, norm_mode
@@ -14,12 +14,12 @@ every_model = pytest.mark.parametrize("name", MODELS)
 
 def inputs(name: str) -> Inputs:
     random = torch.Generator().manual_seed(2)
-    return made_inputs(MODELS[name][0], (6,), text=name == "text", random=random)
+    return made_inputs(MODELS[name][0], (6,), text=name in OF_TEXTS, random=random)
 
 
 def normalised(name: str) -> tuple[str, ...]:
     """The norm modes that a model offers; others have theirs built in."""
-    return {"text": ("layer",), "optimisee": ("none",)}.get(name, MODES)
+    return {"text": ("layer",), "bag of words": ("none",), "optimisee": ("none",)}.get(name, MODES)
 
 
 @every_model

@@ -1,16 +1,18 @@
 """From a config to objects, and what is wrong with it."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from omegaconf import OmegaConf
 
-from metaloop.build import build_dataset, build_learner, build_plan, build_run, episode_specs, make, plain
+from metaloop.build import build_dataset, build_learner, build_plan, build_run, build_tokenizer, episode_specs, make, plain
 from metaloop.errors import UserError
 from metaloop.learners.learner import Learner
+from metaloop.models.bag_of_words import BagOfWords
 from metaloop.types import EpisodeSpec
-from small_runs import SMALL, described
+from small_runs import SMALL, described, trained
 
 
 def config(*overrides: str) -> dict[str, Any]:
@@ -95,3 +97,24 @@ def test_a_refusal_from_inside_is_passed_on_and_a_fault_is_not_hidden() -> None:
             make(target | wrong, "thing")
     with pytest.raises(UserError, match="thing cannot be built"):
         make({"_target_": f"{__name__}.Nothing"}, "thing")
+
+
+def test_a_data_set_of_texts_gets_the_tokenizer_of_the_model() -> None:
+    node = {"_target_": "metaloop.models.bag_of_words.BagOfWords", "size": 64}
+    assert build_tokenizer(node).key == BagOfWords.tokenizer(64).key
+    with pytest.raises(UserError, match=r"model\._target_='metaloop\.models\.mlp\.MLP' reads no texts.*model=tfidf"):
+        build_dataset(config("dataset=clinc150"))
+
+
+def test_frequencies_of_words_are_of_meta_training_alone() -> None:
+    made = config("dataset=words", "model=tfidf", "model.size=100", "algorithm=nearest_centroid")
+    train = build_dataset(made).split("train")
+    idf = learner("dataset=words", "model=tfidf", "model.size=100", "algorithm=nearest_centroid").model.idf
+    assert torch.equal(idf, BagOfWords((10,), None, train.inputs, 100).idf)
+    with pytest.raises(UserError, match="looks at all meta-training examples; this data set has no list of them"):
+        learner("dataset=sinusoid", "episode=regression", "model=tfidf")
+
+
+def test_what_has_nothing_to_learn_says_so(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no parameter between them.*algorithm=nearest_centroid"):
+        trained(tmp_path, "dataset=words", "model=tfidf", "model.size=100", "algorithm=prototypes")

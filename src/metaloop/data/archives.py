@@ -24,23 +24,28 @@ class Origin:
 
     Attributes:
         name: what ``metaloop data get`` calls it.
-        licence: under which it may be used.
+        licence: under which it may be used; empty for a user's own files.
+        remedy: what to do about a missing or broken file, where ``metaloop data get`` cannot fetch it.
     """
 
     name: str
     licence: str
+    remedy: str = ""
 
     def problem(self, path: Path, what: str) -> UserError:
         """The error that says what is wrong with the file and what to do about it."""
+        remedy = self.remedy or f"Get it with `metaloop data get {self.name}`"
+        if not self.licence:
+            return UserError(f"{path}: {what}. {remedy}")
         return UserError(
-            f"{path}: {what}. Get it with `metaloop data get {self.name}` (licence: {self.licence}), or say where it "
-            "lies with dataset.data_dir or the environment's METALOOP_DATA"
+            f"{path}: {what}. {remedy} (licence: {self.licence}), or say where it lies with dataset.data_dir or the "
+            "environment's METALOOP_DATA"
         )
 
 
 @contextmanager
-def open_archive(path: Path, origin: Origin) -> Iterator[zipfile.ZipFile]:
-    """A zip archive whose entries all lie inside it.
+def open_archive(path: Path, origin: Origin, largest: int = _LARGEST_ENTRY) -> Iterator[zipfile.ZipFile]:
+    """A zip archive whose entries all lie inside it and unpack to at most ``largest`` bytes each.
 
     Raises:
         UserError: the file is missing, cut short or no zip archive, or an entry is a link, unreasonably large, or
@@ -49,7 +54,7 @@ def open_archive(path: Path, origin: Origin) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(path) as archive:
             for entry in archive.infolist():
-                fault = _fault(entry)
+                fault = _fault(entry, largest)
                 if fault:
                     raise origin.problem(path, f"refused, entry {entry.filename!r} {fault}")
             yield archive
@@ -59,14 +64,14 @@ def open_archive(path: Path, origin: Origin) -> Iterator[zipfile.ZipFile]:
         raise origin.problem(path, f"not a whole zip archive ({error})") from error
 
 
-def _fault(entry: zipfile.ZipInfo) -> str:
+def _fault(entry: zipfile.ZipInfo, largest: int) -> str:
     """What is wrong with an entry; empty where nothing is."""
     place = PurePosixPath(entry.filename.replace("\\", "/"))
     if place.is_absolute() or ".." in place.parts or ":" in entry.filename:
         return "points outside the archive"
     if stat.S_ISLNK(entry.external_attr >> 16):
         return "is a link"
-    if entry.file_size > _LARGEST_ENTRY:
+    if entry.file_size > largest:
         return f"unpacks to {entry.file_size} bytes"
     return ""
 

@@ -20,11 +20,14 @@ class ClassPool(TaskDistribution):
 
     Args:
         inputs: (examples, *input), or a mapping of such tensors; the examples of a class are neighbours. Images are uint8
-            (examples, channels, height, width) and reach the model as float32 in [0, 1].
+            (examples, channels, height, width) and reach the model as float32 in [0, 1]; token ids and masks are integers
+            (examples, length) and reach it as int64.
         sizes: examples of each class, in order.
         names: the classes' names, in order.
         rotations: "none"; "classes" makes the turns by 90, 180 and 270 degrees classes of their own (class ``4 c + r``);
             "augment" turns every class of an episode by a random one of the four. Square images only.
+        groups: how many consecutive classes each group has; an episode's classes are then all of one group, drawn uniformly.
+            Empty: all classes are one.
         split: the split's name, for messages.
 
     Attributes:
@@ -35,7 +38,14 @@ class ClassPool(TaskDistribution):
     has_unlabelled = True
 
     def __init__(
-        self, inputs: Inputs, sizes: Sequence[int], names: Sequence[str], *, rotations: str = "none", split: str = ""
+        self,
+        inputs: Inputs,
+        sizes: Sequence[int],
+        names: Sequence[str],
+        *,
+        rotations: str = "none",
+        groups: Sequence[int] = (),
+        split: str = "",
     ) -> None:
         first = inputs if isinstance(inputs, Tensor) else next(iter(inputs.values()))
         if rotations not in ROTATIONS:
@@ -46,6 +56,9 @@ class ClassPool(TaskDistribution):
             )
         if sum(sizes) != len(first) or len(sizes) != len(names):
             raise ValueError(f"{len(first)} examples, sizes for {sum(sizes)}, {len(sizes)} sizes and {len(names)} names")
+        turns = 4 if rotations == "classes" else 1
+        if groups and (sum(groups) != len(names) or min(groups) < 1):
+            raise ValueError(f"groups of {list(groups)} classes, of {len(names)}")
         # Four turned copies cost memory (Omniglot: 100 MB) and make an episode one gather.
         turned = map_inputs(_all_turns, inputs) if rotations != "none" else inputs
         self.inputs = inputs
@@ -56,7 +69,9 @@ class ClassPool(TaskDistribution):
         self.input_shape = tuple(first.shape[1:])
         self.names = tuple(names)
         self.class_sizes = tuple(sizes)
-        self.num_classes: int = len(names) * (4 if rotations == "classes" else 1)
+        self.num_classes: int = len(names) * turns
+        self.groups = tuple(groups)
+        self._group_sizes = torch.tensor(self.groups or (len(names),), device=first.device) * turns
         self._sizes = torch.tensor(self.class_sizes, device=first.device)
         self._starts = torch.cumsum(self._sizes, 0) - self._sizes
 
@@ -67,6 +82,11 @@ class ClassPool(TaskDistribution):
             more = f" + episode.distractors={spec.distractors}" if spec.distractors else ""
             raise UserError(
                 f"episode.ways={highest(spec.ways)}{more}: the {self.split} split has only {self.num_classes} classes"
+            )
+        if classes > (least := int(self._group_sizes.min())):
+            raise UserError(
+                f"episode.ways={highest(spec.ways)}{more}: all classes of an episode are of one group, and one of the "
+                f"{self.split} split's has only {least}"
             )
         need = highest(spec.shots) + spec.queries + spec.unlabelled
         smallest = min(range(len(self.class_sizes)), key=self.class_sizes.__getitem__)
@@ -137,8 +157,13 @@ class ClassPool(TaskDistribution):
 
     def draw_classes(self, stream: Stream, numbers: Tensor, ways: int) -> Tensor:
         """(tasks, ways) int64, distinct classes for every episode."""
-        total = torch.full((len(numbers), 1), self.num_classes, device=numbers.device)
-        return stream.without_replacement(numbers, total, ways, "classes")[:, 0]
+        if not self.groups:
+            total = torch.full((len(numbers), 1), self.num_classes, device=numbers.device)
+            return stream.without_replacement(numbers, total, ways, "classes")[:, 0]
+        group = stream.integers(numbers, 1, "group", len(self.groups))
+        starts = self._group_sizes.cumsum(0) - self._group_sizes
+        drawn = stream.without_replacement(numbers, self._group_sizes[group], ways, "classes")[:, 0]
+        return starts[group] + drawn
 
     def gather(self, rows: Tensor, turns: Tensor | None = None) -> Inputs:
         """Examples by row of the pool: (tasks, examples) int64 to (tasks, examples, *input), images as floats in [0, 1].
@@ -150,7 +175,9 @@ class ClassPool(TaskDistribution):
 
         def take(pool: Tensor) -> Tensor:
             values = pool[rows]
-            return values.float().div_(255.0) if values.dtype == torch.uint8 else values
+            if values.is_floating_point():
+                return values
+            return values.float().div_(255.0) if pool.dtype == torch.uint8 and pool.ndim > 2 else values.long()
 
         return map_inputs(take, self._turned)
 
@@ -162,7 +189,7 @@ class ClassPool(TaskDistribution):
     def to(self, device: torch.device | str) -> Self:
         """See :meth:`TaskDistribution.to`."""
         moved = map_inputs(lambda tensor: tensor.to(device), self.inputs)
-        return type(self)(moved, self.class_sizes, self.names, rotations=self.rotations, split=self.split)
+        return type(self)(moved, self.class_sizes, self.names, rotations=self.rotations, groups=self.groups, split=self.split)
 
 
 def _all_turns(images: Tensor) -> Tensor:

@@ -9,40 +9,15 @@ from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-from metaloop.data.archives import Origin
 from metaloop.data.omniglot_archives import OMNIGLOT, ORIGINAL_SIDE, archive_name, read_characters, read_runs
+from metaloop.data.source_files import Source, SourceFile
+from metaloop.data.text_sources import TEXT_SOURCES
 from metaloop.errors import UserError
 
 _TIMEOUT = 10.0  # seconds without an answer
 _CHUNK = 2**16  # bytes
 
 Progress = Callable[[str, int, int | None], None]  # file name, bytes so far, bytes in all where known
-
-
-@dataclass(frozen=True)
-class SourceFile:
-    """One file of a source.
-
-    Attributes:
-        name: in the source's folder.
-        url: the official address.
-        megabytes: about.
-        check: reads the whole file, says what it holds, raises a UserError where that is not what it should be.
-    """
-
-    name: str
-    url: str
-    megabytes: float
-    check: Callable[[Path], str]
-
-
-@dataclass(frozen=True)
-class Source:
-    """A data set that is downloaded file by file into ``<data_dir>/<name>``."""
-
-    origin: Origin
-    title: str
-    files: tuple[SourceFile, ...]
 
 
 @dataclass(frozen=True)
@@ -90,7 +65,8 @@ SOURCES = {
             SourceFile(archive_name("evaluation"), f"{_LAKE}/images_evaluation.zip", 6.5, _check_part("evaluation")),
             SourceFile("all_runs.zip", f"{_LAKE}/one-shot-classification/all_runs.zip", 0.4, _check_runs),
         ),
-    )
+    ),
+    **TEXT_SOURCES,
 }
 
 
@@ -112,7 +88,7 @@ def status(data_dir: str | Path) -> list[FileState]:
         for file in source.files:
             path = _place(source, file, data_dir)
             size = path.stat().st_size if path.is_file() else None
-            message = f"about {file.megabytes} MB, {file.url}" if size is None else "present"
+            message = "present" if size is not None else _offer(file)
             states.append(FileState(source.origin.name, path, source.origin.licence, size, None, message))
     return states
 
@@ -186,8 +162,12 @@ def _download(file: SourceFile, write: Callable[[bytes], int], progress: Progres
                 progress(file.name, done, total)
 
 
+def _offer(file: SourceFile) -> str:
+    return file.url if file.megabytes is None else f"about {file.megabytes} MB, {file.url}"
+
+
 def _place(source: Source, file: SourceFile, data_dir: str | Path) -> Path:
-    return Path(data_dir).expanduser() / source.origin.name / file.name
+    return Path(data_dir).expanduser() / source.folder / file.name
 
 
 def _verified(source: Source, file: SourceFile, path: Path) -> FileState:

@@ -73,6 +73,7 @@ class Metric(Learner):
         self.classes_head = _classes_head(answered, self.comparison.maps, classes) if self.regime.ever else None
         self.uses_unlabelled = self.comparison.uses_unlabelled
         self.embedding = FunctionalModel(model)
+        self.learns = self.regime.learns
 
     @property
     def transductive(self) -> bool:
@@ -117,6 +118,8 @@ class Metric(Learner):
                 gradients, aside = Loop().mean_gradient(self._task_loss, meta, tasks)
         else:
             gradients, aside = self.over_tasks.mean_gradient(self._task_loss, meta, tasks)
+        if not self.learns:
+            gradients = {name: torch.zeros_like(value) for name, value in gradients.items()}
         if self.training:
             self.transform.observe(aside["mean"].mean(0))
         value = with_gradient(aside["loss"].mean(), meta, gradients) if torch.is_grad_enabled() else aside["loss"].mean()

@@ -14,9 +14,12 @@ class Regime:
 
     Attributes:
         classification_steps: how many outer steps see all classes: 0 for none, None for all.
+        learns: whether anything is trained at all; where not, the embedding stays as it came, and the outer optimiser sees
+            gradients of zero (so it needs to be one without weight decay).
     """
 
     classification_steps: int | None = 0
+    learns: bool = True
 
     def __post_init__(self) -> None:
         if self.classification_steps is not None and self.classification_steps < 0:

@@ -70,8 +70,14 @@ class OuterModule(LightningModule):
             UserError: torch refuses their arguments.
         """
         assert self.make_optimizer is not None
+        parameters = [p for p in self.learner.parameters() if p.requires_grad]
+        if not parameters:
+            raise UserError(
+                "model and algorithm have no parameter between them, so nothing can be meta-trained: take "
+                "algorithm=nearest_centroid, which is not, or another model"
+            )
         try:
-            optimizer = self.make_optimizer([p for p in self.learner.parameters() if p.requires_grad])
+            optimizer = self.make_optimizer(parameters)
             if self.make_schedule is None:
                 return optimizer
             schedule = self.make_schedule(optimizer)

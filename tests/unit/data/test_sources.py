@@ -96,9 +96,14 @@ def test_unknown_name(tmp_path: Path) -> None:
 
 
 def test_the_table() -> None:
-    (source,) = sources.SOURCES.values()
+    source = sources.SOURCES["omniglot"]
     assert [file.name for file in source.files] == ["images_background.zip", "images_evaluation.zip", "all_runs.zip"]
-    assert all(file.url.startswith("https://") and file.url.endswith("/" + file.name) for file in source.files)
+    for name, each in sources.SOURCES.items():
+        assert each.origin.name == name
+        assert each.origin.licence
+        assert all(file.url.startswith("https://") for file in each.files)
+        own = [file for file in each.files if file.name != "news_fewshot.zip"]  # which the authors call data.zip
+        assert all(file.url.endswith("/" + file.name) for file in own)
 
 
 @pytest.mark.data

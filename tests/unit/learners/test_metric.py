@@ -145,3 +145,16 @@ def test_a_run_trains_at_other_ways_than_it_tests(algorithm: str, tmp_path: Path
     record = trained(tmp_path, f"algorithm={algorithm}", "episode.train.ways=5", *more)
     assert record["config"]["episode"]["train"]["ways"] == 5
     assert record["test"]["ways"] == 3
+
+
+def test_a_regime_of_nothing_leaves_everything_as_it_came() -> None:
+    learner = made(regime=Regime(learns=False))
+    assert not learner.learns
+    assert made().learns
+    y = torch.arange(2).repeat(3, 2)
+    outcome = learner.meta_loss(Tasks(*(Examples(torch.randn(3, 4, 4), y, None, 2) for _ in range(2)), torch.arange(3)))
+    outcome.loss.backward()
+    assert outcome.loss > 0
+    gradients = [parameter.grad for parameter in learner.parameters()]
+    assert gradients
+    assert not any(gradient.any() for gradient in gradients)  # type: ignore[union-attr]

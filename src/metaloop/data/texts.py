@@ -1,0 +1,112 @@
+"""Data sets of texts: read by class, tokenised once, kept as token ids."""
+
+import hashlib
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import ClassVar
+
+import numpy as np
+import torch
+
+from metaloop.data.cache import Arrays, cache_folder, cached
+from metaloop.data.distribution import SPLITS, Dataset
+from metaloop.data.pool import ClassPool
+from metaloop.data.tokens import Tokenizer
+from metaloop.errors import UserError
+
+_VERSION = 1  # raise it when tokens are prepared otherwise
+_CHUNK = 1024  # texts tokenised between two updates of the progress bar
+_LARGE = 20_000  # texts, from which on there is a bar
+
+
+@dataclass(frozen=True)
+class TextSplit:
+    """The texts of one split.
+
+    Attributes:
+        classes: texts of each class, by its name.
+        groups: how many consecutive classes each group has, where all classes of an episode are to be of one group; else none.
+    """
+
+    classes: Mapping[str, Sequence[str]]
+    groups: Sequence[int] = ()
+
+
+class Texts(Dataset):
+    """What data sets of texts share; one only says what it :meth:`read` s.
+
+    All texts are tokenised when the first split is asked for, and kept in a checksummed cache whose key is texts and tokeniser.
+    Inputs are ``input_ids`` and ``attention_mask``, (length,) int64 each.
+
+    Args:
+        tokenizer: the model's; the program gives it.
+        length: tokens, to which texts are cut and padded.
+        cache_dir: where tokens are kept between runs; None takes METALOOP_CACHE, else ~/.cache/metaloop.
+    """
+
+    needs_tokenizer: ClassVar[bool] = True
+
+    def __init__(self, tokenizer: Tokenizer, length: int, cache_dir: str | None = None) -> None:
+        if isinstance(length, bool) or not isinstance(length, int) or length < 1:
+            raise UserError(f"dataset.length={length!r}: tokens of a text, a whole number of at least 1")
+        self._tokenizer, self._length = tokenizer, length
+        self._folder = cache_folder(cache_dir)
+        self._splits: dict[str, ClassPool] = {}
+
+    @abstractmethod
+    def read(self) -> Mapping[str, TextSplit]:
+        """The texts of every split.
+
+        Raises:
+            UserError: a file is missing or broken: names file, line and remedy.
+        """
+
+    def split(self, name: str) -> ClassPool:
+        """See :meth:`Dataset.split`; a fault in any split's texts shows at the first call."""
+        if name not in SPLITS:
+            raise UserError(f"split {name!r}: one of {', '.join(SPLITS)}")
+        if not self._splits:
+            found = self.read()
+            texts = [text for split in SPLITS for text in chain.from_iterable(found[split].classes.values())]
+            tokens = self._tokens(texts)
+            first = 0
+            for split in SPLITS:
+                count = sum(map(len, found[split].classes.values()))
+                inputs = {key: torch.from_numpy(array[first : first + count]) for key, array in tokens.items()}
+                self._splits[split] = _pool(inputs, found[split], split)
+                first += count
+        return self._splits[name]
+
+    def _tokens(self, texts: Sequence[str]) -> Arrays:
+        content = hashlib.sha256()
+        for text in texts:
+            encoded = text.encode()
+            content.update(len(encoded).to_bytes(8, "little") + encoded)
+        key = f"{_VERSION} {self._tokenizer.key} {self._length} {content.hexdigest()}"
+        return cached(self._folder, "tokens", key, lambda: tokenised(self._tokenizer, texts, self._length))
+
+
+def _pool(inputs: Mapping[str, torch.Tensor], found: TextSplit, split: str) -> ClassPool:
+    sizes = [len(members) for members in found.classes.values()]
+    return ClassPool(inputs, sizes, list(found.classes), groups=found.groups, split=split)
+
+
+def tokenised(tokenizer: Tokenizer, texts: Sequence[str], length: int) -> Arrays:
+    """Arrays (texts, length) by name: masks uint8, ids int32. Many texts show a bar where there is a terminal."""
+    parts = []
+    for start in _shown(range(0, len(texts), _CHUNK), len(texts)):
+        part = tokenizer(texts[start : start + _CHUNK], length)
+        parts.append({name: array.astype(np.uint8 if name == "attention_mask" else np.int32) for name, array in part.items()})
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _shown(starts: range, texts: int) -> Iterable[int]:
+    if texts < _LARGE:
+        return starts
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    return track(starts, f"tokenising {texts:,} texts", console=console, disable=not console.is_terminal, transient=True)

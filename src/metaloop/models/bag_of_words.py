@@ -1,0 +1,65 @@
+"""TF-IDF: how often which words occur, the baseline without any training."""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from metaloop.errors import UserError
+from metaloop.models.hashed_words import HashedWords
+from metaloop.types import Inputs
+
+
+class BagOfWords(nn.Module):
+    """Term frequency times inverse document frequency, at unit length, and a linear head.
+
+    The inverse document frequency of a token is ``ln((1 + n) / (1 + d)) + 1`` for the ``d`` of the ``n`` meta-training texts
+    that have it (scikit-learn's smoothed one; Sparck Jones 1972, "A statistical interpretation of term specificity"), so
+    that texts of held-out classes change nothing. It is a buffer, not a parameter.
+
+    Args:
+        input_shape: (length,) of a token sequence.
+        outputs: numbers of the linear head; None for no head, so that the network answers features.
+        examples: the meta-training texts, ``input_ids`` and ``attention_mask`` (examples, length); the program gives them.
+        size: how many token ids there are.
+
+    Raises:
+        UserError: the data set is not one of texts.
+    """
+
+    needs_examples: ClassVar[bool] = True
+
+    def __init__(self, input_shape: tuple[int, ...], outputs: int | None, examples: Inputs, size: int) -> None:
+        super().__init__()
+        if len(input_shape) != 1 or isinstance(examples, Tensor) or "input_ids" not in examples:
+            raise UserError(f"this model reads token ids (length,); the data set gives {tuple(input_shape)}; try model=conv4")
+        self.features = size
+        self.register_buffer("idf", _inverse_document_frequency(examples, size))
+        self.head = nn.Linear(size, outputs) if outputs is not None else None
+
+    @classmethod
+    def tokenizer(cls, size: int) -> HashedWords:
+        """What makes the token ids that this model reads."""
+        return HashedWords(size)
+
+    def forward(self, x: Mapping[str, Tensor]) -> Tensor:
+        """``input_ids`` and ``attention_mask`` (examples, length) to (examples, outputs), or (examples, features)."""
+        weighted = _counts(x, self.features, self.idf.dtype) * self.idf
+        x = weighted / weighted.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+        return x if self.head is None else self.head(x)
+
+
+def _counts(x: Mapping[str, Tensor], size: int, dtype: torch.dtype) -> Tensor:
+    """(examples, size): how often each token occurs."""
+    ids, real = x["input_ids"].long(), x["attention_mask"].to(dtype)
+    return torch.zeros(len(ids), size, dtype=dtype, device=ids.device).scatter_add(1, ids, real)
+
+
+def _inverse_document_frequency(examples: Mapping[str, Tensor], size: int) -> Tensor:
+    """(size,): a token counts once a text."""
+    real = examples["attention_mask"].cpu().bool()
+    ids = examples["input_ids"].cpu().long()
+    text = torch.arange(len(ids))[:, None] * size
+    documents = ((text + ids)[real].unique() % size).bincount(minlength=size)
+    return torch.log((1 + len(ids)) / (1 + documents)) + 1

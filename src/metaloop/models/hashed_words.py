@@ -1,0 +1,50 @@
+"""A plain tokeniser of words that needs no vocabulary file; see :class:`metaloop.data.tokens.Tokenizer`."""
+
+import re
+import zlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from metaloop.errors import UserError
+
+_WORD = re.compile(r"\w+|[^\w\s]")
+
+
+class HashedWords:
+    """Lower-cased words and single punctuation marks, one token each: its number is a hash, so nothing is learned or stored.
+
+    Token 0 is padding.
+
+    Args:
+        size: how many token ids there are; different words may share one.
+
+    Raises:
+        UserError: fewer than two.
+    """
+
+    def __init__(self, size: int) -> None:
+        if size < 2:
+            raise UserError(f"a hashed vocabulary of {size} tokens: at least 2, one of which is padding")
+        self.size = size
+        self.key = f"hashed words 1, {size}"
+
+    def __call__(self, texts: Sequence[str], length: int) -> Mapping[str, np.ndarray]:
+        """Texts as they are written."""
+        return self._packed([_WORD.findall(text.lower()) for text in texts], length)
+
+    def words(self, texts: Sequence[Sequence[str]], length: int) -> Mapping[str, np.ndarray]:
+        """Texts that are split into words; a word is one token whatever it is made of."""
+        widest = max((len(words) for words in texts), default=0)
+        first = np.full((len(texts), widest), -1, np.int64)
+        for row, words in enumerate(texts):
+            kept = min(len(words), length)
+            first[row, :kept] = np.arange(kept)
+        return {**self._packed([[word.lower() for word in words] for words in texts], length), "first": first}
+
+    def _packed(self, texts: Sequence[Sequence[str]], length: int) -> dict[str, np.ndarray]:
+        ids, mask = np.zeros((len(texts), length), np.int32), np.zeros((len(texts), length), np.uint8)
+        for row, words in enumerate(texts):
+            numbers = [1 + zlib.crc32(word.encode()) % (self.size - 1) for word in words[:length]]
+            ids[row, : len(numbers)], mask[row, : len(numbers)] = numbers, 1
+        return {"input_ids": ids, "attention_mask": mask}
