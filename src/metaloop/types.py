@@ -170,7 +170,8 @@ class OuterLoss:
 
     Attributes:
         loss: scalar, the mean over tasks; its gradient is the meta-gradient.
-        query_logits: (tasks, queries, ways) or (tasks, queries, *target), after adaptation, detached.
+        query_logits: (tasks, queries, ways) or (tasks, queries, *target), after adaptation, detached; of learners that
+            answer normal distributions (tasks, queries, *target, 2), means and standard deviations.
         per_step: (tasks, points), the query loss at every inner iterate the objective looked at, detached.
     """
 

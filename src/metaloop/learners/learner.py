@@ -19,6 +19,9 @@ Preparation = Callable[[Inputs, Tensor | None], Inputs]
 class Predictor:
     """An adapted learner: stacked tasks' queries in, logits (or values) out.
 
+    An answer is (tasks, queries, ways), (tasks, queries, *target), or, of learners that answer normal distributions, (tasks,
+    queries, *target, 2), means and standard deviations.
+
     Attributes:
         iterates: one function for the state before adaptation and after inner steps, the adapted one last; learners that
             adapt in one go have one. Each maps x (tasks, queries, *input) and a mask (tasks, queries) or None to

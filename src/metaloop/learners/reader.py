@@ -12,6 +12,9 @@ class Reader(nn.Module, ABC):
     No leading task axis and no data-dependent shapes, so that vmap runs it. The constructor takes ``features``, ``labels`` and
     ``outputs``, numbers of a feature vector, of a label and of an answer, from the program.
 
+    Labels are inputs with weights of their own, so renaming a task's classes renames the answers only as far as training on
+    randomly named classes teaches it; VERSA, which treats all classes alike, does it exactly but for its random draws.
+
     Attributes:
         ordered: whether the order of the support examples may change the answers.
     """

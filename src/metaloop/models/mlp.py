@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -18,13 +19,27 @@ class MLP(nn.Module):
         outputs: numbers of the linear head; None for no head, so that the network answers features.
         hidden: widths of the hidden layers, at least one.
         norm: mode of :class:`metaloop.models.norm.Norm`, before each ReLU.
+        frequencies: in cycles per unit of an input number; sines and cosines at these are put beside every one, without
+            which the network learns fast variation slowly (Tancik et al. 2020, section 6, with frequencies on the axes).
     """
 
-    def __init__(self, input_shape: tuple[int, ...], outputs: int | None, hidden: Sequence[int], norm: str = "none") -> None:
+    turns: Tensor
+
+    def __init__(
+        self,
+        input_shape: tuple[int, ...],
+        outputs: int | None,
+        hidden: Sequence[int],
+        norm: str = "none",
+        frequencies: Sequence[float] = (),
+    ) -> None:
         super().__init__()
         if not hidden or min(hidden) < 1:
             raise UserError(f"model.hidden={list(hidden)}: at least one width of at least 1")
-        widths = [math.prod(input_shape), *hidden]
+        if any(not frequency > 0 for frequency in frequencies):
+            raise UserError(f"model.frequencies={list(frequencies)}: numbers above 0, in cycles per unit of the input")
+        self.register_buffer("turns", 2 * math.pi * torch.tensor(list(frequencies)), persistent=False)
+        widths = [math.prod(input_shape) * (1 + 2 * len(frequencies)), *hidden]
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, hidden, strict=False))
         self.norms = nn.ModuleList(Norm(width, norm) for width in hidden)
         self.features = hidden[-1]
@@ -36,6 +51,9 @@ class MLP(nn.Module):
         ``weight`` (examples,): see :meth:`metaloop.models.norm.Norm.forward`.
         """
         x = x.flatten(1)
+        if len(self.turns):
+            angles = (x[:, :, None] * self.turns).flatten(1)
+            x = torch.cat([x, angles.sin(), angles.cos()], 1)
         for layer, norm in zip(self.layers, self.norms, strict=True):
             x = F.relu(norm(layer(x), weight))
         return x if self.head is None else self.head(x)

@@ -65,11 +65,14 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 class Checkpoints(Callback):
     """Saves every stretch, keeps the best by meta-validation, and stops early where asked.
 
+    Best is the best score; where answers are predictive distributions the highest log-likelihood, because a squared error
+    does not see their spread.
+
     Args:
         directory: for ``last.ckpt`` and ``best.ckpt``.
         fingerprint: of the run's config; a checkpoint of another config is refused.
         mode: "max" for accuracy, "min" for an error.
-        patience: validations without a better score after which training stops; None for never.
+        patience: validations without a better one after which training stops; None for never.
     """
 
     def __init__(self, directory: Path, fingerprint: str, mode: str, patience: int | None) -> None:
@@ -79,18 +82,20 @@ class Checkpoints(Callback):
         self.fingerprint = fingerprint
         self.sign = 1.0 if mode == "max" else -1.0
         self.patience = patience
-        self.best: float | None = None
+        self.best: float | None = None  # what chose the best
+        self.best_score: float | None = None  # the score there
         self.best_step = 0
         self.waited = 0
         self._saved_step = 0
 
     def state_dict(self) -> dict[str, Any]:
         """What early stopping remembers."""
-        return {"best": self.best, "best_step": self.best_step, "waited": self.waited}
+        return {"best": self.best, "best_score": self.best_score, "best_step": self.best_step, "waited": self.waited}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take it up again."""
         self.best, self.best_step, self.waited = (state_dict[name] for name in ("best", "best_step", "waited"))
+        self.best_score = state_dict.get("best_score", self.best)  # older checkpoints were chosen by it
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add what an exact resume needs beside Lightning's own."""
@@ -134,11 +139,13 @@ class Checkpoints(Callback):
         if trainer.global_step == self._saved_step:  # Lightning ends the resumed checkpoint's epoch once more
             return
         self._check_finite(trainer, pl_module)
-        achieved = pl_module.progress["after"]
+        score = pl_module.progress["after"]
+        likelihood = pl_module.progress.get("negative_log_likelihood")
+        achieved = score if likelihood is None else -self.sign * likelihood
         better = self.best is None or math.isnan(self.best) or self.sign * achieved > self.sign * self.best
         self.waited = 0 if better else self.waited + 1
         if better:
-            self.best, self.best_step = achieved, trainer.global_step
+            self.best, self.best_score, self.best_step = achieved, score, trainer.global_step
         self.directory.mkdir(parents=True, exist_ok=True)
         trainer.save_checkpoint(self.directory / LAST)
         self._saved_step = trainer.global_step

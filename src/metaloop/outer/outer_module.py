@@ -166,6 +166,8 @@ class OuterModule(LightningModule):
         before, after = (self.scores["curve"][:, point].double().mean().item() for point in (0, -1))
         self.progress |= {"before": before, "after": after}
         loss = self.scores["loss"].double().mean().item()
+        if "log_likelihood" in self.scores:  # predictive distributions are judged by it, as they were trained
+            self.progress["negative_log_likelihood"] = loss
         row = {"validation/score": after, "validation/score_before": before, "validation/loss": loss}
         half_width = mean_interval(self.scores["score"].double().numpy()).half_width
         if half_width is not None:

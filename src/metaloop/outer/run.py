@@ -183,7 +183,7 @@ def _finish(
         "peak_memory_bytes": peak_memory(module.device),
         "over_tasks": parts.learner.over_tasks.name,
         "best_step": keeper.best_step,
-        "best_validation": keeper.best,
+        "best_validation": keeper.best_score,
     }
     test = meta_test(trainer, module, data, identity.directory)
     record = make_record(identity, training, test, trainer.world_size)

@@ -69,7 +69,12 @@ class FakeTrainer(SimpleNamespace):
 
 
 def kept(
-    directory: Path, scores: list[float], monkeypatch: pytest.MonkeyPatch, mode: str = "max", patience: int | None = None
+    directory: Path,
+    scores: list[float],
+    monkeypatch: pytest.MonkeyPatch,
+    mode: str = "max",
+    patience: int | None = None,
+    likelihoods: list[float] | None = None,
 ) -> tuple[Checkpoints, int]:
     """A keeper that saw these validations, ten steps apart, and how many it let come."""
     monkeypatch.setattr("metaloop.outer.checkpoints.OuterModule", Module)
@@ -80,6 +85,8 @@ def kept(
     for number, score in enumerate(scores, start=1):
         trainer.global_step = 10 * number
         module.progress["after"] = score
+        if likelihoods is not None:
+            module.progress["negative_log_likelihood"] = -likelihoods[number - 1]
         keeper.on_train_epoch_end(trainer, module)
         if trainer.should_stop:
             return keeper, number
@@ -104,6 +111,12 @@ def test_the_first_best_is_kept(
     assert keeper.best_step == best
     assert (tmp_path / "best.ckpt").read_text() == str(best)
     assert (tmp_path / "last.ckpt").read_text() == str(10 * len(scores))
+
+
+def test_distributions_are_chosen_by_their_likelihood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keeper, _ = kept(tmp_path, [0.1, 0.3, 0.2], monkeypatch, "min", likelihoods=[-0.4, 0.5, 0.1])
+    assert (keeper.best_step, keeper.best, keeper.best_score) == (20, -0.5, 0.3)
+    assert (tmp_path / "best.ckpt").read_text() == "20"
 
 
 @pytest.mark.parametrize(("patience", "seen"), [(1, 3), (2, 4), (None, 6)])

@@ -15,6 +15,8 @@ RUNS = {
     "gradient": ["outer=sgd", "outer.optimizer.weight_decay=0", "trainer.max_steps=1"],
     # Classification, then episodes, with statistics of meta-training.
     "regimes": ["algorithm=meta_baseline", "algorithm/transform=centred", "algorithm.regime.classification_steps=2"],
+    "in context": ["algorithm=set_transformer"],
+    "closed form": ["algorithm=r2d2"],
     "steps": ["trainer.max_steps=10", "log_every=5", "validation.episodes=5"],
 }
 BOTH = ["outer.meta_batch=4", "evaluation.episodes=5", "evaluation.batch=2"]
@@ -48,7 +50,7 @@ def test_two_ranks_have_one_ranks_meta_gradient(directories: tuple[Path, Path]) 
     assert error(one, two) < 1e-6
 
 
-@pytest.mark.parametrize("name", ["steps", "regimes"])
+@pytest.mark.parametrize("name", ["steps", "regimes", "in context", "closed form"])
 def test_two_ranks_reach_one_ranks_parameters(name: str, directories: tuple[Path, Path]) -> None:
     states = [checkpoint(directory, name)["state_dict"] for directory in directories]
     one, two = ([value for value in state.values() if isinstance(value, torch.Tensor)] for state in states)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from metaloop.errors import UserError
 from metaloop.learners.reader import Reader
 from metaloop.learners.readers.attention import Layer, MultiHead
+from metaloop.models.norm import LayerNorm
 
 
 class Perceptron(nn.Module):
@@ -105,6 +106,7 @@ class Transformer(Reader):
             raise UserError(f"algorithm.reader.layers={layers}: at least 1")
         self.token = Perceptron(features + labels + 1, width, width, 2)
         self.layers = nn.ModuleList(Layer(width, heads) for _ in range(layers))
+        self.last = LayerNorm(width)
         self.answer = Perceptron(width, width, outputs, 2)
 
     def forward(self, support: Tensor, labels: Tensor, real: Tensor, query: Tensor, number: Tensor | None) -> Tensor:
@@ -114,4 +116,4 @@ class Transformer(Reader):
         tokens = self.token(torch.cat([pairs, asked]))
         for layer in self.layers:
             tokens = layer(tokens, len(support), real)
-        return self.answer(tokens[len(support) :])
+        return self.answer(self.last(tokens[len(support) :]))
