@@ -10,9 +10,10 @@ from torch.func import functional_call
 
 from metaloop.errors import UserError
 from metaloop.inner.autodiff import Autodiff
-from metaloop.inner.over_tasks import OverTasks, Tree, pack, unpack, with_gradient
+from metaloop.inner.over_tasks import OverTasks
 from metaloop.learners.functional_model import FunctionalModel
 from metaloop.learners.learner import Learner, Predictor
+from metaloop.learners.one_go import outer_loss, predictor
 from metaloop.learners.reader import Reader
 from metaloop.learners.task_loss import CrossEntropy, NegativeLogLikelihood, TaskLoss, without_absent_classes
 from metaloop.models.norm import norm_mode
@@ -88,23 +89,13 @@ class InContext(Learner):
         if unlabelled is not None:
             raise UserError("in-context learners do not use unlabelled examples")
         meta = {name: value.detach() for name, value in self.named_parameters()}
-
-        def answer(x: Inputs, mask: Tensor | None) -> Tensor:
-            def one(tree: Tree, autodiff: Autodiff) -> Tree:
-                return {"answers": self._answers(meta, unpack(tree["support"], support.ways), tree["x"], tree.get("mask"))}
-
-            trees = {"support": pack(support), "x": x} | ({} if mask is None else {"mask": mask})
-            with torch.no_grad():
-                return self.over_tasks.map(one, trees)["answers"]
-
-        return Predictor([answer])
+        return predictor(self._answers, meta, support, self.over_tasks)
 
     def meta_loss(self, tasks: Tasks) -> OuterLoss:
         """See :meth:`Learner.meta_loss`."""
         meta = dict(self.named_parameters())
         gradients, aside = self.over_tasks.mean_gradient(self._task_loss, meta, tasks)
-        value = with_gradient(aside["loss"].mean(), meta, gradients) if torch.is_grad_enabled() else aside["loss"].mean()
-        return OuterLoss(value, aside["answers"], aside["loss"][:, None])
+        return outer_loss(meta, gradients, aside)
 
     def _task_loss(self, meta: Params, support: Examples, query: Examples, autodiff: Autodiff) -> tuple[Tensor, Params]:
         answers = self._answers(meta, support, query.x, query.mask)

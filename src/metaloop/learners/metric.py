@@ -13,11 +13,12 @@ from torch.func import functional_call
 
 from metaloop.errors import UserError
 from metaloop.inner.autodiff import Autodiff, Eager
-from metaloop.inner.over_tasks import Loop, OverTasks, Tree, pack, unpack, with_gradient
+from metaloop.inner.over_tasks import Loop, OverTasks
 from metaloop.learners.classification import losses_by_task, of_own_classes, together
 from metaloop.learners.comparison import AuxiliaryLoss, Comparison, Embedding
 from metaloop.learners.functional_model import FunctionalModel, count, joined
 from metaloop.learners.learner import Learner, Predictor
+from metaloop.learners.one_go import outer_loss, predictor
 from metaloop.learners.regime import Regime
 from metaloop.learners.task_loss import TaskLoss, without_absent_classes
 from metaloop.learners.transform import Transform, Unchanged
@@ -95,18 +96,7 @@ class Metric(Learner):
         if unlabelled is not None:
             support = replace(support, unlabelled=unlabelled, unlabelled_mask=None)
         meta = {name: value.detach() for name, value in self.named_parameters()}
-
-        def answer(x: Inputs, mask: Tensor | None) -> Tensor:
-            def one(tree: Tree, autodiff: Autodiff) -> Tree:
-                task = unpack(tree["support"], support.ways)
-                support_features, queries, more = self._features(meta, task, tree["x"], tree.get("mask"))
-                return {"logits": self._logits(meta, task, support_features, queries, tree.get("mask"), more)}
-
-            trees = {"support": pack(support), "x": x} | ({} if mask is None else {"mask": mask})
-            with torch.no_grad():
-                return self.over_tasks.map(one, trees)["logits"]
-
-        return Predictor([answer])
+        return predictor(self._answers, meta, support, self.over_tasks)
 
     def meta_loss(self, tasks: Tasks) -> OuterLoss:
         """See :meth:`Learner.meta_loss`."""
@@ -122,8 +112,11 @@ class Metric(Learner):
             gradients = {name: torch.zeros_like(value) for name, value in gradients.items()}
         if self.training:
             self.transform.observe(aside["mean"].mean(0))
-        value = with_gradient(aside["loss"].mean(), meta, gradients) if torch.is_grad_enabled() else aside["loss"].mean()
-        return OuterLoss(value, aside["logits"], aside["loss"][:, None])
+        return outer_loss(meta, gradients, aside)
+
+    def _answers(self, meta: Params, support: Examples, x: Inputs, mask: Tensor | None) -> Tensor:
+        features, queries, more = self._features(meta, support, x, mask)
+        return self._logits(meta, support, features, queries, mask, more)
 
     def _task_loss(self, meta: Params, support: Examples, query: Examples, autodiff: Autodiff) -> tuple[Tensor, Params]:
         features, queries, more = self._features(meta, support, query.x, query.mask)
@@ -131,10 +124,10 @@ class Metric(Learner):
         loss = self.loss(logits, query)
         if isinstance(self.comparison, AuxiliaryLoss):
             loss = loss + functional_call(_Auxiliary(self.comparison), _own(meta), (features, support, queries, query))
-        return loss, {"loss": loss, "logits": logits, "mean": _mean_feature(features, support.mask)}
+        return loss, {"loss": loss, "answers": logits, "mean": _mean_feature(features, support.mask)}
 
     def _classification(self, meta: Params, tasks: Tasks) -> tuple[Tensor, Params]:
-        """The mean loss of naming all classes of meta-training; ``logits`` are those of a task's own classes."""
+        """The mean loss of naming all classes of meta-training; ``answers`` are those of a task's own classes."""
         examples = together(tasks, by_split=True)
         flat = examples.map(lambda tensor: tensor.flatten(0, 1))
         with observing(self.model) if self.training else nullcontext():
@@ -143,7 +136,7 @@ class Metric(Learner):
         losses = losses_by_task(self.loss, outputs, examples)
         answers = outputs.unflatten(0, examples.y.shape[:2])[:, tasks.support.y.shape[1] :]
         mean = _mean_feature(features, flat.mask)[None]
-        return losses.mean(), {"loss": losses, "logits": of_own_classes(answers, tasks), "mean": mean}
+        return losses.mean(), {"loss": losses, "answers": of_own_classes(answers, tasks), "mean": mean}
 
     def _features(
         self, meta: Params, support: Examples, x: Inputs, mask: Tensor | None
