@@ -66,8 +66,10 @@ from metaloop.learners.transform import Unchanged as Untransformed
 from metaloop.models.bag_of_words import BagOfWords
 from metaloop.models.conv4 import Conv4
 from metaloop.models.huggingface import TextClassifier
+from metaloop.models.huggingface_vision import ImageClassifier
 from metaloop.models.mlp import MLP
 from metaloop.models.optimisee import Optimisee
+from metaloop.models.resnet import ResNet12, ResNet18, WideResNet
 from metaloop.types import Params
 
 Rule = Callable[[Params], InnerRule]
@@ -84,6 +86,14 @@ TINY_BERT = {
 }
 
 SEEN_WORDS = {"input_ids": torch.arange(18).view(3, 6), "attention_mask": torch.ones(3, 6, dtype=torch.long)}
+TINY_VIT = {
+    "model_type": "vit",
+    "patch_size": 4,
+    "hidden_size": 8,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 8,
+}
 
 ADAPTED: Mapping[str, Adapted] = {
     "all": All(),
@@ -366,6 +376,13 @@ MODELS: Mapping[str, tuple[tuple[int, ...], Build]] = {
         (5,),
         lambda shape, outputs, norm: Optimisee(shape, outputs, hidden=[6], activation="tanh", bias=True, scale=1.0),
     ),
+    "resnet12": (
+        (1, 16, 16),
+        lambda shape, outputs, norm: ResNet12(shape, outputs, filters=[width(norm)] * 4, norm=norm),
+    ),
+    "resnet18": ((1, 16, 16), lambda shape, outputs, norm: ResNet18(shape, outputs, filters=width(norm), norm=norm)),
+    "wide resnet": ((1, 8, 8), lambda shape, outputs, norm: WideResNet(shape, outputs, depth=10, widen=1, norm=norm)),
+    "vision": ((3, 8, 8), lambda shape, outputs, norm: ImageClassifier(shape, outputs, config=TINY_VIT)),
     "text": ((6,), lambda shape, outputs, norm: TextClassifier(shape, outputs, config=TINY_BERT)),
     "bag of words": ((6,), lambda shape, outputs, norm: BagOfWords(shape, outputs, SEEN_WORDS, size=20)),
 }

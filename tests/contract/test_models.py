@@ -19,7 +19,7 @@ def inputs(name: str) -> Inputs:
 
 def normalised(name: str) -> tuple[str, ...]:
     """The norm modes that a model offers; others have theirs built in."""
-    return {"text": ("layer",), "bag of words": ("none",), "optimisee": ("none",)}.get(name, MODES)
+    return {"text": ("layer",), "vision": ("layer",), "bag of words": ("none",), "optimisee": ("none",)}.get(name, MODES)
 
 
 @every_model
@@ -72,7 +72,7 @@ def test_every_parameter_has_an_effect(name: str) -> None:
 def _cancelled(name: str, mode: str) -> bool:
     """A shift before statistics over the batch is taken out again; one of a query-key bias cancels in the softmax."""
     return (mode in ("batch", "support", "running") and name.startswith("layers") and name.endswith("bias")) or (
-        name.endswith("key.bias")
+        name.endswith(("key.bias", "k_proj.bias"))
     )
 
 

@@ -14,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 
 from metaloop.errors import UserError
 
-_LARGEST_ENTRY = 2**24  # bytes unpacked; the images read here are a thousandth of it
+_LARGEST_ENTRY = 2**26  # bytes unpacked; more than any photograph of a camera
 RESAMPLING = {"lanczos": Image.Resampling.LANCZOS, "nearest": Image.Resampling.NEAREST}
 
 
@@ -41,6 +41,33 @@ class Origin:
             f"{path}: {what}. {remedy} (licence: {self.licence}), or say where it lies with dataset.data_dir or the "
             "environment's METALOOP_DATA"
         )
+
+
+@dataclass(frozen=True)
+class ByHand(Origin):
+    """What nothing downloads: a user's own files, or what its owners alone give away.
+
+    Attributes:
+        advice: what to do about a problem.
+    """
+
+    advice: str
+
+    def problem(self, path: Path, what: str) -> UserError:
+        """See :meth:`Origin.problem`."""
+        return UserError(f"{path}: {what}. {self.advice}")
+
+
+class Unreadable(Exception):
+    """Files that hold no readable picture.
+
+    Attributes:
+        faults: their names, each with what is wrong with it.
+    """
+
+    def __init__(self, faults: list[tuple[str, str]]) -> None:
+        super().__init__(faults)
+        self.faults = faults
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from metaloop.types import EpisodeSpec, Tasks, highest
 
 # Drawing many episodes at once costs hardly more than drawing one, so several meta-batches are drawn together, up to:
 _BLOCK_BATCHES = 64
-_BLOCK_ELEMENTS = 2**20
+_BLOCK_ELEMENTS = 2**22
 
 
 def check_spec(distribution: TaskDistribution, spec: EpisodeSpec) -> None:

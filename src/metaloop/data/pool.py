@@ -7,6 +7,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from metaloop.data.augmentation import Augmentation
 from metaloop.data.distribution import Kind, TaskDistribution
 from metaloop.data.philox import Stream
 from metaloop.errors import UserError
@@ -29,6 +30,7 @@ class ClassPool(TaskDistribution):
         groups: how many consecutive classes each group has; an episode's classes are then all of one group, drawn uniformly.
             Empty: all classes are one.
         split: the split's name, for messages.
+        augmentation: what is done to every image of an episode; None for nothing.
 
     Attributes:
         num_classes: classes an episode can draw from; rotations as classes count.
@@ -46,6 +48,7 @@ class ClassPool(TaskDistribution):
         rotations: str = "none",
         groups: Sequence[int] = (),
         split: str = "",
+        augmentation: Augmentation | None = None,
     ) -> None:
         first = inputs if isinstance(inputs, Tensor) else next(iter(inputs.values()))
         if rotations not in ROTATIONS:
@@ -66,6 +69,9 @@ class ClassPool(TaskDistribution):
         self._examples = len(first)
         self.rotations = rotations
         self.split = split
+        self.augmentation = augmentation
+        if augmentation is not None:
+            augmentation.check(first)
         self.input_shape = tuple(first.shape[1:])
         self.names = tuple(names)
         self.class_sizes = tuple(sizes)
@@ -114,12 +120,11 @@ class ClassPool(TaskDistribution):
         labels = torch.arange(ways, device=numbers.device)[:, None].expand(len(numbers), ways, rows.shape[-1])
         support_mask, query_mask = episode_masks(stream, numbers, spec)
 
-        def part(columns: slice, mask: Tensor | None) -> Examples:
-            chosen = rows[..., columns]
-            turn = None if turns is None else turns[..., None].expand(chosen.shape).flatten(1)
-            return Examples(self.gather(chosen.flatten(1), turn), labels[..., columns].flatten(1), mask, ways)
+        def part(name: str, columns: slice, mask: Tensor | None) -> Examples:
+            x = self._shown(stream, numbers, rows[..., columns], turns, name)
+            return Examples(x, labels[..., columns].flatten(1), mask, ways)
 
-        support, query = part(slice(0, shots), support_mask), part(slice(shots, None), query_mask)
+        support, query = part("support", slice(0, shots), support_mask), part("query", slice(shots, None), query_mask)
         if spec.unlabelled:
             x, real = self._unlabelled(stream, numbers, spec, shown, drawings, support_mask)
             support = replace(support, unlabelled=x, unlabelled_mask=real)
@@ -143,13 +148,21 @@ class ClassPool(TaskDistribution):
             others = stream.without_replacement(numbers, sizes[:, ways:], spec.unlabelled, "distractors")
             drawings = torch.cat([drawings, others], 1)
         rows = self._starts[base][..., None] + drawings
-        turns = self._turns_of(stream, numbers, shown)
-        x = self.gather(rows.flatten(1), None if turns is None else turns[..., None].expand(rows.shape).flatten(1))
+        x = self._shown(stream, numbers, rows, self._turns_of(stream, numbers, shown), "unlabelled")
         if support_mask is None:
             return x, None
         present = support_mask.view(len(numbers), ways, -1).any(-1)
         real = torch.cat([present, present.new_ones(len(numbers), spec.distractors)], 1)
         return x, real.repeat_interleave(spec.unlabelled, 1)
+
+    def _shown(self, stream: Stream, numbers: Tensor, rows: Tensor, turns: Tensor | None, part: str) -> Inputs:
+        """(tasks, ways * examples, *input): the rows (tasks, ways, examples), turned by class and augmented one by one."""
+        turn = None if turns is None else turns[..., None].expand(rows.shape).flatten(1)
+        if self.augmentation is None:
+            return self.gather(rows.flatten(1), turn)
+        images = self._taken(rows.flatten(1), turn)
+        assert isinstance(images, Tensor)
+        return self.augmentation(images, stream, numbers, part)
 
     def _stored(self, classes: Tensor) -> Tensor:
         """Which stored class each class is."""
@@ -170,16 +183,19 @@ class ClassPool(TaskDistribution):
 
         ``turns`` (tasks, examples) int64 says by how many quarters each is turned.
         """
-        if turns is not None:
-            rows = rows + turns * self._examples
 
-        def take(pool: Tensor) -> Tensor:
-            values = pool[rows]
+        def scaled(values: Tensor) -> Tensor:
             if values.is_floating_point():
                 return values
-            return values.float().div_(255.0) if pool.dtype == torch.uint8 and pool.ndim > 2 else values.long()
+            return values.float().div_(255.0) if values.dtype == torch.uint8 and values.ndim > 3 else values.long()
 
-        return map_inputs(take, self._turned)
+        return map_inputs(scaled, self._taken(rows, turns))
+
+    def _taken(self, rows: Tensor, turns: Tensor | None) -> Inputs:
+        """As they are stored."""
+        if turns is not None:
+            rows = rows + turns * self._examples
+        return map_inputs(lambda pool: pool.index_select(0, rows.flatten()).unflatten(0, rows.shape), self._turned)
 
     def _turns_of(self, stream: Stream, numbers: Tensor, classes: Tensor) -> Tensor | None:
         if self.rotations == "none":
@@ -189,7 +205,8 @@ class ClassPool(TaskDistribution):
     def to(self, device: torch.device | str) -> Self:
         """See :meth:`TaskDistribution.to`."""
         moved = map_inputs(lambda tensor: tensor.to(device), self.inputs)
-        return type(self)(moved, self.class_sizes, self.names, rotations=self.rotations, groups=self.groups, split=self.split)
+        more = {"rotations": self.rotations, "groups": self.groups, "split": self.split}
+        return type(self)(moved, self.class_sizes, self.names, **more, augmentation=self.augmentation)
 
 
 def _all_turns(images: Tensor) -> Tensor:

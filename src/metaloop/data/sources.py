@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
+from metaloop.data.cifar100_files import ARCHIVE, CIFAR100, URL, check_archive
 from metaloop.data.omniglot_archives import OMNIGLOT, ORIGINAL_SIDE, archive_name, read_characters, read_runs
 from metaloop.data.source_files import Source, SourceFile
 from metaloop.data.text_sources import TEXT_SOURCES
@@ -67,6 +68,9 @@ SOURCES = {
         ),
     ),
     **TEXT_SOURCES,
+    "cifar100": Source(
+        CIFAR100, "CIFAR-100 (Krizhevsky 2009), of CIFAR-FS and FC100", (SourceFile(ARCHIVE, URL, 169.0, check_archive),)
+    ),
 }
 
 
