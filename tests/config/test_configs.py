@@ -34,7 +34,7 @@ COUNTS = {
     "episode": 11,
     "experiment": 7,
     "logger": 3,
-    "model": 12,
+    "model": 14,
     "outer": 4,
     "sweep": 4,
     "trainer": 4,
