@@ -51,7 +51,7 @@ class ByHand(Origin):
         advice: what to do about a problem.
     """
 
-    advice: str
+    advice: str = ""
 
     def problem(self, path: Path, what: str) -> UserError:
         """See :meth:`Origin.problem`."""
