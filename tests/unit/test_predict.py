@@ -15,7 +15,9 @@ from metaloop.adapted_model import adapt_to, load_model
 from metaloop.cli import main
 from metaloop.data.own import Columns
 from metaloop.errors import UserError
-from small_runs import rows, trained
+from metaloop.outer.directory import describe
+from metaloop.train import run
+from small_runs import described, rows
 
 Captured = pytest.CaptureFixture[str]
 SMALL = (
@@ -29,6 +31,13 @@ SMALL = (
     "validation.episodes=2",
     "evaluation.episodes=2",
 )
+
+
+def trained(directory: Path, *overrides: str) -> None:
+    identity = described(*SMALL, *overrides)
+    directory.mkdir()
+    describe(directory, identity, "")
+    run(identity, str(directory), resume=False)
 
 
 def write(path: Path, table: Sequence[Sequence[object]]) -> Path:
@@ -48,7 +57,7 @@ def own(folder: Path, labels: Sequence[str], count: int, first: int = 0) -> Path
         (folder / label).mkdir(parents=True)
         for each in range(first, first + count):
             noise = np.random.default_rng([number, each]).integers(0, 60, (9 + each, 12, 3))
-            Image.fromarray((noise + np.array([30 * number, 190 - 30 * number, 60])).astype(np.uint8)).save(
+            Image.fromarray((noise + np.array([90 * number % 195, 190 - 90 * number % 195, 60])).astype(np.uint8)).save(
                 folder / label / f"{each}.png"
             )
     return folder
@@ -62,7 +71,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     own(place / "pictures", list("abcdefg"), 7)
     texts = ("dataset=text_files", f"dataset.data_dir={place}", "dataset.files=texts.csv", "model=tfidf", "model.size=256")
     two = "episode.ways=2"
-    trained(place / "texts", *texts, "algorithm=nearest_centroid", "dataset.length=8", two, small=SMALL)
+    trained(place / "texts", *texts, "algorithm=nearest_centroid", "dataset.length=8", two)
     pictures = (
         "dataset=image_folder",
         f"dataset.path={place / 'pictures'}",
@@ -70,12 +79,12 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "dataset.decoders=0",
         "dataset.classes={train: 1, validation: 1, test: 1}",
     )
-    trained(place / "images", *pictures, "model=mlp", "model.hidden=[8]", "algorithm=anil", "episode.ways=2", small=SMALL)
+    trained(place / "images", *pictures, "model=mlp", "model.hidden=[8]", "algorithm=anil", "episode.ways=2")
     table = ("dataset=tabular", "model=mlp", "model.hidden=[8]", "algorithm=maml", two, "model.norm=none")
-    trained(place / "table", *table, small=SMALL)
+    trained(place / "table", *table)
     named = "{train: [diabetes], validation: [diabetes], test: [diabetes]}"
     target = ("dataset=tabular_regression", f"dataset.tables={named}", "model=mlp", "model.hidden=[8]", "algorithm=cnp")
-    trained(place / "target", *target, "episode=regression", small=SMALL)
+    trained(place / "target", *target, "episode=regression")
     return place
 
 
