@@ -1,7 +1,7 @@
 """metaloop as its users get it: composed from conf/, tasks run by what `auto` takes, the allocator tuned."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from hydra import compose, initialize_config_dir
@@ -26,6 +26,7 @@ class Shapes:
     """What `build_learner` asks of a task distribution."""
 
     case: Case
+    num_classes: ClassVar[None] = None
 
     @property
     def kind(self) -> str:

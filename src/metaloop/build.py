@@ -7,6 +7,7 @@ import hashlib
 import inspect
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -17,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from metaloop.data.cache import cache_folder
-from metaloop.data.distribution import Dataset, TaskDistribution
+from metaloop.data.distribution import Dataset, Kind, TaskDistribution
 from metaloop.data.encoded import EncodedDataset, Encoder
 from metaloop.data.episodes import check_spec
 from metaloop.data.tokens import Tokenizer
@@ -123,6 +124,31 @@ def build_encoder(config: Config, input_shape: tuple[int, ...]) -> Encoder:
     return frozen_encoder(model, json.dumps(node, sort_keys=True), torch.device("cuda" if on_gpu else "cpu"))
 
 
+@dataclass(frozen=True)
+class TrainedOn:
+    """All of the meta-training tasks that a model and a learner are built for.
+
+    Attributes:
+        kind: "classification" or "regression".
+        input_shape: one example's shape.
+        outputs: how many numbers a query asks.
+        classes: of meta-training; None where they are not numbered.
+        inputs: meta-training examples, for models that look at them once; None where there is no list of them.
+    """
+
+    kind: Kind
+    input_shape: tuple[int, ...]
+    outputs: int
+    classes: int | None
+    inputs: Inputs | None
+
+
+def trained_on(distribution: TaskDistribution, spec: EpisodeSpec) -> TrainedOn:
+    """What the tasks of a meta-training split are, in episodes of this size."""
+    inputs, shape = getattr(distribution, "inputs", None), tuple(distribution.input_shape)
+    return TrainedOn(distribution.kind, shape, distribution.outputs(spec), distribution.num_classes, inputs)
+
+
 def build_learner(config: Config, distribution: TaskDistribution, ways: EpisodeSpec) -> Learner:
     """The model and the learner around it, initialised from ``seed`` alone.
 
@@ -131,32 +157,36 @@ def build_learner(config: Config, distribution: TaskDistribution, ways: EpisodeS
         distribution: tells input shape, kind of task and number of classes.
         ways: the training episodes' size; decides how many numbers a head answers.
     """
+    return build_learner_for(config, trained_on(distribution, ways))
+
+
+def build_learner_for(config: Config, tasks: TrainedOn) -> Learner:
+    """As :func:`build_learner`, for meta-training tasks that are only described."""
     wanted = _class_of(config["algorithm"], "algorithm")
-    outputs = distribution.outputs(ways) if getattr(wanted, "needs_head", True) else None
-    more = {"classes": distribution.num_classes} if getattr(wanted, "needs_classes", False) else {}
+    outputs = tasks.outputs if getattr(wanted, "needs_head", True) else None
+    more: dict[str, Any] = {"classes": tasks.classes} if getattr(wanted, "needs_classes", False) else {}
     if getattr(wanted, "needs_outputs", False):
-        more["outputs"] = distribution.outputs(ways)
-    own: dict[str, Any] = {"input_shape": tuple(distribution.input_shape), "outputs": outputs}
+        more["outputs"] = tasks.outputs
+    own: dict[str, Any] = {"input_shape": tasks.input_shape, "outputs": outputs}
     node = _learned(config["model"])
     if getattr(_class_of(node, "model"), "needs_examples", False):
-        own["examples"] = _examples(distribution, node)
+        own["examples"] = _examples(tasks, node)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config["seed"])
         model = make(node, "model", **own)
-        learner = make(config["algorithm"], "algorithm", model=model, loss=loss_for(distribution.kind), **more)
+        learner = make(config["algorithm"], "algorithm", model=model, loss=loss_for(tasks.kind), **more)
     if not isinstance(learner, Learner):
         raise UserError(f"algorithm._target_={config['algorithm']['_target_']}: must be a metaloop.learners.learner.Learner")
     return learner
 
 
-def _examples(distribution: TaskDistribution, model: Config) -> Inputs:
+def _examples(tasks: TrainedOn, model: Config) -> Inputs:
     """All inputs of the meta-training split, for models that look at them once."""
-    found = getattr(distribution, "inputs", None)
-    if found is None:
+    if tasks.inputs is None:
         raise UserError(
             f"model._target_={model['_target_']!r} looks at all meta-training examples; this data set has no list of them"
         )
-    return found
+    return tasks.inputs
 
 
 def _learned(model: Config) -> Config:

@@ -70,6 +70,14 @@ def _evaluate(argv: list[str]) -> int:
     return evaluate.main(argv)
 
 
+def _predict(argv: list[str]) -> int:
+    if _wants_help(argv, help_texts.PREDICT):
+        return 0
+    from metaloop import predict
+
+    return predict.main(argv)
+
+
 def _wants_help(argv: list[str], text: str) -> bool:
     """Hydra's own help knows no examples, so ours is printed instead."""
     wanted = "-h" in argv or "--help" in argv
@@ -146,6 +154,7 @@ def _wandb(argv: list[str]) -> int:
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": _train,
     "evaluate": _evaluate,
+    "predict": _predict,
     "sweep": _sweep,
     "inspect": _inspect,
     "report": _report,

@@ -10,6 +10,7 @@ commands:
   train       meta-train and meta-test; one configuration in, one run directory out
   sweep       many runs as one: started again it goes on with what is not done
   evaluate    meta-test a finished run, as it was or with other episodes or data
+  predict     adapt a finished run to your own labelled texts, pictures or table, and predict
   inspect     what adaptation does in a finished run: rapid learning or feature reuse
   report      tables and plots from the records of runs
   compare     two runs, episode by episode
@@ -78,6 +79,37 @@ examples:
   metaloop evaluate run=DIR algorithm.eval_steps=10         more inner steps than in training
   metaloop evaluate run=DIR dataset=omniglot                another data set
   metaloop evaluate run=DIR dataset=omniglot_challenge      the one-shot task of Lake et al.: the error rate"""
+
+PREDICT = """usage: metaloop predict run=DIR support=FILE query=FILE [KEY=VALUE ...]
+       metaloop predict model=DIR query=FILE [KEY=VALUE ...]
+
+Adapts the best checkpoint of a finished run to your own few labelled examples (support) and predicts others (query). Files are
+prepared as the run's data set prepared its own examples. Any number of classes and of examples of each.
+
+texts       CSV, TSV, JSON or JSON lines with the columns text and label; a query also .txt, one text a line
+pictures    a folder or zip archive, one folder a class; or a CSV file with the columns path and label. A query's pictures may
+            lie in no folders
+tables      CSV with a column label (a class, or the number to predict); all other columns are numbers, or empty
+
+Labels of a query are optional, and only scored. Predictions are written to predictions.csv, and what was used to
+predictions.json beside it, in a folder of their own below DIR/predictions/, or where out= says.
+
+examples:
+  metaloop predict run=outputs/prototypes_text_files/2026-01-31_12-00-00-000000 support=five_each.csv query=new.csv
+  metaloop predict run=DIR support=intents.csv text=question label=intent query=questions.txt out=answers.csv
+  metaloop predict run=DIR support=flowers.zip query=holiday/ save=my_flowers    keeps the adapted model
+  metaloop predict model=my_flowers query=garden/                                uses it, without run and support
+  metaloop predict run=DIR support=measured.csv query=new.csv label=price steps=20
+
+keys:
+  run=DIR        a finished run; needs support=
+  model=DIR      an adapted model that save= kept
+  support=FILE   labelled examples to adapt to
+  query=FILE     examples to predict; may be left out with save=
+  text=, path=, label=NAME   what the files call their columns (default: text, path, label)
+  steps=N        inner steps (default: those of the run's meta-test)
+  out=FILE       where predictions are written, a .csv file; replaced where it exists
+  save=DIR       keep the adapted model in this new folder"""
 
 INSPECT = """Shows what adaptation does in a finished run: how far parameters and representations move by layer, losses, what
 the head's and the body's adaptation are each worth, accuracy by class. Writes a page, pictures and data into

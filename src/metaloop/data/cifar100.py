@@ -10,8 +10,8 @@ import PIL
 from metaloop.data.augmentation import Augmentation
 from metaloop.data.cache import cache_folder
 from metaloop.data.cifar100_files import CIFAR100, PARTS, SIDE, locate, read_images
-from metaloop.data.distribution import Dataset
 from metaloop.data.image_pools import check_side, check_split, class_pools
+from metaloop.data.own_pictures import OwnPictures, PictureForm
 from metaloop.data.pictures import resized
 from metaloop.data.pool import ClassPool
 from metaloop.data.pool_file import prepared
@@ -21,7 +21,7 @@ from metaloop.errors import UserError
 _VERSION = 1  # raise it when images are prepared otherwise
 
 
-class Cifar100(Dataset):
+class Cifar100(OwnPictures):
     """The 60,000 images of CIFAR-100, 600 of each class, divided by class.
 
     Args:
@@ -58,6 +58,10 @@ class Cifar100(Dataset):
         if not self._splits:
             self._splits = self._read()
         return self._splits[name]
+
+    def own_form(self) -> PictureForm:
+        """See :meth:`metaloop.data.own_pictures.OwnPictures.own_form`."""
+        return PictureForm(self._side, "stretch")
 
     def _read(self) -> dict[str, ClassPool]:
         place, splits = locate(self._data_dir), read_cifar100_split(self._scheme)

@@ -3,15 +3,17 @@
 import numpy as np
 import torch
 
-from metaloop.data.distribution import SPLITS, Dataset
+from metaloop.data.distribution import SPLITS
+from metaloop.data.own_pictures import OwnPictures, PictureForm
 from metaloop.data.pool import ClassPool
 from metaloop.errors import UserError
 
 _SHARES = {"train": (0.0, 0.5), "validation": (0.5, 0.75), "test": (0.75, 1.0)}  # of each class, in the file's order
+_SIDE = 8  # pixels
 _LEVELS = 16  # of grey
 
 
-class Digits(Dataset):
+class Digits(OwnPictures):
     """1,797 digits of 8x8 pixels in 16 greys, ten classes of 174 to 183 (Alpaydin and Kaynak 1998; CC BY 4.0).
 
     The ten classes are in every split; the images differ: the first half of each class in the file's order is for
@@ -32,6 +34,10 @@ class Digits(Dataset):
             images, labels = _read()
             self._splits = {split: _pool(images, labels, split) for split in SPLITS}
         return self._splits[name]
+
+    def own_form(self) -> PictureForm:
+        """See :meth:`metaloop.data.own_pictures.OwnPictures.own_form`."""
+        return PictureForm(_SIDE, ink=True)
 
 
 def _read() -> tuple[np.ndarray, np.ndarray]:

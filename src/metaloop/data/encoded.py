@@ -5,7 +5,7 @@ import os
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from rich.progress import track
 from torch import Tensor
 
 from metaloop.data.distribution import Dataset, TaskDistribution
+from metaloop.data.own import Columns, OwnExamples, OwnRows, OwnTasks
 from metaloop.data.pool import ClassPool
 from metaloop.errors import UserError
 from metaloop.types import Inputs, map_inputs
@@ -40,7 +41,7 @@ class Encoder:
     encode: Callable[[Inputs], Tensor]
 
 
-class EncodedDataset(Dataset):
+class EncodedDataset(OwnExamples):
     """Another data set's classes and episodes with features for inputs.
 
     The features of a split are made when it is first asked for, kept in a file by the checksum of encoder and examples, and
@@ -66,6 +67,15 @@ class EncodedDataset(Dataset):
             self._encoder = self._encoder or self._make(pool.input_shape)
             self._splits[name] = pool.of(self._features(pool, self._encoder))
         return self._splits[name]
+
+    def read_own(self, path: Path, columns: Columns, input_shape: tuple[int, ...], *, labelled: bool) -> OwnRows:
+        """See :meth:`metaloop.data.own.OwnTasks.read_own`: features of the examples as the data set prepares them."""
+        if not isinstance(self._dataset, OwnTasks):
+            raise UserError(f"the run's data set, {type(self._dataset).__name__}, cannot prepare files of one's own")
+        rows = self._dataset.read_own(path, columns, input_shape, labelled=labelled)
+        pool = ClassPool(rows.inputs, [len(rows)], [path.name], split="own")
+        self._encoder = self._encoder or self._make(pool.input_shape)
+        return replace(rows, inputs=torch.from_numpy(_encoded(pool, self._encoder)))
 
     def _features(self, pool: ClassPool, encoder: Encoder) -> Tensor:
         path = self._folder / f"features-{_key(pool.inputs, encoder.key)}.rows"

@@ -10,7 +10,8 @@ from PIL import features
 
 from metaloop.data import glyph_rendering
 from metaloop.data.cache import Arrays, cache_folder, cached
-from metaloop.data.distribution import SPLITS, Dataset
+from metaloop.data.distribution import SPLITS
+from metaloop.data.own_pictures import OwnPictures, PictureForm
 from metaloop.data.pool import ClassPool
 from metaloop.errors import UserError
 
@@ -19,7 +20,7 @@ _SAME = 0.01  # of the ink
 _VERSION = 1  # raise it when the drawing or the rules below change
 
 
-class Glyphs(Dataset):
+class Glyphs(OwnPictures):
     """Letters rendered from the twelve faces of DejaVu Sans, Sans Mono and Serif: 24 drawings of 28x28 pixels a class.
 
     Whole scripts are held out: Latin and Cyrillic are for meta-training, Greek for meta-validation, Armenian and
@@ -43,6 +44,10 @@ class Glyphs(Dataset):
             arrays = cached(self._folder, "glyphs", key, _make)
             self._splits.update({each: _pool(arrays, each) for each in SPLITS})
         return self._splits[name]
+
+    def own_form(self) -> PictureForm:
+        """See :meth:`metaloop.data.own_pictures.OwnPictures.own_form`."""
+        return PictureForm(glyph_rendering.SIDE, ink=True)
 
 
 def _pool(arrays: Arrays, split: str) -> ClassPool:

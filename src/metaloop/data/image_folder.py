@@ -8,8 +8,9 @@ from pathlib import Path, PurePosixPath
 from metaloop.data.archives import Origin
 from metaloop.data.augmentation import Augmentation
 from metaloop.data.cache import cache_folder
-from metaloop.data.distribution import SPLITS, Dataset
+from metaloop.data.distribution import SPLITS
 from metaloop.data.image_pools import check_fit, check_side, check_split, check_workers, class_pools, prepared_pictures
+from metaloop.data.own_pictures import OwnPictures, PictureForm
 from metaloop.data.pictures import Entry, find_pictures
 from metaloop.data.pool import ClassPool
 from metaloop.errors import UserError
@@ -19,7 +20,7 @@ OWN = Origin("image_folder", "", "dataset.path names a folder or a zip archive w
 Share = float | Sequence[str]
 
 
-class ImageFolder(Dataset):
+class ImageFolder(OwnPictures):
     """Pictures whose folder is their class, in splits of whole classes.
 
     A class is named by the folders between ``path`` and its pictures, joined by ``/``; folders that all classes lie in are left
@@ -71,6 +72,10 @@ class ImageFolder(Dataset):
         if not self._splits:
             self._splits = self._read()
         return self._splits[name]
+
+    def own_form(self) -> PictureForm:
+        """See :meth:`metaloop.data.own_pictures.OwnPictures.own_form`."""
+        return PictureForm(self._side, self._fit)
 
     def _read(self) -> dict[str, ClassPool]:
         found = find_classes(self._path)

@@ -7,8 +7,8 @@ from pathlib import Path, PurePosixPath
 from metaloop.data.archives import Origin
 from metaloop.data.augmentation import Augmentation
 from metaloop.data.cache import cache_folder
-from metaloop.data.distribution import Dataset
 from metaloop.data.image_pools import check_fit, check_side, check_split, check_workers, class_pools, prepared_pictures
+from metaloop.data.own_pictures import OwnPictures, PictureForm
 from metaloop.data.pictures import Entry, find_pictures
 from metaloop.data.pool import ClassPool
 
@@ -24,7 +24,7 @@ EACH = 600  # pictures of a class
 _NAMED = 5  # that a message names
 
 
-class MiniImageNet(Dataset):
+class MiniImageNet(OwnPictures):
     """The three lists (``filename,label``) over a folder or zip archive of pictures.
 
     Args:
@@ -69,6 +69,10 @@ class MiniImageNet(Dataset):
             division = {split: {label: len(files) for label, files in classes.items()} for split, classes in lists.items()}
             self._splits = class_pools(pool, division, self._augmentation)
         return self._splits[name]
+
+    def own_form(self) -> PictureForm:
+        """See :meth:`metaloop.data.own_pictures.OwnPictures.own_form`."""
+        return PictureForm(self._side, self._fit)
 
     def _pictures(self, lists: Mapping[str, Mapping[str, list[str]]]) -> dict[str, Entry]:
         place = self._images

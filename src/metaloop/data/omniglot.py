@@ -10,8 +10,9 @@ import torch
 
 from metaloop.data.archives import RESAMPLING
 from metaloop.data.cache import Arrays, cache_folder, cached
-from metaloop.data.distribution import SPLITS, Dataset
+from metaloop.data.distribution import SPLITS
 from metaloop.data.omniglot_archives import DRAWINGS, OMNIGLOT, ORIGINAL_SIDE, archive_name, read_characters
+from metaloop.data.own_pictures import OwnPictures, PictureForm
 from metaloop.data.pool import ROTATIONS, ClassPool
 from metaloop.data.splits import SCHEMES, read_split
 from metaloop.errors import UserError
@@ -19,7 +20,7 @@ from metaloop.errors import UserError
 _VERSION = 1  # raise it when images are prepared otherwise
 
 
-class Omniglot(Dataset):
+class Omniglot(OwnPictures):
     """The official archives, divided as one of the papers does it.
 
     Args:
@@ -69,6 +70,10 @@ class Omniglot(Dataset):
             images = self._images()
             self._splits = {split: self._pool(split, names, images) for split, names in read_split(self._scheme).items()}
         return self._splits[name]
+
+    def own_form(self) -> PictureForm:
+        """See :meth:`metaloop.data.own_pictures.OwnPictures.own_form`."""
+        return PictureForm(self._side, resample=self._resample, ink=True)
 
     def _images(self) -> dict[str, np.ndarray]:
         """(20, side, side) uint8 of each character of both archives."""

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from metaloop.data.distribution import Kind, TaskDistribution
 from metaloop.data.philox import Stream
-from metaloop.data.pool import ClassPool, as_seen
+from metaloop.data.pool import ClassPool, as_read
 from metaloop.types import EpisodeSpec, Inputs, Tasks, map_inputs
 
 
@@ -42,7 +42,7 @@ class WithOutside(TaskDistribution):
         """See :meth:`TaskDistribution.draw`."""
         total = torch.full((len(numbers), 1), self._examples, device=numbers.device)
         rows = stream.without_replacement(numbers, total, self.asked, "outside")[:, 0]
-        asked = map_inputs(lambda pool: as_seen(pool[rows]), self.outside)
+        asked = as_read(map_inputs(lambda pool: pool[rows], self.outside))
         return replace(self.base.draw(stream, numbers, spec), outside=asked)
 
     def to(self, device: torch.device | str) -> Self:

@@ -136,19 +136,21 @@ def _in_archive(path: Path, origin: Origin) -> dict[str, Entry]:
 
 @dataclass(frozen=True)
 class Decode:
-    """Reads some pictures as (pictures, 3, side, side) uint8; picklable.
+    """Reads some pictures as (pictures, channels, side, side) uint8; picklable.
 
     Attributes:
         entries: by the names that messages call them.
         side: pixels of the result.
         fit: "crop" cuts the middle square out of a longer picture, "stretch" squeezes it.
         resample: "lanczos" or "nearest".
+        ink: one channel, 255 where a picture is black and 0 where it is white; otherwise three colours.
     """
 
     entries: Mapping[str, Entry]
     side: int
     fit: str
     resample: str = "lanczos"
+    ink: bool = False
 
     def __call__(self) -> np.ndarray:
         """All of them.
@@ -156,10 +158,10 @@ class Decode:
         Raises:
             Unreadable: some cannot be read.
         """
-        images, faults = np.empty((len(self.entries), 3, self.side, self.side), np.uint8), []
+        images, faults = np.empty((len(self.entries), 1 if self.ink else 3, self.side, self.side), np.uint8), []
         for image, (name, entry) in zip(images, self.entries.items(), strict=True):
             try:
-                image[:] = decode(entry.read(), self.side, self.fit, self.resample)
+                image[:] = decode(entry.read(), self.side, self.fit, self.resample, ink=self.ink)
             except (OSError, ValueError) as error:
                 faults.append((name, str(error)))
         if faults:
@@ -167,8 +169,8 @@ class Decode:
         return images
 
 
-def decode(content: bytes, side: int, fit: str, resample: str) -> np.ndarray:
-    """One picture as (3, side, side) uint8: upright, over white where it is transparent.
+def decode(content: bytes, side: int, fit: str, resample: str, *, ink: bool = False) -> np.ndarray:
+    """One picture as (3, side, side) uint8, or (1, side, side) for ``ink``: upright, over white where it is transparent.
 
     Raises:
         ValueError: it is not readable, or unreasonably large.
@@ -179,6 +181,8 @@ def decode(content: bytes, side: int, fit: str, resample: str) -> np.ndarray:
                 raise ValueError(f"{image.width}x{image.height} pixels")
             image.draft("RGB", (2 * side, 2 * side))  # a JPEG is decoded at a fraction of its size where that is enough
             upright = _over_white(ImageOps.exif_transpose(image))
+            if ink:
+                return 255 - np.asarray(_square(upright.convert("L"), side, fit, resample))[None]
             return np.asarray(_square(upright, side, fit, resample)).transpose(2, 0, 1)
     except (UnidentifiedImageError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError("not a readable picture") from error

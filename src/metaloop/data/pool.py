@@ -183,7 +183,7 @@ class ClassPool(TaskDistribution):
 
         ``turns`` (tasks, examples) int64 says by how many quarters each is turned.
         """
-        return map_inputs(as_seen, self._taken(rows, turns))
+        return as_read(self._taken(rows, turns))
 
     def _taken(self, rows: Tensor, turns: Tensor | None) -> Inputs:
         """As they are stored."""
@@ -202,15 +202,26 @@ class ClassPool(TaskDistribution):
 
     def of(self, inputs: Inputs) -> Self:
         """The same classes and episodes of other inputs: row for row what they are elsewhere, or what was made of them."""
-        known = {"rotations": self.rotations, "groups": self.groups, "split": self.split}
-        return type(self)(inputs, self.class_sizes, self.names, **known, augmentation=self.augmentation)  # type: ignore[arg-type]
+        return type(self)(
+            inputs,
+            self.class_sizes,
+            self.names,
+            rotations=self.rotations,
+            groups=self.groups,
+            split=self.split,
+            augmentation=self.augmentation,
+        )
 
 
-def as_seen(values: Tensor) -> Tensor:
-    """Stored examples (tasks, examples, *input) as a model sees them: images as floats in [0, 1], tokens and masks as int64."""
-    if values.is_floating_point():
-        return values
-    return values.float().div_(255.0) if values.dtype == torch.uint8 and values.ndim > 3 else values.long()
+def as_read(stored: Inputs) -> Inputs:
+    """What a model gets of stored examples (tasks, examples, *input): images as floats in [0, 1], whole numbers as int64."""
+
+    def scaled(values: Tensor) -> Tensor:
+        if values.is_floating_point():
+            return values
+        return values.float().div_(255.0) if values.dtype == torch.uint8 and values.ndim > 3 else values.long()
+
+    return map_inputs(scaled, stored)
 
 
 def _all_turns(images: Tensor) -> Tensor:

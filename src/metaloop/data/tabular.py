@@ -2,24 +2,27 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import chain
+from pathlib import Path
 from typing import Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from metaloop.data.distribution import SPLITS, Dataset, Kind, TaskDistribution
+from metaloop.data.distribution import SPLITS, Kind, TaskDistribution
+from metaloop.data.own import Columns, OwnRows, OwnTasks, Scale
+from metaloop.data.own_tables import read_own_table
 from metaloop.data.philox import Stream
 from metaloop.data.pool import episode_masks
 from metaloop.data.tables import Table, read_table
 from metaloop.errors import UserError
-from metaloop.types import EpisodeSpec, Examples, Tasks, highest
+from metaloop.types import EpisodeSpec, Examples, Inputs, Tasks, highest
 
 KINDS = ("classification", "regression")
 _FARTHEST = 10.0  # standard deviations: a column that hardly varies in the support may be far off in a query
 
 
-class Tabular(Dataset):
+class Tabular(OwnTasks):
     """Each episode is of one table: in classification of some of its classes, in regression of some of its rows.
 
     Splits are by table. A table that several splits name is shared out: each gets as many consecutive rows of every class.
@@ -53,6 +56,24 @@ class Tabular(Dataset):
             width = max(table.x.shape[1] for table in read.values())
             self._splits = {split: self._tasks(split, read, width) for split in SPLITS}
         return self._splits[name]
+
+    def read_own(self, path: Path, columns: Columns, input_shape: tuple[int, ...], *, labelled: bool) -> OwnRows:
+        """See :meth:`metaloop.data.own.OwnTasks.read_own`."""
+        return read_own_table(path, columns, input_shape[-1], labelled=labelled)
+
+    def own_inputs(
+        self, support: Inputs, targets: Tensor | None, mask: Tensor | None, query: Inputs
+    ) -> tuple[Inputs, Inputs, Scale | None]:
+        """See :meth:`metaloop.data.own.OwnTasks.own_inputs`: in the support set's standard deviations."""
+        assert isinstance(support, Tensor)
+        assert isinstance(query, Tensor)
+        y = support.new_zeros(support.shape[:2]) if targets is None else targets
+        rows = torch.cat([y[..., None], support], -1)
+        asked = torch.cat([query.new_zeros(*query.shape[:2], 1), query], -1)
+        (_, own), (_, x) = _standardised(rows, asked, mask)
+        _, mean, unit, _ = _units(rows, mask)
+        scale = None if targets is None else Scale(mean[0, 0, 0].item(), unit[0, 0, 0].item())
+        return _inputs(own), _inputs(x), scale
 
     def _read(self, name: str) -> Table:
         table = read_table(name, self.data_dir)
@@ -185,12 +206,7 @@ def _standardised(support: Tensor, query: Tensor, mask: Tensor | None) -> list[t
         query: the same.
         mask: (tasks, n) which support rows are real.
     """
-    known = ~support.isnan() if mask is None else ~support.isnan() & mask[..., None]
-    count = known.sum(1, keepdim=True)
-    mean = support.masked_fill(~known, 0.0).sum(1, keepdim=True) / count.clamp(min=1)
-    variance = (support - mean).square().masked_fill(~known, 0.0).sum(1, keepdim=True) / count.clamp(min=1)
-    tells = variance > 1e-12 * mean.square().clamp(min=1e-12)  # a column that is constant in the support has no unit
-    unit = torch.where(tells, variance.sqrt(), 1.0)
+    count, mean, unit, tells = _units(support, mask)
     parts = []
     for rows in (support, query):
         scaled = (rows - mean) / unit
@@ -198,6 +214,16 @@ def _standardised(support: Tensor, query: Tensor, mask: Tensor | None) -> list[t
         # Without a value in the support nothing is known of a column's unit, so a query's value says nothing either.
         parts.append((scaled[..., :1], features.masked_fill(count[..., 1:] == 0, torch.nan)))
     return parts
+
+
+def _units(support: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of every column (tasks, 1, columns): values, their mean and standard deviation, and whether they differ."""
+    known = ~support.isnan() if mask is None else ~support.isnan() & mask[..., None]
+    count = known.sum(1, keepdim=True)
+    mean = support.masked_fill(~known, 0.0).sum(1, keepdim=True) / count.clamp(min=1)
+    variance = (support - mean).square().masked_fill(~known, 0.0).sum(1, keepdim=True) / count.clamp(min=1)
+    tells = variance > 1e-12 * mean.square().clamp(min=1e-12)  # a column that is constant in the support has no unit
+    return count, mean, torch.where(tells, variance.sqrt(), 1.0), tells
 
 
 def _inputs(x: Tensor) -> Tensor:

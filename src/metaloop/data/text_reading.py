@@ -130,7 +130,8 @@ def read_text(place: Path, name: str, origin: Origin) -> TextFile:
         UserError: it is missing, no sound archive, or not UTF-8.
     """
     place = place.expanduser()
-    packed = place if place.suffix == ".zip" else place.with_name(f"{place.name}.zip")
+    whole = place.resolve()  # "." has no name
+    packed = place if place.suffix == ".zip" else whole.parent / f"{whole.name}.zip"
     if place.is_dir() or not packed.exists():
         return _decoded(place / name, _bytes(place / name, packed, origin), origin)
     with open_archive(packed, origin, _LARGEST) as archive:

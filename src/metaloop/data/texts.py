@@ -5,14 +5,17 @@ from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import torch
 
 from metaloop.data.cache import Arrays, cache_folder, cached
-from metaloop.data.distribution import SPLITS, Dataset
+from metaloop.data.distribution import SPLITS
 from metaloop.data.outside import WithOutside
+from metaloop.data.own import Columns, OwnExamples, OwnRows
+from metaloop.data.own_texts import read_own_texts
 from metaloop.data.pool import ClassPool
 from metaloop.data.tokens import Tokenizer
 from metaloop.errors import UserError
@@ -44,7 +47,7 @@ class TextSplit:
         return [*chain.from_iterable(self.classes.values()), *self.outside]
 
 
-class Texts(Dataset):
+class Texts(OwnExamples):
     """What data sets of texts share; one only says what it :meth:`read` s.
 
     All texts are tokenised when the first split is asked for, and kept in a checksummed cache whose key is texts and tokeniser.
@@ -87,6 +90,14 @@ class Texts(Dataset):
                 self._splits[split] = _distribution(inputs, found[split], split)
                 first = stop
         return self._splits[name]
+
+    def read_own(self, path: Path, columns: Columns, input_shape: tuple[int, ...], *, labelled: bool) -> OwnRows:
+        """See :meth:`metaloop.data.own.OwnTasks.read_own`."""
+        found = read_own_texts(path, columns, labelled=labelled)
+        tokens = tokenised(self._tokenizer, found.texts, self._length)
+        inputs = {name: torch.from_numpy(array) for name, array in tokens.items()}
+        same = tuple(hashlib.sha256(text.encode()).hexdigest() for text in found.texts)
+        return OwnRows(path, found.digest, inputs, found.labels, found.texts, same)
 
     def _tokens(self, texts: Sequence[str]) -> Arrays:
         content = hashlib.sha256()

@@ -1,5 +1,6 @@
 """Adapting stacked tasks without a meta-gradient, as validation and test do."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -42,8 +43,7 @@ def adapt(
         over_tasks: how per-task functions are run.
     """
     shown = curve_steps(steps)
-    constant = ConstantPart(task.model.module, task.adapted, task.augmentation)
-    support = constant.examples(support)
+    support = _constant(task).examples(support)
     head = task.on_features()
     used = replace(problem, task=head or task)
 
@@ -56,14 +56,34 @@ def adapt(
 
     with torch.no_grad():
         path = over_tasks.map(adapted, pack(support))
-    answers = [_answer(head or task, meta, support, path[str(step)], over_tasks) for step in shown]
+    return _predictor(task, meta, support, {step: path[str(step)] for step in shown}, over_tasks)
+
+
+def adapted_before(
+    task: "GradientTask", meta: Params, support: Examples, adapted: Params, steps: int, over_tasks: OverTasks
+) -> Predictor:
+    """What :func:`adapt` gave, from the parameters ``adapted`` (tasks, ...) that its last step left, the only iterate."""
+    support = _constant(task).examples(support)
+    return _predictor(task, meta, support, {steps: dict(adapted)}, over_tasks)
+
+
+def _constant(task: "GradientTask") -> ConstantPart:
+    return ConstantPart(task.model.module, task.adapted, task.augmentation)
+
+
+def _predictor(
+    task: "GradientTask", meta: Params, support: Examples, path: Mapping[int, Tree], over_tasks: OverTasks
+) -> Predictor:
+    """From the adapted parameters after some steps, the last ones last."""
+    head, constant = task.on_features(), _constant(task)
+    answers = [_answer(head or task, meta, support, params, over_tasks) for params in path.values()]
     features = _query_features(task, meta, support, over_tasks) if head else None
 
     def prepare(x: Inputs, mask: Tensor | None) -> Inputs:
         x = constant.inputs(x)
         return x if features is None else features(x, mask)
 
-    return Predictor(answers, shown, prepare if head or constant.call else None)
+    return Predictor(answers, tuple(path), prepare if head or constant.call else None, path[max(path)])
 
 
 def _answer(task: "GradientTask", meta: Params, support: Examples, params: Tree, over_tasks: OverTasks) -> Answer:

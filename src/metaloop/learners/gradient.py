@@ -18,11 +18,11 @@ from metaloop.inner.objective import Objective
 from metaloop.inner.over_tasks import OverTasks
 from metaloop.inner.problem import MODEL, InnerProblem, TaskModel
 from metaloop.inner.rules import InnerRule
-from metaloop.learners.adaptation import adapt
+from metaloop.learners.adaptation import adapt, adapted_before
 from metaloop.learners.augmentation import Augmentation, Unchanged
 from metaloop.learners.constant_part import ConstantPart
 from metaloop.learners.functional_model import FunctionalModel, HeadAlone
-from metaloop.learners.learner import Learner, Predictor
+from metaloop.learners.learner import Learner, Predictor, TakesSteps
 from metaloop.learners.refusals import telling_the_fix
 from metaloop.learners.support_loss import Mean, SupportLoss
 from metaloop.learners.task_loss import MeanSquaredError, TaskLoss, without_absent_classes
@@ -131,7 +131,7 @@ def _called(module: nn.Module, prefix: str, meta: Params, arguments: tuple[Any, 
     return functional_call(module, own, arguments) if own else module(*arguments)
 
 
-class GradientLearner(Learner):
+class GradientLearner(Learner, TakesSteps):
     """MAML and its relatives: (adapted, rule, meta-gradient, objective, head start), see docs/algorithms.md.
 
     Args:
@@ -243,6 +243,11 @@ class GradientLearner(Learner):
             raise UserError("gradient-based learners do not use unlabelled examples")
         meta = detached(self.meta_parameters())
         return adapt(self.task, self.problem, meta, support, self.eval_steps, self.over_tasks)
+
+    def adapted_before(self, support: Examples, adapted: Params) -> Predictor:
+        """See :meth:`TakesSteps.adapted_before`."""
+        meta = detached(self.meta_parameters())
+        return adapted_before(self.task, meta, support, adapted, self.eval_steps, self.over_tasks)
 
     def meta_loss(self, tasks: Tasks) -> OuterLoss:
         """See :meth:`Learner.meta_loss`."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from metaloop.inner.over_tasks import OverTasks
-from metaloop.types import Examples, Inputs, OuterLoss, Tasks
+from metaloop.types import Examples, Inputs, OuterLoss, Params, Tasks
 
 Answer = Callable[[Inputs, Tensor | None], Tensor]
 Preparation = Callable[[Inputs, Tensor | None], Inputs]
@@ -28,11 +28,14 @@ class Predictor:
             (tasks, queries, *output).
         steps: inner steps taken at each of ``iterates``, where they are not 0, 1, 2 and so on.
         prepare: what all iterates do to x in the same way, done once; they then get its result. None for nothing.
+        adapted: the parameters after the last inner step by name, (tasks, ...) each, from which :class:`TakesSteps` makes the
+            last iterate again; None for learners that adapt in one go.
     """
 
     iterates: Sequence[Answer]
     steps: Sequence[int] | None = None
     prepare: Preparation | None = None
+    adapted: Params | None = None
 
     def __call__(self, x: Inputs, mask: Tensor | None = None) -> Tensor:
         """(tasks, queries, *output): the adapted learner's answers."""
@@ -106,3 +109,16 @@ class Learner(nn.Module, ABC):
     @abstractmethod
     def meta_loss(self, tasks: Tasks) -> OuterLoss:
         """The outer loss of a meta-batch; ``.loss.backward()`` gives the meta-gradient."""
+
+
+class TakesSteps(ABC):
+    """Of learners whose inner steps leave adapted parameters, which can be kept."""
+
+    @abstractmethod
+    def adapted_before(self, support: Examples, adapted: Params) -> Predictor:
+        """What :meth:`Learner.adapt` gave for this support set, without taking its steps again.
+
+        Args:
+            support: (tasks, examples, ...).
+            adapted: ``Predictor.adapted`` of then.
+        """

@@ -13,12 +13,12 @@ from metaloop.inner.head_init import HeadInit, Zero
 from metaloop.inner.over_tasks import OverTasks
 from metaloop.inner.problem import InnerProblem
 from metaloop.inner.rules import InnerRule
-from metaloop.learners.adaptation import adapt
+from metaloop.learners.adaptation import adapt, adapted_before
 from metaloop.learners.augmentation import Unchanged
 from metaloop.learners.classification import losses_by_task, of_own_classes, together
 from metaloop.learners.functional_model import FunctionalModel
 from metaloop.learners.gradient import GradientTask
-from metaloop.learners.learner import Learner, Predictor
+from metaloop.learners.learner import Learner, Predictor, TakesSteps
 from metaloop.learners.support_loss import Mean
 from metaloop.learners.task_loss import CrossEntropy, TaskLoss
 from metaloop.models.cosine_head import CosineHead
@@ -26,7 +26,7 @@ from metaloop.models.norm import norm_mode, observing
 from metaloop.types import Examples, Inputs, OuterLoss, Params, Tasks
 
 
-class Pretrained(Learner):
+class Pretrained(Learner, TakesSteps):
     """Baselines that meta-learning must beat: no episode is adapted to before validation.
 
     Classification: one head names all meta-training classes and is trained with the body by cross-entropy; a task then gets a
@@ -110,6 +110,11 @@ class Pretrained(Learner):
             raise UserError("pretrained learners do not use unlabelled examples")
         meta = detached({name: value for name, value in self.named_parameters() if value.requires_grad})
         return adapt(self.task, self.problem, meta, support, self.eval_steps, self.over_tasks)
+
+    def adapted_before(self, support: Examples, adapted: Params) -> Predictor:
+        """See :meth:`TakesSteps.adapted_before`."""
+        meta = detached({name: value for name, value in self.named_parameters() if value.requires_grad})
+        return adapted_before(self.task, meta, support, adapted, self.eval_steps, self.over_tasks)
 
     def meta_loss(self, tasks: Tasks) -> OuterLoss:
         """The mean loss of support and query examples without any adaptation.

@@ -26,7 +26,7 @@ def write_record(path: Path, record: Mapping[str, Any]) -> None:
     write_atomically(path, lambda temporary: temporary.write_text(text + "\n"))
 
 
-def write_csv(path: Path, columns: Mapping[str, Sequence[float]]) -> None:
+def write_csv(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:
     """Write columns of equal length as CSV, atomically."""
 
     def write(temporary: Path) -> None:

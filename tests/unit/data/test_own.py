@@ -1,0 +1,71 @@
+"""A user's own examples become what the data set makes of its own."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from metaloop.data.archives import read_ink
+from metaloop.data.image_folder import ImageFolder
+from metaloop.data.own import Columns, own_task
+from metaloop.data.philox import Stream
+from metaloop.data.pictures import decode
+from metaloop.data.tabular import Tabular
+from metaloop.types import EpisodeSpec
+
+
+def test_pictures_are_the_pools(tmp_path: Path) -> None:
+    for label in "abc":
+        (tmp_path / "own" / label).mkdir(parents=True)
+        for each in range(2):
+            noise = np.random.default_rng([ord(label), each]).integers(0, 256, (30 + each, 20, 3), np.uint8)
+            Image.fromarray(noise).save(tmp_path / "own" / label / f"{each}.png")
+    shares = dict.fromkeys(("train", "validation", "test"), 1.0)
+    data = ImageFolder(str(tmp_path / "own"), shares, side=9, decoders=0, cache_dir=str(tmp_path / "cache"))
+    rows = data.read_own(tmp_path / "own", Columns(), (3, 9, 9), labelled=True)
+    for split in shares:
+        pool = data.split(split)
+        found = torch.tensor([label == pool.names[0] for label in rows.labels])
+        assert isinstance(rows.inputs, torch.Tensor)
+        assert torch.equal(rows.inputs[found], pool.inputs)
+
+
+def test_ink_is_that_of_the_archives() -> None:
+    drawing = np.where(np.random.default_rng(0).random((105, 105)) < 0.2, 0, 255).astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(drawing).convert("1").save(file, "PNG")
+    assert np.array_equal(
+        decode(file.getvalue(), 28, "crop", "lanczos", ink=True)[0], read_ink(file.getvalue(), 105, 28, "lanczos")
+    )
+
+
+@pytest.mark.parametrize("kind", ["classification", "regression"])
+def test_a_table_is_standardised_as_an_episode_is(kind: str, tmp_path: Path) -> None:
+    names = {"classification": "wine", "regression": "diabetes"}
+    data = Tabular(kind, {key: [names[kind]] for key in ("train", "validation", "test")}, "")  # type: ignore[arg-type]
+    tasks, ways = data.split("train"), 3 if kind == "classification" else 1
+    number = torch.zeros(1, dtype=torch.int64)
+    stream = Stream(0, "train")
+    wanted = tasks.draw(stream, number, EpisodeSpec(ways, 4, 2))
+    groups = stream.without_replacement(number, torch.tensor([[ways]]), ways, "classes")[:, 0]
+    sizes = tasks._sizes[groups]
+    chosen = stream.without_replacement(number, sizes, 6, "rows")
+    drawn = tasks.rows[tasks._starts[groups][..., None] + chosen][0]
+    files = []
+    for part in (drawn[:, :4], drawn[:, 4:]):
+        flat = part.flatten(0, 1).tolist()
+        marks = [f"{place // part.shape[1]}" if ways > 1 else repr(row[0]) for place, row in enumerate(flat)]
+        lines = [",".join([mark, *map(repr, row[1:])]) for mark, row in zip(marks, flat, strict=True)]
+        path = tmp_path / f"{len(files)}.csv"
+        path.write_text("\n".join([",".join(["label", *(f"x{n}" for n in range(len(flat[0]) - 1))]), *lines]) + "\n")
+        files.append(data.read_own(path, Columns(), tasks.input_shape, labelled=True))
+    task = own_task(files[0], kind)
+    assert isinstance(files[1].inputs, torch.Tensor)
+    own, asked, scale = data.own_inputs(task.inputs, task.targets, task.mask, files[1].inputs[None])
+    support = task.support(own, scale)
+    assert torch.equal(support.x, wanted.support.x)
+    assert torch.equal(asked, wanted.query.x)
+    assert torch.allclose(support.y, wanted.support.y)
