@@ -7,6 +7,7 @@ import hashlib
 import inspect
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,12 +16,16 @@ from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from metaloop.data.cache import cache_folder
 from metaloop.data.distribution import Dataset, TaskDistribution
+from metaloop.data.encoded import EncodedDataset, Encoder
 from metaloop.data.episodes import check_spec
 from metaloop.data.tokens import Tokenizer
 from metaloop.errors import UserError
+from metaloop.learners.frozen import frozen_encoder
 from metaloop.learners.learner import Learner
 from metaloop.learners.task_loss import loss_for
+from metaloop.models.projection import OnFeatures
 from metaloop.outer.datamodule import EpisodePlan
 from metaloop.outer.run import RunParts
 from metaloop.types import EpisodeSpec, Inputs, highest
@@ -82,11 +87,15 @@ def episode_specs(episode: Config) -> tuple[EpisodeSpec, EpisodeSpec]:
 def build_dataset(config: Config) -> Dataset:
     """The data set; nothing is read yet.
 
-    A data set of texts (``needs_tokenizer``) is given the tokeniser of the model.
+    A data set of texts (``needs_tokenizer``) is given the tokeniser of the model. Where the model is frozen, its features take
+    the examples' place.
     """
     needs_tokenizer = getattr(_class_of(config["dataset"], "dataset"), "needs_tokenizer", False)
     more = {"tokenizer": build_tokenizer(config["model"])} if needs_tokenizer else {}
-    return make(config["dataset"], "dataset", **more)
+    dataset = make(config["dataset"], "dataset", **more)
+    if not config["model"].get("frozen"):
+        return dataset
+    return EncodedDataset(dataset, partial(build_encoder, config), cache_folder(config["dataset"].get("cache_dir")))
 
 
 def build_tokenizer(model: Config) -> Tokenizer:
@@ -99,9 +108,19 @@ def build_tokenizer(model: Config) -> Tokenizer:
     if maker is None:
         raise UserError(
             f"model._target_={model['_target_']!r} reads no texts, which this data set is of; take one that has a tokenizer, "
-            f"such as model=tfidf or model=tiny_bert"
+            f"such as model=minilm, model=tfidf or model=tiny_bert"
         )
     return maker(**{key: model[key] for key in inspect.signature(maker).parameters if key in model})
+
+
+def build_encoder(config: Config, input_shape: tuple[int, ...]) -> Encoder:
+    """The frozen model, which makes features of examples of this shape."""
+    node = {key: value for key, value in config["model"].items() if key != "projection"}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config["seed"])  # where the weights are random
+        model = make(node, "model", input_shape=input_shape, outputs=None)
+    on_gpu = config["trainer"].get("accelerator") in ("gpu", "cuda") and torch.cuda.is_available()
+    return frozen_encoder(model, json.dumps(node, sort_keys=True), torch.device("cuda" if on_gpu else "cpu"))
 
 
 def build_learner(config: Config, distribution: TaskDistribution, ways: EpisodeSpec) -> Learner:
@@ -118,11 +137,12 @@ def build_learner(config: Config, distribution: TaskDistribution, ways: EpisodeS
     if getattr(wanted, "needs_outputs", False):
         more["outputs"] = distribution.outputs(ways)
     own: dict[str, Any] = {"input_shape": tuple(distribution.input_shape), "outputs": outputs}
-    if getattr(_class_of(config["model"], "model"), "needs_examples", False):
-        own["examples"] = _examples(distribution, config["model"])
+    node = _learned(config["model"])
+    if getattr(_class_of(node, "model"), "needs_examples", False):
+        own["examples"] = _examples(distribution, node)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config["seed"])
-        model = make(config["model"], "model", **own)
+        model = make(node, "model", **own)
         learner = make(config["algorithm"], "algorithm", model=model, loss=loss_for(distribution.kind), **more)
     if not isinstance(learner, Learner):
         raise UserError(f"algorithm._target_={config['algorithm']['_target_']}: must be a metaloop.learners.learner.Learner")
@@ -137,6 +157,13 @@ def _examples(distribution: TaskDistribution, model: Config) -> Inputs:
             f"model._target_={model['_target_']!r} looks at all meta-training examples; this data set has no list of them"
         )
     return found
+
+
+def _learned(model: Config) -> Config:
+    """What of the model learners see: all of it, or what is on top of a frozen one's features."""
+    if not model.get("frozen"):
+        return model
+    return {"_target_": f"{OnFeatures.__module__}.{OnFeatures.__name__}", "projection": model.get("projection")}
 
 
 def check_learner(learner: Learner, spec: EpisodeSpec) -> None:

@@ -33,7 +33,7 @@ COUNTS = {
     "episode": 11,
     "experiment": 6,
     "logger": 3,
-    "model": 8,
+    "model": 10,
     "outer": 4,
     "sweep": 4,
     "trainer": 4,

@@ -188,8 +188,11 @@ class ClassPool(TaskDistribution):
 
     def to(self, device: torch.device | str) -> Self:
         """See :meth:`TaskDistribution.to`."""
-        moved = map_inputs(lambda tensor: tensor.to(device), self.inputs)
-        return type(self)(moved, self.class_sizes, self.names, rotations=self.rotations, groups=self.groups, split=self.split)
+        return self.of(map_inputs(lambda tensor: tensor.to(device), self.inputs))
+
+    def of(self, inputs: Inputs) -> Self:
+        """The same classes and episodes of other inputs: row for row what they are elsewhere, or what was made of them."""
+        return type(self)(inputs, self.class_sizes, self.names, rotations=self.rotations, groups=self.groups, split=self.split)
 
 
 def _all_turns(images: Tensor) -> Tensor:

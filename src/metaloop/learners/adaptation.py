@@ -9,6 +9,7 @@ from torch import Tensor
 from metaloop.inner.autodiff import Autodiff
 from metaloop.inner.over_tasks import OverTasks, Tree, pack, unpack
 from metaloop.inner.problem import InnerProblem
+from metaloop.learners.constant_part import ConstantPart
 from metaloop.learners.learner import Answer, Predictor
 from metaloop.types import Examples, Inputs, Params
 
@@ -30,7 +31,7 @@ def adapt(
     """Take ``steps`` inner steps on stacked tasks' support sets.
 
     Where only the head adapts, on features that no step changes, the body runs once for the support set and once for the
-    queries.
+    queries; so does whatever else of it does not adapt and comes before all that does, where the model tells.
 
     Args:
         task: start and losses.
@@ -41,6 +42,8 @@ def adapt(
         over_tasks: how per-task functions are run.
     """
     shown = curve_steps(steps)
+    constant = ConstantPart(task.model.module, task.adapted, task.augmentation)
+    support = constant.examples(support)
     head = task.on_features()
     used = replace(problem, task=head or task)
 
@@ -54,7 +57,13 @@ def adapt(
     with torch.no_grad():
         path = over_tasks.map(adapted, pack(support))
     answers = [_answer(head or task, meta, support, path[str(step)], over_tasks) for step in shown]
-    return Predictor(answers, shown, _query_features(task, meta, support, over_tasks) if head else None)
+    features = _query_features(task, meta, support, over_tasks) if head else None
+
+    def prepare(x: Inputs, mask: Tensor | None) -> Inputs:
+        x = constant.inputs(x)
+        return x if features is None else features(x, mask)
+
+    return Predictor(answers, shown, prepare if head or constant.call else None)
 
 
 def _answer(task: "GradientTask", meta: Params, support: Examples, params: Tree, over_tasks: OverTasks) -> Answer:

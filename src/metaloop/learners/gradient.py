@@ -20,8 +20,10 @@ from metaloop.inner.problem import MODEL, InnerProblem, TaskModel
 from metaloop.inner.rules import InnerRule
 from metaloop.learners.adaptation import adapt
 from metaloop.learners.augmentation import Augmentation, Unchanged
+from metaloop.learners.constant_part import ConstantPart
 from metaloop.learners.functional_model import FunctionalModel, HeadAlone
 from metaloop.learners.learner import Learner, Predictor
+from metaloop.learners.refusals import telling_the_fix
 from metaloop.learners.support_loss import Mean, SupportLoss
 from metaloop.learners.task_loss import MeanSquaredError, TaskLoss, without_absent_classes
 from metaloop.models.cosine_head import CosineHead
@@ -60,7 +62,7 @@ class GradientTask(TaskModel):
         self.head_init = head_init
         self.loss = loss
         self._support_loss = support_loss
-        self._augmentation = augmentation
+        self.augmentation = augmentation
         self.inner_batch = inner_batch
         # Parameters that adapt from a fixed value are no meta-parameters.
         self._fixed = {n: p for n in adapted if not (p := model.module.get_parameter(n)).requires_grad}
@@ -78,7 +80,7 @@ class GradientTask(TaskModel):
     def support_loss(self, meta: Params, params: Params, support: Examples, step: int) -> Tensor:
         """See :meth:`TaskModel.support_loss`."""
         batch = self._turn(support, step)
-        x = _called(self._augmentation, AUGMENTATION, meta, (batch, step))
+        x = _called(self.augmentation, AUGMENTATION, meta, (batch, step))
         logits = self.model.outputs(meta, params, x, batch.mask)
         losses = self.loss.each(without_absent_classes(logits, support), batch)
         return _called(self._support_loss, SUPPORT_LOSS, meta, (losses, batch.mask))
@@ -99,9 +101,9 @@ class GradientTask(TaskModel):
         if type(head) not in (nn.Linear, CosineHead) or not all(name.startswith(HEAD) for name in self.adapted):
             return None
         shared = "batch" in mode or "support" in mode  # then features depend on which examples a step sees
-        if model.training or (shared and self.inner_batch is not None) or not isinstance(self._augmentation, Unchanged):
+        if model.training or (shared and self.inner_batch is not None) or not isinstance(self.augmentation, Unchanged):
             return None
-        losses = self.loss, self._support_loss, self._augmentation
+        losses = self.loss, self._support_loss, self.augmentation
         return GradientTask(FunctionalModel(HeadAlone(head)), self.adapted, self.head_init, *losses, self.inner_batch)
 
     def features(self, meta: Params, support: Examples) -> Tensor:
@@ -204,6 +206,8 @@ class GradientLearner(Learner):
         if not self._meta:
             raise UserError("algorithm: nothing is left for the outer loop to learn; take algorithm/meta_gradient=none")
         self._observes = norm_mode(model) == "running"
+        moving = {*names, *(name for name, value in model.named_parameters() if value.requires_grad)}
+        self._constant = ConstantPart(model, moving, self.augmentation)
 
     def _check_displacement(self, names: tuple[str, ...]) -> None:
         """It moves a start and nothing else."""
@@ -244,7 +248,9 @@ class GradientLearner(Learner):
         """See :meth:`Learner.meta_loss`."""
         weights = self.objective.weights(self.problem.steps, self.outer_step)
         problem = replace(self.problem, weights=weights, outer_step=self.outer_step)
-        loss = self.meta_gradient.loss(problem, self.meta_parameters(), tasks, self.over_tasks)
+        begun = self._constant.tasks(tasks)
+        with telling_the_fix():
+            loss = self.meta_gradient.loss(problem, self.meta_parameters(), begun, self.over_tasks)
         if self._observes and self.training:
             self._observe(tasks)
         return loss

@@ -12,6 +12,7 @@ from metaloop.inner.over_tasks import OverTasks
 from metaloop.types import Examples, Inputs, OuterLoss, Tasks
 
 Answer = Callable[[Inputs, Tensor | None], Tensor]
+Preparation = Callable[[Inputs, Tensor | None], Inputs]
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Predictor:
 
     iterates: Sequence[Answer]
     steps: Sequence[int] | None = None
-    prepare: Answer | None = None
+    prepare: Preparation | None = None
 
     def __call__(self, x: Inputs, mask: Tensor | None = None) -> Tensor:
         """(tasks, queries, *output): the adapted learner's answers."""

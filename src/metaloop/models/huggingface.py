@@ -1,20 +1,28 @@
 """Text encoders of the transformers library, made fit for an inner loop."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
+from transformers import AutoConfig, PretrainedConfig
 
 from metaloop.errors import UserError
+from metaloop.models.blocks import blocks_of, first_moving, same, states_before, states_from
+from metaloop.models.huggingface_files import encoder_of, settings_of, tokenizer_of
+from metaloop.models.huggingface_tokens import HashingTokenizer, StoredTokenizer
 from metaloop.models.norm import with_own_layer_norms
+from metaloop.models.pooling import Pooling
+from metaloop.models.projection import projection_to
 
 INPUTS = ("input_ids", "attention_mask")
+_AFTER_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer")  # positions are counted from behind padding's
+_STATES, _FEATURES = "states before ", "features"  # what the constant part of a network answers in the place of tokens
 
 
 class TextClassifier(nn.Module):
-    """A bidirectional encoder, the mean of its last hidden states over real tokens, and a linear head.
+    """A bidirectional encoder, its last states pooled over real tokens, and a linear head.
 
     What differs from the encoder as it comes: attention is the eager implementation (the fused ones have no double backward on
     CPU), layer norms are ours (the native ones are wrong in second order under vmap), the unused pooler is dropped, weights are
@@ -23,14 +31,17 @@ class TextClassifier(nn.Module):
     Args:
         input_shape: (length,) of a token sequence.
         outputs: numbers of the linear head; None for no head, so that the network answers features.
-        name_or_path: a folder that ``save_pretrained`` wrote, or the name of a model in the local Hugging Face cache. Nothing
-            is downloaded here.
+        name_or_path: a folder that ``save_pretrained`` wrote, ``package:NAME/FOLDER`` for a folder in an installed Python
+            package, or a model's name in the local Hugging Face cache or on the hub, from where it is downloaded once.
         config: of a randomly initialised encoder: ``model_type`` and any of its configuration's fields.
         dropout: probability of all dropout layers in training.
+        pooling: "mean", "cls" or "attention", see :class:`Pooling`.
+        frozen: the encoder never changes. :mod:`metaloop.build` then has it read every text once, and learners see features.
+        projection: width of a linear map between pooling and head, which is meta-trained; None for none.
 
     Raises:
-        UserError: neither ``name_or_path`` nor ``config`` is given, the encoder cannot be found or is none, or
-            sequences are too long for it.
+        UserError: neither ``name_or_path`` nor ``config`` is given, the encoder cannot be found or is none, sequences are too
+            long for it, or what is asked for excludes each other.
     """
 
     def __init__(
@@ -40,38 +51,98 @@ class TextClassifier(nn.Module):
         name_or_path: str | None = None,
         config: Mapping[str, Any] | None = None,
         dropout: float = 0.0,
+        pooling: str = "mean",
+        frozen: bool = False,
+        projection: int | None = None,
     ) -> None:
         super().__init__()
         # A YAML file cannot drop the default config, so a name wins over it.
-        settings = _found(name_or_path) if name_or_path is not None else _described(config)
+        settings = settings_of(name_or_path) if name_or_path is not None else _described(config)
         _check(settings, input_shape)
+        if frozen and pooling == "attention":
+            raise UserError("model.pooling=attention learns a query, but model.frozen=true; take pooling=mean or cls")
         for key in vars(settings):
             if "dropout" in key or key.endswith("pdrop"):
                 setattr(settings, key, dropout)
-        encoder = _encoder(settings, name_or_path).float()
+        encoder = encoder_of(settings, name_or_path).float()
         if getattr(encoder, "pooler", None) is not None:
             encoder.pooler = None
         for layer in encoder.modules():
             # It hides a gradient from plain autograd, not from vmap. Padding is masked, so that its gradient is zero anyway.
             if isinstance(layer, nn.Embedding):
                 layer.padding_idx = None
-        self.encoder = with_own_layer_norms(encoder)
-        self.features = settings.hidden_size
+        self.encoder = with_own_layer_norms(encoder).requires_grad_(not frozen)
+        self.pooling = Pooling(pooling, settings.hidden_size)
+        self.projection = projection_to(projection, settings.hidden_size)
+        self.features = projection or settings.hidden_size
         self.head = nn.Linear(self.features, outputs) if outputs is not None else None
+        self._noisy = dropout > 0
+        self._length = input_shape[0]
+        self._splits: dict[int, bool] = {}
+
+    @classmethod
+    def tokenizer(
+        cls, name_or_path: str | None = None, config: Mapping[str, Any] | None = None
+    ) -> StoredTokenizer | HashingTokenizer:
+        """What makes this model's inputs of texts: the stored model's own tokenizer, or hashed words for random weights."""
+        if name_or_path is not None:
+            return StoredTokenizer(tokenizer_of(name_or_path), name_or_path)
+        return HashingTokenizer(_described(config).vocab_size)
 
     def forward(self, x: Mapping[str, Tensor]) -> Tensor:
         """``input_ids`` and ``attention_mask`` (examples, length) to (examples, outputs), or (examples, features).
 
-        ``attention_mask`` is 1 for real tokens, 0 for padding.
+        ``attention_mask`` is 1 for real tokens, 0 for padding. What :meth:`constant_part` answers is taken as well.
         """
-        if isinstance(x, Tensor) or not set(INPUTS) <= set(x):
-            raise UserError("this model reads token ids: the data set's inputs must be a mapping with " + ", ".join(INPUTS))
-        real = x["attention_mask"].to(self._dtype)
-        # The library's own mask helper fails under vmap; a 4-D mask that is added to the scores passes through untouched.
-        scores = (1 - real)[:, None, None, :] * torch.finfo(self._dtype).min
-        hidden = self.encoder(input_ids=x["input_ids"], attention_mask=scores).last_hidden_state
-        pooled = (hidden * real[..., None]).sum(1) / real.sum(1, keepdim=True).clamp(min=1)
+        pooled = x[_FEATURES] if not isinstance(x, Tensor) and _FEATURES in x else self._pooled(x)
+        pooled = pooled if self.projection is None else self.projection(pooled)
         return pooled if self.head is None else self.head(pooled)
+
+    def constant_part(self, moving: Collection[str]) -> Callable[[Mapping[str, Tensor]], dict[str, Tensor]] | None:
+        """What comes before the first of the parameters ``moving``, as a function of inputs; None where that is not much.
+
+        The network takes its answers in the place of inputs, so that it need be called only once for each example.
+        """
+        if self._noisy and self.training:
+            return None
+        deep = [name for name in moving if name.startswith(("encoder.", "pooling."))]
+        if not deep:
+            return self._constant_features
+        name, blocks = blocks_of(self.encoder)
+        in_blocks = [name for name in deep if not name.startswith("pooling.")]
+        count = first_moving(in_blocks, f"encoder.{name}.", len(blocks))
+        return partial(self._constant_states, count) if count > 0 and self._splits_at(count) else None
+
+    def _constant_features(self, x: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {_FEATURES: self._pooled(x)}
+
+    def _constant_states(self, count: int, x: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The states before block ``count``, and the mask."""
+        states = states_before(lambda: self._states(x), blocks_of(self.encoder)[1], count)
+        return {f"{_STATES}{count}": states, "attention_mask": x["attention_mask"]}
+
+    def _splits_at(self, count: int) -> bool:
+        """Whether this encoder's blocks can be called by themselves; those that share or gather something cannot."""
+        if count not in self._splits:
+            example = torch.ones(2, min(4, self._length), dtype=torch.long, device=next(self.parameters()).device)
+            x = {"input_ids": example, "attention_mask": example}
+            self._splits[count] = same(lambda: self._states(self._constant_states(count, x)), lambda: self._states(x))
+        return self._splits[count]
+
+    def _pooled(self, x: Mapping[str, Tensor]) -> Tensor:
+        if isinstance(x, Tensor) or not (set(INPUTS) <= set(x) or any(name.startswith(_STATES) for name in x)):
+            raise UserError("this model reads token ids: the data set's inputs must be a mapping with " + ", ".join(INPUTS))
+        return self.pooling(self._states(x), x["attention_mask"].to(self._dtype))
+
+    def _states(self, x: Mapping[str, Tensor]) -> Tensor:
+        """(examples, length, width): the last states."""
+        # The library's own mask helper fails under vmap; a 4-D mask that is added to the scores passes through untouched.
+        real = x["attention_mask"].to(self._dtype)
+        scores = (1 - real)[:, None, None, :] * torch.finfo(self._dtype).min
+        begun = next((name for name in x if name.startswith(_STATES)), None)
+        if begun is not None:
+            return states_from(x[begun], scores, blocks_of(self.encoder)[1], int(begun.removeprefix(_STATES)))
+        return self.encoder(input_ids=x["input_ids"].long(), attention_mask=scores).last_hidden_state
 
     @property
     def _dtype(self) -> torch.dtype:
@@ -83,34 +154,16 @@ def _described(config: Mapping[str, Any] | None) -> PretrainedConfig:
     if "model_type" not in fields:
         raise UserError("model: give name_or_path=FOLDER, or config with a model_type such as bert and its fields")
     kind = fields.pop("model_type")
+    attention = fields.get("attn_implementation", fields.get("_attn_implementation", "eager"))
+    if attention != "eager":
+        raise UserError(
+            f"model.config.attn_implementation={attention!r}: only eager attention has second derivatives on every device and "
+            f"works under vmap; take eager, or leave the key out"
+        )
     try:
         return AutoConfig.for_model(kind, **fields)
     except (ValueError, TypeError) as error:
         raise UserError(f"model.config: {' '.join(str(error).split())[:300]}") from error
-
-
-def _found(name_or_path: str) -> PretrainedConfig:
-    try:
-        return AutoConfig.from_pretrained(name_or_path, local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise _absent(name_or_path) from error
-
-
-def _encoder(settings: PretrainedConfig, name_or_path: str | None) -> PreTrainedModel:
-    if name_or_path is None:
-        return AutoModel.from_config(settings, attn_implementation="eager")
-    try:
-        return AutoModel.from_pretrained(name_or_path, config=settings, local_files_only=True, attn_implementation="eager")
-    except (OSError, ValueError) as error:
-        raise _absent(name_or_path) from error
-
-
-def _absent(name_or_path: str) -> UserError:
-    return UserError(
-        f"model.name_or_path={name_or_path!r} is neither a folder with a config and weights nor a model in the local Hugging "
-        f"Face cache, and nothing is downloaded during a run. Where there is a network: hf download {name_or_path} "
-        "--local-dir FOLDER, read the licence in its model card, then model.name_or_path=FOLDER"
-    )
 
 
 def _check(settings: PretrainedConfig, input_shape: tuple[int, ...]) -> None:
@@ -119,5 +172,7 @@ def _check(settings: PretrainedConfig, input_shape: tuple[int, ...]) -> None:
     if len(input_shape) != 1:
         raise UserError(f"this model reads token ids (length,); the data set gives {tuple(input_shape)}; try model=conv4")
     longest = getattr(settings, "max_position_embeddings", None)
+    if longest is not None and settings.model_type in _AFTER_PADDING:
+        longest -= settings.pad_token_id + 1
     if longest is not None and input_shape[0] > longest:
         raise UserError(f"sequences of {input_shape[0]} tokens; the encoder takes at most {longest}: cut them")

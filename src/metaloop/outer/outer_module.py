@@ -74,7 +74,7 @@ class OuterModule(LightningModule):
         if not parameters:
             raise UserError(
                 "model and algorithm have no parameter between them, so nothing can be meta-trained: take "
-                "algorithm=nearest_centroid, which is not, or another model"
+                "algorithm=nearest_centroid, which is not, or another model (model.projection=WIDTH where model.frozen=true)"
             )
         try:
             optimizer = self.make_optimizer(parameters)

@@ -1,0 +1,163 @@
+"""A data set whose examples were read once by an encoder that never changes: what is drawn are its features."""
+
+import hashlib
+import os
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+
+from metaloop.data.distribution import Dataset, TaskDistribution
+from metaloop.data.pool import ClassPool
+from metaloop.errors import UserError
+from metaloop.types import Inputs, map_inputs
+
+_BATCH = 128  # examples that are encoded at once
+_HEADER = struct.Struct("<32s16xQQ")  # SHA-256 of the rows, their number and their width; 64 bytes, then the rows
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """What reads the examples.
+
+    Attributes:
+        key: everything that its features depend on beside the examples: weights, settings.
+        width: of a feature vector.
+        device: where it computes.
+        encode: (examples, *input), as a model gets them, to (examples, width) float32, both on ``device``.
+    """
+
+    key: str
+    width: int
+    device: torch.device
+    encode: Callable[[Inputs], Tensor]
+
+
+class EncodedDataset(Dataset):
+    """Another data set's classes and episodes with features for inputs.
+
+    The features of a split are made when it is first asked for, kept in a file by the checksum of encoder and examples, and
+    from then on mapped into memory, so that processes share them.
+
+    Args:
+        dataset: of pools of examples.
+        encoder: makes the encoder, knowing an example's shape.
+        folder: for the files; one that cannot be written costs the time of encoding at every start.
+    """
+
+    def __init__(self, dataset: Dataset, encoder: Callable[[tuple[int, ...]], Encoder], folder: Path) -> None:
+        self._dataset = dataset
+        self._make = encoder
+        self._folder = folder
+        self._encoder: Encoder | None = None
+        self._splits: dict[str, ClassPool] = {}
+
+    def split(self, name: str) -> ClassPool:
+        """See :meth:`Dataset.split`."""
+        if name not in self._splits:
+            pool = _checked(self._dataset.split(name))
+            self._encoder = self._encoder or self._make(pool.input_shape)
+            self._splits[name] = pool.of(self._features(pool, self._encoder))
+        return self._splits[name]
+
+    def _features(self, pool: ClassPool, encoder: Encoder) -> Tensor:
+        path = self._folder / f"features-{_key(pool.inputs, encoder.key)}.rows"
+        with _alone(path):
+            rows = _mapped(path)
+            if rows is None:
+                rows = _encoded(pool, encoder)
+                _write(path, rows)
+                mapped = _mapped(path)
+                rows = rows if mapped is None else mapped
+        return torch.from_numpy(rows)
+
+
+def _checked(pool: TaskDistribution) -> ClassPool:
+    """The split, if one feature vector an example says all that its episodes could show."""
+    if not isinstance(pool, ClassPool):
+        raise UserError(
+            "model.frozen=true: features are made once of each example, but this data set is no pool of examples by class; "
+            "take model.frozen=false, and algorithm/adapted=head to keep the encoder as it is in a task"
+        )
+    if pool.rotations != "none":
+        raise UserError(
+            f"model.frozen=true: features are made once of each example, not of its turns; dataset.rotations={pool.rotations} "
+            f"needs model.frozen=false, or take dataset.rotations=none"
+        )
+    return pool
+
+
+def _key(inputs: Inputs, encoder: str) -> str:
+    digest = hashlib.sha256(encoder.encode())
+    for name, tensor in {"": inputs}.items() if isinstance(inputs, Tensor) else sorted(inputs.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.cpu().contiguous().numpy().data)
+    return digest.hexdigest()[:32]
+
+
+def _encoded(pool: ClassPool, encoder: Encoder) -> np.ndarray:
+    """(examples, width) float32. Texts are read in the order of their lengths, so that hardly any padding is."""
+    first = pool.inputs if isinstance(pool.inputs, Tensor) else next(iter(pool.inputs.values()))
+    mask = None if isinstance(pool.inputs, Tensor) else pool.inputs.get("attention_mask")
+    lengths = torch.zeros(len(first)) if mask is None else mask.sum(1)
+    rows = np.empty((len(first), encoder.width), np.float32)
+    parts = lengths.argsort(descending=True, stable=True).split(_BATCH)
+    said = f"encoding the {pool.split} split's {len(first)} examples"
+    console = Console(stderr=True)
+    for part in track(parts, said, console=console, transient=True, disable=len(parts) < 2 or not console.is_terminal):
+        x = map_inputs(lambda tensor, part=part: tensor[0].to(encoder.device), pool.gather(part[None]))  # type: ignore[misc]
+        if mask is not None:
+            longest = max(1, int(lengths[part].max()))
+            x = map_inputs(lambda tensor, longest=longest: tensor[:, :longest], x)  # type: ignore[misc]
+        rows[part.numpy()] = encoder.encode(x).cpu().numpy()
+    return rows
+
+
+def _mapped(path: Path) -> np.ndarray | None:
+    """The rows of a file; None where it is absent, cut short or altered."""
+    try:
+        with path.open("rb") as file:
+            digest, count, width = _HEADER.unpack(file.read(_HEADER.size))
+        if path.stat().st_size != _HEADER.size + 4 * count * width:
+            return None
+        # Copy on write: torch wants to be able to write, and the file stays as it is.
+        rows = np.memmap(path, np.float32, "c", _HEADER.size, (count, width))
+    except (OSError, ValueError, struct.error):
+        return None
+    return rows if hashlib.sha256(rows.data).digest() == digest else None
+
+
+def _write(path: Path, rows: np.ndarray) -> None:
+    """Write the whole file under another name, then give it its own."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(_HEADER.pack(hashlib.sha256(rows.data).digest(), *rows.shape))
+            file.write(rows.data)
+        temporary.replace(path)
+    except OSError:  # read-only or full: the rows are in memory
+        with suppress(OSError):
+            temporary.unlink()
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Hold the file's lock where there can be one: of several processes one encodes, the others wait and read."""
+    try:
+        import fcntl  # POSIX only
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.with_suffix(".lock").open("w")
+    except (ImportError, OSError):
+        yield
+        return
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

