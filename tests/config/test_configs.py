@@ -16,10 +16,10 @@ from small_runs import described, trained
 FILES = sorted(path.relative_to(conf_dir()) for path in conf_dir().rglob("*.yaml"))
 COUNTS = {
     ".": 1,
-    "algorithm": 51,
+    "algorithm": 52,
     "algorithm/adapted": 9,
     "algorithm/augmentation": 2,
-    "algorithm/comparison": 16,
+    "algorithm/comparison": 17,
     "algorithm/head_init": 5,
     "algorithm/meta_gradient": 12,
     "algorithm/objective": 4,
@@ -29,7 +29,7 @@ COUNTS = {
     "algorithm/rule": 15,
     "algorithm/support_loss": 2,
     "algorithm/transform": 3,
-    "dataset": 21,
+    "dataset": 23,
     "episode": 11,
     "experiment": 6,
     "logger": 3,
@@ -51,6 +51,7 @@ OF_ONE_SIZE = (
     "dataset/tabular_regression",
 )
 TEXTS = ("model=tfidf", "algorithm=nearest_centroid")
+SLOTS = ("model=tiny_bert", "model.config.max_position_embeddings=80", "algorithm=prototypes", "algorithm/over_tasks=loop")
 READERS = [f"algorithm/reader/{path.stem}" for path in (conf_dir() / "algorithm" / "reader").glob("*.yaml")]
 # What a choice needs beside itself to run on small data.
 WITH = {
@@ -69,6 +70,7 @@ WITH = {
     "algorithm/regime/classification_then_episodic": ("algorithm.regime.classification_steps=1",),
     "algorithm/relation": MAPS,
     "dataset/arsc": (*TEXTS, "episode.ways=2", "dataset.exclude=[]"),
+    "dataset/atis_slots": SLOTS,
     "dataset/banking77": TEXTS,
     "dataset/clinc150": TEXTS,
     "dataset/fewrel": TEXTS,
@@ -84,6 +86,7 @@ WITH = {
     "dataset/omniglot": ("dataset.split_scheme=minimal1",),
     "dataset/reuters": TEXTS,
     "dataset/text_files": (*TEXTS, "dataset.files=own.csv", "dataset.data_dir=${oc.env:METALOOP_DATA}/text/own"),
+    "dataset/snips_slots": SLOTS,
     "dataset/tabular": ("episode=2w5s",),
     "dataset/tabular_regression": ("episode=regression",),
     "episode/2w5s": MANY,
@@ -120,8 +123,19 @@ ELSEWHERE = {
 }
 SLOW = {"algorithm/over_tasks/compiled", "experiment/finn2017_maml_sinusoid_5shot"}  # a compiler runs
 NOTHING_LEARNED = ("algorithm/scratch", "algorithm/meta_gradient/none", "algorithm/nearest_centroid", "algorithm/regime/none")
-NOTHING_LEARNED += ("model/tfidf", *(choice for choice, lines in WITH.items() if TEXTS[1] in lines))
-REAL = ("dataset/tabular_regression", "dataset/clinc150", "dataset/huffpost", "dataset/reuters")
+NOTHING_LEARNED += (
+    "algorithm/nearest_neighbour",
+    "model/tfidf",
+    *(choice for choice, lines in WITH.items() if TEXTS[1] in lines),
+)
+REAL = (
+    "dataset/tabular_regression",
+    "dataset/atis_slots",
+    "dataset/snips_slots",
+    "dataset/clinc150",
+    "dataset/huffpost",
+    "dataset/reuters",
+)
 WRITTEN = [f"dataset/{name}" for name in ("arsc", "banking77", "fewrel", "hwu64", "text_files")]  # by the test
 CHOICES = [file.with_suffix("").as_posix() for file in FILES if file.parts[0] != "sweep"]  # those: tests/unit/sweeps
 

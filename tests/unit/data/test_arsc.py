@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from fake_texts import Characters, arsc, decoded, write_folder
 
+from fake_texts import Characters, arsc, decoded, write_folder
 from metaloop.data.arsc import ARSC
 from metaloop.data.philox import Stream
 from metaloop.errors import UserError

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from fake_texts import Characters, clinc150, decoded, write_folder
 from fakes import write_zip
 
+from fake_texts import Characters, clinc150, decoded, write_folder
 from metaloop.data.clinc150 import DOMAINS, Clinc150, read_domains, read_intents
 from metaloop.data.philox import Stream
 from metaloop.errors import UserError

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_texts import Characters, decoded, fewrel, write_folder
 
+from fake_texts import Characters, decoded, fewrel, write_folder
 from metaloop.data.fewrel import MARKS, FewRel, relations
 from metaloop.data.text_origins import ORIGINS
 from metaloop.data.text_reading import TextFile

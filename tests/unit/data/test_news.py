@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_texts import Characters, decoded, json_lines, news, write_folder
 from fakes import write_zip
 
+from fake_texts import Characters, decoded, json_lines, news, write_folder
 from metaloop.data.news import NEWS, News
 from metaloop.errors import UserError
 from metaloop.models.hashed_words import HashedWords

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_texts import Characters, decoded, json_lines, write_folder
 from fakes import write_zip
 
+from fake_texts import Characters, decoded, json_lines, write_folder
 from metaloop.data.class_splits import by_shares
 from metaloop.data.text_files import TextFiles
 from metaloop.errors import UserError

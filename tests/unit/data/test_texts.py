@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fake_texts import Characters, decoded
 
+from fake_texts import Characters, decoded
 from metaloop.data import texts as module
 from metaloop.data.philox import Stream
 from metaloop.data.texts import Texts, TextSplit, tokenised
