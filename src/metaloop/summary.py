@@ -7,7 +7,7 @@ from typing import Any
 
 def _score(part: Mapping[str, Any], metric: str) -> str:
     mean, half = part["mean"], part["half_width"]
-    scale, unit, digits = (100, " %", 2) if metric == "accuracy" else (1, "", 4)
+    scale, unit, digits = (100, " %", 2) if metric != "mse" else (1, "", 4)
     spread = "" if half is None else f" ± {half * scale:.{digits}f}"
     return f"{mean * scale:.{digits}f}{spread}{unit}"
 
@@ -18,7 +18,7 @@ def lines(record: Mapping[str, Any], directory: Path) -> list[str]:
     metric = test["metric"]
     size = (
         f"{test['episodes']} episodes, {test['ways']}-way {test['shots']}-shot"
-        if metric == "accuracy"
+        if metric != "mse"
         else f"{test['episodes']} tasks, {test['shots']} points"
     )
     mode = f"norm {test['norm_mode']}{', transductive' if test['transductive'] else ''}"
@@ -30,13 +30,22 @@ def lines(record: Mapping[str, Any], directory: Path) -> list[str]:
         said.append(f"after inner steps  {shown}")
     if test.get("baseline"):
         said.append(f"baseline  {_score(test['baseline'], metric)}  ({test['baseline']['name']}, same episodes)")
-    said += _likelihoods(test)
+    said += _words(test) + _likelihoods(test)
     if rejection := test["others"].get("rejection"):
         said.append(f"rejection  {rejection['mean']:.3f}  (AUROC of queries of no class, by the highest probability)")
     if record.get("paper"):
         published = record["paper"]["published"]
         said.append(f"published  {_score(published, metric)}  ({record['paper']['citation']}, {record['paper']['table']})")
     return [*said, f"run  {_shown(directory)}", *page_lines(directory / "report" / "index.html")]
+
+
+def _words(test: Mapping[str, Any]) -> list[str]:
+    """What labelled words are scored by beside the mean of episodes' entity F1."""
+    others = test["others"]
+    if "pooled_f1" not in others:
+        return []
+    pooled, words = (_score(others[name], "accuracy") for name in ("pooled_f1", "accuracy"))
+    return [f"entities  {pooled} F1 over those of all episodes", f"words  {words} accuracy"]
 
 
 def _likelihoods(test: Mapping[str, Any]) -> list[str]:

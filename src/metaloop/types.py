@@ -98,6 +98,8 @@ class Examples:
         unlabelled: (tasks, unlabelled, *input), of a support set: examples whose labels, or whose being of none of the
             classes, nobody says. None where there are none.
         unlabelled_mask: (tasks, unlabelled) bool, which of them are real; None where all are.
+        sequence: (tasks, examples) int64, the number of the sequence that an example is a part of, such as a word's sentence;
+            parts are neighbours, in order, and class 0 is for what belongs to no entity. None where examples stand alone.
     """
 
     x: Inputs
@@ -107,13 +109,15 @@ class Examples:
     number: Tensor | None = None
     unlabelled: Inputs | None = None
     unlabelled_mask: Tensor | None = None
+    sequence: Tensor | None = None
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Examples":
-        """The same examples with ``function`` applied to x, y, mask and what is unlabelled; the number stays."""
-        masks = [None if mask is None else function(mask) for mask in (self.mask, self.unlabelled_mask)]
+        """The same examples with ``function`` applied to x, y, masks, sequence and what is unlabelled; the number stays."""
+        rest = (self.mask, self.unlabelled_mask, self.sequence)
+        mask, real, sequence = (None if each is None else function(each) for each in rest)
         unlabelled = None if self.unlabelled is None else map_inputs(function, self.unlabelled)
         x, y = map_inputs(function, self.x), function(self.y)
-        return Examples(x, y, masks[0], self.ways, self.number, unlabelled, masks[1])
+        return Examples(x, y, mask, self.ways, self.number, unlabelled, real, sequence)
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,10 @@ from small_runs import described, trained
 FILES = sorted(path.relative_to(conf_dir()) for path in conf_dir().rglob("*.yaml"))
 COUNTS = {
     ".": 1,
-    "algorithm": 51,
+    "algorithm": 52,
     "algorithm/adapted": 9,
     "algorithm/augmentation": 2,
-    "algorithm/comparison": 16,
+    "algorithm/comparison": 17,
     "algorithm/head_init": 5,
     "algorithm/meta_gradient": 12,
     "algorithm/objective": 4,
@@ -30,10 +30,10 @@ COUNTS = {
     "algorithm/rule": 15,
     "algorithm/support_loss": 2,
     "algorithm/transform": 3,
-    "dataset": 25,
+    "dataset": 27,
     "dataset/augmentation": 3,
     "episode": 11,
-    "experiment": 9,
+    "experiment": 37,
     "logger": 3,
     "model": 15,
     "outer": 4,
@@ -55,6 +55,7 @@ OF_ONE_SIZE = (
 TEXTS = ("model=tfidf", "algorithm=nearest_centroid")
 CIFAR = ("dataset=cifar_fs",)
 PICTURES = ("cifar", "fc100", "image_folder", "mini_imagenet", "augmentation/none", "flip_crop", "strong", "tiny_vit")
+SLOTS = ("model=tiny_bert", "model.config.max_position_embeddings=80", "algorithm=prototypes", "algorithm/over_tasks=loop")
 READERS = [f"algorithm/reader/{path.stem}" for path in (conf_dir() / "algorithm" / "reader").glob("*.yaml")]
 # What a choice needs beside itself to run on small data.
 WITH = {
@@ -73,6 +74,7 @@ WITH = {
     "algorithm/regime/classification_then_episodic": ("algorithm.regime.classification_steps=1",),
     "algorithm/relation": MAPS,
     "dataset/arsc": (*TEXTS, "episode.ways=2", "dataset.exclude=[]"),
+    "dataset/atis_slots": SLOTS,
     "dataset/banking77": TEXTS,
     "dataset/clinc150": TEXTS,
     "dataset/fewrel": TEXTS,
@@ -93,6 +95,7 @@ WITH = {
     "dataset/omniglot": ("dataset.split_scheme=minimal1",),
     "dataset/reuters": TEXTS,
     "dataset/text_files": (*TEXTS, "dataset.files=own.csv", "dataset.data_dir=${oc.env:METALOOP_DATA}/text/own"),
+    "dataset/snips_slots": SLOTS,
     "dataset/tabular": ("episode=2w5s",),
     "dataset/tabular_regression": ("episode=regression",),
     "episode/2w5s": MANY,
@@ -117,6 +120,12 @@ WITH = {
     "model/wrn28_10": ("model.depth=10", "model.widen=1"),
     "experiment/snell2017_prototypes_cifarfs_5w1s": ("model.filters=4",),
 }
+TEXT_EXPERIMENTS = sorted(file.stem for file in FILES if file.parts[0] == "experiment" and file.stem.startswith("text_"))
+for _name in TEXT_EXPERIMENTS:
+    _small = ("dataset=words", "evaluation.batch=2", "episode.ways=3", "episode.queries=2")
+    _shape = ("model.size=100",) if _name.endswith("tfidf") else ("model=tiny_bert",)
+    _layers = ("algorithm.adapted.at=query",) if _name.endswith("lora") else ()
+    WITH[f"experiment/{_name}"] = (*_small, *_shape, *_layers)
 # The rest of a run is the smallest there is; two steps with a validation after each.
 TWO_STEPS = (
     "validation.every=1",
@@ -136,8 +145,20 @@ ELSEWHERE = {
 }
 SLOW = {"algorithm/over_tasks/compiled", "experiment/finn2017_maml_sinusoid_5shot"}  # a compiler runs
 NOTHING_LEARNED = ("algorithm/scratch", "algorithm/meta_gradient/none", "algorithm/nearest_centroid", "algorithm/regime/none")
-NOTHING_LEARNED += ("model/tfidf", *(choice for choice, lines in WITH.items() if TEXTS[1] in lines))
-REAL = ("dataset/tabular_regression", "dataset/clinc150", "dataset/huffpost", "dataset/reuters")
+NOTHING_LEARNED += tuple(f"experiment/{name}" for name in TEXT_EXPERIMENTS if name.endswith(("tfidf", "centroid")))
+NOTHING_LEARNED += (
+    "algorithm/nearest_neighbour",
+    "model/tfidf",
+    *(choice for choice, lines in WITH.items() if TEXTS[1] in lines),
+)
+REAL = (
+    "dataset/tabular_regression",
+    "dataset/atis_slots",
+    "dataset/snips_slots",
+    "dataset/clinc150",
+    "dataset/huffpost",
+    "dataset/reuters",
+)
 WRITTEN = [f"dataset/{name}" for name in ("arsc", "banking77", "fewrel", "hwu64", "text_files")]  # by the test
 CHOICES = [file.with_suffix("").as_posix() for file in FILES if file.parts[0] != "sweep"]  # those: tests/unit/sweeps
 
@@ -264,6 +285,7 @@ WITHOUT_NUMBERS = {
     "nguyen2022_tnp_gp_mixture": "the paper trains one model for each kernel",
     "nguyen2022_tnp_gp_rbf": "the paper's functions have other noise, so its log-likelihoods mean something else",
     "noisy_labels_glyphs": "a comparison of our own",
+    **dict.fromkeys(TEXT_EXPERIMENTS, "no paper tests MiniLM so"),
 }
 EXPERIMENTS = [file for file in FILES if file.parts[0] == "experiment" and file.stem not in WITHOUT_NUMBERS]
 

@@ -42,6 +42,7 @@ from metaloop.learners.comparisons.laplacian import Laplacian
 from metaloop.learners.comparisons.local_descriptors import LocalDescriptors
 from metaloop.learners.comparisons.logistic import Logistic
 from metaloop.learners.comparisons.matching import Matching, MatchingInContext
+from metaloop.learners.comparisons.nearest import Nearest
 from metaloop.learners.comparisons.query_entropy import TIM, TransductiveFineTuning
 from metaloop.learners.comparisons.relation import Relation
 from metaloop.learners.comparisons.ridge import Ridge
@@ -269,6 +270,7 @@ COMPARISONS: Mapping[str, Callable[[], Compares]] = {
     "prototypes": Euclidean,
     "prototypes, learned scale": partial(Euclidean, scale=0.5, learn_scale=True),
     "prototypes, cosine": Cosine,
+    "nearest": partial(Nearest, scale=0.5, learn_scale=True),
     "matching": partial(Matching, scale=3.0, learn_scale=True),
     "matching, in context": lambda: partial(MatchingInContext, reads=2, scale=3.0),
     "relation": lambda: partial(Relation, filters=16),

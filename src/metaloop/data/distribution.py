@@ -1,5 +1,6 @@
 """What a data set is: a distribution over tasks for each of three splits."""
 
+import math
 from abc import ABC, abstractmethod
 from typing import Literal, Self
 
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor
 
 from metaloop.data.philox import Stream
-from metaloop.types import EpisodeSpec, Tasks
+from metaloop.types import EpisodeSpec, Tasks, highest
 
 SPLITS = ("train", "validation", "test")
 Kind = Literal["classification", "regression"]
@@ -32,6 +33,11 @@ class TaskDistribution(ABC):
     num_classes: int | None = None
     has_unlabelled: bool = False
 
+    @property
+    def metric(self) -> str:
+        """What scores are: "accuracy" or "mse"; "entity_f1" where queries are parts of sequences."""
+        return "accuracy" if self.kind == "classification" else "mse"
+
     @abstractmethod
     def check(self, spec: EpisodeSpec) -> None:
         """Raise a UserError, naming the class or key at fault, where ``spec`` asks for more than there is."""
@@ -39,6 +45,12 @@ class TaskDistribution(ABC):
     @abstractmethod
     def outputs(self, spec: EpisodeSpec) -> int:
         """How many numbers a model must answer per query: the (highest) ways, or the target's size."""
+
+    def elements(self, spec: EpisodeSpec) -> int:
+        """About how many input numbers an episode has, which decides how many are drawn at once."""
+        examples = highest(spec.ways) * (highest(spec.shots) + spec.queries)
+        examples += (highest(spec.ways) + spec.distractors) * spec.unlabelled
+        return examples * math.prod(self.input_shape)
 
     @abstractmethod
     def draw(self, stream: Stream, numbers: Tensor, spec: EpisodeSpec) -> Tasks:

@@ -17,9 +17,11 @@ from torch import Tensor
 from metaloop.data.distribution import Dataset, TaskDistribution
 from metaloop.data.own import Columns, OwnExamples, OwnRows, OwnTasks
 from metaloop.data.pool import ClassPool
+from metaloop.data.word_pool import WordPool
 from metaloop.errors import UserError
 from metaloop.types import Inputs, map_inputs
 
+Pool = ClassPool | WordPool
 _BATCH = 128  # examples that are encoded at once
 _HEADER = struct.Struct("<32s16xQQ")  # SHA-256 of the rows, their number and their width; 64 bytes, then the rows
 
@@ -58,9 +60,9 @@ class EncodedDataset(OwnExamples):
         self._make = encoder
         self._folder = folder
         self._encoder: Encoder | None = None
-        self._splits: dict[str, ClassPool] = {}
+        self._splits: dict[str, Pool] = {}
 
-    def split(self, name: str) -> ClassPool:
+    def split(self, name: str) -> Pool:
         """See :meth:`Dataset.split`."""
         if name not in self._splits:
             pool = _checked(self._dataset.split(name))
@@ -77,7 +79,7 @@ class EncodedDataset(OwnExamples):
         self._encoder = self._encoder or self._make(pool.input_shape)
         return replace(rows, inputs=torch.from_numpy(_encoded(pool, self._encoder)))
 
-    def _features(self, pool: ClassPool, encoder: Encoder) -> Tensor:
+    def _features(self, pool: Pool, encoder: Encoder) -> Tensor:
         path = self._folder / f"features-{_key(pool.inputs, encoder.key)}.rows"
         with _alone(path):
             rows = _mapped(path)
@@ -89,19 +91,19 @@ class EncodedDataset(OwnExamples):
         return torch.from_numpy(rows)
 
 
-def _checked(pool: TaskDistribution) -> ClassPool:
+def _checked(pool: TaskDistribution) -> Pool:
     """The split, if one feature vector an example says all that its episodes could show."""
-    if not isinstance(pool, ClassPool):
+    if not isinstance(pool, Pool):
         raise UserError(
-            "model.frozen=true: features are made once of each example, but this data set is no pool of examples by class; "
+            "model.frozen=true: features are made once of each example, but this data set is no pool of examples; "
             "take model.frozen=false, and algorithm/adapted=head to keep the encoder as it is in a task"
         )
-    if pool.rotations != "none":
+    if isinstance(pool, ClassPool) and pool.rotations != "none":
         raise UserError(
             f"model.frozen=true: features are made once of each example, not of its turns; dataset.rotations={pool.rotations} "
             f"needs model.frozen=false, or take dataset.rotations=none"
         )
-    if pool.augmentation is not None:
+    if isinstance(pool, ClassPool) and pool.augmentation is not None:
         raise UserError(
             "model.frozen=true: features are made once of each example as it is stored; take dataset/augmentation=none, or "
             "model.frozen=false"
@@ -117,7 +119,7 @@ def _key(inputs: Inputs, encoder: str) -> str:
     return digest.hexdigest()[:32]
 
 
-def _encoded(pool: ClassPool, encoder: Encoder) -> np.ndarray:
+def _encoded(pool: Pool, encoder: Encoder) -> np.ndarray:
     """(examples, width) float32. Texts are read in the order of their lengths, so that hardly any padding is."""
     first = pool.inputs if isinstance(pool.inputs, Tensor) else next(iter(pool.inputs.values()))
     mask = None if isinstance(pool.inputs, Tensor) else pool.inputs.get("attention_mask")

@@ -1,6 +1,5 @@
 """Episodes by number: a meta-batch is ``numbers -> Tasks``, whoever asks and however often."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -9,7 +8,7 @@ import torch
 from metaloop.data.distribution import TaskDistribution
 from metaloop.data.philox import Stream
 from metaloop.errors import UserError
-from metaloop.types import EpisodeSpec, Tasks, highest
+from metaloop.types import EpisodeSpec, Tasks
 
 # Drawing many episodes at once costs hardly more than drawing one, so several meta-batches are drawn together, up to:
 _BLOCK_BATCHES = 64
@@ -66,8 +65,5 @@ class Episodes:
                 yield drawn[low : low + share]
 
     def _batches_at_once(self, size: int) -> int:
-        spec = self.spec
-        examples = highest(spec.ways) * (highest(spec.shots) + spec.queries)
-        examples += (highest(spec.ways) + spec.distractors) * spec.unlabelled
-        elements = size * examples * math.prod(self.distribution.input_shape)
+        elements = size * self.distribution.elements(self.spec)
         return max(1, min(_BLOCK_BATCHES, _BLOCK_ELEMENTS // elements))

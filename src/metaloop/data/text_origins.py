@@ -8,6 +8,9 @@ ORIGINS = {
     "banking77": Origin("banking77", "CC BY 4.0"),
     "hwu64": Origin("hwu64", "CC BY 4.0"),
     "fewrel": Origin("fewrel", "MIT"),
+    "slots": Origin(
+        "slots", "CC0 1.0 (SNIPS), none stated (ATIS)", "Get the folder data of the repository MiuLab/SlotGated-SLU on GitHub"
+    ),
     "arsc": Origin(
         "arsc", "none stated", "Get the folder Amazon_few_shot of the repository Gorov/DiverseFewShot_Amazon on GitHub"
     ),

@@ -126,6 +126,8 @@ class TextFile:
 def read_text(place: Path, name: str, origin: Origin) -> TextFile:
     """The file ``name`` of the folder ``place``, or of the archive ``place`` or ``place``.zip, in whatever folder of it.
 
+    ``name`` may begin with folders.
+
     Raises:
         UserError: it is missing, no sound archive, or not UTF-8.
     """
@@ -135,7 +137,8 @@ def read_text(place: Path, name: str, origin: Origin) -> TextFile:
     if place.is_dir() or not packed.exists():
         return _decoded(place / name, _bytes(place / name, packed, origin), origin)
     with open_archive(packed, origin, _LARGEST) as archive:
-        found = [entry for entry in archive.namelist() if PurePosixPath(entry).name == name]
+        end = PurePosixPath(name).parts
+        found = [entry for entry in archive.namelist() if PurePosixPath(entry).parts[-len(end) :] == end]
         if len(found) != 1:
             raise origin.problem(packed, f"{len(found) or 'no'} entries named {name}, where one is expected")
         content = archive.read(found[0])

@@ -11,7 +11,7 @@ def nearest_neighbour(support: Examples, x: Inputs) -> Tensor:
 
     Args:
         support: (tasks, examples, ...).
-        x: (tasks, queries, *input); of named tensors the first is compared.
+        x: (tasks, queries, *input); of named tensors the first is compared, of words in sentences their token id.
 
     Returns:
         (tasks, queries, ways): 1 for the chosen class, else 0.
@@ -37,4 +37,6 @@ def support_mean(support: Examples, x: Inputs) -> Tensor:
 
 def _flat(inputs: Inputs) -> Tensor:
     first = inputs if isinstance(inputs, Tensor) else next(iter(inputs.values()))
+    if not isinstance(inputs, Tensor) and "place" in inputs:
+        first = first.gather(2, inputs["place"])
     return first.flatten(2).float()

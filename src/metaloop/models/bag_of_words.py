@@ -25,7 +25,7 @@ class BagOfWords(nn.Module):
         size: how many token ids there are.
 
     Raises:
-        UserError: the data set is not one of texts.
+        UserError: the data set is not one of whole texts.
     """
 
     needs_examples: ClassVar[bool] = True
@@ -34,6 +34,10 @@ class BagOfWords(nn.Module):
         super().__init__()
         if len(input_shape) != 1 or isinstance(examples, Tensor) or "input_ids" not in examples:
             raise UserError(f"this model reads token ids (length,); the data set gives {tuple(input_shape)}; try model=conv4")
+        if "place" in examples:
+            raise UserError(
+                "model=tfidf counts a whole text's words; this data set's examples are single words: try model=minilm"
+            )
         self.features = size
         self.register_buffer("idf", _inverse_document_frequency(examples, size))
         self.head = nn.Linear(size, outputs) if outputs is not None else None

@@ -18,6 +18,7 @@ from metaloop.models.projection import projection_to
 
 INPUTS = ("input_ids", "attention_mask")
 _AFTER_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer")  # positions are counted from behind padding's
+PLACE = "place"  # of inputs that are words: where in its sentence one begins
 _STATES, _FEATURES = "states before ", "features"  # what the constant part of a network answers in the place of tokens
 
 
@@ -92,7 +93,9 @@ class TextClassifier(nn.Module):
     def forward(self, x: Mapping[str, Tensor]) -> Tensor:
         """``input_ids`` and ``attention_mask`` (examples, length) to (examples, outputs), or (examples, features).
 
-        ``attention_mask`` is 1 for real tokens, 0 for padding. What :meth:`constant_part` answers is taken as well.
+        ``attention_mask`` is 1 for real tokens, 0 for padding. With ``place`` (examples, 1) an example is a word there: its
+        features are the last state of its first token, nothing is pooled, and a text is read once for neighbouring words of it.
+        What :meth:`constant_part` answers is taken as well.
         """
         pooled = x[_FEATURES] if not isinstance(x, Tensor) and _FEATURES in x else self._pooled(x)
         pooled = pooled if self.projection is None else self.projection(pooled)
@@ -119,7 +122,8 @@ class TextClassifier(nn.Module):
     def _constant_states(self, count: int, x: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The states before block ``count``, and the mask."""
         states = states_before(lambda: self._states(x), blocks_of(self.encoder)[1], count)
-        return {f"{_STATES}{count}": states, "attention_mask": x["attention_mask"]}
+        rest = {name: x[name] for name in ("attention_mask", PLACE) if name in x}
+        return {f"{_STATES}{count}": states} | rest
 
     def _splits_at(self, count: int) -> bool:
         """Whether this encoder's blocks can be called by themselves; those that share or gather something cannot."""
@@ -132,7 +136,20 @@ class TextClassifier(nn.Module):
     def _pooled(self, x: Mapping[str, Tensor]) -> Tensor:
         if isinstance(x, Tensor) or not (set(INPUTS) <= set(x) or any(name.startswith(_STATES) for name in x)):
             raise UserError("this model reads token ids: the data set's inputs must be a mapping with " + ", ".join(INPUTS))
+        if PLACE in x:
+            return self._of_words(x)
         return self.pooling(self._states(x), x["attention_mask"].to(self._dtype))
+
+    def _of_words(self, x: Mapping[str, Tensor]) -> Tensor:
+        """(words, width): the states of words in sentences."""
+        place = x[PLACE][..., None].long()
+        if "input_ids" not in x or torch._C._are_functorch_transforms_active():  # vmap wants shapes that no numbers decide
+            states = self._states(x)
+        else:
+            _, sentence = torch.unique_consecutive(x["input_ids"], return_inverse=True, dim=0)
+            first = torch.searchsorted(sentence, torch.arange(int(sentence[-1]) + 1, device=sentence.device))
+            states = self._states({name: x[name][first] for name in INPUTS})[sentence]
+        return states.gather(1, place.expand(-1, -1, states.shape[-1]))[:, 0]
 
     def _states(self, x: Mapping[str, Tensor]) -> Tensor:
         """(examples, length, width): the last states."""

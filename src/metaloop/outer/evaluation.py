@@ -8,31 +8,62 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from metaloop.learners.learner import Learner
-from metaloop.metrics import classification, regression
+from metaloop.metrics import classification, entities, regression
 from metaloop.metrics.interval import mean_interval
-from metaloop.types import Tasks
+from metaloop.types import Examples, Tasks
 
-EPISODE_SCORES = {"classification": classification.episode_scores, "regression": regression.episode_scores}
-_OTHERS = ("loss", "recall", "f1", "log_likelihood", "coverage", "rejection", "rejection_by_logit")  # scores beside the score
+_SCORES = {"classification": classification.episode_scores, "regression": regression.episode_scores}
+# What is told beside the score.
+_OTHERS = (
+    "loss",
+    "accuracy",
+    "recall",
+    "f1",
+    "log_likelihood",
+    "coverage",
+    "rejection",
+    "rejection_by_logit",
+)  # beside the score
 Scores = dict[str, Tensor]  # by name, stacked over episodes; "index" numbers them, "curve" is (episodes, points)
+
+
+def episode_scores(kind: str, outputs: Tensor, query: Examples) -> Scores:
+    """Every episode's scores, (tasks,) each.
+
+    Of parts of sequences ``score`` is the entity F1, ``accuracy`` that of single examples, and there are
+    :data:`entities.COUNTS`.
+
+    Args:
+        kind: "classification" or "regression".
+        outputs: (tasks, queries, *output).
+        query: what was asked.
+    """
+    found = _SCORES[kind](outputs, query.y, query.mask)
+    if query.sequence is None:
+        return found
+    counts = entities.counts(outputs.argmax(-1), query.y, query.sequence, query.mask)
+    return (
+        found | {"accuracy": found["score"], "score": entities.f1(counts)} | dict(zip(entities.COUNTS, counts.T, strict=True))
+    )
 
 
 def score(learner: Learner, tasks: Tasks, kind: str) -> Scores:
     """Adapt to the support sets and score the queries.
 
     Returns:
-        ``index``, ``score`` (accuracy in [0, 1], or mean squared error), ``loss`` and, for classification, ``recall`` and
-        ``f1``, for predictive distributions ``log_likelihood`` and ``coverage`` (each (tasks,)); ``curve`` and ``loss_curve``
-        (tasks, points): score and loss before and after inner steps, whose numbers are in ``curve_step`` (tasks, points); for
-        classification also ``confidence`` (tasks, queries, ways) with ``label`` and ``real`` (tasks, queries). Where there are
-        queries of no class, ``rejection`` and ``rejection_by_logit`` (tasks,): how well the highest softmax probability and the
-        highest logit (for prototypes minus the smallest distance) tell them from the others, as an area under the ROC curve.
-        They are asked about on their own, so that no other score depends on them.
+        ``index``, ``score`` (accuracy or entity F1 in [0, 1], or mean squared error), ``loss`` and, for classification,
+        ``recall`` and ``f1``, of sequences ``accuracy`` and :data:`entities.COUNTS`, for predictive distributions
+        ``log_likelihood`` and ``coverage`` (each (tasks,)); ``curve`` and ``loss_curve`` (tasks, points): score and loss before
+        and after inner steps, whose numbers are in ``curve_step`` (tasks, points); for classification also ``confidence``
+        (tasks, queries, ways) with ``label`` and ``real`` (tasks, queries). Where there are queries of no class, ``rejection``
+        and ``rejection_by_logit`` (tasks,): how well the highest softmax probability and the highest logit (for prototypes
+        minus the smallest distance) tell them from the others, as an area under the ROC curve. They are asked about on their
+        own, so that no other score depends on them.
     """
     predictor = learner.adapt(tasks.support)
     query = tasks.query
     curve = predictor.curve(query.x, query.mask)
-    points = [EPISODE_SCORES[kind](outputs, query.y, query.mask) for outputs in curve]
+    points = [episode_scores(kind, outputs, query) for outputs in curve]
     aside: Scores = {}
     if kind == "classification":
         real = torch.ones_like(query.y, dtype=torch.bool) if query.mask is None else query.mask
@@ -82,9 +113,12 @@ def summary(scores: Scores, kind: str) -> dict[str, object]:
         real = scores["real"]
         error = classification.calibration_error(scores["confidence"][real], scores["label"][real])
         others["calibration_error"] = {"mean": error, "half_width": None}
+    metric = "accuracy" if kind == "classification" else "mse"
+    if set(entities.COUNTS) <= set(scores):
+        metric = "entity_f1"
+        others["pooled_f1"] = interval(entities.pooled_f1(torch.stack([scores[name] for name in entities.COUNTS], 1)))
     steps = scores["curve_step"][0].tolist()
     curve = [{"step": step, **interval(values)} for step, values in zip(steps, scores["curve"].unbind(1), strict=True)]
-    metric = "accuracy" if kind == "classification" else "mse"
     return {
         "kind": kind,
         "metric": metric,
@@ -97,4 +131,4 @@ def summary(scores: Scores, kind: str) -> dict[str, object]:
 
 def table(scores: Scores) -> Mapping[str, list[float]]:
     """The columns of episodes.csv."""
-    return {name: scores[name].tolist() for name in ("index", "score", *_OTHERS) if name in scores}
+    return {name: scores[name].tolist() for name in ("index", "score", *_OTHERS, *entities.COUNTS) if name in scores}

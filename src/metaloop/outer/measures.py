@@ -18,7 +18,7 @@ from metaloop.metrics.interval import LEVEL, mean_interval
 from metaloop.models.norm import norm_mode
 from metaloop.outer.class_scores import ClassScores
 from metaloop.outer.embedding_map import embedding_map
-from metaloop.outer.evaluation import EPISODE_SCORES
+from metaloop.outer.evaluation import episode_scores
 from metaloop.types import Tasks
 
 SCHEMA = 1
@@ -107,7 +107,7 @@ def _renamed(found: Trace) -> dict[str, Tensor]:
 
 def _scores(answers: Tensor, tasks: Tasks, kind: str) -> tuple[Tensor, Tensor]:
     """Score and loss of one episode's answers (queries, *output)."""
-    found = EPISODE_SCORES[kind](answers[None], tasks.query.y, tasks.query.mask)
+    found = episode_scores(kind, answers[None], tasks.query)
     return found["score"][0], found["loss"][0]
 
 
@@ -129,7 +129,7 @@ def _told(
 ) -> dict[str, Any]:
     kind, spec, values = episodes.distribution.kind, episodes.spec, seen.values
     told: dict[str, Any] = {
-        "schema": SCHEMA, "kind": kind, "metric": "accuracy" if kind == "classification" else "mse", "level": LEVEL,
+        "schema": SCHEMA, "kind": kind, "metric": episodes.distribution.metric, "level": LEVEL,
         "episodes": len(values["index"]), "ways": spec.ways, "shots": spec.shots, "queries": spec.queries, "split": "test",
         "norm_mode": norm_mode(learner.model), "transductive": learner.transductive, "steps": steps, "points": list(points),
         "score": _along(values["score"]), "query_loss": _along(values["query_loss"]),

@@ -18,7 +18,7 @@ from metaloop.metrics.interval import mean_interval
 from metaloop.models.norm import norm_mode
 from metaloop.outer.checkpoints import AtomicCheckpointIO, checked, load_checkpoint
 from metaloop.outer.datamodule import EpisodeDataModule, EpisodePlan
-from metaloop.outer.evaluation import EPISODE_SCORES, summary, table
+from metaloop.outer.evaluation import episode_scores, summary, table
 from metaloop.outer.outer_module import OuterModule
 from metaloop.outer.record import write_csv
 from metaloop.outer.samples import save_samples
@@ -66,7 +66,7 @@ def meta_test(trainer: Trainer, module: OuterModule, data: EpisodeDataModule, di
 def oracle(episodes: Episodes, processes: GaussianProcesses, count: int, device: torch.device) -> dict[str, Any]:
     """What the process that drew the same episodes would answer: score, log-likelihood and coverage with their half-widths."""
     parts = [
-        EPISODE_SCORES["regression"](processes.oracle(episodes.stream, tasks), tasks.query.y, tasks.query.mask)
+        episode_scores("regression", processes.oracle(episodes.stream, tasks), tasks.query)
         for tasks in episodes.batches(0, count, _BASELINE_BATCH, device)
     ]
     found: dict[str, Any] = {"name": processes.oracle_name}
@@ -81,9 +81,8 @@ def baseline(episodes: Episodes, count: int, kind: str, device: torch.device) ->
     answer = nearest_neighbour if kind == "classification" else support_mean
     scores = []
     for tasks in episodes.batches(0, count, _BASELINE_BATCH, device):
-        query = tasks.query
-        outputs = answer(tasks.support, query.x)
-        scores.append(EPISODE_SCORES[kind](outputs, query.y, query.mask)["score"])
+        outputs = answer(tasks.support, tasks.query.x)
+        scores.append(episode_scores(kind, outputs, tasks.query)["score"])
     found = mean_interval(torch.cat(scores).double().cpu().numpy())
     pixels = " in pixels" if len(episodes.distribution.input_shape) == 3 else ""
     name = f"nearest neighbour{pixels}" if kind == "classification" else "mean of the support"

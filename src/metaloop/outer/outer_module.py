@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from metaloop.errors import UserError
 from metaloop.learners.learner import Learner
 from metaloop.metrics.interval import mean_interval
-from metaloop.outer.evaluation import EPISODE_SCORES, Scores, gather, score
+from metaloop.outer.evaluation import Scores, episode_scores, gather, score
 from metaloop.types import OuterLoss, Tasks
 
 
@@ -120,8 +120,7 @@ class OuterModule(LightningModule):
         self._pending.clear()
         assert self._last is not None
         with torch.no_grad():
-            query = batch.query
-            scores = EPISODE_SCORES[self.kind](self._last.query_logits, query.y, query.mask)
+            scores = episode_scores(self.kind, self._last.query_logits, batch.query)
             achieved = scores["score"].mean().item()
         elapsed = time.perf_counter() - self._since
         self.seconds, self.tasks_done = self.seconds + elapsed, self.tasks_done + self._tasks_since

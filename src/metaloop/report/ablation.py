@@ -114,7 +114,7 @@ def _ranks(runs: Sequence[Run], keys: Sequence[str]) -> Section | None:
     table = [[float(np.mean(cells[method][block])) for method in methods] for block in data]
     if not np.isfinite(table).all():
         return None
-    ranking = rank_methods(table, runs[0].metric == "accuracy", runs[0].test["level"])
+    ranking = rank_methods(table, runs[0].metric != "mse", runs[0].test["level"])
     names = [", ".join(titled(key, value) for key, value in zip(own, method, strict=True)) for method in methods]
     drawn = picture(lambda theme: rank_figure(ranking, names, theme), "mean ranks of the methods with the critical difference")
     left = (

@@ -23,7 +23,7 @@ class Entry:
         spread: of the seeds' means.
         strata: scores by ascending episode number, by what the episodes are of.
         over: the places that were averaged over.
-        metric: ``"accuracy"`` or ``"mse"``.
+        metric: ``"accuracy"``, ``"entity_f1"`` or ``"mse"``.
         best: whether it has the best mean of its column.
         p_best: of the paired test against the best, corrected over the column; None for the best, where episodes differ and
             where other values were averaged over.
@@ -53,7 +53,7 @@ def judged(column: Mapping[Place, Entry], baseline: Place | None, place: Place) 
     if len(metrics) > 1:
         name = ", ".join(titled("", value) for value in place) or "the table"
         raise UserError(f"the column {name} mixes accuracies and errors; add setting or dataset to --columns")
-    higher = "accuracy" in metrics
+    higher = "mse" not in metrics
     sound = {row: entry for row, entry in column.items() if np.isfinite(entry.interval.mean)}
     best = (max if higher else min)(sound, key=lambda row: sound[row].interval.mean, default=None)
     to_best, to_base = _compared(column, best), _compared(column, baseline)

@@ -23,7 +23,7 @@ _TEST_KEYS = {
     "kind": str, "metric": str, "split": str, "mean": float, "level": float, "episodes": int, "queries": int,
     "norm_mode": str, "transductive": bool, "others": dict, "curve": list,
 }  # fmt: skip
-_METRICS = {"accuracy", "mse"}
+METRICS = ("accuracy", "entity_f1", "mse")  # in the order in which pages show them
 # Keys that do not change what is computed: the seed, where a run lies and who watched.
 INCIDENTAL = {"seed", "name", "resume", "logger", "log_every", "workers", "hydra"}
 _SETTINGS = ("kind", "metric", "split", "ways", "shots", "queries", "steps", "norm_mode", "transductive", "level")
@@ -88,7 +88,7 @@ class Run:
 
     @property
     def metric(self) -> str:
-        """``"accuracy"`` or ``"mse"``."""
+        """``"accuracy"``, ``"entity_f1"`` or ``"mse"``."""
         return self.test["metric"]
 
     @property
@@ -188,8 +188,8 @@ def _check_record(record: Mapping[str, Any], path: Path) -> None:
     _check_types(record, _RECORD_KEYS, path, "")
     test = record["test"]
     _check_types(test, _TEST_KEYS, path, "test.")
-    if test["metric"] not in _METRICS:
-        raise UserError(f"{path}: test.metric is {test['metric']!r}, one of {', '.join(sorted(_METRICS))}")
+    if test["metric"] not in METRICS:
+        raise UserError(f"{path}: test.metric is {test['metric']!r}, one of {', '.join(METRICS)}")
     for key in ("half_width", "ways", "shots"):
         if key not in test:
             raise UserError(f"{path}: test.{key} is missing")

@@ -42,7 +42,7 @@ class Comparison:
 
     @property
     def metric(self) -> str:
-        """``"accuracy"`` or ``"mse"``."""
+        """``"accuracy"``, ``"entity_f1"`` or ``"mse"``."""
         return self.first.metric
 
     @property
@@ -61,7 +61,7 @@ class Comparison:
 
     def _gain(self) -> np.ndarray:
         """(n,) by how much the first is better; a score that is not finite is worse than any, and as bad as another such."""
-        good = self.scores if self.metric == "accuracy" else -self.scores
+        good = self.scores if self.metric != "mse" else -self.scores
         good = np.where(np.isfinite(good), good, -np.inf)
         return np.subtract(good[0], good[1], out=np.zeros(good.shape[1]), where=good[0] != good[1])
 
@@ -143,7 +143,7 @@ def scatter(found: Comparison, theme: Theme) -> Figure | None:
     if not scores.size:
         return None
     figure, (ax, beside) = new_figure(theme, 2, (8.2, 3.7))
-    scale = 100.0 if found.metric == "accuracy" else 1.0
+    scale = 100.0 if found.metric != "mse" else 1.0
     points, counts = np.unique(scale * scores, axis=1, return_counts=True)
     ax.scatter(points[0], points[1], s=9 * counts, color=theme.palette[0], alpha=0.45, linewidths=0)
     low, high = float(scores.min()) * scale, float(scores.max()) * scale

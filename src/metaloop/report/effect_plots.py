@@ -26,7 +26,7 @@ def main_effect_figure(effects: Sequence[MainEffect], theme: Theme) -> Figure | 
         return None
     widths = [max(len(effect.levels), 2) for effect in effects]
     figure, axes = new_figure(theme, len(effects), (1.2 + 0.55 * sum(widths) + 0.9 * len(effects), 3.0), widths)
-    scale = 100.0 if effects[0].metric == "accuracy" else 1.0
+    scale = 100.0 if effects[0].metric != "mse" else 1.0
     for number, (ax, effect) in enumerate(zip(axes, effects, strict=True)):
         means = scale * np.array([each.interval.mean for each in effect.levels])
         half = scale * np.array([each.interval.half_width or 0.0 for each in effect.levels])
@@ -50,7 +50,7 @@ def interaction_figure(found: Interaction, theme: Theme) -> Figure:
         turned = (found.keys[1], found.keys[0])
         found = replace(found, keys=turned, rows=found.columns, columns=found.rows, means=found.means.T)
     figure, (ax,) = new_figure(theme, 1, (4.6, 3.0))
-    scale = 100.0 if found.metric == "accuracy" else 1.0
+    scale = 100.0 if found.metric != "mse" else 1.0
     handles = []
     for number, means in enumerate(found.means):
         colour, dashes = curve_look(theme, number)
@@ -66,7 +66,7 @@ def heat_map(found: Interaction, theme: Theme) -> Figure:
     """The mean score at every combination of two keys, written into its field; better is further from the background."""
     rows, columns = found.means.shape
     figure, (ax,) = new_figure(theme, 1, (1.9 + 0.78 * columns, 1.2 + 0.42 * rows))
-    better = found.means if found.metric == "accuracy" else -found.means
+    better = found.means if found.metric != "mse" else -found.means
     shades = LinearSegmentedColormap.from_list("score", [theme.surface, theme.palette[0]])
     finite = np.where(np.isfinite(better), better, np.nan)
     ax.imshow(
@@ -116,7 +116,7 @@ def cost_figure(rows: Sequence[Row], theme: Theme) -> Figure | None:
     if len(known) < 2:
         return None
     metric = known[0].first.metric
-    scale = 100.0 if metric == "accuracy" else 1.0
+    scale = 100.0 if metric != "mse" else 1.0
     costs, scores = [row.training_seconds or 0.0 for row in known], [scale * row.interval.mean for row in known]
     half = [scale * (row.interval.half_width or 0.0) for row in known]
     figure, (ax,) = new_figure(theme, 1, (4.9, 3.2))
@@ -145,7 +145,7 @@ def cost_front(rows: Sequence[Row]) -> list[Row]:
     """Rows that no other beats in both training time and score, the fastest first."""
     known = timed(rows)
     costs, scores = [row.training_seconds or 0.0 for row in known], [row.interval.mean for row in known]
-    return [known[i] for i in pareto(costs, scores, bool(known) and known[0].first.metric == "accuracy")]
+    return [known[i] for i in pareto(costs, scores, bool(known) and known[0].first.metric != "mse")]
 
 
 def rank_figure(ranking: Ranking, names: Sequence[Fact], theme: Theme) -> Figure:

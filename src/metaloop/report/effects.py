@@ -44,7 +44,7 @@ class MainEffect:
         key: that varies.
         levels: its values, in order.
         settings: how many settings of the other keys were averaged.
-        metric: ``"accuracy"`` or ``"mse"``.
+        metric: ``"accuracy"``, ``"entity_f1"`` or ``"mse"``.
     """
 
     key: str
@@ -65,7 +65,7 @@ class Interaction:
             first value;
             None where a corner is missing.
         settings: how many settings of the other keys were averaged.
-        metric: ``"accuracy"`` or ``"mse"``.
+        metric: ``"accuracy"``, ``"entity_f1"`` or ``"mse"``.
     """
 
     keys: tuple[str, str]

@@ -9,12 +9,12 @@ NONE = "–"
 
 def metric_title(metric: str) -> str:
     """How a score is headed and labelled, with its unit."""
-    return {"accuracy": "accuracy (%)", "mse": "mean squared error"}[metric]
+    return {"accuracy": "accuracy (%)", "entity_f1": "entity F1 (%)", "mse": "mean squared error"}[metric]
 
 
 def metric_name(metric: str) -> str:
     """A score's short name in a column of its own."""
-    return {"accuracy": "accuracy, %", "mse": "MSE"}[metric]
+    return {"accuracy": "accuracy, %", "entity_f1": "entity F1, %", "mse": "MSE"}[metric]
 
 
 def score(mean: float, half_width: float | None, metric: str) -> str:
@@ -23,7 +23,7 @@ def score(mean: float, half_width: float | None, metric: str) -> str:
     if half_width is None:
         return text
     same = "e" if "e" in text else "f"  # an interval is written in the notation of its mean
-    return f"{text} ± {100 * half_width:.2f}" if metric == "accuracy" else f"{text} ± {_error(half_width, same)}"
+    return f"{text} ± {100 * half_width:.2f}" if metric != "mse" else f"{text} ± {_error(half_width, same)}"
 
 
 def number(value: float | None, metric: str) -> str:
@@ -32,7 +32,7 @@ def number(value: float | None, metric: str) -> str:
         return NONE
     if not math.isfinite(value):
         return "diverged"
-    return f"{100 * value:.2f}" if metric == "accuracy" else _error(value, "f" if value == 0 or value >= 1e-3 else "e")
+    return f"{100 * value:.2f}" if metric != "mse" else _error(value, "f" if value == 0 or value >= 1e-3 else "e")
 
 
 def _error(value: float, notation: str) -> str:

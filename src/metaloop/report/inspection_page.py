@@ -112,7 +112,7 @@ def conclusion(found: Inspection) -> str:
     if "head" not in parts:
         only = "head" if all(name.startswith("head.") for name in found["adapted"]) else "body"
         return f"{gain}; only the {only} adapts in this run, so all of it is the {only}'s."
-    sign = 1.0 if metric == "accuracy" else -1.0
+    sign = 1.0 if metric != "mse" else -1.0
     if not _surely_positive(against["start"], sign):
         return f"{gain}, which is no sure gain; there is nothing to divide between head and body."
     gain = f"{gain[0].lower()}{gain[1:]}"
@@ -132,14 +132,14 @@ def _surely_positive(interval: Mapping[str, Any], sign: float) -> bool:
 
 
 def _score(part: Mapping[str, Any], metric: str) -> str:
-    return formats.score(part["mean"], part["half_width"], metric) + (" %" if metric == "accuracy" else "")
+    return formats.score(part["mean"], part["half_width"], metric) + (" %" if metric != "mse" else "")
 
 
 def _gap(part: Mapping[str, Any], metric: str) -> str:
     """A paired difference with its interval, in percentage points or the metric's unit."""
     text = formats.difference(part["mean"], metric)
     half = "" if part["half_width"] is None else f" ± {formats.number(part['half_width'], metric)}"
-    return text + half + (" points" if metric == "accuracy" else "")
+    return text + half + (" points" if metric != "mse" else "")
 
 
 def _parts(found: Inspection) -> list[tuple[str, str, str]]:

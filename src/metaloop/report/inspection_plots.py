@@ -39,7 +39,7 @@ def losses_figure(found: Inspection, theme: Theme) -> Figure | None:
     """Inner and query loss, and for classification the score, over inner steps; None without inner steps."""
     if "inner_loss" not in found:
         return None
-    panels = 2 if found["metric"] == "accuracy" else 1
+    panels = 2 if found["metric"] != "mse" else 1
     figure, axes = new_figure(theme, panels, (3.9 * panels + 0.6, 3.0))
     handles = []
     for name, number in (("inner_loss", 0), ("query_loss", 1)):
@@ -106,7 +106,7 @@ def movement_figure(found: Inspection, theme: Theme) -> Figure | None:
 
 
 def _scale(found: Inspection) -> float:
-    return 100.0 if found["metric"] == "accuracy" else 1.0
+    return 100.0 if found["metric"] != "mse" else 1.0
 
 
 def _means(points: Points) -> np.ndarray:

@@ -9,7 +9,7 @@ from pathlib import Path
 from metaloop.errors import UserError
 from metaloop.report import formats, tables
 from metaloop.report.ablation import Section, sections
-from metaloop.report.collect import Run, find_runs, read_samples
+from metaloop.report.collect import METRICS, Run, find_runs, read_samples
 from metaloop.report.files import write_atomically
 from metaloop.report.pairs import ALL_PAIRS_UP_TO, compare_pairs, pairs_csv_rows, pairs_table
 from metaloop.report.paper import compare
@@ -148,11 +148,11 @@ def _checked(runs: Sequence[Run]) -> tuple[list[Run], list[Failure]]:
 
 
 def _blocks(rows: Sequence[Row], ask: Ask) -> list[Block]:
-    metrics = [metric for metric in ("accuracy", "mse") if any(row.first.metric == metric for row in rows)]
+    metrics = [metric for metric in METRICS if any(row.first.metric == metric for row in rows)]
     blocks = []
     for metric in metrics:
         chosen = sorted(
-            (row for row in rows if row.first.metric == metric), key=lambda row: row.interval.mean, reverse=metric == "accuracy"
+            (row for row in rows if row.first.metric == metric), key=lambda row: row.interval.mean, reverse=metric != "mse"
         )
         runs = [run for row in rows if row.first.metric == metric for run in row.runs]
         question = ask(runs)

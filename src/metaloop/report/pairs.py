@@ -43,7 +43,7 @@ def compare_pairs(rows: Sequence[Row]) -> list[Pair]:
             groups.setdefault(run.episodes_key, []).append((run, label))
     pairs: list[Pair] = []
     for members in groups.values():
-        best_first = members[0][0].metric == "accuracy"
+        best_first = members[0][0].metric != "mse"
         members.sort(key=lambda member: -member[0].test["mean"] if best_first else member[0].test["mean"])
         members.sort(key=lambda member: not isfinite(member[0].test["mean"]))  # what diverged comes last, nan too
         many = len(members) > ALL_PAIRS_UP_TO
@@ -76,7 +76,7 @@ def pairs_table(pairs: Sequence[Pair]) -> Table:
             (
                 Cell(pair.first_label, pair.first_label),
                 Cell(pair.second_label, pair.second_label),
-                Cell(*["points" if metric == "accuracy" else "squared error"] * 2),
+                Cell(*["points" if metric != "mse" else "squared error"] * 2),
                 Cell(text, interval.mean),
                 Cell(formats.p_value(pair.difference.p_value), pair.difference.p_value),
                 Cell(formats.p_value(pair.corrected), pair.corrected),

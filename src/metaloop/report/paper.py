@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from metaloop.errors import UserError
 from metaloop.report import formats
-from metaloop.report.collect import Run, find_runs
+from metaloop.report.collect import METRICS, Run, find_runs
 from metaloop.report.files import write_atomically
 from metaloop.report.markdown import escape, table
 from metaloop.report.rows import Row, group_rows
@@ -33,7 +33,7 @@ class PaperComparison:
         within: whether the difference is at most the tolerance that the experiment file states.
         verdict: within tolerance, or on which side of it.
         mark: how the published number is known, a key of ``MARKS``.
-        metric: ``"accuracy"`` or ``"mse"``.
+        metric: ``"accuracy"``, ``"entity_f1"`` or ``"mse"``.
     """
 
     published: float
@@ -71,8 +71,8 @@ def check_paper(paper: Mapping[str, Any], metric: str) -> None:
         if paper.get(key) is None:
             raise UserError(f"paper.{key} is missing; a paper block needs citation, table, published, mark and tolerance")
     said = paper.get("metric", metric or None)
-    if said not in (None, "accuracy", "mse") or (metric and said != metric):
-        raise UserError(f"paper.metric={said!r}: the run's is {metric or 'accuracy or mse'}")
+    if said not in (None, *METRICS) or (metric and said != metric):
+        raise UserError(f"paper.metric={said!r}: the run's is {metric or ' or '.join(METRICS)}")
     if paper["mark"] not in MARKS:
         raise UserError(f"paper.mark={paper['mark']!r}: one of {', '.join(MARKS)}")
     published = paper["published"]
@@ -80,9 +80,9 @@ def check_paper(paper: Mapping[str, Any], metric: str) -> None:
         raise UserError(f"paper.published={published!r}: needs a mean, and a half_width where the paper prints one")
     numbers = {"published.mean": published["mean"], "published.half_width": published.get("half_width")}
     for key, value in {**numbers, "tolerance": paper["tolerance"]}.items():
-        allowed = 1.0 if metric == "accuracy" else math.inf
+        allowed = 1.0 if metric != "mse" else math.inf
         if value is not None and not (isinstance(value, int | float) and 0 <= value <= allowed):
-            unit = "a fraction in [0, 1], not percent" if metric == "accuracy" else "at least 0"
+            unit = "a fraction in [0, 1], not percent" if metric != "mse" else "at least 0"
             raise UserError(f"paper.{key}={value!r}: give it as {unit}")
 
 
@@ -120,7 +120,7 @@ def compare(record: Mapping[str, Any], measured: float | None = None) -> PaperCo
     ours = at_published_step(record)["mean"] if measured is None else measured
     difference = ours - published["mean"]
     within = abs(difference) <= paper["tolerance"] + 1e-12  # a difference printed as the tolerance is within it
-    better = difference > 0 if test["metric"] == "accuracy" else difference < 0
+    better = difference > 0 if test["metric"] != "mse" else difference < 0
     verdict: Verdict = "within tolerance" if within else ("better" if better else "worse")
     half_width = published.get("half_width")
     return PaperComparison(published["mean"], half_width, ours, difference, within, verdict, paper["mark"], test["metric"])
@@ -133,7 +133,7 @@ class NotRun:
     Attributes:
         name: of the experiment.
         paper: its block.
-        metric: ``"accuracy"`` or ``"mse"``.
+        metric: ``"accuracy"``, ``"entity_f1"`` or ``"mse"``.
     """
 
     name: str
@@ -178,7 +178,7 @@ def results_markdown(runs: Iterable[Run], not_run: Sequence[NotRun] = ()) -> str
     ]
     if not rows and not not_run:
         return "\n".join([*parts, "No run with a `paper` block was given.\n"])
-    for metric in ("accuracy", "mse"):
+    for metric in METRICS:
         chosen = [row for row in rows if row.first.metric == metric]
         missing = [each for each in not_run if each.metric == metric]
         if chosen or missing:

@@ -47,12 +47,12 @@ def learning_curves(rows: Sequence[Row], theme: Theme) -> Figure | None:
     figure, axes = new_figure(theme, len(panels), (3.75 * len(panels) if len(panels) > 1 else 4.9, 3.0))
     drawn: dict[str, Line2D] = {}
     for ax, (names, label) in zip(axes, panels, strict=True):
-        scale = 100.0 if label == formats.metric_title("accuracy") else 1.0
+        scale = 100.0 if metric != "mse" and label == formats.metric_title(metric) else 1.0
         _draw_rest(ax, rows[COLOURED:], names[0], scale, theme)
         merged = len(rows) > COLOURED
         looks = _looks(rows[:COLOURED], names, theme)
         handles = [_draw(ax, row, name, look, scale, single, merged) for row, name, look in looks]
-        titles(ax, theme, "outer step", label if metric == "accuracy" or label != "loss (nats)" else "loss")
+        titles(ax, theme, "outer step", label if metric != "mse" or label != "loss (nats)" else "loss")
         _error_scale(ax, metric)
         drawn |= {str(handle.get_label()): handle for handle in handles if handle}
     if single:
@@ -73,7 +73,7 @@ def adaptation_curves(rows: Sequence[Row], theme: Theme) -> Figure | None:
         return None
     single, metric = len(rows) == 1, rows[0].first.metric
     figure, (ax,) = new_figure(theme, 1, (4.9, 3.0))
-    scale = 100.0 if metric == "accuracy" else 1.0
+    scale = 100.0 if metric != "mse" else 1.0
     for number, row in enumerate(rows[:COLOURED]):
         for run in row.runs if len(rows) <= COLOURED else row.runs[:1]:
             _draw_adaptation(ax, run, curve_look(theme, number), scale, theme)

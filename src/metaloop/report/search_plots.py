@@ -209,7 +209,7 @@ def _done(search: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def _value(trial: Mapping[str, Any], objective: str, search: Mapping[str, Any]) -> float:
     """In the unit of its title."""
-    scale = {"validation": 100.0 if search["metric"] == "accuracy" else 1.0, "peak_memory": 2.0**-20}
+    scale = {"validation": 100.0 if search["metric"] != "mse" else 1.0, "peak_memory": 2.0**-20}
     return float(trial["values"][objective]) * scale.get(objective, 1.0)
 
 

@@ -15,6 +15,8 @@ from metaloop.report.pictures import Picture
 
 _OTHERS = {
     "loss": "loss",
+    "pooled_f1": "entity F1 over all episodes",
+    "accuracy": "word accuracy",
     "recall": "macro recall",
     "f1": "macro F1",
     "calibration_error": "calibration error (ECE)",

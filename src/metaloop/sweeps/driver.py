@@ -129,7 +129,7 @@ def score(job: Job) -> str:
     """Its meta-test score with the interval over episodes."""
     if not job.result:
         return ""
-    mean, half, percent = job.result["mean"], job.result["half_width"], job.result["metric"] == "accuracy"
+    mean, half, percent = job.result["mean"], job.result["half_width"], job.result["metric"] != "mse"
     scale, unit, digits = (100, " %", 2) if percent else (1, "", 4)
     spread = "" if half is None else f" ± {scale * half:.{digits}f}"
     return f"{scale * mean:.{digits}f}{spread}{unit}"

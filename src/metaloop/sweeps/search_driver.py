@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 _ENDED = (DONE, PRUNED, FAILED)
-_MODES = {"accuracy": "maximize", "mse": "minimize"}
+_MODES = {"accuracy": "maximize", "entity_f1": "maximize", "mse": "minimize"}
 _COMBINED = 64  # combinations of choices that are composed before the first trial runs
 _RESULTS = {  # what the ledger keeps of a run -> the objective
     "validation": "best_validation", "tasks_per_second": "tasks_per_second", "peak_memory": "peak_memory_bytes",
@@ -98,7 +98,7 @@ class Searching:
         self.plan, self.search, self.options = plan, search, options
         self.needs = Needs.of(config)
         Room(options.machine).take(self.needs)  # refused before anything starts
-        self.metric = "accuracy" if build_dataset(config).split("validation").kind == "classification" else "mse"
+        self.metric = build_dataset(config).split("validation").metric
         self.ledger = Ledger(options.directory.resolve(), options.stale)
         resource = (int(config["validation"]["every"]), int(config["trainer"]["max_steps"]))
         self.study: Study = Study(self.ledger.directory, search, plan.overrides, _MODES[self.metric], resource)

@@ -78,7 +78,7 @@ def validations(directory: Path) -> dict[int, float]:
 def shown(objective: str, value: float | None, metric: str) -> str:
     """An objective's value as people read it."""
     if objective == "validation":
-        return f"meta-validation {formats.number(value, metric)}{' %' if metric == 'accuracy' else ''}"
+        return f"meta-validation {formats.number(value, metric)}{' %' if metric != 'mse' else ''}"
     if objective == "tasks_per_second":
         return f"{formats.rate(value)} tasks/s"
     return formats.memory(value) if objective == "peak_memory" else formats.duration(value)

@@ -137,6 +137,21 @@ def test_a_projection_is_learned_and_adapts() -> None:
     assert_finite_differences(made, tasks, gradients)
 
 
+def test_a_word_is_the_state_of_its_first_token_however_words_are_read() -> None:
+    torch.manual_seed(0)
+    made = encoder(outputs=None)
+    sentences = tokens(3)
+    words = {name: value.repeat_interleave(torch.tensor([2, 1, 4]), 0) for name, value in sentences.items()}
+    words["place"] = torch.tensor([1, 5, 2, 0, 1, 2, 5])[:, None]
+    expected = made._states(sentences)[[0, 0, 1, 2, 2, 2, 2], words["place"][:, 0]]
+    torch.testing.assert_close(made(words), expected)
+    stacked = {name: torch.stack([value, value.flip(0)]) for name, value in words.items()}
+    torch.testing.assert_close(torch.func.vmap(made)(stacked), torch.stack([expected, expected.flip(0)]))
+    part = made.constant_part(["encoder.encoder.layer.1.output.dense.bias"])
+    assert part is not None
+    torch.testing.assert_close(made(part(words)), expected)
+
+
 @pytest.mark.parametrize("method", [Unrolled(), ReverseSweep()])
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_below_frozen_layers_are_called_once_and_change_nothing(kind: str, method: MetaGradient) -> None:
