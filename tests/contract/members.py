@@ -70,6 +70,7 @@ from metaloop.models.huggingface import TextClassifier
 from metaloop.models.huggingface_vision import ImageClassifier
 from metaloop.models.mlp import MLP
 from metaloop.models.optimisee import Optimisee
+from metaloop.models.projection import OnFeatures
 from metaloop.models.resnet import ResNet12, ResNet18, WideResNet
 from metaloop.types import Params
 
@@ -387,6 +388,7 @@ MODELS: Mapping[str, tuple[tuple[int, ...], Build]] = {
     "wide resnet": ((1, 8, 8), lambda shape, outputs, norm: WideResNet(shape, outputs, depth=10, widen=1, norm=norm)),
     "vision": ((3, 8, 8), lambda shape, outputs, norm: ImageClassifier(shape, outputs, config=TINY_VIT)),
     "text": ((6,), lambda shape, outputs, norm: TextClassifier(shape, outputs, config=TINY_BERT)),
+    "on features": ((5,), lambda shape, outputs, norm: OnFeatures(shape, outputs, projection=4)),
     "bag of words": ((6,), lambda shape, outputs, norm: BagOfWords(shape, outputs, SEEN_WORDS, size=20)),
 }
 OF_TEXTS = ("text", "bag of words")

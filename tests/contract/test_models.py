@@ -19,7 +19,13 @@ def inputs(name: str) -> Inputs:
 
 def normalised(name: str) -> tuple[str, ...]:
     """The norm modes that a model offers; others have theirs built in."""
-    built_in = {"text": ("layer",), "vision": ("layer",), "bag of words": ("none",), "optimisee": ("none",)}
+    built_in = {
+        "text": ("layer",),
+        "vision": ("layer",),
+        "bag of words": ("none",),
+        "optimisee": ("none",),
+        "on features": ("none",),
+    }
     return built_in.get(name, MODES)
 
 
