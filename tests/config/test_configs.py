@@ -37,7 +37,7 @@ COUNTS = {
     "logger": 3,
     "model": 15,
     "outer": 4,
-    "sweep": 4,
+    "sweep": 5,
     "trainer": 4,
 }
 METRIC_GROUPS = ("algorithm/comparison", "algorithm/regime", "algorithm/transform")  # of metric learners alone
