@@ -33,12 +33,14 @@ class Source:
         title: and the paper.
         files: all of it.
         place: the folder below ``data_dir``; empty for one of the source's name.
+        instead: a path below ``data_dir`` that is read where it lies there, such as the files packed or unpacked; may be empty.
     """
 
     origin: Origin
     title: str
     files: tuple[SourceFile, ...]
     place: str = ""
+    instead: str = ""
 
     @property
     def folder(self) -> str:

@@ -69,7 +69,10 @@ SOURCES = {
     ),
     **TEXT_SOURCES,
     "cifar100": Source(
-        CIFAR100, "CIFAR-100 (Krizhevsky 2009), of CIFAR-FS and FC100", (SourceFile(ARCHIVE, URL, 169.0, check_archive),)
+        CIFAR100,
+        "CIFAR-100 (Krizhevsky 2009), of CIFAR-FS and FC100",
+        (SourceFile(ARCHIVE, URL, 169.0, check_archive),),
+        instead="cifar100/cifar-100-python",
     ),
 }
 
@@ -89,12 +92,24 @@ def status(data_dir: str | Path) -> list[FileState]:
     """Which files of which sources are there; their contents are not read."""
     states = []
     for source in SOURCES.values():
+        other = Path(data_dir).expanduser() / source.instead
         for file in source.files:
             path = _place(source, file, data_dir)
+            if source.instead and other.exists() and not path.is_file():
+                found = FileState(
+                    source.origin.name, other, source.origin.licence, _bytes(other), None, f"instead of {file.name}"
+                )
+                states.append(found)
+                continue
             size = path.stat().st_size if path.is_file() else None
             message = "present" if size is not None else _offer(file)
             states.append(FileState(source.origin.name, path, source.origin.licence, size, None, message))
     return states
+
+
+def _bytes(path: Path) -> int:
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def verify(name: str, data_dir: str | Path) -> list[FileState]:

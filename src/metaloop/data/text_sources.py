@@ -67,9 +67,9 @@ def _relations(count: int, path: Path) -> str:
 
 
 def _source(
-    name: str, title: str, place: str, *files: tuple[str, str, float | None, Callable[[Path], str]]
+    name: str, title: str, place: str, *files: tuple[str, str, float | None, Callable[[Path], str]], instead: str = ""
 ) -> tuple[str, Source]:
-    return name, Source(ORIGINS[name], title, tuple(SourceFile(*file) for file in files), place)
+    return name, Source(ORIGINS[name], title, tuple(SourceFile(*file) for file in files), place, instead)
 
 
 TEXT_SOURCES = dict(
@@ -80,6 +80,7 @@ TEXT_SOURCES = dict(
             "text/clinc150",
             ("data_full.json", f"{_CLINC}/data_full.json", 2.5, _intents),
             ("domains.json", f"{_CLINC}/domains.json", 0.1, _domains),
+            instead="text/clinc150.zip",
         ),
         _source(
             "news_fewshot",

@@ -96,3 +96,13 @@ def test_the_real_copy_of_clinc150_is_whole(real_data: Path, tmp_path: Path) -> 
     with ZipFile(real_data / "text" / "clinc150.zip") as archive:
         archive.extractall(tmp_path / "text" / "clinc150")
     assert all(state.sound for state in sources.verify("clinc150", tmp_path))
+
+
+def test_an_archive_in_the_files_place_is_no_missing_file(tmp_path: Path) -> None:
+    def found() -> list[sources.FileState]:
+        return [state for state in sources.status(tmp_path) if state.source == "clinc150"]
+
+    assert [state.size for state in found()] == [None, None]
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "clinc150.zip").write_bytes(b"12345")
+    assert [(state.size, state.path.name) for state in found()] == [(5, "clinc150.zip")] * 2
