@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from hydra.errors import InstantiationException
-from hydra.utils import get_class, instantiate
+from hydra.utils import get_class, get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -91,10 +91,10 @@ def build_dataset(config: Config) -> Dataset:
     A data set of texts (``needs_tokenizer``) is given the tokeniser of the model. Where the model is frozen, its features take
     the examples' place.
     """
-    needs_tokenizer = getattr(_class_of(config["dataset"], "dataset"), "needs_tokenizer", False)
+    needs_tokenizer = _says(config["dataset"], "needs_tokenizer")
     more = {"tokenizer": build_tokenizer(config["model"])} if needs_tokenizer else {}
     dataset = make(config["dataset"], "dataset", **more)
-    if not config["model"].get("frozen"):
+    if not config.get("model", {}).get("frozen"):
         return dataset
     return EncodedDataset(dataset, partial(build_encoder, config), cache_folder(config["dataset"].get("cache_dir")))
 
@@ -105,7 +105,7 @@ def build_tokenizer(model: Config) -> Tokenizer:
     Raises:
         UserError: the model reads no texts.
     """
-    maker = getattr(_class_of(model, "model"), "tokenizer", None)
+    maker = _says(model, "tokenizer")
     if maker is None:
         raise UserError(
             f"model._target_={model['_target_']!r} reads no texts, which this data set is of; take one that has a tokenizer, "
@@ -169,7 +169,7 @@ def build_learner_for(config: Config, tasks: TrainedOn) -> Learner:
         more["outputs"] = tasks.outputs
     own: dict[str, Any] = {"input_shape": tasks.input_shape, "outputs": outputs}
     node = _learned(config["model"])
-    if getattr(_class_of(node, "model"), "needs_examples", False):
+    if _says(node, "needs_examples"):
         own["examples"] = _examples(tasks, node)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config["seed"])
@@ -204,6 +204,14 @@ def check_learner(learner: Learner, spec: EpisodeSpec) -> None:
             f"episode.unlabelled={spec.unlabelled}: this learner looks at labelled examples alone; take 0 (the labelled "
             f"ones stay the same), or algorithm=soft_kmeans"
         )
+
+
+def _says(node: Config, attribute: str) -> Any:
+    """What a config node's class says of itself; None where it says nothing, is a function, or does not exist."""
+    try:
+        return getattr(get_object(str(node.get("_target_"))), attribute, None)
+    except (ImportError, ValueError, AttributeError):
+        return None  # whoever builds it tells what is wrong
 
 
 def _class_of(node: Config, key: str) -> type:

@@ -391,6 +391,8 @@ MODELS: Mapping[str, tuple[tuple[int, ...], Build]] = {
     "on features": ((5,), lambda shape, outputs, norm: OnFeatures(shape, outputs, projection=4)),
     "bag of words": ((6,), lambda shape, outputs, norm: BagOfWords(shape, outputs, SEEN_WORDS, size=20)),
 }
+# Whose layers the patterns of ADAPTED do not name, or which have none below the head.
+OF_OTHER_NAMES = ("resnet12", "resnet18", "wide resnet", "vision", "on features", "bag of words")
 OF_TEXTS = ("text", "bag of words")
 
 ALL_MEMBERS: Mapping[type, set[type]] = {

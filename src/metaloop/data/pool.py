@@ -89,7 +89,7 @@ class ClassPool(TaskDistribution):
             raise UserError(
                 f"episode.ways={highest(spec.ways)}{more}: the {self.split} split has only {self.num_classes} classes"
             )
-        if classes > (least := int(self._group_sizes.min())):
+        if classes > (least := min(self.groups, default=len(self.names)) * (self.num_classes // len(self.names))):
             raise UserError(
                 f"episode.ways={highest(spec.ways)}{more}: all classes of an episode are of one group, and one of the "
                 f"{self.split} split's has only {least}"
