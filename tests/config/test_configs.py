@@ -83,8 +83,13 @@ WITH = {
     "dataset/augmentation/flip_crop": CIFAR,
     "dataset/augmentation/strong": CIFAR,
     "dataset/glyphs": (),
-    "dataset/image_folder": ("dataset.path=${oc.env:METALOOP_DATA}/own", "dataset.side=16", "dataset.decoders=0"),
-    "dataset/mini_imagenet": ("dataset.side=16", "dataset.decoders=0"),
+    "dataset/image_folder": (
+        "dataset.path=${oc.env:METALOOP_DATA}/own",
+        "dataset.side=16",
+        "dataset.decoders=0",
+        "episode.train.queries=2",
+    ),
+    "dataset/mini_imagenet": ("dataset.side=16", "dataset.decoders=0", "episode.train.queries=2"),
     "dataset/gp": ("episode=functions",),
     "dataset/harmonic": ("episode=regression",),
     "dataset/sinusoid": ("episode=regression",),
@@ -119,12 +124,13 @@ WITH = {
     "model/tiny_bert": ("dataset=words",),
     "model/tiny_vit": CIFAR,
     "model/wrn28_10": ("model.depth=10", "model.widen=1"),
-    "experiment/snell2017_prototypes_cifarfs_5w1s": ("model.filters=4",),
+    "experiment/snell2017_prototypes_cifarfs_5w1s": ("model.filters=4", "episode.queries=1", "episode.train.queries=1"),
 }
 TEXT_EXPERIMENTS = sorted(file.stem for file in FILES if file.parts[0] == "experiment" and file.stem.startswith("text_"))
 for _name in TEXT_EXPERIMENTS:
-    _small = ("dataset=words", "evaluation.batch=2", "episode.ways=3", "episode.queries=2")
+    _small = ("dataset=words", "episode.ways=3", "episode.shots=1", "episode.queries=2", "episode.train.queries=2")
     _shape = ("model.size=100",) if _name.endswith("tfidf") else ("model=tiny_bert",)
+    _shape += ("model.projection=8",) if _name.endswith(("prototypes", "anil", "protomaml", "finetune")) else ()
     _layers = ("algorithm.adapted.at=query",) if _name.endswith("lora") else ()
     WITH[f"experiment/{_name}"] = (*_small, *_shape, *_layers)
 # The rest of a run is the smallest there is; two steps with a validation after each.
