@@ -14,16 +14,7 @@ from metaloop.types import Examples, Tasks
 
 _SCORES = {"classification": classification.episode_scores, "regression": regression.episode_scores}
 # What is told beside the score.
-_OTHERS = (
-    "loss",
-    "accuracy",
-    "recall",
-    "f1",
-    "log_likelihood",
-    "coverage",
-    "rejection",
-    "rejection_by_logit",
-)  # beside the score
+_OTHERS = ("loss", "accuracy", "recall", "f1", "log_likelihood", "coverage", "rejection", "rejection_by_logit")
 Scores = dict[str, Tensor]  # by name, stacked over episodes; "index" numbers them, "curve" is (episodes, points)
 
 
@@ -42,9 +33,8 @@ def episode_scores(kind: str, outputs: Tensor, query: Examples) -> Scores:
     if query.sequence is None:
         return found
     counts = entities.counts(outputs.argmax(-1), query.y, query.sequence, query.mask)
-    return (
-        found | {"accuracy": found["score"], "score": entities.f1(counts)} | dict(zip(entities.COUNTS, counts.T, strict=True))
-    )
+    named = dict(zip(entities.COUNTS, counts.T, strict=True))
+    return found | {"accuracy": found["score"], "score": entities.f1(counts)} | named
 
 
 def score(learner: Learner, tasks: Tasks, kind: str) -> Scores:
