@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from rich.progress import track
 from torch import Tensor
 
 from metaloop.data.distribution import Dataset, TaskDistribution
+from metaloop.data.outside import WithOutside
 from metaloop.data.own import Columns, OwnExamples, OwnRows, OwnTasks
 from metaloop.data.pool import ClassPool
 from metaloop.data.word_pool import WordPool
@@ -22,6 +24,7 @@ from metaloop.errors import UserError
 from metaloop.types import Inputs, map_inputs
 
 Pool = ClassPool | WordPool
+AnyPool = TypeVar("AnyPool", bound=ClassPool | WordPool)
 _BATCH = 128  # examples that are encoded at once
 _HEADER = struct.Struct("<32s16xQQ")  # SHA-256 of the rows, their number and their width; 64 bytes, then the rows
 
@@ -60,15 +63,24 @@ class EncodedDataset(OwnExamples):
         self._make = encoder
         self._folder = folder
         self._encoder: Encoder | None = None
-        self._splits: dict[str, Pool] = {}
+        self._splits: dict[str, Pool | WithOutside] = {}
 
-    def split(self, name: str) -> Pool:
+    def split(self, name: str) -> Pool | WithOutside:
         """See :meth:`Dataset.split`."""
         if name not in self._splits:
-            pool = _checked(self._dataset.split(name))
-            self._encoder = self._encoder or self._make(pool.input_shape)
-            self._splits[name] = pool.of(self._features(pool, self._encoder))
+            found = self._dataset.split(name)
+            if isinstance(found, WithOutside):
+                count = len(found.outside if isinstance(found.outside, Tensor) else next(iter(found.outside.values())))
+                outside = ClassPool(found.outside, [count], ["outside"], split=f"{name} (outside)")
+                self._splits[name] = WithOutside(self._of_features(found.base), self._of_features(outside).inputs, found.asked)
+            else:
+                self._splits[name] = self._of_features(_checked(found))
         return self._splits[name]
+
+    def _of_features(self, pool: AnyPool) -> AnyPool:
+        _checked(pool)
+        self._encoder = self._encoder or self._make(pool.input_shape)
+        return pool.of(self._features(pool, self._encoder))
 
     def read_own(self, path: Path, columns: Columns, input_shape: tuple[int, ...], *, labelled: bool) -> OwnRows:
         """See :meth:`metaloop.data.own.OwnTasks.read_own`: features of the examples as the data set prepares them."""

@@ -103,7 +103,7 @@ class Metric(Learner):
         meta = dict(self.named_parameters())
         if self.regime.classifies(self.outer_step):
             gradients, aside = Eager().value_and_gradient(lambda at: self._classification(at, tasks), meta)
-        elif self._observes and self.training:
+        elif self._observes and self.training and self.learns:
             with observing(self.model):  # each task moves the running averages, which no vmap can do
                 gradients, aside = Loop().mean_gradient(self._task_loss, meta, tasks)
         else:

@@ -9,6 +9,7 @@ from torch import Tensor
 from metaloop.data.augmentation import Augmentation
 from metaloop.data.distribution import Dataset
 from metaloop.data.encoded import EncodedDataset, Encoder
+from metaloop.data.outside import WithOutside
 from metaloop.data.philox import Stream
 from metaloop.data.pool import ClassPool
 from metaloop.errors import UserError
@@ -98,3 +99,16 @@ def test_turned_pictures_have_no_features_made_once(tmp_path: Path) -> None:
 def test_augmented_pictures_have_no_features_made_once(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="dataset/augmentation=none"):
         EncodedDataset(Sentences(augmentation=Augmentation(flip=True)), Sums().encoder, tmp_path).split("test")
+
+
+def test_queries_of_no_class_are_encoded_too(tmp_path: Path) -> None:
+    sentences = Sentences()
+    outside = {key: value[:7].flip(0) for key, value in sentences.pool.inputs.items()}
+    sentences.pool = WithOutside(sentences.pool, outside, 4)  # type: ignore[assignment]
+    found = EncodedDataset(sentences, Sums().encoder, tmp_path).split("test")
+    assert isinstance(found, WithOutside)
+    tasks = found.draw(Stream(0, "test"), torch.arange(2), EpisodeSpec(2, 1, 1))
+    assert tasks.outside is not None
+    assert tasks.outside.shape == (2, 4, WIDTH)
+    features = torch.as_tensor(found.base.inputs)
+    assert (tasks.outside[:, :, None] == features[:7]).all(-1).any(-1).all()

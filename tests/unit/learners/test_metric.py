@@ -158,3 +158,10 @@ def test_a_regime_of_nothing_leaves_everything_as_it_came() -> None:
     gradients = [parameter.grad for parameter in learner.parameters()]
     assert gradients
     assert not any(gradient.any() for gradient in gradients)  # type: ignore[union-attr]
+
+
+def test_where_nothing_is_learned_running_averages_stay() -> None:
+    learner = made(MLP((4,), None, [8], norm="running").double(), regime=Regime(learns=False))
+    before = copy.deepcopy(dict(learner.model.named_buffers()))
+    learner.train().meta_loss(made_tasks(masked=False))
+    assert all(torch.equal(value, before[name]) for name, value in learner.model.named_buffers())
