@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -24,7 +23,6 @@ from metaloop.errors import UserError
 from metaloop.types import Inputs, map_inputs
 
 Pool = ClassPool | WordPool
-AnyPool = TypeVar("AnyPool", bound=ClassPool | WordPool)
 _BATCH = 128  # examples that are encoded at once
 _HEADER = struct.Struct("<32s16xQQ")  # SHA-256 of the rows, their number and their width; 64 bytes, then the rows
 
@@ -72,12 +70,14 @@ class EncodedDataset(OwnExamples):
             if isinstance(found, WithOutside):
                 count = len(found.outside if isinstance(found.outside, Tensor) else next(iter(found.outside.values())))
                 outside = ClassPool(found.outside, [count], ["outside"], split=f"{name} (outside)")
-                self._splits[name] = WithOutside(self._of_features(found.base), self._of_features(outside).inputs, found.asked)
+                base = self._of_features(found.base)
+                assert isinstance(base, ClassPool)
+                self._splits[name] = WithOutside(base, self._of_features(outside).inputs, found.asked)
             else:
                 self._splits[name] = self._of_features(_checked(found))
         return self._splits[name]
 
-    def _of_features(self, pool: AnyPool) -> AnyPool:
+    def _of_features(self, pool: Pool) -> Pool:
         _checked(pool)
         self._encoder = self._encoder or self._make(pool.input_shape)
         return pool.of(self._features(pool, self._encoder))
