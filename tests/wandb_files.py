@@ -19,9 +19,12 @@ def folders(directory: Path) -> list[Path]:
 
 
 def records(folder: Path) -> list[dict[str, Any]]:
-    """Every record of one offline folder."""
+    """Every record of one offline folder; none where the run was killed before W&B's service made its file."""
     wandb.teardown()  # until its service has ended the file may be incomplete
-    (path,) = folder.glob("*.wandb")
+    files = list(folder.glob("*.wandb"))
+    if not files:
+        return []
+    (path,) = files
     words = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(path)]
     quiet = {**os.environ, "WANDB_MODE": "offline", "WANDB_ERROR_REPORTING": "false"}
     said = subprocess.run(words, capture_output=True, text=True, check=True, env=quiet).stdout

@@ -51,6 +51,7 @@ def _made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     empty = tmp_path / "outputs/sweep/b/wandb/offline-run-20260101_000009-bb"  # W&B was killed before it wrote
     empty.mkdir()
     (empty / "run-bb.wandb").write_bytes(b":W&B...")
+    (tmp_path / "outputs/sweep/b/wandb/offline-run-20260101_000008-bb").mkdir()  # even before it made its file
     wandb.teardown()  # forgets the key of another test
 
 
