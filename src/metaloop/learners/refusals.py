@@ -5,14 +5,14 @@ from contextlib import contextmanager
 
 from metaloop.errors import UserError
 
+_VMAP = "vmap cannot run this network ({reason}); take algorithm/over_tasks=loop"
 _FIXES = {  # by what the error says
     "_scaled_dot_product": "fused attention has no second derivative ({reason}); take a network with eager attention, or "
     "algorithm/meta_gradient=first_order",
     "is not implemented": "this network cannot be differentiated twice ({reason}); take algorithm/meta_gradient=first_order",
-    "data-dependent": "this network decides by its inputs, which vmap cannot ({reason}); take algorithm/over_tasks=loop",
-    "in-place": "this network changes tensors in place, which vmap cannot ({reason}); take algorithm/over_tasks=loop",
-    "inplace": "this network changes tensors in place, which autograd cannot undo ({reason}); have it make new tensors",
-    "Batching rule": "vmap does not know an operation of this network ({reason}); take algorithm/over_tasks=loop",
+    "inplace operation": "this network changes tensors in place, which autograd cannot undo ({reason}); have it make new tensors",
+    "vmap:": _VMAP,  # decisions by values, shapes that depend on them, random numbers, changes in place
+    "Batching rule": _VMAP,
 }
 
 
