@@ -10,7 +10,7 @@ _FIXES = {  # by what the error says
     "_scaled_dot_product": "fused attention has no second derivative ({reason}); take a network with eager attention, or "
     "algorithm/meta_gradient=first_order",
     "is not implemented": "this network cannot be differentiated twice ({reason}); take algorithm/meta_gradient=first_order",
-    "inplace operation": "this network changes tensors in place, which autograd cannot undo ({reason}); have it make new tensors",
+    "inplace operation": "this network changes tensors in place, which autograd cannot undo ({reason}); let it make new ones",
     "vmap:": _VMAP,  # decisions by values, shapes that depend on them, random numbers, changes in place
     "Batching rule": _VMAP,
 }

@@ -32,7 +32,7 @@ def undone_in_place(x: Tensor) -> Tensor:
 CASES = {
     "fused attention": (lambda: twice(lambda x: F.scaled_dot_product_attention(x, x, x), 1, 2, 4, 8), "eager attention"),
     "no second derivative": (lambda: twice(lambda x: F.pdist(x), 4, 3), "algorithm/meta_gradient=first_order"),
-    "in place": (lambda: twice(undone_in_place, 3), "have it make new tensors"),
+    "in place": (lambda: twice(undone_in_place, 3), "let it make new ones"),
     "a decision": (lambda: over_tasks(lambda x: x if x.sum() > 0 else -x, 3, 2), "algorithm/over_tasks=loop"),
     "a number": (lambda: over_tasks(lambda x: x * x.sum().item(), 3, 2), "algorithm/over_tasks=loop"),
     "a shape": (lambda: over_tasks(lambda x: x[x > 0], 3, 2), "algorithm/over_tasks=loop"),
