@@ -126,7 +126,7 @@ WITH = {
     "model/wrn28_10": ("model.depth=10", "model.widen=1"),
     "experiment/slots_snips_5w1s_matching": ("model.projection=8", "episode.train.queries=1", *SLOTS[:2]),
     "experiment/slots_snips_5w1s_nearest_neighbour": ("episode.queries=1", *SLOTS[:2]),
-    "experiment/snell2017_prototypes_cifarfs_5w1s": ("model.filters=4", "episode.queries=1", "episode.train.queries=1"),
+    "experiment/snell2017_prototypes_cifarfs_5w1s": ("model.filters=4", "episode.queries=1", "episode.train.queries=1", "episode.train.ways=20"),
 }
 TEXT_EXPERIMENTS = sorted(file.stem for file in FILES if file.parts[0] == "experiment" and file.stem.startswith("text_"))
 for _name in TEXT_EXPERIMENTS:
