@@ -1,0 +1,33 @@
+"""The tables of docs/comparisons.md are what ``metaloop report`` makes of the committed records."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from metaloop.cli import main
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "comparisons.md"
+COMMANDS = re.findall(r"^metaloop report (docs/records/.*)$", PAGE.read_text(), re.MULTILINE)
+CPU_SECONDS = 20 * 60  # of training that each learner of the Omniglot table may have
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.split()[0].rpartition("/")[2])
+def test_a_table_is_what_its_command_makes(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert main(["report", *shlex.split(command), "--output", str(tmp_path)]) == 0
+    assert (tmp_path / "pivot.md").read_text().strip() in PAGE.read_text()
+
+
+def test_the_page_names_every_comparison() -> None:
+    folders = {path.name for path in (ROOT / "docs" / "records").iterdir() if not (path / "record.json").exists()}
+    assert {command.split()[0].rpartition("/")[2] for command in COMMANDS} == folders
+
+
+def test_learners_of_the_omniglot_table_were_trained_as_long_as_it_says() -> None:
+    records = [json.loads(path.read_text()) for path in (ROOT / "docs/records/omniglot_learners").rglob("record.json")]
+    assert len(records) == 6
+    assert all(record["training"]["cpu_seconds"] <= CPU_SECONDS for record in records)
