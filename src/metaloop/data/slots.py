@@ -144,7 +144,7 @@ def _group(name: str, utterances: Sequence[Utterance], least: int) -> _Group:
 
 
 def _tokenised(tokenizer: Tokenizer, texts: Sequence[Sequence[str]], length: int) -> Arrays:
-    """Ids int32 and mask uint8 (sentences, length), and ``place`` (words, 1) uint16.
+    """Ids int32 and mask uint8 (sentences, length), and ``place`` (words, 1) int32.
 
     Raises:
         UserError: a sentence has more tokens than that.
