@@ -133,6 +133,16 @@ def launching(record: Record) -> str:
     return markdown_table(tables.launching_rows(record)) + "\n\n" + said
 
 
+def images(record: Record) -> str:
+    """Warm episodes from CIFAR-100."""
+    said = (
+        f"Preparing the pool took {number(record['prepared_seconds'])} s, opening it again "
+        f"{number(1e3 * record['opened_again_seconds'])} ms. {record['threads']} threads; median of {record['rounds']} rounds. "
+        f"{machine(record)}"
+    )
+    return markdown_table(tables.image_rows(record["augmentations"])) + "\n\n" + said
+
+
 def reporting(record: Record) -> str:
     """A report over many records."""
     said = f"{record['count']} records of 600 episodes. Median of {record['rounds']} rounds. {machine(record)}"
@@ -185,6 +195,7 @@ TABLES: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
     "memory": (("memory",), memory),
     "scaling": (("scaling",), scaling),
     "launching": (("launching",), launching),
+    "images": (("images",), images),
     "reporting": (("reporting",), reporting),
     "quadratics": (("andrychowicz2016_quadratics",), optimizers),
     "quadratics_again": (("andrychowicz2016_quadratics_evaluation.seed_1",), optimizers),
@@ -199,6 +210,7 @@ COMMANDS = {
     "memory": "python benchmarks/memory.py --peers VENV",
     "scaling": "python benchmarks/scaling.py",
     "launching": "python benchmarks/launching.py",
+    "images": "python benchmarks/images.py --data DIR",
     "reporting": "python benchmarks/reporting.py",
     "andrychowicz2016_quadratics": "python benchmarks/optimizers.py",
     "andrychowicz2016_quadratics_evaluation.seed_1": "python benchmarks/optimizers.py --run DIR --change evaluation.seed=1",

@@ -146,6 +146,16 @@ def reporting_rows(found: Mapping[str, Any]) -> Rows:
     return rows
 
 
+def image_rows(augmentations: Mapping[str, Cases]) -> Rows:
+    """Images drawn into warm episodes."""
+    rows = [["training images are changed by", "episodes of", "images/s (slowest to fastest round)"]]
+    for name, by_ways in augmentations.items():
+        for ways, found in by_ways.items():
+            rounds = {"median": found["images_per_second"], "low": found["worst_round"], "high": found["best_round"]}
+            rows.append([name, ways, span(rounds)])
+    return rows
+
+
 def optimizer_rows(optimizers: Mapping[str, Any]) -> Rows:
     """Losses at the end and on the way, and what they exceed the learned optimiser's by."""
     against = ["more than learned, at the end", "learned is better on"]

@@ -57,7 +57,13 @@ TEXTS = ("model=tfidf", "algorithm=nearest_centroid")
 CIFAR = ("dataset=cifar_fs",)
 PICTURES = ("cifar", "fc100", "image_folder", "mini_imagenet", "augmentation/none", "flip_crop", "strong", "tiny_vit")
 SLOTS = ("model=tiny_bert", "model.config.max_position_embeddings=80", "algorithm=prototypes", "algorithm/over_tasks=loop")
-FEW_PICTURES = ("model.filters=4", "episode.queries=1", "episode.train.queries=1", "episode.train.shots=1", "episode.train.ways=20")
+FEW_PICTURES = (
+    "model.filters=4",
+    "episode.queries=1",
+    "episode.train.queries=1",
+    "episode.train.shots=1",
+    "episode.train.ways=20",
+)
 READERS = [f"algorithm/reader/{path.stem}" for path in (conf_dir() / "algorithm" / "reader").glob("*.yaml")]
 # What a choice needs beside itself to run on small data.
 WITH = {

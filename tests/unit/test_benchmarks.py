@@ -14,14 +14,18 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from metaloop.configuration import conf_dir
+from metaloop.data import cifar100, cifar100_files
+from metaloop.data.splits import read_cifar100_split
 from metaloop.report.collect import find_runs
 from metaloop.report.facts import varied
+from picture_files import cifar_tables, write_cifar
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
 import contestant  # noqa: E402
 import evaluation  # noqa: E402
+import images  # noqa: E402
 import launching  # noqa: E402
 import memory  # noqa: E402
 import pages  # noqa: E402
@@ -158,7 +162,7 @@ def test_the_page_is_filled_from_what_the_benchmarks_write(tmp_path: Path) -> No
         path.write_text(path.read_text().replace('"quick": true', '"quick": false'))
     found = pages.records(tmp_path)
     page = pages.fill(pages.PERFORMANCE.read_text(), found | {"speed_cuda": found["speed"]})
-    assert page.count("Not measured yet") == 3  # scaling, launching and reporting, which take whole runs
+    assert page.count("Not measured yet") == 4  # scaling, launching and reporting, which take whole runs, and images
     rate = found["evaluation"]["cases"]["a"]["rates"]["metaloop"]["median"]
     assert pages.number(rate) in page
     assert set(found["memory"]["points"]) >= {"unrolled", "reverse_sweep", "first_order"}
@@ -229,6 +233,21 @@ def test_many_records_are_a_sweep_that_reports_read(tmp_path: Path) -> None:
     assert varied(runs) == ("algorithm", "algorithm.steps", "algorithm.rule.lr")
     assert sorted({run.seed for run in runs}) == [0, 1, 2]
     assert len({run.test["mean"] for run in runs}) == 202
+
+
+def test_images_of_episodes_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = {"train": 15, "test": 1}
+    for module in (cifar100, cifar100_files):
+        monkeypatch.setattr(module, "PARTS", few)
+    names = [name for classes in read_cifar100_split("cifar_fs").values() for name in classes]
+    write_cifar(tmp_path / cifar100_files.FOLDER, cifar_tables(names, few))
+    images.main(["--quick", "--data", str(tmp_path), "--records", str(tmp_path)])
+    record = json.loads((tmp_path / "images.json").read_text())
+    assert [set(found) for found in record["augmentations"].values()] == [{"5 ways", "20 ways"}] * 3
+    assert all(rates["images_per_second"] > 0 for found in record["augmentations"].values() for rates in found.values())
+    table = pages.images(record)
+    assert "| flip and crop | 20 ways |" in table
+    assert "ms. " in table
 
 
 @pytest.mark.slow
