@@ -165,3 +165,13 @@ def test_where_nothing_is_learned_running_averages_stay() -> None:
     before = copy.deepcopy(dict(learner.model.named_buffers()))
     learner.train().meta_loss(made_tasks(masked=False))
     assert all(torch.equal(value, before[name]) for name, value in learner.model.named_buffers())
+
+
+def test_where_nothing_is_learned_no_parameter_is_needed() -> None:
+    """A run takes one outer step, which changes no answer."""
+    learner = made(torch.nn.Identity(), comparison=Euclidean(), regime=Regime(learns=False))
+    outcome = learner.meta_loss(made_tasks(masked=False))
+    outcome.loss.backward()
+    gradients = [parameter.grad for parameter in learner.parameters()]
+    assert gradients
+    assert not any(gradient.any() for gradient in gradients)  # type: ignore[union-attr]
