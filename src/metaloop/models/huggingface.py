@@ -13,10 +13,11 @@ from metaloop.models.blocks import blocks_of, first_moving, same, states_before,
 from metaloop.models.huggingface_files import encoder_of, settings_of, tokenizer_of
 from metaloop.models.huggingface_tokens import HashingTokenizer, StoredTokenizer
 from metaloop.models.norm import with_own_layer_norms
+from metaloop.models.padding import MASK, by_length
 from metaloop.models.pooling import Pooling
 from metaloop.models.projection import projection_to
 
-INPUTS = ("input_ids", "attention_mask")
+INPUTS = ("input_ids", MASK)
 _AFTER_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer")  # positions are counted from behind padding's
 PLACE = "place"  # of inputs that are words: where in its sentence one begins
 _STATES, _FEATURES = "states before ", "features"  # what the constant part of a network answers in the place of tokens
@@ -117,13 +118,19 @@ class TextClassifier(nn.Module):
         return partial(self._constant_states, count) if count > 0 and self._splits_at(count) else None
 
     def _constant_features(self, x: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {_FEATURES: self._pooled(x)}
+        return {_FEATURES: self._pooled(x) if PLACE in x else by_length(self._pooled, x)}
 
     def _constant_states(self, count: int, x: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The states before block ``count``, and the mask."""
-        states = states_before(lambda: self._states(x), blocks_of(self.encoder)[1], count)
-        rest = {name: x[name] for name in ("attention_mask", PLACE) if name in x}
-        return {f"{_STATES}{count}": states} | rest
+        blocks = blocks_of(self.encoder)[1]
+
+        def read(part: Mapping[str, Tensor]) -> Tensor:
+            return states_before(lambda: self._states(part), blocks, count)
+
+        if PLACE in x:  # it counts in the whole length
+            return {f"{_STATES}{count}": read(x), MASK: x[MASK], PLACE: x[PLACE]}
+        states = by_length(read, {name: x[name] for name in INPUTS})
+        return {f"{_STATES}{count}": states, MASK: x[MASK][:, : states.shape[1]]}
 
     def _splits_at(self, count: int) -> bool:
         """Whether this encoder's blocks can be called by themselves; those that share or gather something cannot."""
@@ -138,7 +145,7 @@ class TextClassifier(nn.Module):
             raise UserError("this model reads token ids: the data set's inputs must be a mapping with " + ", ".join(INPUTS))
         if PLACE in x:
             return self._of_words(x)
-        return self.pooling(self._states(x), x["attention_mask"].to(self._dtype))
+        return self.pooling(self._states(x), x[MASK].to(self._dtype))
 
     def _of_words(self, x: Mapping[str, Tensor]) -> Tensor:
         """(words, width): the states of words in sentences."""
@@ -154,7 +161,7 @@ class TextClassifier(nn.Module):
     def _states(self, x: Mapping[str, Tensor]) -> Tensor:
         """(examples, length, width): the last states."""
         # The library's own mask helper fails under vmap; a 4-D mask that is added to the scores passes through untouched.
-        real = x["attention_mask"].to(self._dtype)
+        real = x[MASK].to(self._dtype)
         scores = (1 - real)[:, None, None, :] * torch.finfo(self._dtype).min
         begun = next((name for name in x if name.startswith(_STATES)), None)
         if begun is not None:
