@@ -38,7 +38,7 @@ COUNTS = {
     "logger": 3,
     "model": 15,
     "outer": 4,
-    "sweep": 6,
+    "sweep": 7,
     "trainer": 4,
 }
 METRIC_GROUPS = ("algorithm/comparison", "algorithm/regime", "algorithm/transform")  # of metric learners alone
