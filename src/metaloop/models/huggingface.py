@@ -118,7 +118,7 @@ class TextClassifier(nn.Module):
         return partial(self._constant_states, count) if count > 0 and self._splits_at(count) else None
 
     def _constant_features(self, x: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {_FEATURES: self._pooled(x) if PLACE in x else by_length(self._pooled, x)}
+        return {_FEATURES: self._pooled(x)}
 
     def _constant_states(self, count: int, x: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The states before block ``count``, and the mask."""
@@ -145,12 +145,17 @@ class TextClassifier(nn.Module):
             raise UserError("this model reads token ids: the data set's inputs must be a mapping with " + ", ".join(INPUTS))
         if PLACE in x:
             return self._of_words(x)
+        if not _traced():
+            return by_length(self._whole, x)
+        return self._whole(x)
+
+    def _whole(self, x: Mapping[str, Tensor]) -> Tensor:
         return self.pooling(self._states(x), x[MASK].to(self._dtype))
 
     def _of_words(self, x: Mapping[str, Tensor]) -> Tensor:
         """(words, width): the states of words in sentences."""
         place = x[PLACE][..., None].long()
-        if "input_ids" not in x or torch._C._are_functorch_transforms_active():  # vmap wants shapes that no numbers decide
+        if "input_ids" not in x or _traced():
             states = self._states(x)
         else:
             _, sentence = torch.unique_consecutive(x["input_ids"], return_inverse=True, dim=0)
@@ -171,6 +176,11 @@ class TextClassifier(nn.Module):
     @property
     def _dtype(self) -> torch.dtype:
         return next(self.encoder.parameters()).dtype
+
+
+def _traced() -> bool:
+    """Whether vmap or a compiler is at work, which want shapes that no numbers decide."""
+    return bool(torch._C._are_functorch_transforms_active()) or torch.compiler.is_compiling()
 
 
 def _described(config: Mapping[str, Any] | None) -> PretrainedConfig:

@@ -195,3 +195,20 @@ def test_with_dropout_nothing_is_constant_in_training() -> None:
     model = encoder(dropout=0.1)
     assert model.train().constant_part(["head.weight"]) is None
     assert model.eval().constant_part(["head.weight"]) is not None
+
+
+def test_padding_is_read_only_where_shapes_must_stay() -> None:
+    torch.manual_seed(0)
+    made, x, lengths = encoder(), tokens(3), []
+    x["attention_mask"] = (torch.arange(LENGTH) < torch.tensor([3, 1, 2])[:, None]).long()
+    weight = made.encoder.embeddings.word_embeddings.weight
+    made.encoder.embeddings.register_forward_hook(lambda *args: lengths.append(args[-1].shape[1]))
+
+    def second(answer: Tensor) -> Tensor:
+        first = torch.autograd.grad(answer.square().sum(), made.head.weight, create_graph=True)[0]
+        return torch.autograd.grad(first.square().sum(), weight)[0]
+
+    short, whole = made(x), torch.func.vmap(made)({name: value[None] for name, value in x.items()})[0]
+    assert lengths == [3, LENGTH]
+    torch.testing.assert_close(short, whole)
+    torch.testing.assert_close(second(short), second(whole))
