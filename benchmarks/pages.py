@@ -175,7 +175,8 @@ def noisy_labels(record: Record) -> str:
         loss = run.record["choices"]["algorithm/support_loss"]
         runs.setdefault(loss, {})[run.seed] = run
     pairs = [(seed, run, runs["mean"][seed]) for seed, run in sorted(runs["learned_weights"].items())]
-    commits = {run.record["git"]["commit"][:10] for run in record["runs"]}
+    gits = [run.record["git"] for run in record["runs"]]
+    commits = {git["commit"][:10] + (" (with changes)" if git["dirty"] else "") for git in gits}
     cpu = record["runs"][0].record["hardware"]["cpu"]
     return f"{markdown_table(tables.noisy_rows(pairs))}\n\n{cpu}; commit {', '.join(sorted(commits))}."
 
