@@ -88,7 +88,8 @@ class AdaptedModel:
         about = {**self.about, "tasks": tasks | {"input_shape": list(self.tasks.input_shape)}, "columns": asdict(self.columns)}
         try:
             temporary.mkdir(parents=True)
-            torch.save(_on_cpu(content), temporary / TENSORS)
+            with (temporary / TENSORS).open("wb") as file:  # torch's own file turns a full disk into a RuntimeError
+                torch.save(_on_cpu(content), file)
             (temporary / ABOUT).write_text(json.dumps(about, indent=1) + "\n")
             temporary.rename(folder)
         except OSError as error:

@@ -263,7 +263,9 @@ def test_tables_and_pictures_that_give_no_task_are_refused(runs: Path, tmp_path:
         (["model=a", "query=q", "steps=3"], "adapted already"),
         (["run=a", "support=s", "query=q", "steps=0"], "at least 1"),
         (["run=a", "support=s", "query=q", "out=o.txt"], "ends in .csv"),
-        (["run=a", "support=s.csv", "query=q.csv", "out=q.csv"], "is the query file"),
+        (["run=a", "support=s.csv", "query=q.csv", "out=q.csv"], "which is query=q.csv"),
+        (["run=a", "support=s.json", "query=q.csv", "out=s.csv"], "writes s.json, which is support=s.json"),
+        (["run=a", "support=s", "query=q", "out=kept.csv", "save=kept.json"], "which is save=kept.json"),
         (["run=a", "support=s", "query=q", "save=."], "exists already"),
         (["run=.", "support=s.csv", "query=q.csv"], "is no run directory"),
         (["model=.", "query=q.csv"], "holds no adapted model"),
@@ -271,6 +273,43 @@ def test_tables_and_pictures_that_give_no_task_are_refused(runs: Path, tmp_path:
 )
 def test_words_that_do_not_go_together_are_refused(argv: list[str], expected: str, capsys: Captured) -> None:
     assert expected in refused(capsys, *argv)
+
+
+def test_only_predictions_are_replaced_by_predictions(runs: Path, tmp_path: Path, capsys: Captured) -> None:
+    support = write(tmp_path / "s.csv", TEXT)
+    task = [f"run={runs / 'texts'}", f"support={support}", f"query={support}"]
+    first = predicted(task, tmp_path / "o.csv")
+    same(first, predicted(task, tmp_path / "o.csv"))
+    (tmp_path / "other.json").write_text('{"command": ["mine"]}')
+    table = write(tmp_path / "table.csv", [["row", "result"], [1, 2]])
+    for out in (tmp_path / "other.csv", table, runs / "texts" / "record.csv"):
+        before = {path: path.read_bytes() for path in out.parent.glob(f"{out.stem}.*")}
+        assert "which holds no predictions" in refused(capsys, *task, f"out={out}")
+        assert {path: path.read_bytes() for path in out.parent.glob(f"{out.stem}.*")} == before != {}
+
+
+def test_a_query_of_a_kept_model_may_call_one_column_otherwise(runs: Path, tmp_path: Path) -> None:
+    support = write(tmp_path / "s.csv", [["body", "intent"], *TEXT[1:]])
+    query = write(tmp_path / "q.csv", [["words", "intent"], ["ping", "q"], ["pong", "q"]])
+    names = ("text=body", "label=intent")
+    assert main(["predict", f"run={runs / 'texts'}", f"support={support}", f"save={tmp_path / 'kept'}", *names]) == 0
+    predicted([f"model={tmp_path / 'kept'}", f"query={query}", "text=words"], tmp_path / "o.csv")
+    assert json.loads((tmp_path / "o.json").read_text())["score"]["mean"] == 0.5
+
+
+def test_a_model_that_does_not_fit_the_disk_is_said_to(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    model = adapt_to(runs / "texts", write(tmp_path / "s.csv", TEXT))
+
+    def full(_: object, file: object) -> None:
+        assert not isinstance(file, Path), "torch's own file turns a full disk into a RuntimeError"
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(UserError, match="cannot be written: No space left on device"):
+        model.save(tmp_path / "kept")
+    assert [path.name for path in tmp_path.iterdir()] == ["s.csv"]
 
 
 def test_a_run_that_is_not_finished_has_no_checkpoint_or_takes_no_steps_is_refused(
