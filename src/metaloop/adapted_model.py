@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from metaloop.build import TrainedOn, build_dataset, build_learner_for, build_plan, trained_on
-from metaloop.data.own import Columns, OwnRows, OwnTask, OwnTasks, check_classes, from_tensors, own_task
+from metaloop.data.own import Columns, OwnRows, OwnTask, OwnTasks, from_tensors, own_task
 from metaloop.data.own_tables import in_order_of
 from metaloop.errors import UserError
 from metaloop.learners.learner import Learner, Predictor, TakesSteps
@@ -64,13 +64,11 @@ class AdaptedModel:
             columns: what it calls its columns; None for the names of the support file.
 
         Raises:
-            UserError: the file is missing or broken, or its columns or labels do not go with the support set.
+            UserError: the file is missing or broken, or its columns do not go with the support set.
         """
         rows = self.dataset.read_own(Path(query), columns or self.columns, self.tasks.input_shape, labelled=False)
         if self.task.features:
             rows = in_order_of(self.task.features, rows)
-        if self.classes:
-            check_classes(self.classes, rows)
         return predictions(self.dataset, self.task, self.learner, self.predictor, rows)
 
     def save(self, folder: str | Path) -> None:

@@ -146,6 +146,7 @@ def record(model: "AdaptedModel", result: "Predictions", command: Sequence[str])
         "versions": versions(),
         "query": {"file": str(result.rows.path), "sha256": result.rows.digest, "rows": len(result.rows)},
         "score": scored,
+        "not_scored": len(result.strange),
         "in_support": result.repeated,
         "transductive": result.transductive,
     }
@@ -178,6 +179,10 @@ def _notes(result: "Predictions") -> list[str]:
         found.append(
             f"{name}  {result.score.mean * scale:.{digits}f}{spread}{unit}  (95 % interval, {result.score.n} labelled)"
         )
+    if result.strange:
+        names = _cut(", ".join(map(repr, dict.fromkeys(result.strange))))
+        what = "that the support set does not have" if result.classes else "that are no finite numbers"
+        found.append(f"not scored  {len(result.strange)} of the queries, with labels {what}: {names}")
     if result.repeated:
         found.append(f"in the support set  {result.repeated} of the queries are examples that the model was adapted to")
     if result.transductive:
@@ -194,12 +199,15 @@ def _print_table(result: "Predictions") -> None:
         table.add_column(name, justify="left" if name in ("input", "label") else "right", no_wrap=True)
     for place in range(min(_SHOWN, len(result.rows))):
         shown = " ".join(result.rows.shown[place].split())
-        shown = shown if len(shown) <= _WIDTH else shown[: _WIDTH - 1] + "…"
-        table.add_row(str(place + 1), shown, *_answer(result, place))
+        table.add_row(str(place + 1), _cut(shown), *_answer(result, place))
     console = Console(markup=False, highlight=False)
     console.print(table)
     if len(result.rows) > _SHOWN:
         console.print(f"and {len(result.rows) - _SHOWN:,} more")
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _WIDTH else text[: _WIDTH - 1] + "…"
 
 
 def _answer(result: "Predictions", place: int) -> tuple[str, str]:

@@ -1,6 +1,7 @@
 """``metaloop predict``: finished runs adapted to texts, pictures and tables of one's own."""
 
 import csv
+import hashlib
 import json
 import shutil
 from collections.abc import Sequence
@@ -187,14 +188,16 @@ def test_the_kept_model_of_a_learner_that_takes_steps_has_taken_them(runs: Path,
 
 
 def test_a_regression_answers_in_the_users_unit_with_its_uncertainty(runs: Path, tmp_path: Path, capsys: Captured) -> None:
-    support = write(tmp_path / "s.csv", [["size", "price"], *([k, 1000 + 10 * k] for k in range(8))])
-    query = write(tmp_path / "q.csv", [["size", "price"], [3, 1030], [9, ""]])
+    support = write(tmp_path / "s.csv", [["size", "price"], *([k, 1000 + 10 * k] for k in range(8)), [3, 1031]])
+    query = write(tmp_path / "q.csv", [["size", "price"], [3, 1030], [9, ""], [4, "dear"]])
     save = f"save={tmp_path / 'kept'}"
     first = predicted(
         [f"run={runs / 'target'}", f"support={support}", f"query={query}", "label=price", save], tmp_path / "1.csv"
     )
     assert all(900 < float(row["mean"]) < 1200 and 0 < float(row["standard_deviation"]) < 100 for row in first)
-    assert "mean squared error" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "mean squared error" in said
+    assert "1 of the queries, with labels that are no finite numbers: 'dear'" in said
     same(first, predicted([f"model={tmp_path / 'kept'}", f"query={query}"], tmp_path / "2.csv"))
 
 
@@ -212,7 +215,7 @@ TEXT = [["text", "label"], ["one ping", "p"], ["two pong", "q"]]
         ([*TEXT, ["one ping", "q"]], TEXT, "'one ping' is labelled 'p' and, again, 'q'"),
         ([["text", "label"]], TEXT, "no rows"),
         (TEXT, [["label"], ["p"]], "no column 'text'; there are 'label'"),
-        (TEXT, [["text", "label"], ["one", "P"]], "is labelled 'P', which the support set does not have"),
+        ([["text", "label", "label"], ["one", "p", "q"]], TEXT, "line 1: column 'label' is named twice"),
         (TEXT, [["text"]], "no rows"),
     ],
 )
@@ -273,6 +276,24 @@ def test_tables_and_pictures_that_give_no_task_are_refused(runs: Path, tmp_path:
 )
 def test_words_that_do_not_go_together_are_refused(argv: list[str], expected: str, capsys: Captured) -> None:
     assert expected in refused(capsys, *argv)
+
+
+def test_labels_of_a_query_change_nothing(runs: Path, tmp_path: Path, capsys: Captured) -> None:
+    support = write(tmp_path / "s.csv", [["text", "label"], ["one ping", "1.0"], ["a ping", "1"], ["two pong", "2.0"]])
+    rest = [["ping", ""], ["pong", ""], ["pong", ""], ["pong", ""]]
+    query = write(tmp_path / "q.csv", [["text", "label"], *rest])
+    run = [f"run={runs / 'texts'}", f"support={support}", f"query={query}"]
+    bare = predicted(run, tmp_path / "1.csv")
+    assert [row["label"] for row in bare] == ["1", "2.0", "2.0", "2.0"]
+    assert json.loads((tmp_path / "1.json").read_text())["score"] is None
+    labels = ("1.0", "2", "1", "other")
+    write(query, [["text", "label"], *([text, label] for (text, _), label in zip(rest, labels, strict=True))])
+    capsys.readouterr()
+    assert predicted(run, tmp_path / "2.csv") == bare
+    told = json.loads((tmp_path / "2.json").read_text())
+    assert (told["score"]["mean"], told["score"]["n"], told["not_scored"]) == (pytest.approx(2 / 3), 3, 1)
+    assert "1 of the queries, with labels that the support set does not have: 'other'" in capsys.readouterr().out
+    assert told["query"]["sha256"] == hashlib.sha256(query.read_bytes()).hexdigest()
 
 
 def test_only_predictions_are_replaced_by_predictions(runs: Path, tmp_path: Path, capsys: Captured) -> None:
