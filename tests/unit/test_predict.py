@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import shutil
+import string
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from metaloop.adapted_model import adapt_to, load_model
 from metaloop.cli import main
@@ -354,3 +359,67 @@ def test_columns_have_names_of_their_own_in_a_query(runs: Path, tmp_path: Path) 
     assert model.predict(query, Columns(text="words")).labels == ["p", "q"]
     with pytest.raises(UserError, match="no column 'text'"):
         model.predict(query)
+
+
+def stored_bert(folder: Path, seed: int = 0) -> None:
+    """A tiny BERT of random weights with a tokenizer that knows letters as words, as ``save_pretrained`` writes them."""
+    vocabulary = {word: number for number, word in enumerate(["[PAD]", "[UNK]", *string.ascii_lowercase])}
+    words = Tokenizer(WordLevel(vocabulary, "[UNK]"))
+    words.pre_tokenizer = Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=words, pad_token="[PAD]", unk_token="[UNK]").save_pretrained(folder)
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        BertModel(BertConfig(vocab_size=28, max_position_embeddings=8, **sizes)).save_pretrained(folder)
+
+
+def bert_run(frozen: str) -> None:
+    """A run on texts in the working folder, of the encoder in a folder beside it."""
+    stored_bert(Path("bert"))
+    write(Path("texts.csv"), [["text", "label"], *([f"{a} {b}", a] for a in "abcdefghi" for b in "tuvwxyz")])
+    texts = (
+        "dataset=text_files",
+        "dataset.data_dir=.",
+        "dataset.files=texts.csv",
+        "dataset.length=4",
+        "dataset.cache_dir=cache",
+    )
+    encoder = ("model=tiny_bert", "model.name_or_path=bert", f"model.frozen={frozen}", "model.projection=4")
+    trained(Path("run"), *texts, *encoder, "algorithm=prototypes", "episode.ways=2")
+
+
+def test_a_model_of_a_trained_encoder_needs_nothing_but_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    bert_run("false")
+    support = write(Path("s.csv"), [["text", "label"], ["a u", "1"], ["b v", "2"]])
+    query = write(Path("q.csv"), [["text"], ["a w"], ["b w"]]).resolve()
+    model = adapt_to("run", support)
+    model.save("kept")
+    wanted = model.predict(query).probabilities
+    shutil.rmtree("bert")
+    shutil.rmtree("run")
+    shutil.move("kept", "moved")
+    load_model("moved").save("again")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for folder in ("../moved", "../again"):
+        assert torch.equal(load_model(folder).predict(query).probabilities, wanted)  # type: ignore[arg-type]
+
+
+def test_other_weights_of_a_frozen_encoder_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    bert_run("true")
+    support = write(Path("s.csv"), [["text", "label"], ["a u", "1"], ["b v", "2"]])
+    files = [f"support={support.resolve()}", f"query={support.resolve()}"]
+    first = predicted(["run=run", *files, "save=kept"], tmp_path / "1.csv")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    same(first, predicted(["model=../kept", files[1]], tmp_path / "2.csv"))
+    monkeypatch.chdir(tmp_path)
+    stored_bert(Path("bert"), seed=1)
+    for words in (["run=run", *files], ["model=kept", files[1]]):
+        assert "the weights of the frozen encoder (model.name_or_path) have changed" in refused(capsys, *words)
+    shutil.rmtree("bert")
+    assert "neither a folder" in refused(capsys, "model=kept", files[1])
