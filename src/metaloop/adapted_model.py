@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metaloop.build import TrainedOn, build_dataset, build_learner_for, build_plan, trained_on
-from metaloop.data.own import Columns, OwnRows, OwnTask, OwnTasks, check_classes, from_tensors, own_task
+from metaloop.build import TrainedOn, build_dataset, build_learner_for, build_plan, keep_model_files, trained_on
+from metaloop.data.encoded import EncodedDataset
+from metaloop.data.own import Columns, OwnRows, OwnTask, OwnTasks, from_tensors, own_task
 from metaloop.data.own_tables import in_order_of
 from metaloop.errors import UserError
 from metaloop.learners.learner import Learner, Predictor, TakesSteps
@@ -25,7 +26,7 @@ from metaloop.outer.silence import quieten
 from metaloop.outer.tf32 import allow_tf32
 from metaloop.types import map_inputs
 
-TENSORS, ABOUT = "adapted.pt", "model.json"
+TENSORS, ABOUT, ENCODER = "adapted.pt", "model.json", "encoder"
 _LOOP = {"_target_": "metaloop.inner.over_tasks.Loop"}  # there is one task
 
 
@@ -64,37 +65,49 @@ class AdaptedModel:
             columns: what it calls its columns; None for the names of the support file.
 
         Raises:
-            UserError: the file is missing or broken, or its columns or labels do not go with the support set.
+            UserError: the file is missing or broken, or its columns do not go with the support set.
         """
         rows = self.dataset.read_own(Path(query), columns or self.columns, self.tasks.input_shape, labelled=False)
         if self.task.features:
             rows = in_order_of(self.task.features, rows)
-        if self.classes:
-            check_classes(self.classes, rows)
         return predictions(self.dataset, self.task, self.learner, self.predictor, rows)
 
     def save(self, folder: str | Path) -> None:
         """Keep all that predictions need in a new folder: the learner's parameters, the adapted ones, the support set.
 
+        Of a stored encoder also its configuration and tokenizer; a frozen one stays where it is.
+
         Raises:
-            UserError: the folder exists, or cannot be made.
+            UserError: the folder exists, or cannot be made; or the files of the encoder are gone.
         """
         folder = Path(folder)
         if folder.exists():
             raise UserError(f"save={folder} exists already; nothing is overwritten: choose another name, or remove it")
         temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
         content = {"learner": self.learner.state_dict(), "task": self.task.tensors(), "adapted": self.predictor.adapted}
-        tasks = {name: getattr(self.tasks, name) for name in ("kind", "outputs", "classes")}
-        about = {**self.about, "tasks": tasks | {"input_shape": list(self.tasks.input_shape)}, "columns": asdict(self.columns)}
+        model = self.about["config"]["model"]
         try:
             temporary.mkdir(parents=True)
-            torch.save(_on_cpu(content), temporary / TENSORS)
-            (temporary / ABOUT).write_text(json.dumps(about, indent=1) + "\n")
+            if not model.get("frozen"):
+                keep_model_files(model, temporary / ENCODER)
+            with (temporary / TENSORS).open("wb") as file:  # torch's own file turns a full disk into a RuntimeError
+                torch.save(_on_cpu(content), file)
+            (temporary / ABOUT).write_text(json.dumps(self._told(), indent=1) + "\n")
             temporary.rename(folder)
         except OSError as error:
             raise UserError(f"save={folder} cannot be written: {error.strerror or error}") from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+    def _told(self) -> dict[str, Any]:
+        """All but tensors, as plain data."""
+        config, tasks = self.about["config"], {name: getattr(self.tasks, name) for name in ("kind", "outputs", "classes")}
+        name = config["model"].get("name_or_path")
+        if name is not None and Path(name).is_dir():  # to be found from other working folders
+            config = _with_model(config, {"name_or_path": str(Path(name).resolve())})
+        encoder = self.dataset.encoded_by if isinstance(self.dataset, EncodedDataset) else None
+        more = {"tasks": tasks | {"input_shape": list(self.tasks.input_shape)}, "columns": asdict(self.columns)}
+        return {**self.about, "config": config, "encoder": encoder, **more}
 
 
 def adapt_to(run: str | Path, support: str | Path, columns: Columns | None = None, steps: int | None = None) -> AdaptedModel:
@@ -117,6 +130,7 @@ def adapt_to(run: str | Path, support: str | Path, columns: Columns | None = Non
     config = _config(told["config"], steps)
     allow_tf32(config.get("tf32", False))  # older runs have no such key
     dataset = _preparing(config)
+    _check_encoder(dataset, (record.get("training") or {}).get("encoder"), f"the run {run}")
     tasks = trained_on(dataset.split("train"), build_plan(config).train_spec)
     rows = dataset.read_own(support, columns, tasks.input_shape, labelled=True)
     task = own_task(rows, tasks.kind)
@@ -138,12 +152,17 @@ def load_model(folder: str | Path) -> AdaptedModel:
     """What :meth:`AdaptedModel.save` kept; it gives the same predictions.
 
     Raises:
-        UserError: the folder holds no such model, or files of its encoder are gone.
+        UserError: the folder holds no such model, or files of its frozen encoder are gone or others.
     """
     folder = Path(folder)
     try:
         about = json.loads((folder / ABOUT).read_text())
-        described, columns, config = about.pop("tasks"), Columns(**about.pop("columns")), about["config"]
+        described, columns, encoder = about.pop("tasks"), Columns(**about.pop("columns")), about.pop("encoder", None)
+        config = made_from = about["config"]
+        if (folder / ENCODER).is_dir():  # its weights are the learner's
+            config = about["config"] = _with_model(config, {"name_or_path": str(folder / ENCODER)})
+            settings = json.loads((folder / ENCODER / "config.json").read_text())
+            made_from = _with_model(config, {"name_or_path": None, "config": settings})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"model={folder} holds no adapted model ({ABOUT}); metaloop predict run=... save={folder} makes one"
@@ -155,12 +174,14 @@ def load_model(folder: str | Path) -> AdaptedModel:
     examples = map_inputs(lambda tensor: tensor[0], task.inputs)  # what was counted in the training texts is in the parameters
     shape = tuple(described.pop("input_shape"))
     tasks = TrainedOn(**described, input_shape=shape, inputs=examples)
-    learner = build_learner_for(config, tasks)
+    dataset = _preparing(config)
+    _check_encoder(dataset, encoder, f"the kept model {folder}")
+    learner = build_learner_for(made_from, tasks)
     try:
         learner.load_state_dict(saved["learner"])
     except RuntimeError as error:
         raise UserError(f"{folder / TENSORS} does not fit the model: {' '.join(str(error).split())[:300]}") from error
-    return _adapted(about, tasks, task, _preparing(config), learner, columns, saved["adapted"])
+    return _adapted(about, tasks, task, dataset, learner, columns, saved["adapted"])
 
 
 def _adapted(
@@ -203,6 +224,17 @@ def _config(trained: Mapping[str, Any], steps: int | None) -> dict[str, Any]:
             raise UserError(f"steps={steps}: the run's learner takes no inner steps; leave it out")
         algorithm["eval_steps"] = steps
     return {**trained, "algorithm": algorithm}
+
+
+def _with_model(config: Mapping[str, Any], keys: Mapping[str, Any]) -> dict[str, Any]:
+    """The config with some other keys of the model."""
+    return {**config, "model": {**config["model"], **keys}}
+
+
+def _check_encoder(dataset: OwnTasks, before: Mapping[str, Any] | None, whose: str) -> None:
+    """Older runs and kept models do not say what read their examples."""
+    if before is not None and isinstance(dataset, EncodedDataset):
+        dataset.check_encoder(before, whose)
 
 
 def _preparing(config: Mapping[str, Any]) -> OwnTasks:

@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -112,6 +113,17 @@ def build_tokenizer(model: Config) -> Tokenizer:
             f"such as model=minilm, model=tfidf or model=tiny_bert"
         )
     return maker(**{key: model[key] for key in inspect.signature(maker).parameters if key in model})
+
+
+def keep_model_files(model: Config, folder: Path) -> None:
+    """Write into ``folder`` all but the weights that a model is made from, where it is made from files (``keep``).
+
+    Raises:
+        UserError: the files are gone.
+    """
+    keep = _says(model, "keep")
+    if keep is not None and model.get("name_or_path") is not None:
+        keep(model["name_or_path"], folder)
 
 
 def build_encoder(config: Config, input_shape: tuple[int, ...]) -> Encoder:

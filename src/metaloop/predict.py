@@ -1,8 +1,10 @@
 """``metaloop predict``: a finished run adapted to a user's own task."""
 
 import hashlib
+import json
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,8 @@ if TYPE_CHECKING:  # they import torch, which a mistyped word need not wait for
 
 KEYS = ("run", "model", "support", "query", "text", "path", "label", "steps", "out", "save")
 _FOLDER = "predictions"
+_COMMAND = ["metaloop", "predict"]  # how the command in a record of predictions begins
+_FIRST_COLUMNS = "row,input,"
 _SHOWN, _WIDTH = 10, 56  # rows of the table on the screen, and letters of an input
 
 
@@ -52,11 +56,32 @@ def _check_out(found: Mapping[str, str]) -> None:
         raise UserError(f"predict out={out}: there are no predictions without query=FILE")
     if out is not None and (Path(out).suffix.lower() != ".csv" or Path(out).is_dir()):
         raise UserError(f"predict out={out}: a file that ends in .csv")
-    for key in ("support", "query"):
-        if out is not None and key in found and Path(out).resolve() == Path(found[key]).resolve():
-            raise UserError(f"predict out={out} is the {key} file; take another name")
+    for path in () if out is None else (Path(out), _beside(Path(out))):
+        for key in ("support", "query", "save"):
+            if key in found and path.resolve() == Path(found[key]).resolve():
+                raise UserError(f"predict out={out} writes {path}, which is {key}={found[key]}; take another name")
+        if path.exists() and not _is_ours(path):
+            raise UserError(f"predict out={out} would replace {path}, which holds no predictions; take another name")
     if save is not None and Path(save).exists():
         raise UserError(f"predict save={save} exists already; nothing is overwritten: choose another name, or remove it")
+
+
+def _beside(target: Path) -> Path:
+    """Where the record of the predictions ``target`` lies."""
+    return target.with_suffix(".json")
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a file was written by ``metaloop predict``: predictions (.csv), or their record."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            if path.suffix.lower() == ".csv":
+                return file.readline().startswith(_FIRST_COLUMNS)
+            told = json.load(file)
+    except (OSError, ValueError):
+        return False
+    command = told.get("command") if isinstance(told, dict) else None
+    return isinstance(command, list) and command[:2] == _COMMAND
 
 
 def _steps(found: Mapping[str, str]) -> int | None:
@@ -72,17 +97,17 @@ def main(argv: list[str]) -> int:
     steps = _steps(found)
     from metaloop.data.own import Columns
 
-    columns = Columns(**{key: found[key] for key in ("text", "path", "label") if key in found})
+    named = {key: found[key] for key in ("text", "path", "label") if key in found}
     from metaloop.adapted_model import adapt_to, load_model
 
     if "run" in found:
-        model, base = adapt_to(found["run"], found["support"], columns, steps), Path(found["run"])
+        model, base = adapt_to(found["run"], found["support"], Columns(**named), steps), Path(found["run"])
     else:
         model, base = load_model(found["model"]), Path(found["model"])
     result, said = None, []
     if "query" in found:
-        named = {"text", "path", "label"} & set(found)
-        result = model.predict(found["query"], columns if named else None)
+        model = replace(model, columns=replace(model.columns, **named))  # the query's, where it calls some otherwise
+        result = model.predict(found["query"])
         said = [f"predictions  {_written(model, result, found, base, argv)}"]
     if "save" in found:
         model.save(found["save"])
@@ -101,7 +126,7 @@ def _written(model: "AdaptedModel", result: "Predictions", found: Mapping[str, s
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         write_csv(target, result.table())
-        write_record(target.with_suffix(".json"), record(model, result, ["metaloop", "predict", *argv]))
+        write_record(_beside(target), record(model, result, [*_COMMAND, *argv]))
     except OSError as error:
         raise UserError(f"{target} cannot be written ({error.strerror or error}); say where with out=FILE.csv") from error
     return target
@@ -121,6 +146,7 @@ def record(model: "AdaptedModel", result: "Predictions", command: Sequence[str])
         "versions": versions(),
         "query": {"file": str(result.rows.path), "sha256": result.rows.digest, "rows": len(result.rows)},
         "score": scored,
+        "not_scored": len(result.strange),
         "in_support": result.repeated,
         "transductive": result.transductive,
     }
@@ -153,6 +179,10 @@ def _notes(result: "Predictions") -> list[str]:
         found.append(
             f"{name}  {result.score.mean * scale:.{digits}f}{spread}{unit}  (95 % interval, {result.score.n} labelled)"
         )
+    if result.strange:
+        names = _cut(", ".join(map(repr, dict.fromkeys(result.strange))))
+        what = "that the support set does not have" if result.classes else "that are no finite numbers"
+        found.append(f"not scored  {len(result.strange)} of the queries, with labels {what}: {names}")
     if result.repeated:
         found.append(f"in the support set  {result.repeated} of the queries are examples that the model was adapted to")
     if result.transductive:
@@ -169,12 +199,15 @@ def _print_table(result: "Predictions") -> None:
         table.add_column(name, justify="left" if name in ("input", "label") else "right", no_wrap=True)
     for place in range(min(_SHOWN, len(result.rows))):
         shown = " ".join(result.rows.shown[place].split())
-        shown = shown if len(shown) <= _WIDTH else shown[: _WIDTH - 1] + "…"
-        table.add_row(str(place + 1), shown, *_answer(result, place))
+        table.add_row(str(place + 1), _cut(shown), *_answer(result, place))
     console = Console(markup=False, highlight=False)
     console.print(table)
     if len(result.rows) > _SHOWN:
         console.print(f"and {len(result.rows) - _SHOWN:,} more")
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _WIDTH else text[: _WIDTH - 1] + "…"
 
 
 def _answer(result: "Predictions", place: int) -> tuple[str, str]:

@@ -1,8 +1,10 @@
 """``metaloop predict``: finished runs adapted to texts, pictures and tables of one's own."""
 
 import csv
+import hashlib
 import json
 import shutil
+import string
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +12,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from metaloop.adapted_model import adapt_to, load_model
 from metaloop.cli import main
@@ -187,14 +193,16 @@ def test_the_kept_model_of_a_learner_that_takes_steps_has_taken_them(runs: Path,
 
 
 def test_a_regression_answers_in_the_users_unit_with_its_uncertainty(runs: Path, tmp_path: Path, capsys: Captured) -> None:
-    support = write(tmp_path / "s.csv", [["size", "price"], *([k, 1000 + 10 * k] for k in range(8))])
-    query = write(tmp_path / "q.csv", [["size", "price"], [3, 1030], [9, ""]])
+    support = write(tmp_path / "s.csv", [["size", "price"], *([k, 1000 + 10 * k] for k in range(8)), [3, 1031]])
+    query = write(tmp_path / "q.csv", [["size", "price"], [3, 1030], [9, ""], [4, "dear"]])
     save = f"save={tmp_path / 'kept'}"
     first = predicted(
         [f"run={runs / 'target'}", f"support={support}", f"query={query}", "label=price", save], tmp_path / "1.csv"
     )
     assert all(900 < float(row["mean"]) < 1200 and 0 < float(row["standard_deviation"]) < 100 for row in first)
-    assert "mean squared error" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "mean squared error" in said
+    assert "1 of the queries, with labels that are no finite numbers: 'dear'" in said
     same(first, predicted([f"model={tmp_path / 'kept'}", f"query={query}"], tmp_path / "2.csv"))
 
 
@@ -212,7 +220,7 @@ TEXT = [["text", "label"], ["one ping", "p"], ["two pong", "q"]]
         ([*TEXT, ["one ping", "q"]], TEXT, "'one ping' is labelled 'p' and, again, 'q'"),
         ([["text", "label"]], TEXT, "no rows"),
         (TEXT, [["label"], ["p"]], "no column 'text'; there are 'label'"),
-        (TEXT, [["text", "label"], ["one", "P"]], "is labelled 'P', which the support set does not have"),
+        ([["text", "label", "label"], ["one", "p", "q"]], TEXT, "line 1: column 'label' is named twice"),
         (TEXT, [["text"]], "no rows"),
     ],
 )
@@ -263,7 +271,9 @@ def test_tables_and_pictures_that_give_no_task_are_refused(runs: Path, tmp_path:
         (["model=a", "query=q", "steps=3"], "adapted already"),
         (["run=a", "support=s", "query=q", "steps=0"], "at least 1"),
         (["run=a", "support=s", "query=q", "out=o.txt"], "ends in .csv"),
-        (["run=a", "support=s.csv", "query=q.csv", "out=q.csv"], "is the query file"),
+        (["run=a", "support=s.csv", "query=q.csv", "out=q.csv"], "which is query=q.csv"),
+        (["run=a", "support=s.json", "query=q.csv", "out=s.csv"], "writes s.json, which is support=s.json"),
+        (["run=a", "support=s", "query=q", "out=kept.csv", "save=kept.json"], "which is save=kept.json"),
         (["run=a", "support=s", "query=q", "save=."], "exists already"),
         (["run=.", "support=s.csv", "query=q.csv"], "is no run directory"),
         (["model=.", "query=q.csv"], "holds no adapted model"),
@@ -271,6 +281,61 @@ def test_tables_and_pictures_that_give_no_task_are_refused(runs: Path, tmp_path:
 )
 def test_words_that_do_not_go_together_are_refused(argv: list[str], expected: str, capsys: Captured) -> None:
     assert expected in refused(capsys, *argv)
+
+
+def test_labels_of_a_query_change_nothing(runs: Path, tmp_path: Path, capsys: Captured) -> None:
+    support = write(tmp_path / "s.csv", [["text", "label"], ["one ping", "1.0"], ["a ping", "1"], ["two pong", "2.0"]])
+    rest = [["ping", ""], ["pong", ""], ["pong", ""], ["pong", ""]]
+    query = write(tmp_path / "q.csv", [["text", "label"], *rest])
+    run = [f"run={runs / 'texts'}", f"support={support}", f"query={query}"]
+    bare = predicted(run, tmp_path / "1.csv")
+    assert [row["label"] for row in bare] == ["1", "2.0", "2.0", "2.0"]
+    assert json.loads((tmp_path / "1.json").read_text())["score"] is None
+    labels = ("1.0", "2", "1", "other")
+    write(query, [["text", "label"], *([text, label] for (text, _), label in zip(rest, labels, strict=True))])
+    capsys.readouterr()
+    assert predicted(run, tmp_path / "2.csv") == bare
+    told = json.loads((tmp_path / "2.json").read_text())
+    assert (told["score"]["mean"], told["score"]["n"], told["not_scored"]) == (pytest.approx(2 / 3), 3, 1)
+    assert "1 of the queries, with labels that the support set does not have: 'other'" in capsys.readouterr().out
+    assert told["query"]["sha256"] == hashlib.sha256(query.read_bytes()).hexdigest()
+
+
+def test_only_predictions_are_replaced_by_predictions(runs: Path, tmp_path: Path, capsys: Captured) -> None:
+    support = write(tmp_path / "s.csv", TEXT)
+    task = [f"run={runs / 'texts'}", f"support={support}", f"query={support}"]
+    first = predicted(task, tmp_path / "o.csv")
+    same(first, predicted(task, tmp_path / "o.csv"))
+    (tmp_path / "other.json").write_text('{"command": ["mine"]}')
+    table = write(tmp_path / "table.csv", [["row", "result"], [1, 2]])
+    for out in (tmp_path / "other.csv", table, runs / "texts" / "record.csv"):
+        before = {path: path.read_bytes() for path in out.parent.glob(f"{out.stem}.*")}
+        assert "which holds no predictions" in refused(capsys, *task, f"out={out}")
+        assert {path: path.read_bytes() for path in out.parent.glob(f"{out.stem}.*")} == before != {}
+
+
+def test_a_query_of_a_kept_model_may_call_one_column_otherwise(runs: Path, tmp_path: Path) -> None:
+    support = write(tmp_path / "s.csv", [["body", "intent"], *TEXT[1:]])
+    query = write(tmp_path / "q.csv", [["words", "intent"], ["ping", "q"], ["pong", "q"]])
+    names = ("text=body", "label=intent")
+    assert main(["predict", f"run={runs / 'texts'}", f"support={support}", f"save={tmp_path / 'kept'}", *names]) == 0
+    predicted([f"model={tmp_path / 'kept'}", f"query={query}", "text=words"], tmp_path / "o.csv")
+    assert json.loads((tmp_path / "o.json").read_text())["score"]["mean"] == 0.5
+
+
+def test_a_model_that_does_not_fit_the_disk_is_said_to(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    model = adapt_to(runs / "texts", write(tmp_path / "s.csv", TEXT))
+
+    def full(_: object, file: object) -> None:
+        assert not isinstance(file, Path), "torch's own file turns a full disk into a RuntimeError"
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(UserError, match="cannot be written: No space left on device"):
+        model.save(tmp_path / "kept")
+    assert [path.name for path in tmp_path.iterdir()] == ["s.csv"]
 
 
 def test_a_run_that_is_not_finished_has_no_checkpoint_or_takes_no_steps_is_refused(
@@ -294,3 +359,67 @@ def test_columns_have_names_of_their_own_in_a_query(runs: Path, tmp_path: Path) 
     assert model.predict(query, Columns(text="words")).labels == ["p", "q"]
     with pytest.raises(UserError, match="no column 'text'"):
         model.predict(query)
+
+
+def stored_bert(folder: Path, seed: int = 0) -> None:
+    """A tiny BERT of random weights with a tokenizer that knows letters as words, as ``save_pretrained`` writes them."""
+    vocabulary = {word: number for number, word in enumerate(["[PAD]", "[UNK]", *string.ascii_lowercase])}
+    words = Tokenizer(WordLevel(vocabulary, "[UNK]"))
+    words.pre_tokenizer = Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=words, pad_token="[PAD]", unk_token="[UNK]").save_pretrained(folder)
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        BertModel(BertConfig(vocab_size=28, max_position_embeddings=8, **sizes)).save_pretrained(folder)
+
+
+def bert_run(frozen: str) -> None:
+    """A run on texts in the working folder, of the encoder in a folder beside it."""
+    stored_bert(Path("bert"))
+    write(Path("texts.csv"), [["text", "label"], *([f"{a} {b}", a] for a in "abcdefghi" for b in "tuvwxyz")])
+    texts = (
+        "dataset=text_files",
+        "dataset.data_dir=.",
+        "dataset.files=texts.csv",
+        "dataset.length=4",
+        "dataset.cache_dir=cache",
+    )
+    encoder = ("model=tiny_bert", "model.name_or_path=bert", f"model.frozen={frozen}", "model.projection=4")
+    trained(Path("run"), *texts, *encoder, "algorithm=prototypes", "episode.ways=2")
+
+
+def test_a_model_of_a_trained_encoder_needs_nothing_but_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    bert_run("false")
+    support = write(Path("s.csv"), [["text", "label"], ["a u", "1"], ["b v", "2"]])
+    query = write(Path("q.csv"), [["text"], ["a w"], ["b w"]]).resolve()
+    model = adapt_to("run", support)
+    model.save("kept")
+    wanted = model.predict(query).probabilities
+    shutil.rmtree("bert")
+    shutil.rmtree("run")
+    shutil.move("kept", "moved")
+    load_model("moved").save("again")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for folder in ("../moved", "../again"):
+        assert torch.equal(load_model(folder).predict(query).probabilities, wanted)  # type: ignore[arg-type]
+
+
+def test_other_weights_of_a_frozen_encoder_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    bert_run("true")
+    support = write(Path("s.csv"), [["text", "label"], ["a u", "1"], ["b v", "2"]])
+    files = [f"support={support.resolve()}", f"query={support.resolve()}"]
+    first = predicted(["run=run", *files, "save=kept"], tmp_path / "1.csv")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    same(first, predicted(["model=../kept", files[1]], tmp_path / "2.csv"))
+    monkeypatch.chdir(tmp_path)
+    stored_bert(Path("bert"), seed=1)
+    for words in (["run=run", *files], ["model=kept", files[1]]):
+        assert "the weights of the frozen encoder (model.name_or_path) have changed" in refused(capsys, *words)
+    shutil.rmtree("bert")
+    assert "neither a folder" in refused(capsys, "model=kept", files[1])

@@ -68,7 +68,7 @@ def listed(
     found: dict[str, list[str]] = {}
     for split in SPLITS:
         given = lists[split]
-        lines = read(given).text.splitlines() if isinstance(given, str) else list(map(str, given))
+        lines = read(given).lines() if isinstance(given, str) else list(map(str, given))
         found[split] = [line.strip() for line in lines if line.strip()]
         where = f"dataset.class_lists.{split}" + (f" ({given})" if isinstance(given, str) else "")
         unknown = [name for name in found[split] if name not in known]

@@ -3,10 +3,11 @@
 import hashlib
 import os
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,12 +37,14 @@ class Encoder:
         width: of a feature vector.
         device: where it computes.
         encode: (examples, *input), as a model gets them, to (examples, width) float32, both on ``device``.
+        weights: SHA-256 of the weights alone, wherever they lie.
     """
 
     key: str
     width: int
     device: torch.device
     encode: Callable[[Inputs], Tensor]
+    weights: str
 
 
 class EncodedDataset(OwnExamples):
@@ -61,6 +64,7 @@ class EncodedDataset(OwnExamples):
         self._make = encoder
         self._folder = folder
         self._encoder: Encoder | None = None
+        self._shape: tuple[int, ...] = ()
         self._splits: dict[str, Pool | WithOutside] = {}
 
     def split(self, name: str) -> Pool | WithOutside:
@@ -79,8 +83,28 @@ class EncodedDataset(OwnExamples):
 
     def _of_features(self, pool: Pool) -> Pool:
         _checked(pool)
-        self._encoder = self._encoder or self._make(pool.input_shape)
-        return pool.of(self._features(pool, self._encoder))
+        return pool.of(self._features(pool, self._made(pool.input_shape)))
+
+    def _made(self, input_shape: tuple[int, ...]) -> Encoder:
+        if self._encoder is None:
+            self._encoder, self._shape = self._make(input_shape), tuple(input_shape)
+        return self._encoder
+
+    @property
+    def encoded_by(self) -> dict[str, Any] | None:
+        """The encoder that has read examples, as plain data: SHA-256 of its weights, an example's shape; None before it has."""
+        made = self._encoder
+        return None if made is None else {"weights": made.weights, "input_shape": list(self._shape)}
+
+    def check_encoder(self, before: Mapping[str, Any], whose: str) -> None:
+        """Raise a UserError where the weights are no longer those of ``before``, what :attr:`encoded_by` was of ``whose``."""
+        found = self._made(tuple(before["input_shape"])).weights
+        if found != before["weights"]:
+            raise UserError(
+                f"the weights of the frozen encoder (model.name_or_path) have changed: their SHA-256 is {found[:12]}..., and "
+                f"{before['weights'][:12]}... made the features of {whose}, which do not go with those of other weights. Put "
+                f"these weights back, or make {whose} anew"
+            )
 
     def read_own(self, path: Path, columns: Columns, input_shape: tuple[int, ...], *, labelled: bool) -> OwnRows:
         """See :meth:`metaloop.data.own.OwnTasks.read_own`: features of the examples as the data set prepares them."""
@@ -88,8 +112,7 @@ class EncodedDataset(OwnExamples):
             raise UserError(f"the run's data set, {type(self._dataset).__name__}, cannot prepare files of one's own")
         rows = self._dataset.read_own(path, columns, input_shape, labelled=labelled)
         pool = ClassPool(rows.inputs, [len(rows)], [path.name], split="own")
-        self._encoder = self._encoder or self._make(pool.input_shape)
-        return replace(rows, inputs=torch.from_numpy(_encoded(pool, self._encoder)))
+        return replace(rows, inputs=torch.from_numpy(_encoded(pool, self._made(pool.input_shape))))
 
     def _features(self, pool: Pool, encoder: Encoder) -> Tensor:
         path = self._folder / f"features-{_key(pool.inputs, encoder.key)}.rows"

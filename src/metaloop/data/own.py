@@ -1,6 +1,7 @@
 """A task of a user's own: what data sets that can prepare one share, and its support set as an episode's."""
 
 import hashlib
+import re
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,10 +14,9 @@ from torch import Tensor
 from metaloop.data.archives import Origin
 from metaloop.data.distribution import Dataset
 from metaloop.data.pool import as_read
-from metaloop.errors import UserError
-from metaloop.suggestions import did_you_mean
 from metaloop.types import Examples, Inputs, map_inputs
 
+_WHOLE = re.compile(r"([+-]?\d+)\.0+")
 OWN = Origin("own", "", "Look at the file, and at text=, path= and label=, the names of its columns")
 
 
@@ -137,6 +137,12 @@ class OwnTask:
         """(1, examples) of a regression, in the user's unit; None for classes."""
         return None if self.classes else self.y
 
+    def label(self, given: str | None) -> str | None:
+        """A query's label as the support set spells it; None where it has no such class, or it is no finite number."""
+        if not self.classes:
+            return given if abs(_number(given)) < float("inf") else None
+        return given if given in self.classes else {_whole(name): name for name in self.classes}.get(_whole(given))
+
     @property
     def number(self) -> Tensor:
         """(1,) of which all that is drawn within the task is a function; the same always."""
@@ -160,21 +166,22 @@ def from_tensors(saved: dict[str, Any]) -> OwnTask:
 
 
 def own_task(rows: OwnRows, kind: str) -> OwnTask:
-    """The support set of a user's file; classes are numbered by alphabet.
+    """The support set of a user's file; classes are numbered by alphabet, 1 and 1.0 are one.
 
     Raises:
-        UserError: a row has no label, there are fewer than two classes, or a target is no number.
+        UserError: a row has no label, there are fewer than two classes, a text or picture is of two, or a target is no number.
     """
     missing = [number for number, label in enumerate(rows.labels) if label is None]
     if missing:
         raise OWN.problem(rows.path, f"{rows.shown[missing[0]]!r} has no label, which a support set needs for every example")
-    labels = [str(label) for label in rows.labels]
-    _check_contradictions(rows)
     known = frozenset(rows.same)
     if kind == "regression":
         y = torch.tensor([numbers(rows)], dtype=torch.float64)
         inputs = map_inputs(lambda tensor: tensor[None], rows.inputs)
-        return OwnTask(inputs, y, None, (), (len(labels),), rows.features, known)
+        return OwnTask(inputs, y, None, (), (len(rows),), rows.features, known)
+    labels = _spelled_alike([str(label) for label in rows.labels])
+    if not rows.features:  # two rows of a table may well have the same numbers
+        _check_contradictions(rows, labels)
     classes = sorted(set(labels))
     if len(classes) < 2:
         raise OWN.problem(rows.path, f"{len(classes)} class ({', '.join(classes)}), where at least 2 are needed")
@@ -186,6 +193,18 @@ def own_task(rows: OwnRows, kind: str) -> OwnTask:
     inputs = map_inputs(lambda tensor: tensor[order.view(1, -1)], rows.inputs)
     shots = tuple(map(len, members))
     return OwnTask(inputs, y, None if mask.all() else mask, tuple(classes), shots, rows.features, known)
+
+
+def _whole(label: str | None) -> str | None:
+    """A whole number's label without its decimals, which programs add where labels of other rows are missing."""
+    found = label and _WHOLE.fullmatch(label)
+    return found[1] if found else label
+
+
+def _spelled_alike(labels: Sequence[str]) -> list[str]:
+    """The labels, those that are the same whole number all in their shortest spelling."""
+    shortest = {_whole(label): label for label in sorted(set(labels), key=len, reverse=True)}
+    return [shortest[_whole(label)] for label in labels]
 
 
 def numbers(rows: OwnRows) -> list[float]:
@@ -215,20 +234,9 @@ def digests(stored: Tensor) -> tuple[str, ...]:
     return tuple(hashlib.sha256(row.tobytes()).hexdigest() for row in stored.contiguous().numpy())
 
 
-def _check_contradictions(rows: OwnRows) -> None:
+def _check_contradictions(rows: OwnRows, labels: Sequence[str]) -> None:
     """Raise a UserError where one example has two labels."""
-    first: dict[str, str | None] = {}
-    for same, label, shown in zip(rows.same, rows.labels, rows.shown, strict=True):
+    first: dict[str, str] = {}
+    for same, label, shown in zip(rows.same, labels, rows.shown, strict=True):
         if first.setdefault(same, label) != label:
             raise OWN.problem(rows.path, f"{shown!r} is labelled {first[same]!r} and, again, {label!r}")
-
-
-def check_classes(classes: Sequence[str], rows: OwnRows) -> None:
-    """Raise a UserError where a query's label is none of the support set's classes."""
-    for label, shown in zip(rows.labels, rows.shown, strict=True):
-        if label is not None and label not in classes:
-            hint = did_you_mean(label, classes)
-            raise UserError(
-                f"{rows.path}: {shown!r} is labelled {label!r}, which the support set does not have; {hint}its classes: "
-                f"{', '.join(classes[:20])}. Leave out labels that are none of them: predictions need none"
-            )

@@ -1,6 +1,7 @@
 """Rows of a user's CSV, TSV, JSON or JSON lines file."""
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ class OwnFile:
 
     Attributes:
         file: its text.
-        digest: SHA-256 of that text.
+        digest: SHA-256 of its bytes.
         rows: line (in a JSON list: entry) and cells by column.
     """
 
@@ -30,12 +31,14 @@ class OwnFile:
     rows: tuple[tuple[int, Mapping[str, Any]], ...]
 
     def label(self, row: Mapping[str, Any], line: int, column: str) -> str | None:
-        """A row's label; None where it has none.
+        """A row's label; None where it has none, JSON's NaN included. JSON's 1.0 is 1.
 
         Raises:
             UserError: it is neither a text nor a number.
         """
         value = row.get(column)
+        if isinstance(value, float) and (math.isnan(value) or value.is_integer()):
+            value = None if math.isnan(value) else int(value)
         if value is None or (isinstance(value, str) and not value.strip()):
             return None
         if isinstance(value, bool) or not isinstance(value, str | int | float):
@@ -80,5 +83,6 @@ def read_own_text(path: Path, endings: tuple[str, ...]) -> TextFile:
 
 
 def digest_of(file: TextFile) -> str:
-    """SHA-256 of a file's text."""
-    return hashlib.sha256(file.text.encode()).hexdigest()
+    """SHA-256 of a file's bytes, as other programs tell it."""
+    with file.path.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()

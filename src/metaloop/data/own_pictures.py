@@ -55,7 +55,10 @@ class OwnPictures(OwnExamples):
 
 
 def _found(path: Path, *, labelled: bool) -> tuple[Mapping[str, Entry], tuple[str | None, ...]]:
-    """The pictures of a folder or archive; their labels are their folders, below what all have in common."""
+    """The pictures of a folder or archive; their labels are their folders, below what all have in common.
+
+    Where labels are not needed, pictures in one folder have none: an archive made of a folder names it, too.
+    """
     if not path.exists():
         raise OWN.problem(path, "no such file, folder or archive")
     if not path.is_dir() and path.suffix.lower() != ".zip":
@@ -63,7 +66,7 @@ def _found(path: Path, *, labelled: bool) -> tuple[Mapping[str, Entry], tuple[st
     entries = find_pictures(path, OWN)
     folders = [PurePosixPath(name).parent for name in entries]
     top = PurePosixPath(".")
-    if all(folder == top for folder in folders) and not labelled:
+    if len(set(folders)) == 1 and not labelled:
         return entries, (None,) * len(entries)
     stray = next((name for name, folder in zip(entries, folders, strict=True) if folder == top), None)
     if stray is not None:

@@ -38,7 +38,7 @@ def read_own_texts(path: Path, columns: Columns, *, labelled: bool) -> OwnTexts:
 
 
 def _lines(file: TextFile) -> OwnTexts:
-    lines = file.text.splitlines()
+    lines = file.lines()
     if not lines:
         raise file.problem("no texts")
     texts = tuple(file.sentence(line, number) for number, line in enumerate(lines, 1))

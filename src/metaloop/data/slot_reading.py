@@ -33,18 +33,13 @@ def read_utterances(place: Path, name: str, split: str) -> list[Utterance]:
         UserError: a file is missing or broken, the files do not fit each other, or a tag is none.
     """
     files = [read_text(place, f"{name}/{FOLDERS[split]}/{part}", ORIGINS["slots"]) for part in ("label", "seq.in", "seq.out")]
-    lines = [_lines(file) for file in files]
+    lines = [file.lines() for file in files]
     for file, found in zip(files, lines, strict=True):
         if len(found) != len(lines[1]):
             raise file.problem(f"{len(found)} lines, where seq.in has {len(lines[1])}")
         if not found:
             raise file.problem("no line")
     return [_utterance(files, number, *parts) for number, parts in enumerate(zip(*lines, strict=True), 1)]
-
-
-def _lines(file: TextFile) -> list[str]:
-    # Not splitlines, which takes rarer signs for a line's end, too.
-    return [line.removesuffix("\r") for line in file.text.rstrip().split("\n")] if file.text.strip() else []
 
 
 def _utterance(files: Sequence[TextFile], line: int, label: str, text: str, tags: str) -> Utterance:

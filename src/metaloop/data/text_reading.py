@@ -32,6 +32,14 @@ class TextFile:
         """The error that names this file, the line where there is one, and the remedy."""
         return self.origin.problem(self.path, what if line is None else f"line {line}: {what}")
 
+    def lines(self) -> list[str]:
+        r"""Its lines without their ends, which are \n, \r\n or \r alone; blank ones at the end of the file are none."""
+        # Not splitlines, which takes rarer signs, such as U+2028 or a form feed within a text, for a line's end, too.
+        found = [line.removesuffix("\n") for line in io.StringIO(self.text, newline=None)]
+        while found and not found[-1].strip():
+            found.pop()
+        return found
+
     def json(self) -> Any:
         """The file as one JSON value.
 
@@ -49,7 +57,7 @@ class TextFile:
         Raises:
             UserError: a line is no JSON object.
         """
-        for number, line in enumerate(io.StringIO(self.text), 1):
+        for number, line in enumerate(self.lines(), 1):
             if not line.strip():
                 continue
             try:
@@ -78,13 +86,17 @@ class TextFile:
         """Line number (of a row's end) and cells by column of every row; the first row names the columns.
 
         Raises:
-            UserError: there is no header, a row has more or fewer cells than it, or a quotation does not end.
+            UserError: there is no header, it names a column twice, a row has more or fewer cells than it, or a quotation
+                does not end.
         """
         reader = csv.reader(io.StringIO(self.text, newline=""), delimiter=delimiter, strict=True)
         try:
             header = next(reader, None)
             if not header:
                 raise self.problem("no header: the first row must name the columns", 1)
+            twice = [name for place, name in enumerate(header) if name in header[:place]]
+            if twice:
+                raise self.problem(f"column {twice[0]!r} is named twice", reader.line_num)
             for row in reader:
                 if row and len(row) != len(header):
                     raise self.problem(f"{len(row)} cells, where the header has {len(header)}", reader.line_num)
@@ -126,14 +138,14 @@ class TextFile:
 def read_text(place: Path, name: str, origin: Origin) -> TextFile:
     """The file ``name`` of the folder ``place``, or of the archive ``place`` or ``place``.zip, in whatever folder of it.
 
-    ``name`` may begin with folders.
+    ``name`` may begin with folders. An archive may be called anything, since downloads have names of their own.
 
     Raises:
         UserError: it is missing, no sound archive, or not UTF-8.
     """
     place = place.expanduser()
     whole = place.resolve()  # "." has no name
-    packed = place if place.suffix == ".zip" else whole.parent / f"{whole.name}.zip"
+    packed = place if place.suffix == ".zip" or place.is_file() else whole.parent / f"{whole.name}.zip"
     if place.is_dir() or not packed.exists():
         return _decoded(place / name, _bytes(place / name, packed, origin), origin)
     with open_archive(packed, origin, _LARGEST) as archive:

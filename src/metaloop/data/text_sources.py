@@ -52,7 +52,7 @@ def _rows(name: str, columns: Sequence[str], least: int, path: Path) -> str:
 
 def _names(count: int, path: Path) -> str:
     file = read_file(path, ORIGINS["hwu64"])
-    found = sum(bool(line.strip()) for line in file.text.splitlines())
+    found = sum(bool(line.strip()) for line in file.lines())
     if found != count:
         raise file.problem(f"{found} classes, not {count}")
     return f"{found} classes"

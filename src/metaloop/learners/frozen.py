@@ -33,8 +33,9 @@ def frozen_encoder(model: nn.Module, settings: str, device: torch.device) -> Enc
         with torch.no_grad():
             return model(x).flatten(1).float()
 
-    digest = hashlib.sha256(settings.encode())
+    key, weights = hashlib.sha256(settings.encode()), hashlib.sha256()
     for name, value in model.state_dict().items():
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
-    return Encoder(digest.hexdigest(), int(model.features), device, encode)  # type: ignore[arg-type]
+        for digest in (key, weights):
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+            digest.update(value.cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return Encoder(key.hexdigest(), int(model.features), device, encode, weights.hexdigest())  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -66,7 +67,7 @@ class TextClassifier(nn.Module):
         for key in vars(settings):
             if "dropout" in key or key.endswith("pdrop"):
                 setattr(settings, key, dropout)
-        encoder = encoder_of(settings, name_or_path).float()
+        encoder = encoder_of(settings, name_or_path).float().train()  # stored ones come in evaluation mode, without dropout
         if getattr(encoder, "pooler", None) is not None:
             encoder.pooler = None
         for layer in encoder.modules():
@@ -90,6 +91,12 @@ class TextClassifier(nn.Module):
         if name_or_path is not None:
             return StoredTokenizer(tokenizer_of(name_or_path), name_or_path)
         return HashingTokenizer(_described(config).vocab_size)
+
+    @staticmethod
+    def keep(name_or_path: str, folder: Path) -> None:
+        """Write configuration and tokenizer of a stored model into ``folder``: all but its weights."""
+        settings_of(name_or_path).save_pretrained(folder)
+        tokenizer_of(name_or_path).save_pretrained(folder)
 
     def forward(self, x: Mapping[str, Tensor]) -> Tensor:
         """``input_ids`` and ``attention_mask`` (examples, length) to (examples, outputs), or (examples, features).

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -82,6 +83,11 @@ class ImageClassifier(nn.Module):
         self._tokens = hasattr(settings, "num_attention_heads")
         if self._tokens and getattr(self.encoder, "pooler", None) is not None:
             self.encoder.pooler = None
+
+    @staticmethod
+    def keep(name_or_path: str, folder: Path) -> None:
+        """Write the configuration of a stored model into ``folder``: all but its weights."""
+        _found(name_or_path).save_pretrained(folder)
 
     def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
         """(examples, channels, height, width) in [0, 1] to (examples, outputs), or (examples, features).

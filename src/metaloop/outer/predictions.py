@@ -1,6 +1,6 @@
 """What an adapted learner answers for a user's own examples."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
-from metaloop.data.own import OwnRows, OwnTask, OwnTasks, Scale, numbers
+from metaloop.data.own import OwnRows, OwnTask, OwnTasks, Scale
 from metaloop.errors import UserError
 from metaloop.learners.learner import Learner, Predictor
 from metaloop.metrics.interval import Interval, mean_interval
@@ -28,8 +28,9 @@ class Predictions:
         probabilities: (rows, classes) of a classification, else None.
         mean: (rows,) of a regression in the target's unit, else None.
         deviation: (rows,) standard deviations in that unit, where the learner answers them.
-        score: accuracy in [0, 1], or mean squared error in the target's squared unit, over the rows that have labels; None
-            where none has.
+        score: accuracy in [0, 1], or mean squared error in the target's squared unit, over the rows with a label that the
+            support set has (of a regression, a number); None where none has.
+        strange: the other rows' labels, which nothing can be scored by.
         repeated: how many of the rows are examples of the support set.
         transductive: whether an answer depends on the other queries.
     """
@@ -40,6 +41,7 @@ class Predictions:
     mean: Tensor | None
     deviation: Tensor | None
     score: Interval | None
+    strange: tuple[str, ...]
     repeated: int
     transductive: bool
 
@@ -86,12 +88,14 @@ def predictions(dataset: OwnTasks, task: OwnTask, learner: Learner, predictor: P
     if not torch.isfinite(outputs).all():
         raise UserError("the adapted model's answers are not finite: take fewer inner steps with steps=")
     repeated = sum(same in task.known for same in rows.same)
+    labels = [task.label(given) for given in rows.labels]
+    strange = tuple(given for given, known in zip(rows.labels, labels, strict=True) if given is not None and known is None)
     if task.classes:
         shares = F.softmax(outputs, -1)
-        score = _accuracy(shares, task.classes, rows)
-        return Predictions(rows, task.classes, shares, None, None, score, repeated, learner.transductive)
+        score = _accuracy(shares, task.classes, labels)
+        return Predictions(rows, task.classes, shares, None, None, score, strange, repeated, learner.transductive)
     mean, deviation = _in_units(outputs, scale)
-    return Predictions(rows, (), None, mean, deviation, _error(mean, rows), repeated, learner.transductive)
+    return Predictions(rows, (), None, mean, deviation, _error(mean, labels), strange, repeated, learner.transductive)
 
 
 def _batches(inputs: Inputs, count: int, size: int) -> Iterator[Inputs]:
@@ -114,13 +118,13 @@ def _in_units(outputs: Tensor, scale: Scale | None) -> tuple[Tensor, Tensor | No
     return outputs[:, 0, 0] * scale.unit + scale.mean, outputs[:, 0, 1] * scale.unit
 
 
-def _accuracy(shares: Tensor, classes: tuple[str, ...], rows: OwnRows) -> Interval | None:
+def _accuracy(shares: Tensor, classes: tuple[str, ...], labels: Sequence[str | None]) -> Interval | None:
     best = shares.argmax(-1).tolist()
-    right = [float(classes[found] == label) for found, label in zip(best, rows.labels, strict=True) if label is not None]
+    right = [float(classes[found] == label) for found, label in zip(best, labels, strict=True) if label is not None]
     return mean_interval(right) if right else None
 
 
-def _error(mean: Tensor, rows: OwnRows) -> Interval | None:
-    wanted = torch.tensor(numbers(rows), dtype=torch.float64)
+def _error(mean: Tensor, labels: Sequence[str | None]) -> Interval | None:
+    wanted = torch.tensor([float(label or "nan") for label in labels], dtype=torch.float64)
     squares = (mean - wanted).square()[~wanted.isnan()]
     return mean_interval(squares.tolist()) if len(squares) else None

@@ -30,7 +30,7 @@ def write_csv(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:
     """Write columns of equal length as CSV, atomically."""
 
     def write(temporary: Path) -> None:
-        with temporary.open("w", newline="") as file:
+        with temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(columns)
             writer.writerows(zip(*columns.values(), strict=True))

@@ -11,6 +11,7 @@ import torch
 from pytorch_lightning import Trainer
 
 from metaloop.data.distribution import Dataset
+from metaloop.data.encoded import EncodedDataset
 from metaloop.learners.learner import Learner
 from metaloop.outer.checkpoints import BEST, LAST, Checkpoints, checked, load_checkpoint
 from metaloop.outer.choices import KeptChoices
@@ -184,6 +185,7 @@ def _finish(
         "over_tasks": parts.learner.over_tasks.name,
         "best_step": keeper.best_step,
         "best_validation": keeper.best_score,
+        "encoder": parts.dataset.encoded_by if isinstance(parts.dataset, EncodedDataset) else None,
     }
     test = meta_test(trainer, module, data, identity.directory)
     record = make_record(identity, training, test, trainer.world_size)

@@ -48,7 +48,7 @@ class Sums:
         return torch.stack([total, total**2, -total], 1)
 
     def encoder(self, input_shape: tuple[int, ...], key: str = "sums") -> Encoder:
-        return Encoder(key, WIDTH, torch.device("cpu"), self.encode)
+        return Encoder(key, WIDTH, torch.device("cpu"), self.encode, key)
 
 
 def test_episodes_are_the_same_with_features_for_inputs(tmp_path: Path) -> None:
@@ -70,6 +70,18 @@ def test_every_example_is_encoded_once_by_one_encoder(tmp_path: Path) -> None:
     assert sums.seen == EXAMPLES * CLASSES
     EncodedDataset(Sentences(), lambda shape: sums.encoder(shape, "other weights"), tmp_path).split("test")
     assert sums.seen == 2 * EXAMPLES * CLASSES
+
+
+def test_other_weights_are_told(tmp_path: Path) -> None:
+    made = EncodedDataset(Sentences(), Sums().encoder, tmp_path)
+    assert made.encoded_by is None
+    made.split("test")
+    before = made.encoded_by
+    assert before == {"weights": "sums", "input_shape": [8]}
+    EncodedDataset(Sentences(), Sums().encoder, tmp_path).check_encoder(before, "the run")
+    other = EncodedDataset(Sentences(), lambda shape: Sums().encoder(shape, "other"), tmp_path)
+    with pytest.raises(UserError, match=r"SHA-256 is other\.\.\., and sums\.\.\. made the features of the run"):
+        other.check_encoder(before, "the run")
 
 
 @pytest.mark.parametrize("damage", ["cut", "altered", "emptied"])

@@ -6,6 +6,7 @@ import pytest
 from fakes import write_zip
 
 from metaloop.data.archives import Origin
+from metaloop.data.class_splits import listed
 from metaloop.data.text_reading import TextFile, read_file, read_text
 from metaloop.errors import UserError
 
@@ -64,6 +65,24 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         read_file(tmp_path / "none", Origin("sayings", "MIT", remedy="Ask Ann"))
 
 
+def test_lines_end_at_line_feeds_and_carriage_returns_alone() -> None:
+    assert file("a\n\nb\r\nc\rd\n \n\n").lines() == ["a", "", "b", "c", "d"]
+    rare = "one\u2028two\x85three\x0bfour\x0cfive\x1csix"
+    assert file(rare).lines() == [rare]
+    assert file(" \n").lines() == file("").lines() == []
+
+
+def test_a_list_of_classes_is_read_by_lines() -> None:
+    names = {"train": "a\u2028b", "validation": "c", "test": "d"}
+    found = listed({split: split for split in names}, names.values(), lambda split: file(f"{names[split]}\r\n\n"))
+    assert found == {split: [name] for split, name in names.items()}
+
+
+def test_an_archive_may_be_called_anything(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "sayings.zip.part7", {"a.txt": b"partial"})
+    assert read_text(path, "a.txt", ORIGIN).text == "partial"
+
+
 def test_lines_of_json() -> None:
     assert list(file('{"a": 1}\n\n{"a": "\\u2028"}\n').json_lines()) == [(1, {"a": 1}), (3, {"a": "\u2028"})]
     for text, expected in (('{"a": 1}\n{"a": ', "line 2: not JSON"), ("[1]", "line 1: a JSON object is expected")):
@@ -84,6 +103,7 @@ def test_rows_of_csv() -> None:
     [
         ("", "line 1: no header"),
         ("a,b\n1,2\n1\n", "line 3: 1 cells, where the header has 2"),
+        ("a,b,a\n1,2,3\n", "line 1: column 'a' is named twice"),
         ('a,b\n"1,2\n', r"line \d: not readable as CSV"),
     ],
 )

@@ -1,6 +1,7 @@
 """What can be fetched lies where the data sets look for it, and a copy that is not whole is found out."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,18 @@ def test_news_are_one_archive(tmp_path: Path) -> None:
     assert messages("news_fewshot", tmp_path) == {
         "news_fewshot.zip": "huffpost 36,900 texts of 41 classes, reuters 620 texts of 31 classes"
     }
+
+
+def test_news_are_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = {"data/huffpost.json": json_lines(news(41, 900)), "data/reuters.json": json_lines(news(31, 20))}
+    served = write_zip(tmp_path / "data.zip", rows)
+    source = TEXT_SOURCES["news_fewshot"]
+    monkeypatch.setitem(
+        sources.SOURCES, "news_fewshot", replace(source, files=(replace(source.files[0], url=served.as_uri()),))
+    )
+    (state,) = sources.get("news_fewshot", tmp_path)
+    assert state.sound
+    assert (tmp_path / "text" / "news_fewshot.zip").read_bytes() == served.read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -81,9 +81,13 @@ def test_its_layer_norms_are_ours_and_its_attention_is_eager() -> None:
     assert model.encoder.pooler is None
 
 
-def test_dropout_is_off_unless_asked_for() -> None:
-    x = words()
-    quiet, noisy = TextClassifier((6,), 3, config=CONFIG), TextClassifier((6,), 3, config=CONFIG, dropout=0.5)
+@pytest.mark.parametrize("stored", [False, True])
+def test_dropout_is_off_unless_asked_for(stored: bool, tmp_path: Path) -> None:
+    x, source = words(), {"config": CONFIG}
+    if stored:
+        TextClassifier((6,), None, config=CONFIG).encoder.save_pretrained(tmp_path)  # type: ignore[operator]
+        source = {"name_or_path": str(tmp_path)}  # type: ignore[dict-item]
+    quiet, noisy = TextClassifier((6,), 3, **source), TextClassifier((6,), 3, **source, dropout=0.5)  # type: ignore[arg-type]
     assert torch.equal(quiet(x), quiet(x))
     assert not torch.equal(noisy(x), noisy(x))
     noisy.eval()

@@ -1,5 +1,6 @@
 """Vision models of transformers: what is changed in them, what they refuse, and second order against finite differences."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -119,3 +120,14 @@ def test_dropout_is_off_unless_asked_for() -> None:
 def test_what_it_refuses(shape: tuple[int, ...], arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         ImageClassifier(shape, 2, **arguments)
+
+
+@every
+def test_what_it_keeps_and_its_parameters_are_the_whole_model(name: str, tmp_path: Path) -> None:
+    ImageClassifier((3, 16, 16), None, config=CONFIGS[name]).encoder.save_pretrained(tmp_path / "stored")  # type: ignore[operator]
+    model = ImageClassifier(SHAPE, 3, name_or_path=str(tmp_path / "stored")).eval()
+    ImageClassifier.keep(str(tmp_path / "stored"), tmp_path / "kept")
+    again = ImageClassifier(SHAPE, 3, config=json.loads((tmp_path / "kept" / "config.json").read_text())).eval()
+    again.load_state_dict(model.state_dict())
+    x = torch.rand(2, *SHAPE)
+    assert torch.equal(again(x), model(x))

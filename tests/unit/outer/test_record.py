@@ -3,6 +3,7 @@
 import json
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -30,6 +31,17 @@ def test_columns_become_rows(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="shorter"):
         write_csv(tmp_path / "e.csv", {"index": [0, 1], "score": [0.1]})
     assert (tmp_path / "e.csv").read_text().split() == lines
+
+
+def test_a_table_is_utf8_whatever_the_locale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Path.open
+
+    def in_ascii(path: Path, mode: str = "r", **more: Any) -> Any:
+        return real(path, mode, **({} if "b" in mode else {"encoding": "ascii"}) | more)
+
+    monkeypatch.setattr(Path, "open", in_ascii)
+    write_csv(tmp_path / "e.csv", {"text": ["日本"]})
+    assert (tmp_path / "e.csv").read_bytes().decode("utf-8").split() == ["text", "日本"]
 
 
 def test_the_commit_and_whether_it_was_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
