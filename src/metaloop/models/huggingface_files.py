@@ -36,7 +36,11 @@ def encoder_of(settings: PretrainedConfig, name_or_path: str | None) -> PreTrain
         UserError: see :func:`settings_of`.
     """
     if name_or_path is None:
-        return AutoModel.from_config(settings, attn_implementation="eager")
+        try:
+            return AutoModel.from_config(settings, attn_implementation="eager")
+        except Exception as error:  # what does not go together is refused in many ways
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            raise UserError(f"model.config: {settings.model_type} cannot be made of it ({reason})") from error
     return _load(name_or_path, AutoModel.from_pretrained, config=settings, attn_implementation="eager")
 
 
