@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
 
 from metaloop.errors import UserError
+from metaloop.models.huggingface_files import stored_weights
 from metaloop.models.norm import LayerNorm, Norm, with_own_layer_norms
 
 NORMS = ("batch", "support", "running", "none")  # what a batch norm can become; its parameters keep their meaning
@@ -183,8 +184,10 @@ def _found(name: str) -> PretrainedConfig:
 def _encoder(settings: PretrainedConfig, name: str | None) -> PreTrainedModel:
     try:
         if name is not None:
-            return AutoModel.from_pretrained(name, config=settings, local_files_only=True, attn_implementation="eager")
+            return stored_weights(name, config=settings, local_files_only=True)
         return AutoModel.from_config(settings, attn_implementation="eager")
+    except UserError:
+        raise
     except (OSError, ValueError) as error:
         if name is not None:
             raise _absent(name) from error

@@ -64,9 +64,20 @@ def test_it_is_the_librarys_network_with_a_linear_head(tmp_path: Path) -> None:
     torch.testing.assert_close(model(x), native(pixel_values=2 * x - 1).pooler_output.flatten(1))
 
 
+def test_weights_that_are_not_all_there_are_refused(tmp_path: Path) -> None:
+    made("vit").encoder.save_pretrained(tmp_path)  # type: ignore[operator]
+    config = tmp_path / "config.json"
+    config.write_text(config.read_text().replace('"num_hidden_layers": 1', '"num_hidden_layers": 2'))
+    with pytest.raises(UserError, match=r"model\.safetensors are not those .* are absent"):
+        ImageClassifier(SHAPE, 2, name_or_path=str(tmp_path))
+    (tmp_path / "model.safetensors").write_bytes(b"cut")
+    with pytest.raises(UserError, match=r"model\.safetensors cannot be read"):
+        ImageClassifier(SHAPE, 2, name_or_path=str(tmp_path))
+
+
 @every
 def test_weights_of_another_image_size(name: str, tmp_path: Path) -> None:
-    ImageClassifier((3, 16, 16), None, config=CONFIGS[name]).encoder.save_pretrained(tmp_path)  # type: ignore[operator]
+    ImageClassifier((3, 16, 16), None, config=CONFIGS[name], norm="running").encoder.save_pretrained(tmp_path)  # type: ignore[operator]
     assert ImageClassifier(SHAPE, None, name_or_path=str(tmp_path))(torch.rand(2, *SHAPE)).isfinite().all()
 
 
