@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from transformers import AutoModel, ResNetConfig
+from transformers.utils import ModelOutput
 
 from metaloop.errors import UserError
 from metaloop.models.huggingface_vision import ImageClassifier
@@ -62,6 +63,43 @@ def test_it_is_the_librarys_network_with_a_linear_head(tmp_path: Path) -> None:
     model = ImageClassifier(SHAPE, None, name_or_path=str(tmp_path), norm="running").eval()
     x = torch.rand(3, *SHAPE)
     torch.testing.assert_close(model(x), native(pixel_values=2 * x - 1).pooler_output.flatten(1))
+
+
+WITHOUT_CLASS_TOKEN: dict[str, dict[str, Any]] = {
+    "swin": {"embed_dim": 8, "depths": [1, 1], "num_heads": [2, 2], "window_size": 2, "patch_size": 2},
+    "siglip_vision_model": ATTENTION,
+    "segformer": {"hidden_sizes": [4] * 4, "depths": [1] * 4, "num_attention_heads": [1] * 4},
+}
+
+
+@pytest.mark.parametrize("kind", WITHOUT_CLASS_TOKEN)
+def test_without_a_class_token_features_are_the_mean_over_tokens_or_places(kind: str) -> None:
+    torch.manual_seed(0)
+    model, x = (
+        ImageClassifier((3, 64, 64), None, config=WITHOUT_CLASS_TOKEN[kind] | {"model_type": kind}),
+        torch.rand(2, 3, 64, 64),
+    )
+    hidden = model.encoder(2 * x - 1).last_hidden_state
+    mean = hidden.mean((2, 3)) if hidden.ndim == 4 else hidden.mean(1)
+    torch.testing.assert_close(model(x), mean)
+    assert (mean - hidden.flatten(2)[:, :, 0] if hidden.ndim == 4 else mean - hidden[:, 0]).abs().max() > 1e-4
+    assert mean.shape == (2, model.features)
+
+
+def test_a_class_token_is_taken_where_there_is_one() -> None:
+    for kind in ("vit", "clip_vision_model"):
+        model, x = ImageClassifier(SHAPE, None, config=ATTENTION | {"model_type": kind}), torch.rand(2, *SHAPE)
+        torch.testing.assert_close(model(x), model.encoder(2 * x - 1).last_hidden_state[:, 0])
+
+
+def test_features_of_more_than_one_vector_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Film(nn.Module):
+        def forward(self, x: Tensor) -> ModelOutput:
+            return ModelOutput(last_hidden_state=x[:, None])
+
+    monkeypatch.setattr("metaloop.models.huggingface_vision._encoder", lambda settings, name: Film())
+    with pytest.raises(UserError, match="one vector each"):
+        made("vit")
 
 
 def test_weights_that_are_not_all_there_are_refused(tmp_path: Path) -> None:
