@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 import torch
+import transformers
 from torch import Tensor, nn
 from transformers import AutoConfig, PretrainedConfig
 
@@ -94,6 +95,10 @@ class TextClassifier(nn.Module):
             return StoredTokenizer(tokenizer_of(name_or_path), name_or_path)
         return HashingTokenizer(_described(config).vocab_size)
 
+    def described(self) -> str:
+        """What answers depend on beside weights and arguments: the stored configuration and the library."""
+        return f"{transformers.__version__} {self.encoder.config.to_json_string()}"
+
     def forward(self, x: Mapping[str, Tensor]) -> Tensor:
         """``input_ids`` and ``attention_mask`` (examples, length) to (examples, outputs), or (examples, features).
 
@@ -132,8 +137,7 @@ class TextClassifier(nn.Module):
 
         if PLACE in x:  # it counts in the whole length
             return {f"{_STATES}{count}": read(x), MASK: x[MASK], PLACE: x[PLACE]}
-        states = by_length(read, {name: x[name] for name in INPUTS})
-        return {f"{_STATES}{count}": states, MASK: x[MASK][:, : states.shape[1]]}
+        return {f"{_STATES}{count}": by_length(read, {name: x[name] for name in INPUTS}), MASK: x[MASK]}
 
     def _splits_at(self, count: int) -> bool:
         """Whether this encoder's blocks can be called by themselves; those that share or gather something cannot."""

@@ -235,6 +235,18 @@ def test_blocks_that_are_told_more_than_states_are_not_called_alone(kind: str) -
     assert part is None
 
 
+def test_constant_states_have_one_shape_whatever_the_texts() -> None:
+    """A compiled step would be compiled again for another."""
+    made, x = encoder(), tokens(4)
+    part = made.constant_part(["encoder.encoder.layer.1.output.dense.bias"])
+    assert part is not None
+    for longest in (2, 4, LENGTH):
+        x["attention_mask"] = (torch.arange(LENGTH) < torch.tensor([1, longest, 2, 1])[:, None]).long()
+        found = part(x)
+        assert {value.shape[:2] for value in found.values()} == {(4, LENGTH)}
+        torch.testing.assert_close(made(found), made(x))
+
+
 def test_with_dropout_nothing_is_constant_in_training() -> None:
     model = encoder(dropout=0.1)
     assert model.train().constant_part(["head.weight"]) is None
