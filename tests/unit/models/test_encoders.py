@@ -225,6 +225,12 @@ def test_the_shortest_texts_and_smallest_vocabularies_pass_the_check(length: int
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_on_the_meta_device_nothing_is_read() -> None:
+    with torch.device("meta"):
+        made = TextClassifier((LENGTH,), WAYS, config=CONFIGS["bert"] | {"model_type": "bert"})
+    assert {parameter.device.type for parameter in made.parameters()} == {"meta"}
+
+
 @pytest.mark.parametrize("kind", ["mpnet", "roformer", "ibert"])
 def test_blocks_that_are_told_more_than_states_are_not_called_alone(kind: str) -> None:
     """Relative places, rotations, scales of quantisation: of weights this small no numbers tell."""
