@@ -1,8 +1,9 @@
 """From prepared images to the pools of the three splits, and what all image data sets check."""
 
+import hashlib
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,9 @@ from metaloop.data.pool import ClassPool
 from metaloop.data.pool_file import prepared
 from metaloop.errors import UserError
 
-_VERSION = 1  # raise it when images are prepared otherwise
+_VERSION = 2  # raise it when images are prepared otherwise
 _LARGEST_SIDE = 1024
+_LOOKED_AT = 32  # pictures whose contents are part of a key; more would cost seconds at every start
 _FEW = 2048  # pictures that are read before worker processes have started
 
 Division = Mapping[str, Mapping[str, int]]  # images of each class of each split, in the order of the pool
@@ -53,7 +55,8 @@ def check_split(name: str) -> None:
 def prepared_pictures(folder: Path, name: str, pictures: Mapping[str, Entry], side: int, fit: str, workers: int) -> np.ndarray:
     """The pictures, in this order, as a memory map (pictures, 3, side, side) uint8; see :func:`prepared`.
 
-    The cache's key names each picture, its size and its time of change (in a zip archive: its checksum).
+    The cache's key names each picture, its size and its time of change (in a zip archive: its checksum), and holds the contents
+    of a few: copies of folders may agree in all else.
     """
     names = list(pictures)
 
@@ -61,8 +64,20 @@ def prepared_pictures(folder: Path, name: str, pictures: Mapping[str, Entry], si
         return Decode({each: pictures[each] for each in names[first:stop]}, side, fit)
 
     listing = "\n".join(f"{each} {entry.stamp()}" for each, entry in pictures.items())
-    key = f"{_VERSION} {side} {fit} {PIL.__version__} {listing}"
+    key = f"{_VERSION} {side} {fit} {PIL.__version__} {_contents(list(pictures.values()))} {listing}"
     return prepared(folder, name, key, (len(names), 3, side, side), part, workers if len(names) > _FEW else 0)
+
+
+def _contents(entries: Sequence[Entry]) -> str:
+    """Checksum of evenly spaced pictures' contents."""
+    digest = hashlib.sha256()
+    for number in range(min(_LOOKED_AT, len(entries))):
+        try:
+            content = entries[number * len(entries) // min(_LOOKED_AT, len(entries))].read()
+        except (OSError, ValueError):  # whoever decodes it names it
+            content = b""
+        digest.update(hashlib.sha256(content).digest())
+    return digest.hexdigest()
 
 
 def class_pools(images: np.ndarray, division: Division, augmentation: Augmentation | None) -> dict[str, ClassPool]:

@@ -173,14 +173,14 @@ def decode(content: bytes, side: int, fit: str, resample: str, *, ink: bool = Fa
     """One picture as (3, side, side) uint8, or (1, side, side) for ``ink``: upright, over white where it is transparent.
 
     Raises:
-        ValueError: it is not readable, or unreasonably large.
+        ValueError: it is not readable, unreasonably large, or of numbers whose range nobody knows (32 bits, floats).
     """
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             if image.width * image.height > _MOST_PIXELS:
                 raise ValueError(f"{image.width}x{image.height} pixels")
             image.draft("RGB", (2 * side, 2 * side))  # a JPEG is decoded at a fraction of its size where that is enough
-            upright = _over_white(ImageOps.exif_transpose(image))
+            upright = _over_white(_eight_bits(ImageOps.exif_transpose(image)))
             if ink:
                 return 255 - np.asarray(_square(upright.convert("L"), side, fit, resample))[None]
             return np.asarray(_square(upright, side, fit, resample)).transpose(2, 0, 1)
@@ -188,6 +188,18 @@ def decode(content: bytes, side: int, fit: str, resample: str, *, ink: bool = Fa
         raise ValueError("not a readable picture") from error
     except (OSError, SyntaxError, struct.error, EOFError, IndexError, TypeError, ArithmeticError, MemoryError) as error:
         raise ValueError(f"not a readable picture: {error}") from error  # what Pillow's readers raise for broken files
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """A grey picture of 16 bits at 8, which Pillow would cut off at 255; others as they are."""
+    if image.mode in ("I", "F"):
+        raise ValueError("more than 8 bits a channel, black and white unknown; convert it to 8 bits")
+    if not image.mode.startswith("I;16"):
+        return image
+    values = np.asarray(image).astype(np.uint32)
+    grey = ((values + 128) // 257).astype(np.uint8)
+    clear = image.info.get("transparency")
+    return Image.fromarray(grey if clear is None else np.where(values == clear, np.uint8(255), grey))
 
 
 def _over_white(image: Image.Image) -> Image.Image:

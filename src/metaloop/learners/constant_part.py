@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from metaloop.learners.augmentation import Augmentation, Unchanged
-from metaloop.models.padding import stacked
 from metaloop.types import Examples, Inputs, Tasks, map_inputs
 
 _ROWS = 256  # examples that it sees at once, which bounds memory
@@ -55,5 +54,5 @@ class ConstantPart:
 def _joined(parts: list[Inputs]) -> Inputs:
     first = parts[0]
     if isinstance(first, Tensor):
-        return stacked([part for part in parts if isinstance(part, Tensor)])
-    return {name: stacked([part[name] for part in parts if not isinstance(part, Tensor)]) for name in first}
+        return torch.cat([part for part in parts if isinstance(part, Tensor)])
+    return {name: torch.cat([part[name] for part in parts if not isinstance(part, Tensor)]) for name in first}

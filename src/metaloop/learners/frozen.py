@@ -10,13 +10,16 @@ from metaloop.errors import UserError
 from metaloop.models.norm import norm_mode
 from metaloop.types import Inputs
 
+_VERSION = 1  # raise it when features are made otherwise
+
 
 def frozen_encoder(model: nn.Module, settings: str, device: torch.device) -> Encoder:
     """The encoder that a network without a head is.
 
     Args:
         model: answers (examples, features); ``model.features`` says how many. It is put on ``device``, in evaluation mode.
-        settings: all that its answers depend on beside its weights.
+            ``model.described()``, if it can, tells what its answers depend on beside weights and ``settings``.
+        settings: of the model.
         device: where it computes.
 
     Raises:
@@ -33,7 +36,8 @@ def frozen_encoder(model: nn.Module, settings: str, device: torch.device) -> Enc
         with torch.no_grad():
             return model(x).flatten(1).float()
 
-    key, weights = hashlib.sha256(settings.encode()), hashlib.sha256()
+    described = getattr(model, "described", str)()
+    key, weights = hashlib.sha256(f"{_VERSION} {settings} {described}".encode()), hashlib.sha256()
     for name, value in model.state_dict().items():
         for digest in (key, weights):
             digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())

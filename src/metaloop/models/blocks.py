@@ -1,6 +1,7 @@
 """An encoder's blocks, one after another: calling it up to one of them, and from one of them on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from inspect import signature
 from typing import Any
 
 import torch
@@ -46,6 +47,38 @@ def states_from(states: Tensor, scores: Tensor, blocks: nn.ModuleList, count: in
         answer = block(states, scores)
         states = answer if isinstance(answer, Tensor) else answer[0]
     return states
+
+
+def stand_alone(call: Callable[[], Tensor], scores: Tensor, blocks: nn.ModuleList, count: int) -> bool:
+    """Whether ``call``, which calls the encoder, hands blocks from ``count`` on states, then ``scores``, and nothing else.
+
+    Others are told of positions or are quantised, for instance, and are not called as :func:`states_from` calls them.
+    """
+    found: list[bool] = []
+
+    def look(block: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+        _, mask, *more = [*signature(block.forward).bind(*inputs, **named).arguments.values(), None, None]
+        found.append(isinstance(mask, Tensor) and _is_plain([mask, more], scores))
+
+    handles = [block.register_forward_pre_hook(look, with_kwargs=True) for block in list(blocks)[count:]]
+    try:
+        with torch.no_grad():
+            call()
+    finally:
+        for handle in handles:
+            handle.remove()
+    return len(found) == len(handles) and all(found)
+
+
+def _is_plain(value: Any, scores: Tensor) -> bool:
+    """Whether there is no tensor but ``scores`` in it, and nothing that may hide one."""
+    if isinstance(value, Tensor):
+        return value.shape == scores.shape and torch.equal(value, scores)
+    if isinstance(value, Mapping):
+        return all(_is_plain(each, scores) for each in value.values())
+    if isinstance(value, tuple | list):
+        return all(_is_plain(each, scores) for each in value)
+    return value is None or isinstance(value, bool | int | float | str)
 
 
 class _Reached(Exception):

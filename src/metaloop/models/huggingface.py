@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from torch import Tensor, nn
 from transformers import AutoConfig, PretrainedConfig
 
 from metaloop.errors import UserError
-from metaloop.models.blocks import blocks_of, first_moving, same, states_before, states_from
+from metaloop.models.blocks import blocks_of, first_moving, same, stand_alone, states_before, states_from
+from metaloop.models.encoder_check import check_encoder, two_texts
 from metaloop.models.huggingface_files import encoder_of, settings_of, tokenizer_of
 from metaloop.models.huggingface_tokens import HashingTokenizer, StoredTokenizer
 from metaloop.models.norm import with_own_layer_norms
@@ -19,7 +21,7 @@ from metaloop.models.pooling import Pooling
 from metaloop.models.projection import projection_to
 
 INPUTS = ("input_ids", MASK)
-_AFTER_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer")  # positions are counted from behind padding's
+_AFTER_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet")  # positions are counted from behind padding's
 PLACE = "place"  # of inputs that are words: where in its sentence one begins
 _STATES, _FEATURES = "states before ", "features"  # what the constant part of a network answers in the place of tokens
 
@@ -43,8 +45,9 @@ class TextClassifier(nn.Module):
         projection: width of a linear map between pooling and head, which is meta-trained; None for none.
 
     Raises:
-        UserError: neither ``name_or_path`` nor ``config`` is given, the encoder cannot be found or is none, sequences are too
-            long for it, or what is asked for excludes each other.
+        UserError: neither ``name_or_path`` nor ``config`` is given, the encoder cannot be found, is none or reads padding
+            (:func:`metaloop.models.encoder_check.check_encoder`), sequences are too long for it, or what is asked for excludes
+            each other.
     """
 
     def __init__(
@@ -64,8 +67,8 @@ class TextClassifier(nn.Module):
         _check(settings, input_shape)
         if frozen and pooling == "attention":
             raise UserError("model.pooling=attention learns a query, but model.frozen=true; take pooling=mean or cls")
-        for key in vars(settings):
-            if "dropout" in key or key.endswith("pdrop"):
+        for key, value in vars(settings).items():
+            if ("dropout" in key or key.endswith("pdrop")) and not isinstance(value, bool):
                 setattr(settings, key, dropout)
         encoder = encoder_of(settings, name_or_path).float().train()  # stored ones come in evaluation mode, without dropout
         if getattr(encoder, "pooler", None) is not None:
@@ -75,6 +78,7 @@ class TextClassifier(nn.Module):
             if isinstance(layer, nn.Embedding):
                 layer.padding_idx = None
         self.encoder = with_own_layer_norms(encoder).requires_grad_(not frozen)
+        check_encoder(self.encoder, self._states, input_shape[0])
         self.pooling = Pooling(pooling, settings.hidden_size)
         self.projection = projection_to(projection, settings.hidden_size)
         self.features = projection or settings.hidden_size
@@ -97,6 +101,10 @@ class TextClassifier(nn.Module):
         """Write configuration and tokenizer of a stored model into ``folder``: all but its weights."""
         settings_of(name_or_path).save_pretrained(folder)
         tokenizer_of(name_or_path).save_pretrained(folder)
+
+    def described(self) -> str:
+        """What answers depend on beside weights and arguments: the stored configuration and the library."""
+        return f"{transformers.__version__} {self.encoder.config.to_json_string()}"
 
     def forward(self, x: Mapping[str, Tensor]) -> Tensor:
         """``input_ids`` and ``attention_mask`` (examples, length) to (examples, outputs), or (examples, features).
@@ -136,15 +144,17 @@ class TextClassifier(nn.Module):
 
         if PLACE in x:  # it counts in the whole length
             return {f"{_STATES}{count}": read(x), MASK: x[MASK], PLACE: x[PLACE]}
-        states = by_length(read, {name: x[name] for name in INPUTS})
-        return {f"{_STATES}{count}": states, MASK: x[MASK][:, : states.shape[1]]}
+        return {f"{_STATES}{count}": by_length(read, {name: x[name] for name in INPUTS}), MASK: x[MASK]}
 
     def _splits_at(self, count: int) -> bool:
         """Whether this encoder's blocks can be called by themselves; those that share or gather something cannot."""
         if count not in self._splits:
-            example = torch.ones(2, min(4, self._length), dtype=torch.long, device=next(self.parameters()).device)
-            x = {"input_ids": example, "attention_mask": example}
-            self._splits[count] = same(lambda: self._states(self._constant_states(count, x)), lambda: self._states(x))
+            device = next(self.parameters()).device
+            x = {name: value.to(device) for name, value in two_texts(self.encoder.config, self._length).items()}
+            real = x[MASK] > 0
+            self._splits[count] = stand_alone(
+                lambda: self._states(x), self._scores(x), blocks_of(self.encoder)[1], count
+            ) and same(lambda: self._states(self._constant_states(count, x))[real], lambda: self._states(x)[real])
         return self._splits[count]
 
     def _pooled(self, x: Mapping[str, Tensor]) -> Tensor:
@@ -172,13 +182,16 @@ class TextClassifier(nn.Module):
 
     def _states(self, x: Mapping[str, Tensor]) -> Tensor:
         """(examples, length, width): the last states."""
-        # The library's own mask helper fails under vmap; a 4-D mask that is added to the scores passes through untouched.
-        real = x[MASK].to(self._dtype)
-        scores = (1 - real)[:, None, None, :] * torch.finfo(self._dtype).min
+        scores = self._scores(x)
         begun = next((name for name in x if name.startswith(_STATES)), None)
         if begun is not None:
             return states_from(x[begun], scores, blocks_of(self.encoder)[1], int(begun.removeprefix(_STATES)))
         return self.encoder(input_ids=x["input_ids"].long(), attention_mask=scores).last_hidden_state
+
+    def _scores(self, x: Mapping[str, Tensor]) -> Tensor:
+        """(examples, 1, 1, length): what is added to attention's scores; 0 for real tokens."""
+        # The library's own mask helper fails under vmap; a 4-D mask that is added to the scores passes through untouched.
+        return (1 - x[MASK].to(self._dtype))[:, None, None, :] * torch.finfo(self._dtype).min
 
     @property
     def _dtype(self) -> torch.dtype:
@@ -203,7 +216,7 @@ def _described(config: Mapping[str, Any] | None) -> PretrainedConfig:
         )
     try:
         return AutoConfig.for_model(kind, **fields)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, NotImplementedError) as error:
         raise UserError(f"model.config: {' '.join(str(error).split())[:300]}") from error
 
 

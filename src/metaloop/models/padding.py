@@ -15,29 +15,28 @@ def by_length(read: Callable[[Mapping[str, Tensor]], Tensor], x: Mapping[str, Te
 
     Args:
         read: inputs to (texts, width), or to states (texts, length, width); a text's answer depends on no other text.
-        x: with ``attention_mask``, whose zeros all follow its ones. On a GPU, where to ask for a length makes the host wait,
-            ``read`` is called once with all of it.
+        x: with ``attention_mask``, whose zeros all follow its ones; a text of zeros alone is read in its whole length. On a
+            GPU, where to ask for a length makes the host wait, ``read`` is called once with all of it.
 
     Returns:
-        (texts, width), or (texts, longest text, width) with zeros behind a text's end.
+        (texts, width), or (texts, length, width) with zeros where nothing was read: always the whole length, since a compiler
+        would start again for another.
     """
-    if x[MASK].device.type != "cpu":
-        return read(x)
     mask = x[MASK] != 0
-    ends = torch.where(mask.any(1), mask.shape[1] - mask.flip(1).int().argmax(1), 1)
+    if mask.device.type != "cpu" or len(mask) == 0:
+        return read(x)
+    length = mask.shape[1]
+    ends = torch.where(mask.any(1), length - mask.flip(1).int().argmax(1), length)
     order = ends.argsort(descending=True, stable=True)
     parts = [
-        read({name: _cut(value[rows], mask.shape[1], int(ends[rows[0]])) for name, value in x.items()})
-        for rows in order.split(_ROWS)
+        read({name: _cut(value[rows], length, int(ends[rows[0]])) for name, value in x.items()}) for rows in order.split(_ROWS)
     ]
-    return stacked(parts)[order.argsort()]
-
-
-def stacked(parts: list[Tensor]) -> Tensor:
-    """Rows of parts one after another; states (texts, length, width) get zeros up to the greatest length."""
-    longest = max(part.shape[1] for part in parts)
-    return torch.cat([pad(part, (0, 0) * (part.ndim - 2) + (0, longest - part.shape[1])) for part in parts])
+    return torch.cat([_filled(part, length) for part in parts])[order.argsort()]
 
 
 def _cut(value: Tensor, length: int, end: int) -> Tensor:
     return value[:, :end] if value.shape[1] == length else value
+
+
+def _filled(answer: Tensor, length: int) -> Tensor:
+    return pad(answer, (0, 0, 0, length - answer.shape[1])) if answer.ndim == 3 else answer

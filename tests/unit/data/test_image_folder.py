@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -163,12 +164,43 @@ def test_a_changed_picture_is_read_again(tmp_path: Path) -> None:
     assert marks(opened(path))["class1"] == [200, 11, 12, 13]
 
 
-def test_pictures_become_upright_squares_over_white() -> None:
-    def packed(image: Image.Image, kind: str, **more: Any) -> bytes:
-        content = io.BytesIO()
-        image.save(content, kind, **more)
-        return content.getvalue()
+def test_folders_that_agree_in_names_sizes_and_times_are_two(tmp_path: Path) -> None:
+    for name, shift in (("a", 0), ("b", 100)):
+        files = {f"class{c}/{e}.bmp": picture(10 * c + e + shift, kind="BMP") for c in range(6) for e in range(4)}
+        for path in write_folder(tmp_path / name, files).rglob("*.bmp"):
+            os.utime(path, (1, 1))
+    one, other = (marks(opened(tmp_path / name)) for name in ("a", "b"))
+    assert other == {name: [mark + 100 for mark in found] for name, found in one.items()}
 
+
+def packed(image: Image.Image, kind: str, **more: Any) -> bytes:
+    content = io.BytesIO()
+    image.save(content, kind, **more)
+    return content.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_sixteen_bits_become_eight(kind: str) -> None:
+    values = np.uint16([[0, 300, 257 * 100], [257 * 101 + 128, 257 * 200, 65535], [0, 0, 0]])
+    found = decode(packed(Image.fromarray(values), kind), 3, "crop", "nearest")
+    assert found[0].tolist() == [[0, 1, 100], [101, 200, 255], [0, 0, 0]]
+    assert decode(packed(Image.fromarray(values), kind), 3, "crop", "nearest", ink=True)[0, 0].tolist() == [255, 254, 155]
+
+
+def test_a_transparent_grey_of_sixteen_bits_is_white() -> None:
+    values = np.uint16([[0, 257 * 9], [257 * 9, 257 * 8]])
+    found = decode(packed(Image.fromarray(values), "PNG", transparency=257 * 9), 2, "crop", "nearest")
+    assert found[0].tolist() == [[0, 255], [255, 8]]
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.float32])
+def test_pictures_of_numbers_without_a_range_are_named(tmp_path: Path, dtype: type) -> None:
+    odd = packed(Image.fromarray(np.ones((4, 4), dtype)), "TIFF")
+    with pytest.raises(UserError, match=r"class0/odd\.tif.*more than 8 bits a channel"):
+        opened(place(tmp_path, "folder", entries() | {"pictures/class0/odd.tif": odd}))
+
+
+def test_pictures_become_upright_squares_over_white() -> None:
     wide = Image.fromarray(np.repeat(np.uint8([[0] * 10 + [100] * 10 + [0] * 10]), 10, 0))
     assert np.array_equal(decode(packed(wide, "PNG"), 10, "crop", "nearest"), np.full((3, 10, 10), 100))
     stretched = decode(packed(wide, "PNG"), 3, "stretch", "nearest")

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from metaloop.errors import UserError
 from metaloop.inner.adapted import Adapted, All, Body, Head, Pattern
 from metaloop.inner.head_init import Learned
 from metaloop.inner.low_rank import LowRank
@@ -16,6 +17,7 @@ from metaloop.inner.reverse_sweep import ReverseSweep
 from metaloop.inner.rules import GradientDescent
 from metaloop.learners.gradient import GradientLearner
 from metaloop.learners.task_loss import CrossEntropy
+from metaloop.models.encoder_check import check_encoder
 from metaloop.models.huggingface import TextClassifier
 from metaloop.types import Examples, Tasks
 
@@ -185,10 +187,70 @@ def test_adapting_calls_what_does_not_adapt_once() -> None:
     made = learner(encoder(), ADAPTED["pattern"], steps=3)
     made.model.encoder.encoder.layer[0].register_forward_hook(lambda *_: calls.append(1))
     found = _curves(made, tasks)
-    assert len(calls) == 2 + 2 * made.model._splits[1]  # each set once, and the look at whether blocks can be called alone
+    assert len(calls) == 2 + 3 * made.model._splits[1]  # each set once, and the look at whether blocks can be called alone
     made.model.constant_part = lambda moving: None
     torch.testing.assert_close(found, _curves(made, tasks))
     assert len(calls) > 8
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "message"),
+    [
+        ("deberta", {}, "not finite|same states"),  # it multiplies embeddings by the mask
+        ("fnet", {}, "reads padding"),
+        ("convbert", {"embedding_size": 8}, "reads padding"),
+        ("nystromformer", {}, "reads padding"),
+        ("gpt2", {"pad_token_id": 0}, "a decoder"),
+        ("longformer", {}, "fails on a short text .IndexError"),
+    ],
+)
+@pytest.mark.parametrize("length", [2, LENGTH])
+def test_encoders_that_read_otherwise_are_refused(kind: str, more: dict[str, int], message: str, length: int) -> None:
+    torch.manual_seed(0)
+    special = {"bos_token_id": 1, "eos_token_id": 2, "sep_token_id": 2}
+    with pytest.raises(UserError, match=f"model_type={kind} .*({message}).*take bert"):
+        TextClassifier((length,), WAYS, config=_SIZES | special | more | {"model_type": kind, "initializer_range": 0.02})
+
+
+@pytest.mark.parametrize("vocabulary", [3, 4, 30])
+@pytest.mark.parametrize("length", [1, 2, 12])
+def test_the_shortest_texts_and_smallest_vocabularies_pass_the_check(length: int, vocabulary: int) -> None:
+    made = TextClassifier(
+        (length,), WAYS, config=CONFIGS["bert"] | {"model_type": "bert", "vocab_size": vocabulary}, dropout=0.5
+    )
+    assert made.training
+    assert made.encoder.training
+    state = torch.get_rng_state()
+    check_encoder(made.encoder, made._states, length)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_on_the_meta_device_nothing_is_read() -> None:
+    with torch.device("meta"):
+        made = TextClassifier((LENGTH,), WAYS, config=CONFIGS["bert"] | {"model_type": "bert"})
+    assert {parameter.device.type for parameter in made.parameters()} == {"meta"}
+
+
+@pytest.mark.parametrize("kind", ["mpnet", "roformer", "ibert"])
+def test_blocks_that_are_told_more_than_states_are_not_called_alone(kind: str) -> None:
+    """Relative places, rotations, scales of quantisation: of weights this small no numbers tell."""
+    torch.manual_seed(0)
+    settings = _SIZES | {"model_type": kind, "initializer_range": 1e-3, "embedding_size": 8}
+    made = TextClassifier((LENGTH,), WAYS, config=settings)
+    part = made.constant_part([name for name, _ in made.named_parameters() if "layer.1." in name])
+    assert part is None
+
+
+def test_constant_states_have_one_shape_whatever_the_texts() -> None:
+    """A compiled step would be compiled again for another."""
+    made, x = encoder(), tokens(4)
+    part = made.constant_part(["encoder.encoder.layer.1.output.dense.bias"])
+    assert part is not None
+    for longest in (2, 4, LENGTH):
+        x["attention_mask"] = (torch.arange(LENGTH) < torch.tensor([1, longest, 2, 1])[:, None]).long()
+        found = part(x)
+        assert {value.shape[:2] for value in found.values()} == {(4, LENGTH)}
+        torch.testing.assert_close(made(found), made(x))
 
 
 def test_with_dropout_nothing_is_constant_in_training() -> None:

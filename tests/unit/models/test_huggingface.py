@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import AutoModel, BertConfig
+from transformers import AutoConfig, AutoModel, BertConfig
 
 from metaloop.data.episodes import Episodes
 from metaloop.data.philox import Stream
@@ -129,6 +130,40 @@ def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
     BertConfig().save_pretrained(tmp_path)
     with pytest.raises(UserError, match="weights and tokenizer"):
         TextClassifier((6,), 3, name_or_path=str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("layers", r"weights in .*model\.safetensors are not those.*16 are absent, such as encoder\.layer\.2\."),
+        ("shapes", r"6 have other shapes, such as .*: stored \(16,\), wanted \(20,\)"),
+        ("prefix", r"are absent, such as embeddings\.LayerNorm\.bias"),
+        ("cut", r"model\.safetensors cannot be read \(SafetensorError"),
+        ("pickle", r"pytorch_model\.bin cannot be read \(UnpicklingError"),
+    ],
+)
+def test_weights_that_are_not_all_there_are_refused(damage: str, message: str, tmp_path: Path) -> None:
+    """The library would draw what is absent at random."""
+    AutoModel.from_config(BertConfig(**{key: value for key, value in CONFIG.items() if key != "model_type"})).save_pretrained(
+        tmp_path
+    )
+    weights, config = tmp_path / "model.safetensors", tmp_path / "config.json"
+    changed = {"layers": {"num_hidden_layers": 3}, "shapes": {"intermediate_size": 20}}.get(damage, {})
+    config.write_text(json.dumps(json.loads(config.read_text()) | changed))
+    if damage == "prefix":
+        save_file({f"other.{name}": value for name, value in load_file(weights).items()}, weights, {"format": "pt"})
+    if damage == "cut":
+        weights.write_bytes(weights.read_bytes()[:2000])
+    if damage == "pickle":
+        weights.unlink()
+        (tmp_path / "pytorch_model.bin").write_bytes(b"no weights")
+    with pytest.raises(UserError, match=message):
+        TextClassifier((6,), 3, name_or_path=str(tmp_path))
+
+
+def test_weights_of_a_pooler_may_be_absent(tmp_path: Path) -> None:
+    AutoModel.from_config(AutoConfig.for_model(**CONFIG), add_pooling_layer=False).save_pretrained(tmp_path)
+    TextClassifier((6,), 3, name_or_path=str(tmp_path))
 
 
 @pytest.mark.parametrize("x", [torch.zeros(4, 6), {"input_ids": torch.zeros(4, 6, dtype=torch.long)}])

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from transformers import AutoModel, ResNetConfig
+from transformers.utils import ModelOutput
 
 from metaloop.errors import UserError
 from metaloop.models.huggingface_vision import ImageClassifier
@@ -65,9 +66,57 @@ def test_it_is_the_librarys_network_with_a_linear_head(tmp_path: Path) -> None:
     torch.testing.assert_close(model(x), native(pixel_values=2 * x - 1).pooler_output.flatten(1))
 
 
+WITHOUT_CLASS_TOKEN: dict[str, dict[str, Any]] = {
+    "swin": {"embed_dim": 8, "depths": [1, 1], "num_heads": [2, 2], "window_size": 2, "patch_size": 2},
+    "siglip_vision_model": ATTENTION,
+    "segformer": {"hidden_sizes": [4] * 4, "depths": [1] * 4, "num_attention_heads": [1] * 4},
+}
+
+
+@pytest.mark.parametrize("kind", WITHOUT_CLASS_TOKEN)
+def test_without_a_class_token_features_are_the_mean_over_tokens_or_places(kind: str) -> None:
+    torch.manual_seed(0)
+    model, x = (
+        ImageClassifier((3, 64, 64), None, config=WITHOUT_CLASS_TOKEN[kind] | {"model_type": kind}),
+        torch.rand(2, 3, 64, 64),
+    )
+    hidden = model.encoder(2 * x - 1).last_hidden_state
+    mean = hidden.mean((2, 3)) if hidden.ndim == 4 else hidden.mean(1)
+    torch.testing.assert_close(model(x), mean)
+    assert (mean - hidden.flatten(2)[:, :, 0] if hidden.ndim == 4 else mean - hidden[:, 0]).abs().max() > 1e-4
+    assert mean.shape == (2, model.features)
+
+
+def test_a_class_token_is_taken_where_there_is_one() -> None:
+    for kind in ("vit", "clip_vision_model"):
+        model, x = ImageClassifier(SHAPE, None, config=ATTENTION | {"model_type": kind}), torch.rand(2, *SHAPE)
+        torch.testing.assert_close(model(x), model.encoder(2 * x - 1).last_hidden_state[:, 0])
+
+
+def test_features_of_more_than_one_vector_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Film(nn.Module):
+        def forward(self, x: Tensor) -> ModelOutput:
+            return ModelOutput(last_hidden_state=x[:, None])
+
+    monkeypatch.setattr("metaloop.models.huggingface_vision._encoder", lambda settings, name: Film())
+    with pytest.raises(UserError, match="one vector each"):
+        made("vit")
+
+
+def test_weights_that_are_not_all_there_are_refused(tmp_path: Path) -> None:
+    made("vit").encoder.save_pretrained(tmp_path)  # type: ignore[operator]
+    config = tmp_path / "config.json"
+    config.write_text(config.read_text().replace('"num_hidden_layers": 1', '"num_hidden_layers": 2'))
+    with pytest.raises(UserError, match=r"model\.safetensors are not those .* are absent"):
+        ImageClassifier(SHAPE, 2, name_or_path=str(tmp_path))
+    (tmp_path / "model.safetensors").write_bytes(b"cut")
+    with pytest.raises(UserError, match=r"model\.safetensors cannot be read"):
+        ImageClassifier(SHAPE, 2, name_or_path=str(tmp_path))
+
+
 @every
 def test_weights_of_another_image_size(name: str, tmp_path: Path) -> None:
-    ImageClassifier((3, 16, 16), None, config=CONFIGS[name]).encoder.save_pretrained(tmp_path)  # type: ignore[operator]
+    ImageClassifier((3, 16, 16), None, config=CONFIGS[name], norm="running").encoder.save_pretrained(tmp_path)  # type: ignore[operator]
     assert ImageClassifier(SHAPE, None, name_or_path=str(tmp_path))(torch.rand(2, *SHAPE)).isfinite().all()
 
 
