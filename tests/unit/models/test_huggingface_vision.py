@@ -173,7 +173,7 @@ def test_what_it_refuses(shape: tuple[int, ...], arguments: dict[str, Any], mess
 
 @every
 def test_what_it_keeps_and_its_parameters_are_the_whole_model(name: str, tmp_path: Path) -> None:
-    ImageClassifier((3, 16, 16), None, config=CONFIGS[name]).encoder.save_pretrained(tmp_path / "stored")  # type: ignore[operator]
+    ImageClassifier((3, 16, 16), None, config=CONFIGS[name], norm="running").encoder.save_pretrained(tmp_path / "stored")  # type: ignore[operator]
     model = ImageClassifier(SHAPE, 3, name_or_path=str(tmp_path / "stored")).eval()
     ImageClassifier.keep(str(tmp_path / "stored"), tmp_path / "kept")
     again = ImageClassifier(SHAPE, 3, config=json.loads((tmp_path / "kept" / "config.json").read_text())).eval()
