@@ -16,7 +16,7 @@ from metaloop.inner.autodiff import Autodiff, Eager
 from metaloop.inner.over_tasks import Loop, OverTasks
 from metaloop.learners.classification import losses_by_task, of_own_classes, together
 from metaloop.learners.comparison import AuxiliaryLoss, Comparison, Embedding
-from metaloop.learners.functional_model import FunctionalModel, count, joined
+from metaloop.learners.functional_model import FunctionalModel, count, joined, joined_masks
 from metaloop.learners.learner import Learner, Predictor
 from metaloop.learners.one_go import outer_loss, predictor
 from metaloop.learners.regime import Regime
@@ -165,11 +165,7 @@ class Metric(Learner):
         if shown is not None:
             inputs, masks = [*inputs, shown], [*masks, support.unlabelled_mask]
         sizes = [count(each) for each in inputs]
-        real = None
-        if any(each is not None for each in masks):
-            ones = support.y.new_ones(max(sizes), dtype=torch.bool)
-            real = torch.cat([ones[:size] if each is None else each for each, size in zip(masks, sizes, strict=True)])
-        features = self.embedding.outputs(meta, {}, reduce(joined, inputs), real).split(sizes)
+        features = self.embedding.outputs(meta, {}, reduce(joined, inputs), joined_masks(masks, sizes)).split(sizes)
         return features[0], features[1], features[2] if shown is not None else None
 
     def _logits(

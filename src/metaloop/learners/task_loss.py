@@ -9,7 +9,7 @@ from torch import Tensor
 from metaloop.metrics.regression import log_likelihood
 from metaloop.types import Examples
 
-ABSENT = -1e4  # a logit that wins nowhere; -inf would make padded rows nan
+ABSENT = -1e4  # beside a row of logits, how far below them one wins nowhere; -inf would make padded rows nan
 
 
 class TaskLoss(ABC):
@@ -72,5 +72,15 @@ def without_absent_classes(logits: Tensor, support: Examples) -> Tensor:
     if support.mask is None:
         return logits
     ways = torch.arange(logits.shape[-1], device=logits.device)
-    present = ((support.y[:, None] == ways) & support.mask[:, None]).any(0)
-    return torch.where(present, logits, ABSENT)
+    return restricted(logits, ((support.y[:, None] == ways) & support.mask[:, None]).any(0))
+
+
+def restricted(logits: Tensor, present: Tensor) -> Tensor:
+    """Logits (..., n) in which entries that are not ``present`` (broadcast to them) win nowhere, however low the others are.
+
+    Their share of a softmax over the last axis is zero, and so is their derivative. Rows without any are even.
+    """
+    lowest = torch.where(present, logits.detach(), 0.0).amin(-1, keepdim=True)  # at most zero
+    # Twice: beside huge logits a constant would be rounded away.
+    aside = (2 * lowest + ABSENT).clamp(min=torch.finfo(logits.dtype).min)
+    return torch.where(present, logits, aside)

@@ -175,3 +175,19 @@ def test_where_nothing_is_learned_no_parameter_is_needed() -> None:
     gradients = [parameter.grad for parameter in learner.parameters()]
     assert gradients
     assert not any(gradient.any() for gradient in gradients)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("padded", ["support", "query"])
+def test_padding_of_one_side_does_not_count_where_both_are_one_batch(padded: str) -> None:
+    """As it would not if the other side said that all of its examples are real."""
+    tasks = replace(made_tasks(masked=False), classes=torch.tensor([[0, 1], [2, 3]]))
+    side, other = getattr(tasks, padded), "query" if padded == "support" else "support"
+    ones = torch.ones(2, 6, dtype=torch.bool)
+    masked = replace(tasks, **{padded: replace(side, mask=ones & (torch.arange(6) < 5))})
+    told = replace(masked, **{other: replace(getattr(tasks, other), mask=ones)})
+    regimes = {"episodes": Regime(), "classes": Regime(None)}
+    for name, regime in regimes.items():
+        learner = made(comparison=SetToSet(Embedding(8, None)), regime=regime, classes=4).double()
+        found, expected, whole = (learner.meta_loss(each).loss for each in (masked, told, tasks))
+        torch.testing.assert_close(found, expected, msg=name)
+        assert (whole - expected).abs() > 1e-6

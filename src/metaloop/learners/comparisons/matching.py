@@ -6,13 +6,13 @@ from torch import Tensor
 from metaloop.errors import UserError
 from metaloop.inner.coordinates import LSTMCell
 from metaloop.learners.comparison import Comparison, Embedding, Scale, belongs, cosines
-from metaloop.learners.task_loss import ABSENT
+from metaloop.learners.task_loss import restricted
 from metaloop.types import Examples
 
 
 def attended(scores: Tensor, labels: Examples) -> Tensor:
     """(queries, ways): the logarithm of what each class gets of the attention ``scores`` (queries, examples), unnormalised."""
-    return torch.where(belongs(labels), scores[:, None], ABSENT).logsumexp(-1)
+    return restricted(scores[:, None], belongs(labels)).logsumexp(-1)
 
 
 class Matching(Comparison):
@@ -74,7 +74,7 @@ class MatchingInContext(Comparison):
         for _ in range(self.reads):
             output, cell = self.reader(torch.cat([query, read], -1), output, cell)
             output = output + query
-            read = torch.where(real, output @ context.T, ABSENT).softmax(-1) @ context
+            read = restricted(output @ context.T, real).softmax(-1) @ context
         return output
 
 
