@@ -20,7 +20,7 @@ class Laplacian(Comparison):
     change next to nothing.
 
     Args:
-        pull: of a neighbour that is sure of a class, on that class's logit, where it starts (0.1 to 1.5 for the authors). Learned.
+        pull: of a neighbour that is sure of a class, on that class's logit, where it starts (theirs: 0.1 to 1.5). Learned.
         neighbours: of a query, the nearest. The authors count the query itself among theirs: their 3 are 2 here.
         steps: of the iteration, which stands still after a few.
     """

@@ -37,8 +37,9 @@ class Matching(Comparison):
 class MatchingInContext(Comparison):
     """Matching networks with full context embeddings (Vinyals et al. 2016, section 2.1.2 and appendix A.1 and A.2).
 
-    A bidirectional LSTM passes over the support set, so a support example's embedding depends on the others and on their order;
-    an LSTM that attends to the support set reads each query several times. Padding is passed over.
+    A bidirectional LSTM passes over the support set, so a support example's embedding depends on the others and on their order,
+    which is class by class, as data sets give it: where shots are fixed, an example's position tells its class. An LSTM that
+    attends to the support set reads each query several times. Padding is passed over.
 
     Args:
         embedding: what the model answers.
