@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from metaloop.errors import UserError
 from metaloop.metrics.regression import log_likelihood
 from metaloop.types import Examples
 
@@ -38,10 +39,15 @@ class CrossEntropy(TaskLoss):
 
 
 class MeanSquaredError(TaskLoss):
-    """Mean squared error of values (examples, *target), over examples and target entries."""
+    """Mean squared error of values (examples, *target), over examples and target entries.
+
+    Raises:
+        UserError: values and targets differ in shape.
+    """
 
     def each(self, outputs: Tensor, examples: Examples) -> Tensor:
         """See :meth:`TaskLoss.each`."""
+        _check_shape(outputs, examples.y.shape)
         return ((outputs - examples.y) ** 2).flatten(1).mean(1)
 
 
@@ -49,11 +55,24 @@ class NegativeLogLikelihood(TaskLoss):
     """Minus the log density, in nats, of targets under normal distributions (examples, *target, 2), mean over target entries.
 
     The last axis holds means and standard deviations.
+
+    Raises:
+        UserError: it is not as many of them as there are targets.
     """
 
     def each(self, outputs: Tensor, examples: Examples) -> Tensor:
         """See :meth:`TaskLoss.each`."""
+        _check_shape(outputs, (*examples.y.shape, 2))
         return -log_likelihood(outputs, examples.y).flatten(1).mean(1)
+
+
+def _check_shape(outputs: Tensor, wanted: tuple[int, ...]) -> None:
+    """Shapes that differ would be broadcast: every answer to every target."""
+    if outputs.shape != wanted:
+        raise UserError(
+            f"the model's answers have the shape {tuple(outputs.shape)} where the data set's targets need {tuple(wanted)}; a "
+            f"data set gives y as (examples, *target), one number as (examples, 1), and dataset and model agree on its size"
+        )
 
 
 def loss_for(kind: str) -> TaskLoss:

@@ -1,6 +1,7 @@
 """The gradient learner's own arguments, and losses and baselines of tasks."""
 
 import functools
+import re
 
 import pytest
 import torch
@@ -19,7 +20,15 @@ from metaloop.learners.comparisons.euclidean import Euclidean
 from metaloop.learners.gradient import GradientLearner
 from metaloop.learners.metric import Metric
 from metaloop.learners.support_loss import LearnedWeights
-from metaloop.learners.task_loss import CrossEntropy, MeanSquaredError, loss_for, restricted, without_absent_classes
+from metaloop.learners.task_loss import (
+    CrossEntropy,
+    MeanSquaredError,
+    NegativeLogLikelihood,
+    TaskLoss,
+    loss_for,
+    restricted,
+    without_absent_classes,
+)
 from metaloop.models.mlp import MLP
 from metaloop.types import Examples
 
@@ -139,6 +148,15 @@ def test_absent_classes_are_masked_and_values_pass() -> None:
     assert (found[:, 1:] <= logits[:, :1] - 1e4).all()
     values = Examples(logits, logits, torch.tensor([True, False]))
     assert without_absent_classes(logits, values) is logits
+
+
+@pytest.mark.parametrize(("loss", "shape"), [(MeanSquaredError(), (3, 1)), (NegativeLogLikelihood(), (3, 1, 2))])
+def test_answers_are_not_broadcast_to_targets(loss: TaskLoss, shape: tuple[int, ...]) -> None:
+    values, target = torch.rand(shape) + 0.1, torch.randn(3)
+    assert loss(values, Examples(target, target[:, None])).isfinite()
+    wanted = r"\(3,\)" if len(shape) == 2 else r"\(3, 2\)"
+    with pytest.raises(UserError, match=rf"answers have the shape {re.escape(str(shape))} .* need {wanted}"):
+        loss(values, Examples(target, target))
 
 
 @pytest.mark.parametrize("size", [1.0, 1e5, 1e12, 1e37])
