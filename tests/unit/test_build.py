@@ -92,7 +92,7 @@ def test_training_with_fewer_ways_than_are_tested_is_refused() -> None:
 def test_learners_are_asked_about_the_classes_that_tasks_have() -> None:
     """Of labelled words there is one more than there are ways."""
     words = WordPool(torch.randn(4, 2), [2, 2], torch.tensor([0, -1, 1, -1]), ["a", "b"], (2,), "test")
-    with pytest.raises(UserError, match=r"head was made for 3 ways .* 1 more than episode\.ways=3"):
+    with pytest.raises(UserError, match=r"head was made for 3 ways .* episode\.ways=3 counts 1 less"):
         check_learner(learner("episode.train.ways=3"), words, EpisodeSpec(3, 1, 1))
     check_learner(learner("episode.train.ways=3"), words, EpisodeSpec(2, 1, 1))
     check_learner(learner("algorithm=prototypes"), words, EpisodeSpec(1, 1, 1))
