@@ -205,7 +205,9 @@ def check_learner(learner: Learner, distribution: TaskDistribution, spec: Episod
     except UserError as error:
         if classes == ways:
             raise
-        raise UserError(f"{error} (ways here are all classes of a task; episode.ways={ways} counts {classes - ways} less)") from error
+        raise UserError(
+            f"{error} (ways here are all classes of a task; episode.ways={ways} counts {classes - ways} less)"
+        ) from error
     if spec.unlabelled and not learner.uses_unlabelled:
         raise UserError(
             f"episode.unlabelled={spec.unlabelled}: this learner looks at labelled examples alone; take 0 (the labelled "
