@@ -208,9 +208,18 @@ def _learned(model: Config) -> Config:
     return {"_target_": f"{OnFeatures.__module__}.{OnFeatures.__name__}", "projection": model.get("projection")}
 
 
-def check_learner(learner: Learner, spec: EpisodeSpec) -> None:
+def check_learner(learner: Learner, distribution: TaskDistribution, spec: EpisodeSpec) -> None:
     """Raise a UserError where the learner cannot do episodes of this size, or would not look at a part of them."""
-    learner.check(highest(spec.ways))
+    ways = highest(spec.ways)
+    classes = distribution.outputs(spec) if distribution.kind == "classification" else ways
+    try:
+        learner.check(classes)
+    except UserError as error:
+        if classes == ways:
+            raise
+        raise UserError(
+            f"{error} (ways here are all classes of a task; episode.ways={ways} counts {classes - ways} less)"
+        ) from error
     if spec.unlabelled and not learner.uses_unlabelled:
         raise UserError(
             f"episode.unlabelled={spec.unlabelled}: this learner looks at labelled examples alone; take 0 (the labelled "
@@ -285,7 +294,7 @@ def build_run(config: Config) -> RunParts:
     distribution = dataset.split("train")
     learner = build_learner(config, distribution, plan.train_spec)
     for spec in (plan.spec, plan.train_spec):
-        check_learner(learner, spec)
+        check_learner(learner, distribution, spec)
     outer = config["outer"]
     return RunParts(
         learner=learner,

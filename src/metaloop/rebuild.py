@@ -46,7 +46,7 @@ def rebuild(trained: Mapping[str, Any], config: Mapping[str, Any], *, own_episod
     trained_on = build_dataset(trained).split("train")
     _check_alike(trained_on, test_split)
     learner = build_learner(config, trained_on, build_plan(trained).train_spec)
-    check_learner(learner, plan.spec)
+    check_learner(learner, test_split, plan.spec)
     return Rebuilt(learner, dataset, plan)
 
 

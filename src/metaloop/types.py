@@ -177,8 +177,11 @@ class OuterLoss:
         query_logits: (tasks, queries, ways) or (tasks, queries, *target), after adaptation, detached; of learners that
             answer normal distributions (tasks, queries, *target, 2), means and standard deviations.
         per_step: (tasks, points), the query loss at every inner iterate the objective looked at, detached.
+        resting: names of the learner's parameters that have no part in this step. Their gradient is zero; the outer loop gives
+            the optimiser none at all, so that neither weight decay nor momentum moves them.
     """
 
     loss: Tensor
     query_logits: Tensor
     per_step: Tensor
+    resting: frozenset[str] = frozenset()

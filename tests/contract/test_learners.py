@@ -168,10 +168,13 @@ def test_the_content_of_padding_changes_nothing(name: str, norm: str) -> None:
     torch.testing.assert_close(found[real], expected[real])
 
 
+@pytest.mark.parametrize("size", [1, 1000], ids=["small", "large"])
 @every_learner
-def test_absent_classes_are_never_answered(name: str) -> None:
+def test_absent_classes_are_never_answered(name: str, size: int) -> None:
+    """Nor where all logits are far below zero, as squared distances of large features are."""
     tasks = tasks_of(name, masked=True)
-    logits = made_learner(name).adapt(tasks.support)(tasks.query.x, tasks.query.mask)
+    learner = made_learner(name, norm="batch" if size == 1 else "none")
+    logits = learner.adapt(replace(tasks.support, x=tasks.support.x * size))(tasks.query.x * size, tasks.query.mask)
     assert (logits[1].argmax(-1) < WAYS - 1).all()
     assert torch.softmax(logits[1], -1)[:, -1].max() == 0
 

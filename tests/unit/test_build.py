@@ -7,7 +7,18 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from metaloop.build import build_dataset, build_learner, build_plan, build_run, build_tokenizer, episode_specs, make, plain
+from metaloop.build import (
+    build_dataset,
+    build_learner,
+    build_plan,
+    build_run,
+    build_tokenizer,
+    check_learner,
+    episode_specs,
+    make,
+    plain,
+)
+from metaloop.data.word_pool import WordPool
 from metaloop.errors import UserError
 from metaloop.learners.learner import Learner
 from metaloop.models.bag_of_words import BagOfWords
@@ -76,6 +87,15 @@ def test_the_head_answers_the_training_episodes_ways() -> None:
 def test_training_with_fewer_ways_than_are_tested_is_refused() -> None:
     with pytest.raises(UserError, match=r"head was made for 2 ways .* episode\.train\.ways=3"):
         build_run(config("episode.train.ways=2"))
+
+
+def test_learners_are_asked_about_the_classes_that_tasks_have() -> None:
+    """Of labelled words there is one more than there are ways."""
+    words = WordPool(torch.randn(4, 2), [2, 2], torch.tensor([0, -1, 1, -1]), ["a", "b"], (2,), "test")
+    with pytest.raises(UserError, match=r"head was made for 3 ways .* episode\.ways=3 counts 1 less"):
+        check_learner(learner("episode.train.ways=3"), words, EpisodeSpec(3, 1, 1))
+    check_learner(learner("episode.train.ways=3"), words, EpisodeSpec(2, 1, 1))
+    check_learner(learner("algorithm=prototypes"), words, EpisodeSpec(1, 1, 1))
 
 
 class Picky:

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from metaloop.errors import UserError
-from metaloop.learners.functional_model import joined
-from metaloop.learners.task_loss import ABSENT, TaskLoss, mean_over_real
+from metaloop.learners.functional_model import joined, joined_masks
+from metaloop.learners.task_loss import TaskLoss, mean_over_real, restricted
 from metaloop.types import Examples, Tasks
 
 
@@ -21,9 +21,7 @@ def together(tasks: Tasks, *, by_split: bool) -> Examples:
     y = torch.cat([support.y, query.y], 1)
     if by_split:
         y = _classes_of(tasks).gather(1, y).clamp(min=0)  # padding may name a class that its task does not have
-    mask = None
-    if support.mask is not None and query.mask is not None:
-        mask = torch.cat([support.mask, query.mask], 1)
+    mask = joined_masks([support.mask, query.mask], [support.y.shape[1], query.y.shape[1]])
     return Examples(joined(support.x, query.x, axis=1), y, mask, support.ways)
 
 
@@ -39,7 +37,7 @@ def of_own_classes(logits: Tensor, tasks: Tasks) -> Tensor:
     """(tasks, queries, ways) out of logits (tasks, queries, classes) of all classes of the split."""
     classes = _classes_of(tasks)[:, None]
     own = logits.gather(-1, classes.clamp(min=0).expand(-1, logits.shape[1], -1))
-    return torch.where(classes >= 0, own, ABSENT)
+    return restricted(own, classes >= 0)
 
 
 def _classes_of(tasks: Tasks) -> Tensor:

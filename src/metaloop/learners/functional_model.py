@@ -1,6 +1,7 @@
 """A network as a function of its parameters, and of what may be normalised together."""
 
 import inspect
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -82,6 +83,20 @@ def joined(first: Inputs, second: Inputs, axis: int = 0) -> Inputs:
     if isinstance(first, Tensor) and isinstance(second, Tensor):
         return torch.cat([first, second], axis)
     return {name: torch.cat([value, second[name]], axis) for name, value in first.items()}  # type: ignore[union-attr, index]
+
+
+def joined_masks(masks: Sequence[Tensor | None], sizes: Sequence[int]) -> Tensor | None:
+    """(..., examples): which are real of sets of ``sizes`` examples, one after the other; None where nothing says otherwise.
+
+    Args:
+        masks: (..., size) of each; None where all of a set are real.
+        sizes: of the sets.
+    """
+    given = next((mask for mask in masks if mask is not None), None)
+    if given is None:
+        return None
+    full = [given.new_ones((*given.shape[:-1], size)) for size in sizes]
+    return torch.cat([ones if mask is None else mask for mask, ones in zip(masks, full, strict=True)], -1)
 
 
 def count(x: Inputs) -> int:

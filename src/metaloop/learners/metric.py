@@ -16,7 +16,7 @@ from metaloop.inner.autodiff import Autodiff, Eager
 from metaloop.inner.over_tasks import Loop, OverTasks
 from metaloop.learners.classification import losses_by_task, of_own_classes, together
 from metaloop.learners.comparison import AuxiliaryLoss, Comparison, Embedding
-from metaloop.learners.functional_model import FunctionalModel, count, joined
+from metaloop.learners.functional_model import FunctionalModel, count, joined, joined_masks
 from metaloop.learners.learner import Learner, Predictor
 from metaloop.learners.one_go import outer_loss, predictor
 from metaloop.learners.regime import Regime
@@ -25,7 +25,7 @@ from metaloop.learners.transform import Transform, Unchanged
 from metaloop.models.norm import norm_mode, observing
 from metaloop.types import Examples, Inputs, OuterLoss, Params, Tasks
 
-_COMPARISON = "comparison."
+_COMPARISON, _CLASSES_HEAD = "comparison.", "classes_head."
 
 
 class Metric(Learner):
@@ -34,7 +34,8 @@ class Metric(Learner):
     Any ways can be tested, whatever was trained (Snell et al. 2017, section 2.6, train with more).
 
     In outer steps that classify (see :class:`Regime`), a linear head on the embedding names all meta-training classes, and
-    support and query examples are one batch; nothing is compared, so the comparison's parameters rest.
+    support and query examples are one batch; nothing is compared, so the comparison's parameters rest, as that head's do in
+    episodes.
 
     Args:
         model: the embedding, without a head.
@@ -68,6 +69,11 @@ class Metric(Learner):
         made = Unchanged() if transform is None else transform
         self.transform = made if isinstance(made, Transform) else made(answered)
         self.regime = regime or Regime()
+        if self.transform.observes and not self.regime.learns:
+            raise UserError(
+                f"algorithm.transform: {type(self.transform).__name__} needs the mean of meta-training's features, and with "
+                f"algorithm/regime=none there is none; take algorithm/transform=unit_length or none, or another regime"
+            )
         if self.comparison.maps:
             _answer_maps(model, answered, self.transform)
         self._observes = "running" in norm_mode(model)
@@ -103,7 +109,8 @@ class Metric(Learner):
     def meta_loss(self, tasks: Tasks) -> OuterLoss:
         """See :meth:`Learner.meta_loss`."""
         meta = dict(self.named_parameters())
-        if self.regime.classifies(self.outer_step):
+        classifies = self.regime.classifies(self.outer_step)
+        if classifies:
             gradients, aside = Eager().value_and_gradient(lambda at: self._classification(at, tasks), meta)
         elif self._observes and self.training and self.learns:
             with observing(self.model):  # each task moves the running averages, which no vmap can do
@@ -114,7 +121,8 @@ class Metric(Learner):
             gradients = {name: torch.zeros_like(value) for name, value in gradients.items()}
         if self.training:
             self.transform.observe(aside["mean"].mean(0))
-        return outer_loss(meta, gradients, aside)
+        rests = _COMPARISON if classifies else _CLASSES_HEAD
+        return outer_loss(meta, gradients, aside, frozenset(name for name in meta if name.startswith(rests)))
 
     def _answers(self, meta: Params, support: Examples, x: Inputs, mask: Tensor | None) -> Tensor:
         features, queries, more = self._features(meta, support, x, mask)
@@ -125,7 +133,8 @@ class Metric(Learner):
         logits = self._logits(meta, support, features, queries, query.mask, more)
         loss = self.loss(logits, query)
         if isinstance(self.comparison, AuxiliaryLoss):
-            loss = loss + functional_call(_Auxiliary(self.comparison), _own(meta), (features, support, queries, query))
+            compared = (self.transform(features), support, self.transform(queries), query)
+            loss = loss + functional_call(_Auxiliary(self.comparison), _own(meta), compared)
         return loss, {"loss": loss, "answers": logits, "mean": _mean_feature(features, support.mask)}
 
     def _classification(self, meta: Params, tasks: Tasks) -> tuple[Tensor, Params]:
@@ -165,11 +174,7 @@ class Metric(Learner):
         if shown is not None:
             inputs, masks = [*inputs, shown], [*masks, support.unlabelled_mask]
         sizes = [count(each) for each in inputs]
-        real = None
-        if any(each is not None for each in masks):
-            ones = support.y.new_ones(max(sizes), dtype=torch.bool)
-            real = torch.cat([ones[:size] if each is None else each for each, size in zip(masks, sizes, strict=True)])
-        features = self.embedding.outputs(meta, {}, reduce(joined, inputs), real).split(sizes)
+        features = self.embedding.outputs(meta, {}, reduce(joined, inputs), joined_masks(masks, sizes)).split(sizes)
         return features[0], features[1], features[2] if shown is not None else None
 
     def _logits(

@@ -27,14 +27,15 @@ def predictor(answers: Answers, meta: Params, support: Examples, over_tasks: Ove
     return Predictor([answer])
 
 
-def outer_loss(meta: Params, gradients: Params, aside: Params) -> OuterLoss:
+def outer_loss(meta: Params, gradients: Params, aside: Params, resting: frozenset[str] = frozenset()) -> OuterLoss:
     """The mean of the tasks' losses, with these gradients for the meta-parameters.
 
     Args:
         meta: the meta-parameters.
         gradients: of the mean loss, by their names.
         aside: ``loss`` (tasks,) and ``answers`` (tasks, queries, *output).
+        resting: see :class:`OuterLoss`.
     """
     value = aside["loss"].mean()
     value = with_gradient(value, meta, gradients) if torch.is_grad_enabled() else value
-    return OuterLoss(value, aside["answers"], aside["loss"][:, None])
+    return OuterLoss(value, aside["answers"], aside["loss"][:, None], resting)

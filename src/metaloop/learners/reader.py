@@ -16,7 +16,9 @@ class Reader(nn.Module, ABC):
     randomly named classes teaches it; VERSA, which treats all classes alike, does it exactly but for its random draws.
 
     Attributes:
-        ordered: whether the order of the support examples may change the answers.
+        ordered: whether the order of the support examples may change the answers. Data sets give a support set class by class,
+            in that canonical order at meta-training and at meta-test: so answers do not depend on how a task's examples were
+            listed, but where shots are fixed an example's position alone tells its class.
     """
 
     ordered: ClassVar[bool]

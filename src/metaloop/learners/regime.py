@@ -14,8 +14,7 @@ class Regime:
 
     Attributes:
         classification_steps: how many outer steps see all classes: 0 for none, None for all.
-        learns: whether anything is trained at all; where not, the embedding stays as it came, and the outer optimiser sees
-            gradients of zero (so it needs to be one without weight decay).
+        learns: whether anything is trained at all; where not, the embedding stays as it came, whatever the outer optimiser.
     """
 
     classification_steps: int | None = 0

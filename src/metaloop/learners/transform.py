@@ -1,6 +1,7 @@
 """What is done to features before they are compared."""
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor, distributed, nn
@@ -10,7 +11,13 @@ from metaloop.learners.comparison import Embedding, unit
 
 
 class Transform(nn.Module, ABC):
-    """A map of each example's features. It may keep statistics of meta-training as buffers, but has no parameters."""
+    """A map of each example's features. It may keep statistics of meta-training as buffers, but has no parameters.
+
+    Attributes:
+        observes: does it keep such statistics?
+    """
+
+    observes: ClassVar[bool] = False
 
     @abstractmethod
     def forward(self, features: Tensor) -> Tensor:
@@ -18,7 +25,10 @@ class Transform(nn.Module, ABC):
 
     @abstractmethod
     def observe(self, mean: Tensor) -> None:
-        """Take note of the mean (features,) of a training meta-batch's features, before the transform."""
+        """Take note of the mean (features,) of a training meta-batch's features, before the transform.
+
+        They are those of all examples in steps that classify, of the support sets alone in episodes.
+        """
 
 
 class Unchanged(Transform):
@@ -35,7 +45,7 @@ class Unchanged(Transform):
 class Centred(Transform):
     """Features less the mean of meta-training's, then of length one: CL2N of SimpleShot (Wang et al. 2019, section 3).
 
-    The authors take the mean over the training set after training. Here it is a running mean: of all features of the first
+    The authors take the mean over the training set after training. Here it is a running mean: of the features of the first
     ``1 / momentum`` outer steps, which from then on gives way to newer ones, as the embedding moves.
 
     Args:
@@ -44,6 +54,7 @@ class Centred(Transform):
         momentum: weight of an outer step's mean.
     """
 
+    observes: ClassVar[bool] = True
     mean: Tensor
     seen: Tensor
 

@@ -48,7 +48,8 @@ def score(learner: Learner, tasks: Tasks, kind: str) -> Scores:
         (tasks, queries, ways) with ``label`` and ``real`` (tasks, queries). Where there are queries of no class, ``rejection``
         and ``rejection_by_logit`` (tasks,): how well the highest softmax probability and the highest logit (for prototypes
         minus the smallest distance) tell them from the others, as an area under the ROC curve. They are asked about on their
-        own, so that no other score depends on them.
+        own, so that no other score depends on them; which for transductive learners would compare answers of two different
+        crowds, so these have no such score.
     """
     predictor = learner.adapt(tasks.support)
     query = tasks.query
@@ -58,7 +59,7 @@ def score(learner: Learner, tasks: Tasks, kind: str) -> Scores:
     if kind == "classification":
         real = torch.ones_like(query.y, dtype=torch.bool) if query.mask is None else query.mask
         aside = {"confidence": F.softmax(curve[-1].float(), -1), "label": query.y, "real": real}
-        if tasks.outside is not None:
+        if tasks.outside is not None and not learner.transductive:
             aside |= _rejection(curve[-1], predictor(tasks.outside), real)
     curves = {
         "curve": torch.stack([p["score"] for p in points], 1),

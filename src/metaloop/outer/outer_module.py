@@ -64,7 +64,7 @@ class OuterModule(LightningModule):
         self._since, self._cpu_since, self._tasks_since = 0.0, 0.0, 0
 
     def configure_optimizers(self) -> Any:
-        """The outer optimiser, and its schedule by outer steps.
+        """The outer optimiser, and its schedule by outer steps; where nothing is learned, one that moves nothing.
 
         Raises:
             UserError: torch refuses their arguments.
@@ -78,6 +78,8 @@ class OuterModule(LightningModule):
             )
         try:
             optimizer = self.make_optimizer(parameters)
+            if not self.learner.learns:  # gradients are zero, but weight decay is not
+                return torch.optim.SGD(parameters, lr=0.0)
             if self.make_schedule is None:
                 return optimizer
             schedule = self.make_schedule(optimizer)
@@ -99,6 +101,12 @@ class OuterModule(LightningModule):
         if self.device.type == "cpu" and not math.isfinite(outcome.loss.item()):
             self._check_finite(self.trainer.global_step)
         return outcome.loss
+
+    def on_after_backward(self) -> None:
+        """Leave parameters that rest without a gradient; only now, for the ranks of a distributed run wait for all of them."""
+        assert self._last is not None
+        for name in self._last.resting:
+            self.learner.get_parameter(name).grad = None
 
     def on_train_epoch_start(self) -> None:
         """An epoch is the stretch between two checkpoints."""

@@ -15,6 +15,7 @@ from metaloop.learners.comparisons.cosine import Cosine
 from metaloop.learners.comparisons.euclidean import Euclidean
 from metaloop.learners.comparisons.local_descriptors import LocalDescriptors
 from metaloop.learners.comparisons.matching import Matching, MatchingInContext
+from metaloop.learners.comparisons.nearest import Nearest
 from metaloop.learners.comparisons.relation import Relation
 from metaloop.learners.comparisons.set_to_set import SetToSet
 from metaloop.types import Examples
@@ -69,6 +70,38 @@ def as_torch_lstm(ours: LSTMCell) -> nn.LSTM:
     values |= {"bias_ih_l0": torch.cat([enter, forget, new, leave]), "bias_hh_l0": torch.zeros(4 * width)}
     lstm.load_state_dict(values)
     return lstm
+
+
+@maybe_masked
+@pytest.mark.parametrize("size", [1, 1000])
+def test_nearest_is_the_nearest_example_of_each_class(size: int, mask: Tensor | None) -> None:
+    support, query = (size * x for x in features(5))
+    expected = torch.stack([-(torch.cdist(query, of_class(support, k, mask)).amin(1) ** 2) for k in range(WAYS)], 1)
+    torch.testing.assert_close(compared(Nearest(), support, query, mask), expected)
+    alone = Examples(support, Y, Y == 1, WAYS)
+    found = Nearest()(support, alone, query, query_mask=None, unlabelled=None)
+    torch.testing.assert_close(found[:, 1], expected[:, 1])
+    assert (found.softmax(-1)[:, 1] == 1).all()
+
+
+@pytest.mark.parametrize("name", ["in context", "feat", "feat, auxiliary"])
+def test_what_is_not_there_is_not_attended_to_however_low_scores_are(name: str) -> None:
+    support, query = (1000 * x.abs() for x in features(5))
+    feat = SetToSet(EMBEDDING).double()
+    feat.asks.weight.data, feat.answers.weight.data = torch.eye(5).double(), -torch.eye(5).double()
+    fce = MatchingInContext(EMBEDDING, reads=2, scale=1.0).double()
+    query = -query if name == "in context" else query
+    asked = Examples(query, torch.tensor([0, 1, 0, 1]), None, WAYS)
+
+    def found(x: Tensor, real: Tensor) -> Tensor:
+        labels = Examples(x, Y[: len(x)], real[: len(x)], int(Y[: len(x)].max()) + 1)
+        if name == "feat, auxiliary":
+            return feat.auxiliary_loss(x, labels, query, asked)
+        return (feat if name == "feat" else fce)(x, labels, query, query_mask=None, unlabelled=None)[:, :2]
+
+    real = Y < 2
+    padded = torch.where(real[:, None], support, 0.0)
+    torch.testing.assert_close(found(padded, real), found(support[:4], real))
 
 
 @maybe_masked

@@ -18,7 +18,7 @@ from metaloop.learners.comparisons.soft_kmeans import SoftKMeans
 from metaloop.learners.metric import Metric
 from metaloop.learners.regime import Regime
 from metaloop.learners.task_loss import CrossEntropy, without_absent_classes
-from metaloop.learners.transform import UnitLength
+from metaloop.learners.transform import Centred, UnitLength
 from metaloop.models.conv4 import Conv4
 from metaloop.models.mlp import MLP
 from metaloop.types import Examples, Tasks
@@ -175,3 +175,39 @@ def test_where_nothing_is_learned_no_parameter_is_needed() -> None:
     gradients = [parameter.grad for parameter in learner.parameters()]
     assert gradients
     assert not any(gradient.any() for gradient in gradients)  # type: ignore[union-attr]
+
+
+def test_the_auxiliary_loss_is_of_transformed_features() -> None:
+    tasks = made_tasks(masked=False)
+    comparison = SetToSet(Embedding(8, None))
+    learner = made(comparison=comparison, transform=UnitLength()).double()
+    assert isinstance(comparison, AuxiliaryLoss)
+    with torch.no_grad():
+        support, query = (torch.nn.functional.normalize(learner.model(side.x[0])) for side in (tasks.support, tasks.query))
+        one = tasks.map(lambda t: t[0])
+        expected = comparison.auxiliary_loss(support, one.support, query, one.query)
+        whole = learner.meta_loss(tasks).per_step[0, 0]
+        comparison.balance = 0.0
+        torch.testing.assert_close(whole - learner.meta_loss(tasks).per_step[0, 0], expected)
+
+
+def test_statistics_of_a_meta_training_that_does_not_come_are_refused() -> None:
+    with pytest.raises(UserError, match=r"Centred needs .* algorithm/regime=none .* algorithm/transform=unit_length"):
+        made(transform=Centred, regime=Regime(learns=False))
+    assert made(transform=UnitLength(), regime=Regime(learns=False))
+
+
+@pytest.mark.parametrize("padded", ["support", "query"])
+def test_padding_of_one_side_does_not_count_where_both_are_one_batch(padded: str) -> None:
+    """As it would not if the other side said that all of its examples are real."""
+    tasks = replace(made_tasks(masked=False), classes=torch.tensor([[0, 1], [2, 3]]))
+    side, other = getattr(tasks, padded), "query" if padded == "support" else "support"
+    ones = torch.ones(2, 6, dtype=torch.bool)
+    masked = replace(tasks, **{padded: replace(side, mask=ones & (torch.arange(6) < 5))})
+    told = replace(masked, **{other: replace(getattr(tasks, other), mask=ones)})
+    regimes = {"episodes": Regime(), "classes": Regime(None)}
+    for name, regime in regimes.items():
+        learner = made(comparison=SetToSet(Embedding(8, None)), regime=regime, classes=4).double()
+        found, expected, whole = (learner.meta_loss(each).loss for each in (masked, told, tasks))
+        torch.testing.assert_close(found, expected, msg=name)
+        assert (whole - expected).abs() > 1e-6

@@ -112,6 +112,8 @@ def test_distributions_add_likelihood_and_coverage_to_summary_and_table() -> Non
 class AskedApart:
     """Answers ``AFTER`` to the queries, and to others how sure their first input says it is."""
 
+    transductive = False
+
     def adapt(self, support: Examples) -> Predictor:
         return Predictor([lambda x, mask: AFTER if x.shape[1] == 6 else x * torch.tensor([1.0, 0.0, 0.0])])
 
@@ -127,3 +129,10 @@ def test_queries_of_no_class_are_scored_apart_and_change_no_other_score() -> Non
         assert summary(found, "classification")["others"]["rejection"]["mean"] == expected
         assert "rejection" in table(found)
     assert found["rejection_by_logit"].tolist() == [0.0] * 4
+
+
+def test_transductive_learners_have_no_rejection_score(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Queries of no class on their own would be another crowd than the queries."""
+    monkeypatch.setattr(AskedApart, "transductive", True)
+    found = score(AskedApart(), replace(tasks(), outside=torch.zeros(4, 5, 1)), "classification")
+    assert found.keys() == score(AskedApart(), tasks(), "classification").keys()

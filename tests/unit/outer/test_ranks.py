@@ -13,8 +13,13 @@ from small_runs import rows, trained_all
 # The first run's momentum is its only meta-gradient; five test episodes leave the second rank none of the last batch.
 RUNS = {
     "gradient": ["outer=sgd", "outer.optimizer.weight_decay=0", "trainer.max_steps=1"],
-    # Classification, then episodes, with statistics of meta-training.
-    "regimes": ["algorithm=meta_baseline", "algorithm/transform=centred", "algorithm.regime.classification_steps=2"],
+    # Classification, then episodes, with statistics of meta-training; weight decay would move what rests.
+    "regimes": [
+        "algorithm=meta_baseline",
+        "algorithm/transform=centred",
+        "algorithm.regime.classification_steps=2",
+        "outer=sgd",
+    ],
     "in context": ["algorithm=set_transformer"],
     "closed form": ["algorithm=r2d2"],
     "steps": ["trainer.max_steps=10", "log_every=5", "validation.episodes=5"],

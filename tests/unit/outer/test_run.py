@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 import torch
 
+from metaloop.build import build_dataset, build_learner, build_plan
 from metaloop.errors import UserError
 from metaloop.inner.auto import Auto
 from metaloop.outer import checkpoints, meta_test
 from metaloop.outer import run as run_module
 from metaloop.outer.choices import KeptChoices
 from metaloop.summary import lines as summary_lines
-from small_runs import Blobs, outcome, rows, trained
+from small_runs import SMALL, Blobs, described, outcome, rows, trained
 
 
 class Killed(Exception):
@@ -107,6 +108,36 @@ def test_schedule_momentum_and_dropout_go_on_exactly(tmp_path: Path, monkeypatch
     rates = [float(row["train/learning_rate"]) for row in rows(tmp_path / "whole" / "metrics.csv") if row["train/loss"]]
     assert rates == sorted(rates, reverse=True)
     assert rates[0] > rates[-1]
+
+
+def learned(directory: Path) -> dict[str, torch.Tensor]:
+    state = torch.load(directory / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    return {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
+
+
+def test_parameters_that_rest_are_moved_by_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither by weight decay nor by momentum, and a run that is continued knows it."""
+    wanted = ("algorithm=meta_baseline", "algorithm.regime.classification_steps=4", "outer=sgd")
+    trained(tmp_path / "four", *wanted, "trainer.max_steps=4")
+    trained(tmp_path / "six", *wanted)
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module.Trackers, "log", dying(run_module.Trackers.log, 4))
+        with pytest.raises(Killed):
+            trained(tmp_path / "stopped", *wanted)
+    trained(tmp_path / "stopped", *wanted, resume=True)
+    assert outcome(tmp_path / "stopped") == outcome(tmp_path / "six")
+    four, six = learned(tmp_path / "four"), learned(tmp_path / "six")
+    scale, head = "learner.comparison.scale.log", "learner.classes_head.weight"
+    assert four[scale] == torch.tensor(10.0).log() != six[scale]
+    assert torch.equal(four[head], six[head])
+
+
+def test_where_nothing_is_learned_no_optimiser_moves_anything(tmp_path: Path) -> None:
+    trained(tmp_path, "algorithm=nearest_centroid", "outer=sgd", "outer.optimizer.weight_decay=0.5")
+    config = described(*SMALL, "algorithm=nearest_centroid")["config"]
+    came = build_learner(config, build_dataset(config).split("train"), build_plan(config).train_spec).state_dict()
+    for name, value in learned(tmp_path).items():
+        assert torch.equal(value, came[name.removeprefix("learner.")]), name
 
 
 def test_a_run_that_had_stopped_early_trains_no_further(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

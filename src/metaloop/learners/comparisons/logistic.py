@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from metaloop.errors import UserError
 from metaloop.learners.comparison import Comparison, check_positive
 from metaloop.learners.comparisons.ridge import real_rows
-from metaloop.learners.task_loss import ABSENT
+from metaloop.learners.task_loss import restricted
 from metaloop.types import Examples
 
 _HALVINGS = 8  # of a Newton step, tried all at once
@@ -71,7 +71,7 @@ def _probabilities(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def _present(logits: Tensor, targets: Tensor) -> Tensor:
-    return torch.where(targets.any(0), logits, ABSENT)
+    return restricted(logits, targets.any(0))
 
 
 def _newton(gram: Tensor, p: Tensor, regularisation: Tensor, slope: Tensor) -> Tensor:

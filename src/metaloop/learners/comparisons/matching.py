@@ -6,13 +6,13 @@ from torch import Tensor
 from metaloop.errors import UserError
 from metaloop.inner.coordinates import LSTMCell
 from metaloop.learners.comparison import Comparison, Embedding, Scale, belongs, cosines
-from metaloop.learners.task_loss import ABSENT
+from metaloop.learners.task_loss import restricted
 from metaloop.types import Examples
 
 
 def attended(scores: Tensor, labels: Examples) -> Tensor:
     """(queries, ways): the logarithm of what each class gets of the attention ``scores`` (queries, examples), unnormalised."""
-    return torch.where(belongs(labels), scores[:, None], ABSENT).logsumexp(-1)
+    return restricted(scores[:, None], belongs(labels)).logsumexp(-1)
 
 
 class Matching(Comparison):
@@ -37,8 +37,9 @@ class Matching(Comparison):
 class MatchingInContext(Comparison):
     """Matching networks with full context embeddings (Vinyals et al. 2016, section 2.1.2 and appendix A.1 and A.2).
 
-    A bidirectional LSTM passes over the support set, so a support example's embedding depends on the others and on their order;
-    an LSTM that attends to the support set reads each query several times. Padding is passed over.
+    A bidirectional LSTM passes over the support set, so a support example's embedding depends on the others and on their order,
+    which is class by class, as data sets give it: where shots are fixed, an example's position tells its class. An LSTM that
+    attends to the support set reads each query several times. Padding is passed over.
 
     Args:
         embedding: what the model answers.
@@ -74,7 +75,7 @@ class MatchingInContext(Comparison):
         for _ in range(self.reads):
             output, cell = self.reader(torch.cat([query, read], -1), output, cell)
             output = output + query
-            read = torch.where(real, output @ context.T, ABSENT).softmax(-1) @ context
+            read = restricted(output @ context.T, real).softmax(-1) @ context
         return output
 
 

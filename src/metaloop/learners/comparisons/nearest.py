@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from metaloop.learners.comparison import Comparison, Scale, belongs
-from metaloop.learners.task_loss import ABSENT
+from metaloop.learners.task_loss import restricted
 from metaloop.types import Examples
 
 
@@ -29,4 +29,6 @@ class Nearest(Comparison):
         """See :meth:`Comparison.forward`."""
         # By products: the differences of all pairs of words would take hundreds of times the memory.
         near = 2 * query @ support.T - (support**2).sum(1) - (query**2).sum(1, keepdim=True)
-        return torch.where(belongs(labels), self.scale(near)[:, None], ABSENT).amax(-1)
+        member = belongs(labels)
+        nearest = torch.where(member, self.scale(near)[:, None], -torch.inf).amax(-1)
+        return restricted(nearest, member.any(1))

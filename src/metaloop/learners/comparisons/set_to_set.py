@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from metaloop.errors import UserError
 from metaloop.learners.comparison import AuxiliaryLoss, Comparison, Embedding, Scale, belongs, class_means, squared_distances
-from metaloop.learners.task_loss import ABSENT, mean_over_real
+from metaloop.learners.functional_model import joined_masks
+from metaloop.learners.task_loss import mean_over_real, restricted
 from metaloop.models.norm import LayerNorm
 from metaloop.types import Examples
 
@@ -49,15 +50,15 @@ class SetToSet(Comparison, AuxiliaryLoss):
     def auxiliary_loss(self, support: Tensor, labels: Examples, query: Tensor, asked: Examples) -> Tensor:
         """See :meth:`AuxiliaryLoss.auxiliary_loss`."""
         features = torch.cat([support, query])
-        mask = None if labels.mask is None or asked.mask is None else torch.cat([labels.mask, asked.mask])
+        mask = joined_masks([labels.mask, asked.mask], [len(support), len(query)])
         everyone = Examples(features, torch.cat([labels.y, asked.y]), mask, labels.ways)
         member = belongs(everyone)
         centres = class_means(self._attended(features, member[everyone.y]), everyone)
-        logits = torch.where(member.any(1), self.auxiliary_scale(-squared_distances(features, centres)), ABSENT)
+        logits = restricted(self.auxiliary_scale(-squared_distances(features, centres)), member.any(1))
         return self.balance * mean_over_real(F.cross_entropy(logits, everyone.y, reduction="none"), mask)
 
     def _attended(self, rows: Tensor, seen: Tensor) -> Tensor:
         """(rows, features): each row after a look at those that ``seen`` (rows,) or (rows, rows) lets it see."""
         scores = self.asks(rows) @ self.answers(rows).T / math.sqrt(rows.shape[1])
-        found = torch.where(seen, scores, ABSENT).softmax(-1) @ self.says(rows)
+        found = restricted(scores, seen).softmax(-1) @ self.says(rows)
         return self.norm(self.out(found) + rows)

@@ -86,7 +86,10 @@ class SoftKMeansMasked(RefinedPrototypes):
 
     def shares(self, distances: Tensor, logits: Tensor, unlabelled: Tensor, real: Tensor) -> Tensor:
         """See :meth:`RefinedPrototypes.shares`."""
-        weights = real[:, None] / real.sum().clamp(min=1)
+        counted = torch.where(
+            real.any(), real, torch.ones_like(real)
+        )  # of nothing there are no statistics; no share counts then
+        weights = counted[:, None] / counted.sum()
         relative = distances / ((weights * distances).sum(0) + 1e-8)
         threshold, slope = self.network(_moments(relative, weights)).unbind(-1)
         return torch.softmax(logits, -1) * torch.sigmoid(-slope * (relative - threshold))

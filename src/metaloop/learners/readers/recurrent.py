@@ -61,6 +61,8 @@ def _kept(new: State, old: State, counts: Tensor) -> State:
 class LSTM(Recurrent):
     """A sequence-to-sequence meta-learner: layers of LSTMs (Hochreiter et al. 2001).
 
+    It reads the support set class by class, as data sets give it, not in a random order; see :class:`Reader`.
+
     Args:
         features, labels, outputs: see :class:`Reader`.
         hidden: units of a layer.
@@ -101,7 +103,8 @@ class Memory(Recurrent):
 
     Each of the read heads has a key of its own and writes it between the slots that it read last and one least used slot
     (equations 5 to 8). Where several slots are used equally little, as all are at the start, each head takes another one; the
-    paper's equation 6 would take them all.
+    paper's equation 6 would take them all. The paper presents examples in random order; here they come class by class, as data
+    sets give them, see :class:`Reader`.
 
     Args:
         features, labels, outputs: see :class:`Reader`.

@@ -69,9 +69,10 @@ class Attention(nn.Module):
 class Snail(Reader):
     """SNAIL (Mishra et al. 2018, section 3 and figure 3): attention, convolutions, attention, convolutions, attention.
 
-    The support pairs come in the order of the support set, a query last with a label of zeros. What the network computes for
-    the support does not depend on the query, so it is computed once for all queries, each of which then is the last of a
-    sequence of its own. Padding counts as if it stood before the first example.
+    The support pairs come in the order of the support set, which data sets give class by class (see :class:`Reader`), a query
+    last with a label of zeros. What the network computes for the support does not depend on the query, so it is computed once
+    for all queries, each of which then is the last of a sequence of its own. Padding counts as if it stood before the first
+    example.
 
     Args:
         features, labels, outputs: see :class:`Reader`.

@@ -10,7 +10,7 @@ from metaloop.errors import UserError
 from metaloop.inner.noise import normal
 from metaloop.learners.reader import Reader
 from metaloop.learners.readers.processes import Perceptron
-from metaloop.learners.task_loss import ABSENT
+from metaloop.learners.task_loss import restricted
 
 _STREAM = 3  # of metaloop.inner.noise
 
@@ -61,5 +61,5 @@ class Versa(Reader):
         seen = torch.cat([query, torch.ones_like(query[:, :1])], 1)
         noise = normal(number, _STREAM, (self.draws, 1, len(counts)), query.dtype)
         deviation = (seen.square() @ spread.transpose(0, 1)).clamp(min=1e-12).sqrt()
-        logits = torch.where(counts > 0, seen @ weights.transpose(0, 1) + deviation * noise, ABSENT)
+        logits = restricted(seen @ weights.transpose(0, 1) + deviation * noise, counts > 0)
         return logits.log_softmax(-1).logsumexp(0) - math.log(self.draws)

@@ -60,8 +60,12 @@ def test_padding_among_unlabelled_examples_counts_nowhere(name: str) -> None:
     torch.testing.assert_close(answers(comparison, x, masked, query, padded), expected)
     assert not torch.allclose(answers(comparison, x, labels, query, padded), expected)
     nothing = Examples(x, labels.y, None, 5, unlabelled_mask=torch.zeros(len(padded), dtype=torch.bool))
-    if name != "masked":  # whose statistics would be of nothing
-        torch.testing.assert_close(answers(comparison, x, nothing, query, padded), answers(Euclidean(), x, labels, query))
+    found = answers(comparison, x.requires_grad_(), nothing, query, padded)
+    torch.testing.assert_close(found, answers(Euclidean(), x, labels, query))
+    found.sum().backward()
+    assert x.grad is not None
+    assert x.grad.isfinite().all()
+    assert all(p.grad is None or not p.grad.any() for p in comparison.parameters())
 
 
 def test_soft_k_means_is_its_equation() -> None:
