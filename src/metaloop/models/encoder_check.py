@@ -11,7 +11,7 @@ from metaloop.errors import UserError
 from metaloop.models.padding import MASK
 
 _MOST = 4  # tokens of a text that is tried
-# Of the greatest state; float32 rounding is a hundredth of it on MiniLM, the weakest leak of padding that was seen three times it.
+# Of the greatest state; rounding is a hundredth of it on MiniLM, the weakest leak of padding that was seen three times it.
 _TOLERANCE = 2e-5
 States = Callable[[Mapping[str, Tensor]], Tensor]
 

@@ -14,10 +14,10 @@ from metaloop.types import Examples
 class Laplacian(Comparison):
     """LaplacianShot: prototypes, and queries that are neighbours pull each other to one class (Ziko et al. 2020, equation 12).
 
-    The paper chooses the pull on validation classes and trains without it; here it is learned, through the iterations. The
-    shift of prototypes towards the queries that the paper puts before it is left out. Pulls of about 1 are for features of
-    length one, as the authors compare (``algorithm/transform=centred``, their CL2N); beside distances of long features they
-    change next to nothing.
+    The paper chooses the pull on validation classes and trains without it, to classify (as ``algorithm=laplacian_shot`` does);
+    in episodic training it is learned, through the iterations. The shift of prototypes towards the queries that the paper puts
+    before it is left out. Pulls of about 1 are for features of length one, as the authors compare
+    (``algorithm/transform=centred``, their CL2N); beside distances of long features they change next to nothing.
 
     Args:
         pull: of a neighbour that is sure of a class, on that class's logit, where it starts (theirs: 0.1 to 1.5). Learned.
