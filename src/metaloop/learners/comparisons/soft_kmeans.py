@@ -86,9 +86,8 @@ class SoftKMeansMasked(RefinedPrototypes):
 
     def shares(self, distances: Tensor, logits: Tensor, unlabelled: Tensor, real: Tensor) -> Tensor:
         """See :meth:`RefinedPrototypes.shares`."""
-        counted = torch.where(
-            real.any(), real, torch.ones_like(real)
-        )  # of nothing there are no statistics; no share counts then
+        # Of nothing there are no statistics; no share counts then.
+        counted = torch.where(real.any(), real, torch.ones_like(real))
         weights = counted[:, None] / counted.sum()
         relative = distances / ((weights * distances).sum(0) + 1e-8)
         threshold, slope = self.network(_moments(relative, weights)).unbind(-1)
