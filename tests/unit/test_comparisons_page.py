@@ -33,3 +33,11 @@ def test_learners_of_the_omniglot_table_were_trained_as_long_as_it_says() -> Non
     planned = yaml.safe_load((ROOT / "conf/sweep/omniglot_learners.yaml").read_text())["points"]
     assert sorted(record["choices"]["algorithm"] for record in records) == sorted(point["algorithm"] for point in planned)
     assert all(record["training"]["cpu_seconds"] <= CPU_SECONDS for record in records)
+
+
+def test_second_order_on_low_rank_adapters_took_the_memory_that_the_page_says() -> None:
+    records = [json.loads(path.read_text()) for path in (ROOT / "docs/records/text_few_shot").glob("*maml_lora/record.json")]
+    assert len(records) == 4
+    most = max(record["training"]["peak_memory_bytes"] for record in records) / 1e9
+    assert f"trainings took was {most:.2f} GB" in " ".join(PAGE.read_text().split())
+    assert most < 6
