@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from metaloop.build import TrainedOn, build_dataset, build_learner_for, build_plan, keep_model_files, trained_on
-from metaloop.data.encoded import EncodedDataset
+from metaloop.data.encoded import EncodedDataset, check_encoder
 from metaloop.data.own import Columns, OwnRows, OwnTask, OwnTasks, from_tensors, own_task
 from metaloop.data.own_tables import in_order_of
 from metaloop.errors import UserError
@@ -130,7 +130,7 @@ def adapt_to(run: str | Path, support: str | Path, columns: Columns | None = Non
     config = _config(told["config"], steps)
     allow_tf32(config.get("tf32", False))  # older runs have no such key
     dataset = _preparing(config)
-    _check_encoder(dataset, (record.get("training") or {}).get("encoder"), f"the run {run}")
+    check_encoder(dataset, (record.get("training") or {}).get("encoder"), f"the run {run}")
     tasks = trained_on(dataset.split("train"), build_plan(config).train_spec)
     rows = dataset.read_own(support, columns, tasks.input_shape, labelled=True)
     task = own_task(rows, tasks.kind)
@@ -175,7 +175,7 @@ def load_model(folder: str | Path) -> AdaptedModel:
     shape = tuple(described.pop("input_shape"))
     tasks = TrainedOn(**described, input_shape=shape, inputs=examples)
     dataset = _preparing(config)
-    _check_encoder(dataset, encoder, f"the kept model {folder}")
+    check_encoder(dataset, encoder, f"the kept model {folder}")
     learner = build_learner_for(made_from, tasks)
     try:
         learner.load_state_dict(saved["learner"])
@@ -229,12 +229,6 @@ def _config(trained: Mapping[str, Any], steps: int | None) -> dict[str, Any]:
 def _with_model(config: Mapping[str, Any], keys: Mapping[str, Any]) -> dict[str, Any]:
     """The config with some other keys of the model."""
     return {**config, "model": {**config["model"], **keys}}
-
-
-def _check_encoder(dataset: OwnTasks, before: Mapping[str, Any] | None, whose: str) -> None:
-    """Older runs and kept models do not say what read their examples."""
-    if before is not None and isinstance(dataset, EncodedDataset):
-        dataset.check_encoder(before, whose)
 
 
 def _preparing(config: Mapping[str, Any]) -> OwnTasks:

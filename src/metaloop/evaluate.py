@@ -67,6 +67,7 @@ def evaluate(directory: Path, overrides: Sequence[str], config_dirs: Sequence[st
 
     told = description(directory)  # first: a folder that is no run is answered before torch is imported
     from metaloop.build import make, ranks_of
+    from metaloop.data.encoded import check_encoder
     from metaloop.outer.checkpoints import BEST
     from metaloop.outer.meta_test import meta_test_checkpoint
     from metaloop.outer.run import RunIdentity, make_record
@@ -82,6 +83,8 @@ def evaluate(directory: Path, overrides: Sequence[str], config_dirs: Sequence[st
     target = directory / "evaluations" / hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
     own_episodes = not any(override.startswith("episode") for override in overrides)
     test_of = rebuild(told["config"], config, own_episodes=own_episodes)
+    if not any(override.startswith("model") for override in overrides):
+        check_encoder(test_of.dataset, _encoder_of(directory), f"the run {directory}")
     trainer = make(config["trainer"], "trainer")
     learner, best = test_of.learner, directory / "checkpoints" / BEST
     test = meta_test_checkpoint(learner, test_of.dataset, test_of.plan, trainer, told["fingerprint"], best, target)
@@ -90,6 +93,15 @@ def evaluate(directory: Path, overrides: Sequence[str], config_dirs: Sequence[st
     more = {"config": config, "choices": choices, "overrides": list(overrides), "command": command}
     identity = RunIdentity(directory=directory, **{**told, **more})
     return make_record(identity, None, test, 1), target
+
+
+def _encoder_of(run: Path) -> Mapping[str, Any] | None:
+    """What the record says of the frozen encoder; None where the run is not finished, or has none."""
+    try:
+        record = json.loads((run / "record.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return (record.get("training") or {}).get("encoder")
 
 
 def main(argv: list[str]) -> int:

@@ -21,6 +21,7 @@ from metaloop.adapted_model import adapt_to, load_model
 from metaloop.cli import main
 from metaloop.data.own import Columns
 from metaloop.errors import UserError
+from metaloop.evaluate import evaluate
 from metaloop.outer.directory import describe
 from metaloop.train import run
 from small_runs import described, rows
@@ -421,5 +422,7 @@ def test_other_weights_of_a_frozen_encoder_are_refused(
     stored_bert(Path("bert"), seed=1)
     for words in (["run=run", *files], ["model=kept", files[1]]):
         assert "the weights of the frozen encoder (model.name_or_path) have changed" in refused(capsys, *words)
+    with pytest.raises(UserError, match="the weights of the frozen encoder"):
+        evaluate(Path("run"), ["evaluation.episodes=5"])
     shutil.rmtree("bert")
     assert "neither a folder" in refused(capsys, "model=kept", files[1])

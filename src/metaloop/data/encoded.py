@@ -126,6 +126,12 @@ class EncodedDataset(OwnExamples):
         return torch.from_numpy(rows)
 
 
+def check_encoder(dataset: object, before: Mapping[str, Any] | None, whose: str) -> None:
+    """Raise a UserError where ``dataset`` is encoded by other weights than ``before`` says; None, as older runs say, is any."""
+    if before is not None and isinstance(dataset, EncodedDataset):
+        dataset.check_encoder(before, whose)
+
+
 def _checked(pool: TaskDistribution) -> Pool:
     """The split, if one feature vector an example says all that its episodes could show."""
     if not isinstance(pool, Pool):
