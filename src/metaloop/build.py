@@ -23,6 +23,7 @@ from metaloop.data.distribution import Dataset, Kind, TaskDistribution
 from metaloop.data.encoded import EncodedDataset, Encoder
 from metaloop.data.episodes import check_spec
 from metaloop.data.tokens import Tokenizer
+from metaloop.devices import check_precision
 from metaloop.errors import UserError
 from metaloop.learners.frozen import frozen_encoder
 from metaloop.learners.learner import Learner
@@ -260,34 +261,9 @@ def build_plan(config: Config) -> EpisodePlan:
     )
 
 
-def ranks_of(config: Config) -> int:
-    """How many processes the trainer wants on this machine.
-
-    Raises:
-        UserError: a GPU is asked for and there is none, or not as many; or they cannot share a meta-batch.
-    """
-    ranks, meta_batch = _devices(config["trainer"]), config["outer"]["meta_batch"]
-    if meta_batch % ranks:
-        raise UserError(f"outer.meta_batch={meta_batch} cannot be shared by {ranks} ranks: make it a multiple of them")
-    return ranks
-
-
-def _devices(trainer: Config) -> int:
-    wanted, accelerator = trainer.get("devices", 1), trainer.get("accelerator", "auto")
-    if accelerator in ("gpu", "cuda"):
-        have = torch.cuda.device_count()
-        if not have or (isinstance(wanted, int) and wanted > have):
-            raise UserError(
-                f"trainer.accelerator={accelerator}, devices={wanted}: this machine has {have} GPUs; "
-                f"take trainer=cpu or fewer devices"
-            )
-        wanted = have if wanted in (-1, "auto") else wanted
-    return len(wanted) if isinstance(wanted, list) else wanted if isinstance(wanted, int) and wanted > 0 else 1
-
-
 def build_run(config: Config) -> RunParts:
     """All parts of a training run, checked against each other; the data's training and validation splits are opened."""
-    _check_precision(config["trainer"])
+    check_precision(config["trainer"])
     dataset, plan = build_dataset(config), build_plan(config)
     for split, spec in (("train", plan.train_spec), ("validation", plan.spec), ("test", plan.spec)):
         check_spec(dataset.split(split), spec)
@@ -309,12 +285,6 @@ def build_run(config: Config) -> RunParts:
         log_every=config["log_every"],
         patience=config["validation"]["patience"],
     )
-
-
-def _check_precision(trainer: Config) -> None:
-    """Lightning would quietly take bf16 where a CPU is asked for fp16."""
-    if str(trainer.get("precision")) in ("16-mixed", "16") and trainer.get("accelerator") == "cpu":
-        raise UserError("trainer.precision=16-mixed needs a GPU; on the CPU take bf16-mixed or 32-true")
 
 
 def _schedule(node: Any) -> Callable[..., Any] | None:

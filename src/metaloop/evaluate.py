@@ -66,8 +66,9 @@ def evaluate(directory: Path, overrides: Sequence[str], config_dirs: Sequence[st
     from metaloop.outer.directory import description
 
     told = description(directory)  # first: a folder that is no run is answered before torch is imported
-    from metaloop.build import make, ranks_of
+    from metaloop.build import make
     from metaloop.data.encoded import check_encoder
+    from metaloop.devices import ranks_of
     from metaloop.outer.checkpoints import BEST
     from metaloop.outer.meta_test import meta_test_checkpoint
     from metaloop.outer.run import RunIdentity, make_record

@@ -42,7 +42,7 @@ def _report(directory: Path) -> None:
 
 def start(description: Mapping[str, Any], directory: Path, *, resume: bool) -> dict[str, Any]:
     """Run in ``directory``, in as many processes as the trainer wants, and write the report."""
-    from metaloop.build import ranks_of
+    from metaloop.devices import ranks_of
     from metaloop.outer.directory import claimed, describe
     from metaloop.outer.ranks import externally_launched, launch
     from metaloop.report.paper import check_paper

@@ -9,8 +9,9 @@ import torch
 import yaml
 
 from fake_texts import write_official
-from metaloop.build import fingerprint, ranks_of
+from metaloop.build import fingerprint
 from metaloop.configuration import conf_dir
+from metaloop.devices import ranks_of
 from metaloop.errors import UserError
 from metaloop.report.paper import MARKS, check_paper
 from small_runs import described, trained
