@@ -52,7 +52,7 @@ def main(words: list[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         found = measure(case, episodes, arguments.rounds, arguments.peers, Path(folder))
     print(text_table(rate_rows({"a": found}, "episodes/s")))
-    from metaloop.outer.record import write_record
+    from metaloop.records.record import write_record
 
     arguments.records.mkdir(exist_ok=True)
     head = {"benchmark": "evaluation", "quick": arguments.quick, "seed": SEED, "episodes": episodes, "rounds": arguments.rounds}

@@ -71,8 +71,8 @@ def main(words: list[str] | None = None) -> None:
     load_before = os.getloadavg()
     rounds, seconds = (1, 0.0) if arguments.quick else (arguments.rounds, arguments.seconds)
     from metaloop.data.augmentation import Augmentation
-    from metaloop.data.cifar100 import Cifar100
-    from metaloop.outer.record import write_record
+    from metaloop.data.images.cifar100 import Cifar100
+    from metaloop.records.record import write_record
 
     found: dict[str, dict[str, dict[str, float]]] = {}
     with tempfile.TemporaryDirectory() as folder:

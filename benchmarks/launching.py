@@ -34,8 +34,8 @@ WORDS = {
 }  # fmt: skip
 LAUNCHERS: Mapping[str, Sequence[str]] = {
     "metaloop": ("metaloop", "train", "-m"),
-    "joblib": ("metaloop.train", "-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs={cores}"),
-    "basic": ("metaloop.train", "-m"),
+    "joblib": ("metaloop.runs.start", "-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs={cores}"),
+    "basic": ("metaloop.runs.start", "-m"),
 }
 
 
@@ -119,7 +119,7 @@ def main(words: list[str] | None = None) -> None:
     measured = [one_round(runs, steps, cores, repeats) for _ in range(rounds)]
     found = summary(measured, runs, cores)
     print(text_table(launching_rows(found)))
-    from metaloop.outer.record import write_record
+    from metaloop.records.record import write_record
 
     arguments.records.mkdir(exist_ok=True)
     head = {"benchmark": "launching", "quick": arguments.quick, "seed": 0, "runs": runs, "rounds": rounds, "cores": cores}

@@ -82,7 +82,7 @@ def methods(chosen: list[str], peers: Path | None) -> dict[str, tuple[str, str, 
 
 def offered() -> list[str]:
     """Those of `METHODS` that the configuration has."""
-    from metaloop.configuration import conf_dir
+    from metaloop.config.folder import conf_dir
 
     return [name for name in METHODS if (conf_dir() / "algorithm" / "meta_gradient" / f"{name}.yaml").exists()]
 
@@ -124,7 +124,7 @@ def main(words: list[str] | None = None) -> None:
 
 
 def _write(points: dict[str, Points], arguments: argparse.Namespace, machine: dict[str, Any], case: Case) -> None:
-    from metaloop.outer.record import write_record
+    from metaloop.records.record import write_record
 
     print(text_table(memory_rows(points, "peak")), text_table(seconds_rows(points)), ratios(points), sep="\n\n")
     head = {"benchmark": "memory", "quick": arguments.quick, "seed": 0, "repeats": arguments.repeats}

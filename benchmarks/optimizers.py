@@ -25,19 +25,19 @@ import yaml
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from metaloop.build import build_dataset, build_learner, build_plan, plain
-from metaloop.composition import composer
+from metaloop.config.build import build_dataset, build_learner, build_plan, plain
+from metaloop.config.composition import composer
 from metaloop.data.episodes import Episodes
 from metaloop.data.philox import Stream
 from metaloop.inner.autodiff import Autodiff, detached
-from metaloop.inner.over_tasks import Tree, pack, unpack
-from metaloop.learners.gradient import GradientLearner
+from metaloop.inner.execution.over_tasks import Tree, pack, unpack
+from metaloop.learners.gradient.gradient_learner import GradientLearner
 from metaloop.metrics.interval import mean_interval
 from metaloop.metrics.paired import paired_difference
-from metaloop.outer.checkpoints import BEST, load_checkpoint
-from metaloop.outer.directory import description
-from metaloop.outer.record import git_state, hardware, versions, write_record
-from metaloop.report.theme import LIGHT, curve_look, legend, new_figure, png, titles
+from metaloop.records.directory import description
+from metaloop.records.record import git_state, hardware, versions, write_record
+from metaloop.report.figures.theme import LIGHT, curve_look, legend, new_figure, png, titles
+from metaloop.training.checkpoints import BEST, load_checkpoint
 from metaloop.types import Tasks
 
 RECORDS = Path(__file__).parent / "records"

@@ -101,7 +101,7 @@ def main(words: list[str] | None = None) -> None:
         "page": {"bytes": size, **({key: interval([each[key] for each in shown]) for key in shown[0]} if shown else {})},
     }
     print(text_table(reporting_rows(found)))
-    from metaloop.outer.record import write_record
+    from metaloop.records.record import write_record
 
     arguments.records.mkdir(exist_ok=True)
     head = {"benchmark": "reporting", "quick": arguments.quick, "seed": 0, "count": count, "rounds": rounds}

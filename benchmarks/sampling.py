@@ -55,7 +55,7 @@ def main(words: list[str] | None = None) -> None:
         with tempfile.TemporaryDirectory() as folder:
             found[letter] = measure(CASES[letter], rounds, seconds, arguments.peers, Path(folder))
         print(text_table(rate_rows({letter: found[letter]}, "episodes/s")), flush=True)
-    from metaloop.outer.record import write_record
+    from metaloop.records.record import write_record
 
     arguments.records.mkdir(exist_ok=True)
     head = {"benchmark": "sampling", "quick": arguments.quick, "seed": 0, "rounds": rounds, "meta_batch": META_BATCH}

@@ -105,7 +105,7 @@ def main(words: list[str] | None = None) -> None:
 
 
 def _write(found: dict[str, Any], load_before: Sequence[float], arguments: argparse.Namespace) -> None:
-    from metaloop.outer.record import write_record
+    from metaloop.records.record import write_record
 
     record = {
         "benchmark": "speed", "quick": arguments.quick, "device": arguments.device, "seed": SEED, "rounds": arguments.rounds,

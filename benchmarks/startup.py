@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from metaloop.outer.record import git_state, hardware, versions, write_record
+from metaloop.records.record import git_state, hardware, versions, write_record
 
 TIMES, BAR = 5, 6.0  # runs; seconds that the default may take to its first step
 RECORD = Path(__file__).parent / "records" / "startup.json"
@@ -26,8 +26,8 @@ ANSWERS = ("--help", "list", "train --help", "train algorithm=mamll")
 # The command, left at the end of its first outer step, where it says what it took.
 FIRST_STEP = """
 import json, os, resource, sys
-from metaloop import cli
-from metaloop.outer.start_up import StartUp
+from metaloop.cli import main as cli
+from metaloop.training.start_up import StartUp
 
 measure = StartUp.on_train_batch_end
 

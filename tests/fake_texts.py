@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from metaloop.data.clinc150 import DOMAINS
+from metaloop.data.texts.clinc150 import DOMAINS
 
 
 class Characters:

@@ -14,13 +14,13 @@ import hydra
 import torch
 
 from metaloop.cli import main
-from metaloop.configuration import conf_dir
+from metaloop.config.folder import conf_dir
 from metaloop.data.distribution import SPLITS, Dataset
 from metaloop.data.philox import Stream
 from metaloop.data.pool import ClassPool
 from metaloop.models.mlp import MLP
-from metaloop.outer.tracker import RunInfo, Tracker
-from metaloop.train import describe_run, run
+from metaloop.runs.start import describe_run, run
+from metaloop.tracking.tracker import RunInfo, Tracker
 from metaloop.types import EpisodeSpec, Tasks
 
 SMALL_CONF = Path(__file__).parent / "small_conf"
@@ -183,7 +183,9 @@ def killed(directory: Path, when: Callable[[], bool], argv: Sequence[str]) -> No
     Processes come from a server that has everything imported, so that they start at once.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["small_runs", "metaloop.build", "metaloop.outer.run", "metaloop.report.run_report"])
+    context.set_forkserver_preload(
+        ["small_runs", "metaloop.config.build", "metaloop.training.run", "metaloop.report.pages.run_report"]
+    )
     process = context.Process(target=_run_command, args=(str(directory), list(argv)))
     process.start()
     deadline = time.monotonic() + 120

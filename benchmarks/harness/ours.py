@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from harness.cases import Batch, Case
 from harness.models import Encoder
 from harness.peers import Contestant
-from metaloop.build import build_learner, make
-from metaloop.configuration import conf_dir
+from metaloop.config.build import build_learner, make
+from metaloop.config.folder import conf_dir
 from metaloop.models.norm import with_own_layer_norms
-from metaloop.outer.allocator import tune
-from metaloop.outer.record import versions
+from metaloop.records.record import versions
+from metaloop.system.allocator import tune
 from metaloop.types import EpisodeSpec, Examples, Tasks
 
 EXPECTED_STEPS = 60_000  # of a long run: Finn et al.'s on Omniglot

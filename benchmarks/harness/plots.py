@@ -9,7 +9,7 @@ def speed_plot(cases: Mapping[str, Mapping[str, Any]]) -> bytes:
     from matplotlib.lines import Line2D
     from matplotlib.ticker import LogLocator, NullFormatter
 
-    from metaloop.report.theme import LIGHT, legend, new_figure, png, titles
+    from metaloop.report.figures.theme import LIGHT, legend, new_figure, png, titles
 
     names = list(dict.fromkeys(name for found in cases.values() for name in found["rates"]))
     figure, (ax,) = new_figure(LIGHT, 1, (1.6 + 0.95 * len(cases), 3.2))
@@ -37,7 +37,7 @@ def memory_plot(points: Mapping[str, Mapping[str, Mapping[str, float]]]) -> byte
     """A PNG: peak memory beyond the imports against inner steps, a line a method."""
     from matplotlib.ticker import NullFormatter
 
-    from metaloop.report.theme import LIGHT, curve_look, legend, new_figure, png, titles
+    from metaloop.report.figures.theme import LIGHT, curve_look, legend, new_figure, png, titles
 
     figure, (ax,) = new_figure(LIGHT, 1, (5.2, 3.4))
     lines = []

@@ -18,9 +18,9 @@ def one_after_another(words: Mapping[str, str], steps: Sequence[int]) -> list[di
     """
     import torch
 
+    from metaloop.runs.start import start
     from metaloop.sweeps.compose import compose_runs
     from metaloop.sweeps.plan import Plan
-    from metaloop.train import start
 
     torch.set_num_threads(1)
     found = []

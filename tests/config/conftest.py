@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from metaloop.data import cifar100, cifar100_files, mini_imagenet
-from metaloop.data.splits import read_cifar100_split
+from metaloop.data.images import cifar100, cifar100_files, mini_imagenet
+from metaloop.data.images.splits import read_cifar100_split
 from picture_files import cifar_tables, entries, picture, write_cifar, write_folder
 
 

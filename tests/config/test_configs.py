@@ -9,11 +9,11 @@ import torch
 import yaml
 
 from fake_texts import write_official
-from metaloop.build import fingerprint
-from metaloop.configuration import conf_dir
-from metaloop.devices import ranks_of
+from metaloop.config.build import fingerprint
+from metaloop.config.folder import conf_dir
 from metaloop.errors import UserError
 from metaloop.report.paper import MARKS, check_paper
+from metaloop.system.devices import ranks_of
 from small_runs import described, trained
 
 FILES = sorted(path.relative_to(conf_dir()) for path in conf_dir().rglob("*.yaml"))
@@ -156,10 +156,10 @@ TWO_STEPS = (
 ELSEWHERE = {
     "trainer/gpu": "needs a GPU: test_gpu_trainers_are_refused_without_one",
     "trainer/ddp": "needs a GPU: test_gpu_trainers_are_refused_without_one",
-    "trainer/ddp_cpu": "two processes: tests/unit/outer/test_ranks.py",
-    "dataset/omniglot_challenge": "for evaluation alone: tests/unit/test_evaluate.py",
-    "model/bert": "needs a folder with weights: tests/unit/models/test_huggingface.py",
-    "logger/mlflow": "a further package: tests/unit/outer/test_loggers.py",
+    "trainer/ddp_cpu": "two processes: tests/unit/training/test_ranks.py",
+    "dataset/omniglot_challenge": "for evaluation alone: tests/unit/evaluation/test_evaluate.py",
+    "model/bert": "needs a folder with weights: tests/unit/models/transformers/test_text_encoder.py",
+    "logger/mlflow": "a further package: tests/unit/tracking/test_loggers.py",
     "train": "composed by every other",
 }
 SLOW = {"algorithm/over_tasks/compiled", "experiment/finn2017_maml_sinusoid_5shot"}  # a compiler runs

@@ -10,8 +10,8 @@ from members import ADAPTED, APPROXIMATE, EXACT, OBJECTIVES, RULES, gradient_lea
 from torch import Tensor
 
 from metaloop.errors import UserError
-from metaloop.inner.over_tasks import Loop, OverTasks
-from metaloop.learners.gradient import GradientLearner
+from metaloop.inner.execution.over_tasks import Loop, OverTasks
+from metaloop.learners.gradient.gradient_learner import GradientLearner
 from metaloop.types import Tasks
 
 EQUAL = 1e-9  # between ways to compute the same sum

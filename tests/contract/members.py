@@ -10,68 +10,68 @@ import torch
 from torch import nn
 
 import metaloop
-from metaloop.inner.adapted import Adapted, All, Body, Head, Pattern
-from metaloop.inner.annealed import Annealed
-from metaloop.inner.auto import Auto
-from metaloop.inner.context import Context
-from metaloop.inner.curvature import MetaCurvature
-from metaloop.inner.evolution import EvolutionStrategies, PersistentEvolution
-from metaloop.inner.generated_rates import GeneratedRates
+from metaloop.inner.execution.auto import Auto
+from metaloop.inner.execution.over_tasks import Loop, OverTasks, Vmap
+from metaloop.inner.execution.workers import Workers
 from metaloop.inner.head_init import Fresh, FromPrototypes, HeadInit, Learned, Shared, Zero
-from metaloop.inner.implicit import Implicit
-from metaloop.inner.learned_optimizer import LearnedOptimizer
-from metaloop.inner.learned_rates import LearnedRate, LearnedRateAndDecay
-from metaloop.inner.linear_solver import ConjugateGradient, LinearSolver, Neumann
-from metaloop.inner.low_rank import LowRank
-from metaloop.inner.masked import Masked
-from metaloop.inner.meta_gradient import Displacement, FirstOrder, MetaGradient, Nothing, Unrolled
-from metaloop.inner.meta_lstm import MetaLSTM
+from metaloop.inner.meta_gradients.annealed import Annealed
+from metaloop.inner.meta_gradients.evolution import EvolutionStrategies, PersistentEvolution
+from metaloop.inner.meta_gradients.implicit import Implicit
+from metaloop.inner.meta_gradients.linear_solver import ConjugateGradient, LinearSolver, Neumann
+from metaloop.inner.meta_gradients.meta_gradient import Displacement, FirstOrder, MetaGradient, Nothing, Unrolled
+from metaloop.inner.meta_gradients.reverse_sweep import ReverseSweep
+from metaloop.inner.meta_gradients.truncated import Truncated, Windows
 from metaloop.inner.objective import AnnealedSum, LastStep, Objective, Start, WeightedSum
-from metaloop.inner.optimisers import Adam, Momentum, RMSprop, SignDescent
-from metaloop.inner.over_tasks import Loop, OverTasks, Vmap
-from metaloop.inner.reverse_sweep import ReverseSweep
-from metaloop.inner.rules import GradientDescent, InnerRule
-from metaloop.inner.truncated import Truncated, Windows
-from metaloop.inner.warp import Warped
-from metaloop.inner.workers import Workers
-from metaloop.learners.augmentation import Augmentation, GaussianNoise, Unchanged
-from metaloop.learners.comparison import Comparison, Embedding
-from metaloop.learners.comparisons.cosine import Cosine
-from metaloop.learners.comparisons.euclidean import Euclidean
-from metaloop.learners.comparisons.laplacian import Laplacian
-from metaloop.learners.comparisons.local_descriptors import LocalDescriptors
-from metaloop.learners.comparisons.logistic import Logistic
-from metaloop.learners.comparisons.matching import Matching, MatchingInContext
-from metaloop.learners.comparisons.nearest import Nearest
-from metaloop.learners.comparisons.query_entropy import TIM, TransductiveFineTuning
-from metaloop.learners.comparisons.relation import Relation
-from metaloop.learners.comparisons.ridge import Ridge
-from metaloop.learners.comparisons.set_to_set import SetToSet
-from metaloop.learners.comparisons.soft_kmeans import SoftKMeans, SoftKMeansCluster, SoftKMeansMasked
-from metaloop.learners.comparisons.svm import SVM
-from metaloop.learners.gradient import GradientLearner
-from metaloop.learners.in_context import InContext
+from metaloop.inner.rules.curvature import MetaCurvature
+from metaloop.inner.rules.generated_rates import GeneratedRates
+from metaloop.inner.rules.learned_optimizer import LearnedOptimizer
+from metaloop.inner.rules.learned_rates import LearnedRate, LearnedRateAndDecay
+from metaloop.inner.rules.masked import Masked
+from metaloop.inner.rules.meta_lstm import MetaLSTM
+from metaloop.inner.rules.optimizers import Adam, Momentum, RMSprop, SignDescent
+from metaloop.inner.rules.rule import GradientDescent, InnerRule
+from metaloop.inner.selection.adapted import Adapted, All, Body, Head, Pattern
+from metaloop.inner.selection.context import Context
+from metaloop.inner.selection.low_rank import LowRank
+from metaloop.inner.selection.warp import Warped
+from metaloop.learners.context.in_context import InContext
+from metaloop.learners.context.reader import Reader
+from metaloop.learners.context.readers import processes
+from metaloop.learners.context.readers.recurrent import LSTM, Memory
+from metaloop.learners.context.readers.snail import Snail
+from metaloop.learners.context.readers.versa import Versa
+from metaloop.learners.gradient.augmentation import Augmentation, GaussianNoise, Unchanged
+from metaloop.learners.gradient.gradient_learner import GradientLearner
+from metaloop.learners.gradient.pretrained import Pretrained
+from metaloop.learners.gradient.support_loss import LearnedWeights, Mean, SupportLoss
 from metaloop.learners.learner import Learner
-from metaloop.learners.metric import Metric
-from metaloop.learners.pretrained import Pretrained
-from metaloop.learners.reader import Reader
-from metaloop.learners.readers import processes
-from metaloop.learners.readers.recurrent import LSTM, Memory
-from metaloop.learners.readers.snail import Snail
-from metaloop.learners.readers.versa import Versa
-from metaloop.learners.regime import Regime
-from metaloop.learners.support_loss import LearnedWeights, Mean, SupportLoss
+from metaloop.learners.metric.comparison import Comparison, Embedding
+from metaloop.learners.metric.comparisons.cosine import Cosine
+from metaloop.learners.metric.comparisons.euclidean import Euclidean
+from metaloop.learners.metric.comparisons.laplacian import Laplacian
+from metaloop.learners.metric.comparisons.local_descriptors import LocalDescriptors
+from metaloop.learners.metric.comparisons.logistic import Logistic
+from metaloop.learners.metric.comparisons.matching import Matching, MatchingInContext
+from metaloop.learners.metric.comparisons.nearest import Nearest
+from metaloop.learners.metric.comparisons.query_entropy import TIM, TransductiveFineTuning
+from metaloop.learners.metric.comparisons.relation import Relation
+from metaloop.learners.metric.comparisons.ridge import Ridge
+from metaloop.learners.metric.comparisons.set_to_set import SetToSet
+from metaloop.learners.metric.comparisons.soft_kmeans import SoftKMeans, SoftKMeansCluster, SoftKMeansMasked
+from metaloop.learners.metric.comparisons.svm import SVM
+from metaloop.learners.metric.metric_learner import Metric
+from metaloop.learners.metric.regime import Regime
+from metaloop.learners.metric.transform import Centred, Transform, UnitLength
+from metaloop.learners.metric.transform import Unchanged as Untransformed
 from metaloop.learners.task_loss import CrossEntropy, MeanSquaredError, NegativeLogLikelihood, TaskLoss
-from metaloop.learners.transform import Centred, Transform, UnitLength
-from metaloop.learners.transform import Unchanged as Untransformed
 from metaloop.models.bag_of_words import BagOfWords
-from metaloop.models.conv4 import Conv4
-from metaloop.models.huggingface import TextClassifier
-from metaloop.models.huggingface_vision import ImageClassifier
+from metaloop.models.convolutional.conv4 import Conv4
+from metaloop.models.convolutional.resnet import ResNet12, ResNet18, WideResNet
 from metaloop.models.mlp import MLP
 from metaloop.models.optimisee import Optimisee
 from metaloop.models.projection import OnFeatures
-from metaloop.models.resnet import ResNet12, ResNet18, WideResNet
+from metaloop.models.transformers.text_encoder import TextClassifier
+from metaloop.models.transformers.vision_encoder import ImageClassifier
 from metaloop.types import Params
 
 Rule = Callable[[Params], InnerRule]

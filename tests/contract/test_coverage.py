@@ -4,7 +4,7 @@ import pytest
 from members import ALL_MEMBERS, not_covered, package_classes
 from torch import nn
 
-from metaloop.inner.rules import GradientDescent
+from metaloop.inner.rules.rule import GradientDescent
 
 
 @pytest.mark.parametrize("base", ALL_MEMBERS, ids=lambda base: base.__name__)

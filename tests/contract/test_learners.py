@@ -12,8 +12,8 @@ from members import LEARNERS, METRIC, OF_MAPS, OVER_TASKS, READERS, TRANSDUCTIVE
 from torch import Tensor, nn
 
 from metaloop.errors import UserError
-from metaloop.inner.auto import Auto
-from metaloop.inner.over_tasks import Loop, OverTasks, Vmap
+from metaloop.inner.execution.auto import Auto
+from metaloop.inner.execution.over_tasks import Loop, OverTasks, Vmap
 from metaloop.learners.learner import Learner
 from metaloop.models.norm import MODES
 from metaloop.types import Examples, Tasks

@@ -11,8 +11,8 @@ from members import ADAPTED, APPROXIMATE, HEAD_INITS, OBJECTIVES, RULES, TASK_LO
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from metaloop.inner.over_tasks import Loop, OverTasks, Vmap
-from metaloop.learners.gradient import GradientLearner
+from metaloop.inner.execution.over_tasks import Loop, OverTasks, Vmap
+from metaloop.learners.gradient.gradient_learner import GradientLearner
 from metaloop.types import Examples, Params, Tasks
 
 BY_HAND = {

@@ -22,8 +22,8 @@ from made_tasks import (
 from members import ADAPTED, EXACT, HEAD_INITS, MODELS, OBJECTIVES, RULES, TASK_LOSSES, gradient_learner
 
 from metaloop.errors import UserError
-from metaloop.inner.over_tasks import Loop, OverTasks, Vmap
-from metaloop.learners.gradient import GradientLearner
+from metaloop.inner.execution.over_tasks import Loop, OverTasks, Vmap
+from metaloop.learners.gradient.gradient_learner import GradientLearner
 from metaloop.models.norm import MODES
 from metaloop.types import Examples, Params, Tasks
 
@@ -208,7 +208,7 @@ def test_exact_ones_with_masks_and_objectives(norm: str, objective: str, masked:
     check_against_finite_differences(make, made_tasks(tasks=2, masked=masked))
 
 
-# The library's vision transformer takes its softmax in float32; tests/unit/models/test_huggingface_vision.py is coarser.
+# The library's vision transformer takes its softmax in float32; test_vision_encoder.py is coarser.
 @pytest.mark.parametrize("model", [name for name in MODELS if name != "vision"])
 def test_exact_ones_through_every_model(model: str) -> None:
     def make(over_tasks: OverTasks, **choices: object) -> GradientLearner:

@@ -5,8 +5,8 @@ import torch
 from made_tasks import along, central_difference, distance, made_model, made_tasks, meta_gradient, random_direction
 from members import METRIC, OF_MAPS
 
-from metaloop.inner.over_tasks import Loop, OverTasks, Vmap
-from metaloop.learners.metric import Metric
+from metaloop.inner.execution.over_tasks import Loop, OverTasks, Vmap
+from metaloop.learners.metric.metric_learner import Metric
 
 every_metric = pytest.mark.parametrize("name", METRIC)
 

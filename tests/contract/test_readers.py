@@ -7,10 +7,10 @@ import torch
 from made_tasks import along, central_difference, made_model, made_tasks, meta_gradient, random_direction
 from members import LEARNERS, READERS
 
-from metaloop.inner.over_tasks import Loop
-from metaloop.learners.in_context import InContext
+from metaloop.inner.execution.over_tasks import Loop
+from metaloop.learners.context.in_context import InContext
+from metaloop.learners.context.readers.versa import Versa
 from metaloop.learners.learner import Learner
-from metaloop.learners.readers.versa import Versa
 from metaloop.learners.task_loss import MeanSquaredError
 from metaloop.models.mlp import MLP
 from metaloop.types import Examples, Tasks

@@ -9,7 +9,7 @@ from members import ADAPTED, DESCENDING, HEAD_INITS, MODELS, OBJECTIVES, OF_OTHE
 from torch.func import functional_call
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from metaloop.inner.rules import InnerRule
+from metaloop.inner.rules.rule import InnerRule
 from metaloop.types import Examples, Params
 
 every_rule = pytest.mark.parametrize("rule", RULES)
@@ -133,7 +133,7 @@ def test_it_is_differentiable_in_everything(rule: str) -> None:
         after, state = functional_call(Run(), parameters, arguments)
         return (*after.values(), *state.values())
 
-    # Scores have a straight-through gradient by design, see tests/unit/inner/test_adapted_masked.py.
+    # Scores have a straight-through gradient by design, see tests/unit/inner/rules/test_masked.py.
     smooth = [not name.startswith("scores") for name in (*names, *names, *own)]
     leaves = [value.detach().clone().requires_grad_(of) for value, of in zip(inputs, smooth, strict=True)]
     assert torch.autograd.gradcheck(flat, leaves)

@@ -8,10 +8,10 @@ import torch
 from made_tasks import along, central_difference, distance, made_model, made_tasks, meta_gradient, random_direction
 from members import AUGMENTATIONS, EXACT, SUPPORT_LOSSES, gradient_learner
 
-from metaloop.inner.over_tasks import Loop, OverTasks, Vmap
-from metaloop.learners.augmentation import Augmentation
-from metaloop.learners.gradient import GradientLearner
-from metaloop.learners.support_loss import SupportLoss
+from metaloop.inner.execution.over_tasks import Loop, OverTasks, Vmap
+from metaloop.learners.gradient.augmentation import Augmentation
+from metaloop.learners.gradient.gradient_learner import GradientLearner
+from metaloop.learners.gradient.support_loss import SupportLoss
 from metaloop.types import Examples
 
 LOSSES = torch.tensor([0.0, 0.3, 1.7, 4.0, 9.0], dtype=torch.float64)

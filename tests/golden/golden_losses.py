@@ -14,7 +14,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from metaloop.build import build_learner
+from metaloop.config.build import build_learner
 from metaloop.data.episodes import Episodes
 from metaloop.data.philox import Stream
 from metaloop.data.pool import ClassPool

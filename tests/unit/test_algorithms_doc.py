@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from metaloop.configuration import conf_dir
+from metaloop.config.folder import conf_dir
 
 CHOICES = ("adapted", "rule", "meta_gradient", "objective", "head_init")
 PAGE = Path(__file__).parents[2] / "docs" / "algorithms.md"

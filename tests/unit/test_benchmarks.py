@@ -13,11 +13,11 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from metaloop.configuration import conf_dir
-from metaloop.data import cifar100, cifar100_files
-from metaloop.data.splits import read_cifar100_split
-from metaloop.report.collect import find_runs
-from metaloop.report.facts import varied
+from metaloop.config.folder import conf_dir
+from metaloop.data.images import cifar100, cifar100_files
+from metaloop.data.images.splits import read_cifar100_split
+from metaloop.records.reading import find_runs
+from metaloop.report.tables.facts import varied
 from picture_files import cifar_tables, write_cifar
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from metaloop.cli import main
-from metaloop.inner.rules import GradientDescent
+from metaloop.inner.rules.rule import GradientDescent
 from small_runs import QUIET
 
 SMALL = (

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from metaloop.data.distribution import SPLITS
-from metaloop.data.text_reading import TextFile
+from metaloop.data.texts.text_reading import TextFile
 from metaloop.errors import UserError
 
 # What a split is called in people's files.

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from metaloop.data.distribution import Dataset, TaskDistribution
 from metaloop.data.outside import WithOutside
-from metaloop.data.own import Columns, OwnExamples, OwnRows, OwnTasks
 from metaloop.data.pool import ClassPool
-from metaloop.data.word_pool import WordPool
+from metaloop.data.texts.word_pool import WordPool
+from metaloop.data.user.own_tasks import Columns, OwnExamples, OwnRows, OwnTasks
 from metaloop.errors import UserError
 from metaloop.types import Inputs, map_inputs
 
@@ -107,7 +107,7 @@ class EncodedDataset(OwnExamples):
             )
 
     def read_own(self, path: Path, columns: Columns, input_shape: tuple[int, ...], *, labelled: bool) -> OwnRows:
-        """See :meth:`metaloop.data.own.OwnTasks.read_own`: features of the examples as the data set prepares them."""
+        """See :meth:`OwnTasks.read_own`: features of the examples as the data set prepares them."""
         if not isinstance(self._dataset, OwnTasks):
             raise UserError(f"the run's data set, {type(self._dataset).__name__}, cannot prepare files of one's own")
         rows = self._dataset.read_own(path, columns, input_shape, labelled=labelled)

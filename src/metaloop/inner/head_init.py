@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from metaloop.errors import UserError
-from metaloop.inner.adapted import HEAD
 from metaloop.inner.noise import normal, task_number
+from metaloop.inner.selection.adapted import HEAD
 from metaloop.types import Examples, Params
 
 Features = Callable[[Params], Tensor]

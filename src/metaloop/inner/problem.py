@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from metaloop.inner.autodiff import Autodiff
-from metaloop.inner.rules import InnerRule
+from metaloop.inner.rules.rule import InnerRule
 from metaloop.types import Examples, Params
 
 MODEL, RULE = "model.", "rule."  # prefixes of the model's and the rule's parameters among the meta-parameters

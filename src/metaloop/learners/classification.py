@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from metaloop.errors import UserError
-from metaloop.learners.functional_model import joined, joined_masks
+from metaloop.learners.gradient.functional_model import joined, joined_masks
 from metaloop.learners.task_loss import TaskLoss, mean_over_real, restricted
 from metaloop.types import Examples, Tasks
 

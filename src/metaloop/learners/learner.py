@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from metaloop.inner.over_tasks import OverTasks
+from metaloop.inner.execution.over_tasks import OverTasks
 from metaloop.types import Examples, Inputs, OuterLoss, Params, Tasks
 
 Answer = Callable[[Inputs, Tensor | None], Tensor]

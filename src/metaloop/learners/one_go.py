@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from metaloop.inner.autodiff import Autodiff
-from metaloop.inner.over_tasks import OverTasks, Tree, pack, unpack, with_gradient
+from metaloop.inner.execution.over_tasks import OverTasks, Tree, pack, unpack, with_gradient
 from metaloop.learners.learner import Predictor
 from metaloop.types import Examples, Inputs, OuterLoss, Params
 

@@ -9,11 +9,11 @@ from matplotlib.ticker import MaxNLocator
 
 from metaloop.errors import UserError
 from metaloop.metrics.paired import PairedDifference, paired_difference
+from metaloop.records.reading import INCIDENTAL, Run
 from metaloop.report import formats
-from metaloop.report.collect import INCIDENTAL, Run
-from metaloop.report.facts import differing
-from metaloop.report.theme import Theme, new_figure, titles
-from metaloop.report.views import flatten
+from metaloop.report.figures.theme import Theme, new_figure, titles
+from metaloop.report.pages.views import flatten
+from metaloop.report.tables.facts import differing
 
 _SHOWN = 4  # of the episodes where one run is ahead most, each way
 _ATTEMPT = ("kind", "metric", "split", "ways", "shots", "queries", "seed", "level")

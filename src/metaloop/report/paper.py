@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from metaloop.errors import UserError
+from metaloop.records.reading import METRICS, Run, find_runs
 from metaloop.report import formats
-from metaloop.report.collect import METRICS, Run, find_runs
-from metaloop.report.files import write_atomically
-from metaloop.report.markdown import escape, table
-from metaloop.report.rows import Row, group_rows
+from metaloop.report.tables.markdown import escape, table
+from metaloop.report.tables.rows import Row, group_rows
+from metaloop.system.files import write_atomically
 
 MARKS = {
     "V": "read in the authors' own repository or thread",

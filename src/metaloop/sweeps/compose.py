@@ -14,13 +14,13 @@ from hydra.errors import CompactHydraException
 from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from metaloop.composition import Composer, composer
+from metaloop.config.composition import Composer, composer
+from metaloop.config.override_values import check_value, flatten
+from metaloop.config.overrides import check_overrides, parse
 from metaloop.errors import UserError
-from metaloop.override_values import check_value, flatten
-from metaloop.overrides import check_overrides, parse
+from metaloop.runs.start import describe_run
 from metaloop.sweeps.ledger import Planned
 from metaloop.sweeps.plan import Plan
-from metaloop.train import describe_run
 
 _LONGEST = 80  # characters of a directory's name that say what the run is
 _HASH = 8  # and of its hash

@@ -17,7 +17,7 @@ from hydra.core.plugins import Plugins
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 
-from metaloop.composition import composer
+from metaloop.config.composition import composer
 from metaloop.sweeps.job import run_job
 from metaloop.sweeps.ledger import LOG, LOG_FORMAT, Job, Ledger
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from metaloop.errors import UserError
+from metaloop.runs.start import start
 from metaloop.sweeps.ledger import BEAT, DONE, FAILED, INTERRUPTED, Ledger, result_of
-from metaloop.train import start
 
 _SHOWN = 4000  # characters of an error that the ledger keeps
 

@@ -21,10 +21,19 @@ from metaloop.sweeps.room import CPU, Machine, Needs, Room
 
 # What a run needs, imported once in the server; a name that is wrong there would only make every run start slower.
 PRELOADED = (
-    "metaloop.sweeps.job", "metaloop.build", "metaloop.outer.run", "metaloop.outer.meta_test", "metaloop.report.run_report",
-    "metaloop.report.paper", "metaloop.summary", "metaloop.learners.gradient", "metaloop.learners.metric",
-    "torch.utils.tensorboard", "scipy.special", "PIL.Image",
-)  # fmt: skip
+    "metaloop.sweeps.job",
+    "metaloop.config.build",
+    "metaloop.training.run",
+    "metaloop.training.meta_test",
+    "metaloop.report.pages.run_report",
+    "metaloop.report.paper",
+    "metaloop.report.summary",
+    "metaloop.learners.gradient.gradient_learner",
+    "metaloop.learners.metric.metric_learner",
+    "torch.utils.tensorboard",
+    "scipy.special",
+    "PIL.Image",
+)
 _LOOK = 1.0  # seconds between two looks at what other processes of the sweep do
 _LAST_WORDS = 20.0  # seconds that a stopped run has to write what it knows
 
@@ -118,7 +127,7 @@ def _child(
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(devices)
     import torch
 
-    from metaloop.exit_codes import run_and_exit_code
+    from metaloop.config.exit_codes import run_and_exit_code
     from metaloop.sweeps.job import run_job
 
     if devices[0] == CPU:

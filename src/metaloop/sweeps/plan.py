@@ -8,11 +8,11 @@ from typing import Any
 
 import yaml
 
-from metaloop.configuration import conf_dir
+from metaloop.config.folder import conf_dir
 from metaloop.errors import UserError
-from metaloop.suggestions import did_you_mean
 from metaloop.sweeps.search import Search, read_search
 from metaloop.sweeps.text import text
+from metaloop.system.suggestions import did_you_mean
 
 Values = tuple[str, ...]
 Axes = Mapping[str, Values]

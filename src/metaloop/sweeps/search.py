@@ -8,8 +8,8 @@ from typing import Any, Literal, get_args
 import yaml
 
 from metaloop.errors import UserError
-from metaloop.suggestions import did_you_mean
 from metaloop.sweeps.text import text
+from metaloop.system.suggestions import did_you_mean
 
 Kind = Literal["float", "int", "choice"]
 Direction = Literal["maximize", "minimize"]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from metaloop.build import build_dataset
+from metaloop.config.build import build_dataset
 from metaloop.errors import UserError
 from metaloop.sweeps.compose import compose_runs
 from metaloop.sweeps.ledger import CANCELLED, DONE, FAILED, LOG, NAME, PRUNED, RUNNING, Job, Ledger, Planned, runnable

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from metaloop.report import formats
-from metaloop.report.files import write_atomically
 from metaloop.sweeps.ledger import DONE, FAILED, PRUNED, Job
 from metaloop.sweeps.search import Search
+from metaloop.system.files import write_atomically
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial

@@ -2,7 +2,7 @@
 
 import pytest
 
-from metaloop.data.glyphs import Glyphs
+from metaloop.data.images.glyphs import Glyphs
 
 
 @pytest.fixture(scope="session")

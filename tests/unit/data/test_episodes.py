@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from metaloop.data import episodes as module
 from metaloop.data.episodes import Episodes
+from metaloop.data.functions.sinusoid import Sinusoids
 from metaloop.data.philox import Stream
 from metaloop.data.pool import ClassPool
-from metaloop.data.sinusoid import Sinusoids
 from metaloop.errors import UserError
 from metaloop.types import EpisodeSpec, Tasks
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 from scipy import stats
 
+from metaloop.data.functions.sinusoid import FunctionDataset, Sinusoids
 from metaloop.data.label_noise import NoisyEpisodes, NoisyLabels
 from metaloop.data.philox import Stream
 from metaloop.data.pool import ClassPool, pool_from_arrays
-from metaloop.data.sinusoid import FunctionDataset, Sinusoids
 from metaloop.errors import UserError
 from metaloop.types import EpisodeSpec
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from fake_texts import Characters, clinc150, decoded, write_folder
-from metaloop.data.clinc150 import Clinc150
 from metaloop.data.episodes import Episodes
 from metaloop.data.outside import WithOutside
 from metaloop.data.philox import Stream
+from metaloop.data.texts.clinc150 import Clinc150
 from metaloop.errors import UserError
 from metaloop.types import EpisodeSpec, Tasks, map_inputs
 

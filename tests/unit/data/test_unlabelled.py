@@ -5,10 +5,10 @@ import torch
 from torch import Tensor
 
 from metaloop.data.episodes import Episodes
+from metaloop.data.functions.sinusoid import Sinusoids
 from metaloop.data.label_noise import NoisyEpisodes
 from metaloop.data.philox import Stream
 from metaloop.data.pool import ClassPool, pool_from_arrays
-from metaloop.data.sinusoid import Sinusoids
 from metaloop.errors import UserError
 from metaloop.types import EpisodeSpec, Inputs, Span, Tasks
 

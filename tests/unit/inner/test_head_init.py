@@ -7,17 +7,17 @@ import torch
 from torch import Tensor
 
 from metaloop.errors import UserError
-from metaloop.inner.adapted import Adapted, All, Body, Head
-from metaloop.inner.context import Context
+from metaloop.inner.execution.over_tasks import Loop, Vmap
 from metaloop.inner.head_init import Fresh, FromPrototypes, HeadInit, Learned, Shared, Zero
-from metaloop.inner.low_rank import LowRank
-from metaloop.inner.meta_gradient import MetaGradient, Nothing, Unrolled
+from metaloop.inner.meta_gradients.meta_gradient import MetaGradient, Nothing, Unrolled
 from metaloop.inner.objective import LastStep
-from metaloop.inner.over_tasks import Loop, Vmap
-from metaloop.inner.rules import GradientDescent
-from metaloop.learners.comparisons.euclidean import Euclidean
-from metaloop.learners.gradient import GradientLearner
-from metaloop.learners.metric import Metric
+from metaloop.inner.rules.rule import GradientDescent
+from metaloop.inner.selection.adapted import Adapted, All, Body, Head
+from metaloop.inner.selection.context import Context
+from metaloop.inner.selection.low_rank import LowRank
+from metaloop.learners.gradient.gradient_learner import GradientLearner
+from metaloop.learners.metric.comparisons.euclidean import Euclidean
+from metaloop.learners.metric.metric_learner import Metric
 from metaloop.learners.task_loss import CrossEntropy, MeanSquaredError, TaskLoss
 from metaloop.models.mlp import MLP
 from metaloop.types import Examples, Tasks

@@ -5,11 +5,11 @@ import torch
 from torch import nn
 
 from metaloop.errors import UserError
-from metaloop.inner.adapted import All, Body, Head, Pattern
 from metaloop.inner.head_init import Zero
-from metaloop.inner.learned_rates import LearnedRate
 from metaloop.inner.objective import LastStep, WeightedSum
-from metaloop.inner.rules import GradientDescent
+from metaloop.inner.rules.learned_rates import LearnedRate
+from metaloop.inner.rules.rule import GradientDescent
+from metaloop.inner.selection.adapted import All, Body, Head, Pattern
 from metaloop.models.mlp import MLP
 
 PARAMS = {"body.weight": torch.ones(2, 2), "head.bias": torch.tensor([1.0, 2.0])}

@@ -8,7 +8,7 @@ from transformers import AutoConfig, AutoModel
 
 from metaloop.learners import frozen
 from metaloop.learners.frozen import frozen_encoder
-from metaloop.models.huggingface import TextClassifier
+from metaloop.models.transformers.text_encoder import TextClassifier
 
 CONFIG = {
     "model_type": "bert",

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from metaloop.learners.representations import FEATURES, OUTPUT, by_layer, layers_of, recorded
-from metaloop.models.conv4 import Conv4
-from metaloop.models.huggingface import TextClassifier
+from metaloop.models.convolutional.conv4 import Conv4
 from metaloop.models.mlp import MLP
+from metaloop.models.transformers.text_encoder import TextClassifier
 
 
 def small_bert() -> TextClassifier:

@@ -9,10 +9,10 @@ from made_sweep import one_run
 from scipy import stats
 
 from metaloop.errors import UserError
-from metaloop.report.collect import read_run
+from metaloop.records.reading import read_run
 from metaloop.report.comparison import compare_runs, difference_text, scatter
-from metaloop.report.comparison_page import write_comparison
-from metaloop.report.theme import DARK, LIGHT
+from metaloop.report.figures.theme import DARK, LIGHT
+from metaloop.report.pages.comparison_page import write_comparison
 
 FIRST = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.9])
 SECOND = np.array([0.8, 0.8, 0.2, 0.65, 0.9, 0.8])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from metaloop.configuration import conf_dir
+from metaloop.config.folder import conf_dir
 from metaloop.errors import UserError
 from metaloop.sweeps.compose import compose_runs, launcher_overrides, with_overrides
 from metaloop.sweeps.plan import Plan, read_plan

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from metaloop.configuration import conf_dir
+from metaloop.config.folder import conf_dir
 from metaloop.errors import UserError
 from metaloop.sweeps.plan import Plan, read_plan
 from metaloop.sweeps.text import text

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from metaloop.cli import main
+from metaloop.cli.wandb import sync
 from metaloop.sweeps.ledger import Ledger
-from metaloop.wandb_command import sync
 from small_runs import SMALL, SMALL_CONF, rows
 from wandb_files import ACCOUNT, folders, history, of_kind, records, summary
 

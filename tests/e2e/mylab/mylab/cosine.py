@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from metaloop.inner.over_tasks import OverTasks
+from metaloop.inner.execution.over_tasks import OverTasks
 from metaloop.learners.learner import Learner, Predictor
 from metaloop.learners.task_loss import TaskLoss
 from metaloop.types import Examples, Inputs, OuterLoss, Tasks

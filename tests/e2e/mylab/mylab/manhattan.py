@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from metaloop.learners.comparison import Comparison, class_means
+from metaloop.learners.metric.comparison import Comparison, class_means
 from metaloop.types import Examples
 
 

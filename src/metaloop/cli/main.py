@@ -1,0 +1,171 @@
+"""The command ``metaloop``. Each command imports what it needs when it runs, so that help comes at once."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from metaloop import __version__
+from metaloop.cli import help_texts
+from metaloop.config.exit_codes import run_and_exit_code
+from metaloop.errors import UserError
+from metaloop.system.suggestions import did_you_mean
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit status: 0 done, 2 the user's error, 1 ours, 130 Ctrl-C.
+
+    Args:
+        argv: the words after ``metaloop``; None: those of this process.
+    """
+    # Threads that spin while they wait bring two runs on one machine almost to a halt, and threads that never spin cost a
+    # run that is alone a tenth of its speed; a short spin costs neither. Must be said before torch is loaded.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    return run_and_exit_code(_dispatch, sys.argv[1:] if argv is None else argv)
+
+
+def _dispatch(argv: list[str]) -> int:
+    if not argv:
+        print(help_texts.TOP, file=sys.stderr)
+        return 2
+    word, *rest = argv
+    if word in ("-h", "--help", "help"):
+        print(help_texts.TOP)
+        return 0
+    if word == "--version":
+        print(f"metaloop {__version__}")
+        return 0
+    if word not in COMMANDS:
+        raise UserError(f"there is no command {word!r}; {did_you_mean(word, COMMANDS)}commands: {', '.join(COMMANDS)}")
+    return COMMANDS[word](rest)
+
+
+def _train(argv: list[str]) -> int:
+    if _wants_help(argv, help_texts.TRAIN):
+        return 0
+    if ("-m" in argv or "--multirun" in argv) and not any(_is_hydras(word) for word in argv):
+        from metaloop.cli import sweep as command
+
+        return command.multirun(argv)
+    from metaloop.runs import start as train
+
+    return train.main(argv)
+
+
+def _is_hydras(word: str) -> bool:
+    """Whether a word of a multirun asks for what only Hydra does: another sweeper, or to show and not to run."""
+    return word in ("-c", "-i") or word.startswith(("hydra/sweeper=", "hydra.sweeper.", "--cfg", "--info", "--hydra-help"))
+
+
+def _sweep(argv: list[str]) -> int:
+    from metaloop.cli import sweep as command
+
+    return command.main(argv)
+
+
+def _evaluate(argv: list[str]) -> int:
+    if _wants_help(argv, help_texts.EVALUATE):
+        return 0
+    from metaloop.evaluation import evaluate
+
+    return evaluate.main(argv)
+
+
+def _predict(argv: list[str]) -> int:
+    if _wants_help(argv, help_texts.PREDICT):
+        return 0
+    from metaloop.cli import predict
+
+    return predict.main(argv)
+
+
+def _wants_help(argv: list[str], text: str) -> bool:
+    """Hydra's own help knows no examples, so ours is printed instead."""
+    wanted = "-h" in argv or "--help" in argv
+    if wanted:
+        print(text)
+    return wanted
+
+
+def _report(argv: list[str]) -> int:
+    from metaloop.cli import report as report_command
+
+    return report_command.report(argv)
+
+
+def _compare(argv: list[str]) -> int:
+    from metaloop.cli import report as report_command
+
+    return report_command.compare(argv)
+
+
+def _reproduce(argv: list[str]) -> int:
+    from metaloop.cli import report as report_command
+
+    return report_command.reproduce(argv)
+
+
+def _inspect(argv: list[str]) -> int:
+    parser = help_texts.parser("inspect", help_texts.INSPECT)
+    parser.add_argument("run", metavar="DIR", help="a run directory")
+    parser.add_argument("--episodes", type=int, default=50, metavar="N", help="meta-test episodes to look at (default: 50)")
+    parser.add_argument("--steps", type=int, metavar="N", help="inner steps (default: those of the run's meta-test)")
+    arguments = parser.parse_args(argv)
+    from metaloop.evaluation import inspection
+
+    inspection.show(inspection.inspect_run(Path(arguments.run), arguments.episodes, arguments.steps))
+    return 0
+
+
+def _list(argv: list[str]) -> int:
+    parser = help_texts.parser("list", help_texts.LIST)
+    parser.add_argument("kind", nargs="?", help="algorithms, models, datasets, experiments or sweeps (default: all)")
+    parser.add_argument("--config-dir", "-cd", action="append", default=[], metavar="DIR", help="your own configuration")
+    arguments = parser.parse_args(argv)
+    from metaloop.config.listing import show
+
+    show(arguments.kind, arguments.config_dir)
+    return 0
+
+
+def _data(argv: list[str]) -> int:
+    parser = help_texts.parser("data", help_texts.DATA)
+    parser.add_argument("action", help="status, get or verify")
+    parser.add_argument("name", nargs="?", help="of the data set (default: all that can be downloaded)")
+    parser.add_argument("--data-dir", metavar="DIR", help="where data lie (default: $METALOOP_DATA, else ./data)")
+    arguments = parser.parse_args(argv)
+    from metaloop.cli.data import run
+
+    return run(arguments.action, arguments.name, arguments.data_dir or os.environ.get("METALOOP_DATA", "data"))
+
+
+def _wandb(argv: list[str]) -> int:
+    parser = help_texts.parser("wandb", help_texts.WANDB)
+    parser.add_argument("action", help="sync")
+    parser.add_argument("runs", nargs="*", metavar="DIR", help="where to look, at any depth (default: outputs)")
+    parser.add_argument("--dry-run", action="store_true", help="only say what would be sent")
+    arguments = parser.parse_args(argv)
+    if arguments.action != "sync":
+        raise UserError(f"wandb {arguments.action}: {did_you_mean(arguments.action, ['sync'])}actions: sync")
+    from metaloop.cli.wandb import sync
+
+    return sync([Path(run) for run in arguments.runs or ["outputs"]], dry_run=arguments.dry_run)
+
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "train": _train,
+    "evaluate": _evaluate,
+    "predict": _predict,
+    "sweep": _sweep,
+    "inspect": _inspect,
+    "report": _report,
+    "compare": _compare,
+    "reproduce": _reproduce,
+    "list": _list,
+    "data": _data,
+    "wandb": _wandb,
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,104 @@
+"""Hydra's composition as a check: the same groups, search path and result as in a run, without starting one."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.types import Override
+from hydra.errors import CompactHydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from metaloop.config.folder import conf_dir
+from metaloop.errors import UserError
+from metaloop.system.suggestions import did_you_mean
+
+
+class Composer:
+    """Composes one primary config; made by `composer`.
+
+    Args:
+        config_name: the primary config, such as ``train``.
+        searchpath: the override of ``hydra.searchpath``, or nothing; kept for those who compose by other means.
+    """
+
+    def __init__(self, config_name: str, searchpath: list[str]) -> None:
+        self._config_name = config_name
+        self.searchpath = searchpath
+
+    def is_group(self, group: str) -> bool:
+        """Whether there is a folder of this name."""
+        parent, _, name = group.rpartition("/")
+        return name in self._list(parent, ObjectType.GROUP)
+
+    def options(self, group: str) -> list[str]:
+        """The names that a group can be set to."""
+        return self._list(group, ObjectType.CONFIG)
+
+    def _list(self, group: str, kind: ObjectType) -> list[str]:
+        loader = GlobalHydra.instance().config_loader()
+        return loader.get_group_options(group, kind, config_name=None, overrides=self.searchpath)
+
+    def compose(self, lines: Sequence[str]) -> DictConfig:
+        """The config under the overrides ``lines``, with Hydra's own node.
+
+        Raises:
+            UserError: Hydra refused; its reason in our words.
+        """
+        try:
+            return compose(self._config_name, [*self.searchpath, *lines], return_hydra_config=True)
+        except MissingConfigException as error:
+            raise UserError(_missing(error)) from error
+        except (CompactHydraException, OmegaConfBaseException, ValueError) as error:
+            cause = f": {error.__cause__}" if isinstance(error.__cause__, OmegaConfBaseException) else ""
+            raise UserError(f"{str(error).strip()}{cause}\nwith the overrides: {' '.join(lines)}") from error
+
+
+def _missing(error: MissingConfigException) -> str:
+    group, _, name = str(error.missing_cfg_file).rpartition("/")
+    reason = str(error).split("\n", 1)[0]
+    options = [str(option) for option in error.options or ()]
+    if not options:
+        return reason
+    return f"{reason}; {did_you_mean(name, options, prefix=f'{group}=')}options of {group}: {', '.join(options)}"
+
+
+@contextmanager
+def composer(config_name: str, config_dirs: Sequence[str], overrides: Sequence[Override]) -> Iterator[Composer]:
+    """A `Composer` over our configuration folder, ``config_dirs`` and the search path that the overrides ask for.
+
+    It leaves no trace in Hydra's global state, also inside a running Hydra.
+
+    Raises:
+        UserError: one of ``config_dirs`` does not exist.
+    """
+    for folder in config_dirs:
+        if not Path(folder).is_dir():
+            raise UserError(f"--config-dir {folder}: there is no such folder")
+    running = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(conf_dir()), job_name="check", version_base="1.3"):
+            yield Composer(config_name, _searchpath(config_name, config_dirs, overrides))
+    finally:
+        GlobalHydra.instance().hydra = running
+
+
+def is_searchpath(override: Override) -> bool:
+    """Whether an override sets ``hydra.searchpath``, which Hydra reads before it composes."""
+    return override.key_or_group == "hydra.searchpath"
+
+
+def _searchpath(config_name: str, config_dirs: Sequence[str], overrides: Sequence[Override]) -> list[str]:
+    """One override with all folders: of ``--config-dir``, and of the primary config or the command line."""
+    folders = [f"file://{Path(folder).resolve()}" for folder in config_dirs]
+    primary = conf_dir() / f"{config_name}.yaml"
+    theirs = OmegaConf.select(OmegaConf.load(primary), "hydra.searchpath") if primary.exists() else None
+    for override in overrides:
+        if is_searchpath(override):
+            theirs = override.value()
+    folders += [str(folder) for folder in theirs or ()]
+    return [f"hydra.searchpath=[{','.join(repr(folder) for folder in folders)}]"] if folders else []

@@ -1,0 +1,255 @@
+"""A finished run adapted to a user's own task: it predicts, is kept in a folder, and loaded again without the run."""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metaloop.config.build import TrainedOn, build_dataset, build_learner_for, build_plan, keep_model_files, trained_on
+from metaloop.data.encoded import EncodedDataset, check_encoder
+from metaloop.data.user.own_tables import in_order_of
+from metaloop.data.user.own_tasks import Columns, OwnRows, OwnTask, OwnTasks, from_tensors, own_task
+from metaloop.errors import UserError
+from metaloop.evaluation.predictions import Predictions, predictions
+from metaloop.learners.learner import Learner, Predictor, TakesSteps
+from metaloop.records.directory import BEST, description
+from metaloop.records.record import versions
+from metaloop.system.tf32 import allow_tf32
+from metaloop.training.checkpoints import load_checkpoint
+from metaloop.training.meta_test import restored
+from metaloop.training.silence import quieten
+from metaloop.types import map_inputs
+
+TENSORS, ABOUT, ENCODER = "adapted.pt", "model.json", "encoder"
+_LOOP = {"_target_": "metaloop.inner.execution.over_tasks.Loop"}  # there is one task
+
+
+@dataclass(frozen=True)
+class AdaptedModel:
+    """What predicts a user's own examples; :func:`adapt_to` and :func:`load_model` make it.
+
+    Attributes:
+        about: plain data: the run, its checkpoint's step and config, the support file and its hash, versions.
+        tasks: what the learner was built for.
+        task: the support set.
+        dataset: prepares files.
+        learner: with the run's parameters.
+        predictor: the learner adapted to the support set.
+        columns: what the support file called its columns.
+    """
+
+    about: Mapping[str, Any]
+    tasks: TrainedOn
+    task: OwnTask
+    dataset: OwnTasks
+    learner: Learner
+    predictor: Predictor
+    columns: Columns
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the task's classes; none for a regression."""
+        return self.task.classes
+
+    def predict(self, query: str | Path, columns: Columns | None = None) -> Predictions:
+        """Predictions for the examples of a file (or folder of pictures); labels, where it has any, are only scored.
+
+        Args:
+            query: CSV, TSV, JSON, JSON lines; of texts also .txt; of pictures also a folder or zip archive.
+            columns: what it calls its columns; None for the names of the support file.
+
+        Raises:
+            UserError: the file is missing or broken, or its columns do not go with the support set.
+        """
+        rows = self.dataset.read_own(Path(query), columns or self.columns, self.tasks.input_shape, labelled=False)
+        if self.task.features:
+            rows = in_order_of(self.task.features, rows)
+        return predictions(self.dataset, self.task, self.learner, self.predictor, rows)
+
+    def save(self, folder: str | Path) -> None:
+        """Keep all that predictions need in a new folder: the learner's parameters, the adapted ones, the support set.
+
+        Of a stored encoder also its configuration and tokenizer; a frozen one stays where it is.
+
+        Raises:
+            UserError: the folder exists, or cannot be made; or the files of the encoder are gone.
+        """
+        folder = Path(folder)
+        if folder.exists():
+            raise UserError(f"save={folder} exists already; nothing is overwritten: choose another name, or remove it")
+        temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
+        content = {"learner": self.learner.state_dict(), "task": self.task.tensors(), "adapted": self.predictor.adapted}
+        model = self.about["config"]["model"]
+        try:
+            temporary.mkdir(parents=True)
+            if not model.get("frozen"):
+                keep_model_files(model, temporary / ENCODER)
+            with (temporary / TENSORS).open("wb") as file:  # torch's own file turns a full disk into a RuntimeError
+                torch.save(_on_cpu(content), file)
+            (temporary / ABOUT).write_text(json.dumps(self._told(), indent=1) + "\n")
+            temporary.rename(folder)
+        except OSError as error:
+            raise UserError(f"save={folder} cannot be written: {error.strerror or error}") from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def _told(self) -> dict[str, Any]:
+        """All but tensors, as plain data."""
+        config, tasks = self.about["config"], {name: getattr(self.tasks, name) for name in ("kind", "outputs", "classes")}
+        name = config["model"].get("name_or_path")
+        if name is not None and Path(name).is_dir():  # to be found from other working folders
+            config = _with_model(config, {"name_or_path": str(Path(name).resolve())})
+        encoder = self.dataset.encoded_by if isinstance(self.dataset, EncodedDataset) else None
+        more = {"tasks": tasks | {"input_shape": list(self.tasks.input_shape)}, "columns": asdict(self.columns)}
+        return {**self.about, "config": config, "encoder": encoder, **more}
+
+
+def adapt_to(run: str | Path, support: str | Path, columns: Columns | None = None, steps: int | None = None) -> AdaptedModel:
+    """Adapt the best checkpoint of a finished run to a user's own support set.
+
+    Args:
+        run: its directory.
+        support: texts or tables as CSV, TSV, JSON or JSON lines with a column of labels; pictures as a folder or zip archive
+            with one folder a class, or as a file of paths and labels. Prepared as the run's data set prepared its own.
+        columns: what the file calls its columns; None for text, path and label.
+        steps: inner steps; None for those of the run's meta-test.
+
+    Raises:
+        UserError: the run is not finished, its data set prepares no files, or the file does not give a task that it can do.
+    """
+    run, support, columns = Path(run), Path(support), columns or Columns()
+    told = description(run)
+    record = _record(run)
+    quieten()
+    config = _config(told["config"], steps)
+    allow_tf32(config.get("tf32", False))  # older runs have no such key
+    dataset = _preparing(config)
+    check_encoder(dataset, (record.get("training") or {}).get("encoder"), f"the run {run}")
+    tasks = trained_on(dataset.split("train"), build_plan(config).train_spec)
+    rows = dataset.read_own(support, columns, tasks.input_shape, labelled=True)
+    task = own_task(rows, tasks.kind)
+    learner = build_learner_for(config, tasks)
+    _check_ways(learner, task, rows)
+    learner = restored(learner, tasks.kind, told["fingerprint"], run / "checkpoints" / BEST).learner
+    about = {
+        "run": str(run.resolve()),
+        "checkpoint": BEST,
+        "step": record["training"]["best_step"] if record.get("training") else None,
+        "support": {"file": str(support), "sha256": rows.digest, "classes": dict(zip(task.classes, task.shots, strict=False))},
+        "versions": versions(),
+        "config": config,
+    }
+    return _adapted(about, tasks, task, dataset, learner, columns, None)
+
+
+def load_model(folder: str | Path) -> AdaptedModel:
+    """What :meth:`AdaptedModel.save` kept; it gives the same predictions.
+
+    Raises:
+        UserError: the folder holds no such model, or files of its frozen encoder are gone or others.
+    """
+    folder = Path(folder)
+    try:
+        about = json.loads((folder / ABOUT).read_text())
+        described, columns, encoder = about.pop("tasks"), Columns(**about.pop("columns")), about.pop("encoder", None)
+        config = made_from = about["config"]
+        if (folder / ENCODER).is_dir():  # its weights are the learner's
+            config = about["config"] = _with_model(config, {"name_or_path": str(folder / ENCODER)})
+            settings = json.loads((folder / ENCODER / "config.json").read_text())
+            made_from = _with_model(config, {"name_or_path": None, "config": settings})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"model={folder} holds no adapted model ({ABOUT}); metaloop predict run=... save={folder} makes one"
+        ) from error
+    quieten()
+    allow_tf32(config.get("tf32", False))
+    saved = load_checkpoint(folder / TENSORS)
+    task = from_tensors(saved["task"])
+    examples = map_inputs(lambda tensor: tensor[0], task.inputs)  # what was counted in the training texts is in the parameters
+    shape = tuple(described.pop("input_shape"))
+    tasks = TrainedOn(**described, input_shape=shape, inputs=examples)
+    dataset = _preparing(config)
+    check_encoder(dataset, encoder, f"the kept model {folder}")
+    learner = build_learner_for(made_from, tasks)
+    try:
+        learner.load_state_dict(saved["learner"])
+    except RuntimeError as error:
+        raise UserError(f"{folder / TENSORS} does not fit the model: {' '.join(str(error).split())[:300]}") from error
+    return _adapted(about, tasks, task, dataset, learner, columns, saved["adapted"])
+
+
+def _adapted(
+    about: Mapping[str, Any],
+    tasks: TrainedOn,
+    task: OwnTask,
+    dataset: OwnTasks,
+    learner: Learner,
+    columns: Columns,
+    adapted: Mapping[str, Tensor] | None,
+) -> AdaptedModel:
+    """Take the inner steps, or take up the parameters that they left."""
+    # What was trained on a GPU may be used without one.
+    on_gpu = about["config"]["trainer"].get("accelerator") in ("gpu", "cuda") and torch.cuda.is_available()
+    device = torch.device("cuda" if on_gpu else "cpu")
+    learner = learner.to(device).eval()
+    x, _, scale = dataset.own_inputs(task.inputs, task.targets, task.mask, task.inputs)
+    support = replace(task.support(x, scale).map(lambda tensor: tensor.to(device)), number=task.number.to(device))
+    if adapted is not None and isinstance(learner, TakesSteps):
+        predictor = learner.adapted_before(support, {name: value.to(device) for name, value in adapted.items()})
+    else:
+        predictor = learner.adapt(support)
+    return AdaptedModel(about, tasks, task, dataset, learner, predictor, columns)
+
+
+def _record(run: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads((run / "record.json").read_text()))
+    except FileNotFoundError as error:
+        raise UserError(f"{run} is not finished, it has no record.json; go on with metaloop train resume={run}") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{run / 'record.json'} cannot be read: {error}") from error
+
+
+def _config(trained: Mapping[str, Any], steps: int | None) -> dict[str, Any]:
+    """The run's config for one task."""
+    algorithm = {**trained["algorithm"], "over_tasks": _LOOP}
+    if steps is not None:
+        if "eval_steps" not in algorithm:
+            raise UserError(f"steps={steps}: the run's learner takes no inner steps; leave it out")
+        algorithm["eval_steps"] = steps
+    return {**trained, "algorithm": algorithm}
+
+
+def _with_model(config: Mapping[str, Any], keys: Mapping[str, Any]) -> dict[str, Any]:
+    """The config with some other keys of the model."""
+    return {**config, "model": {**config["model"], **keys}}
+
+
+def _preparing(config: Mapping[str, Any]) -> OwnTasks:
+    dataset = build_dataset(config)
+    if not isinstance(dataset, OwnTasks):
+        raise UserError(
+            f"the run was trained on {config['dataset']['_target_']}, which prepares no files of one's own; data sets of "
+            f"texts, of images and dataset=tabular do"
+        )
+    return dataset
+
+
+def _check_ways(learner: Learner, task: OwnTask, rows: OwnRows) -> None:
+    try:
+        learner.check(max(1, len(task.classes)))
+    except UserError as error:
+        raise UserError(f"{rows.path} has {len(task.classes)} classes. {error}") from error
+
+
+def _on_cpu(tree: Any) -> Any:
+    """Nested dicts with their tensors in the main memory."""
+    if isinstance(tree, Tensor):
+        return tree.detach().cpu()
+    return {name: _on_cpu(value) for name, value in tree.items()} if isinstance(tree, Mapping) else tree

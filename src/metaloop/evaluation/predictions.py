@@ -1,0 +1,130 @@
+"""What an adapted learner answers for a user's own examples."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+
+from metaloop.data.user.own_tasks import OwnRows, OwnTask, OwnTasks, Scale
+from metaloop.errors import UserError
+from metaloop.learners.learner import Learner, Predictor
+from metaloop.metrics.interval import Interval, mean_interval
+from metaloop.types import Inputs, map_inputs
+
+_BATCH = 64  # queries that are answered at once; all, where they depend on each other
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Predictions for the rows of a query file, in its order.
+
+    Attributes:
+        rows: what was asked.
+        classes: their names; none for a regression.
+        probabilities: (rows, classes) of a classification, else None.
+        mean: (rows,) of a regression in the target's unit, else None.
+        deviation: (rows,) standard deviations in that unit, where the learner answers them.
+        score: accuracy in [0, 1], or mean squared error in the target's squared unit, over the rows with a label that the
+            support set has (of a regression, a number); None where none has.
+        strange: the other rows' labels, which nothing can be scored by.
+        repeated: how many of the rows are examples of the support set.
+        transductive: whether an answer depends on the other queries.
+    """
+
+    rows: OwnRows
+    classes: tuple[str, ...]
+    probabilities: Tensor | None
+    mean: Tensor | None
+    deviation: Tensor | None
+    score: Interval | None
+    strange: tuple[str, ...]
+    repeated: int
+    transductive: bool
+
+    @property
+    def labels(self) -> list[str]:
+        """The most probable class of each row."""
+        assert self.probabilities is not None
+        return [self.classes[number] for number in self.probabilities.argmax(-1).tolist()]
+
+    def table(self) -> dict[str, list[str] | list[float] | list[int]]:
+        """The columns of predictions.csv; rows are counted from 1."""
+        first: dict[str, list[str] | list[float] | list[int]] = {
+            "row": list(range(1, len(self.rows) + 1)),
+            "input": list(self.rows.shown),
+        }
+        if self.probabilities is not None:
+            shares = {f"p({name})": self.probabilities[:, place].tolist() for place, name in enumerate(self.classes)}
+            return {**first, "label": self.labels, **shares}
+        assert self.mean is not None
+        more = {} if self.deviation is None else {"standard_deviation": self.deviation.tolist()}
+        return {**first, "mean": self.mean.tolist(), **more}
+
+
+def predictions(dataset: OwnTasks, task: OwnTask, learner: Learner, predictor: Predictor, rows: OwnRows) -> Predictions:
+    """Ask an adapted learner about a user's examples.
+
+    Args:
+        dataset: prepares them.
+        task: the support set that it was adapted to.
+        learner: which it is; says whether queries depend on each other.
+        predictor: the adapted learner.
+        rows: the examples.
+
+    Raises:
+        UserError: an answer is not finite.
+    """
+    device = next((parameter.device for parameter in learner.parameters()), torch.device("cpu"))
+    size = len(rows) if learner.transductive else _BATCH
+    answers, scale = [], None
+    for query in _shown(list(_batches(rows.inputs, len(rows), size))):
+        _, x, scale = dataset.own_inputs(task.inputs, task.targets, task.mask, query)
+        answers.append(predictor(map_inputs(lambda tensor: tensor.to(device), x))[0].detach().float().cpu())
+    outputs = torch.cat(answers)
+    if not torch.isfinite(outputs).all():
+        raise UserError("the adapted model's answers are not finite: take fewer inner steps with steps=")
+    repeated = sum(same in task.known for same in rows.same)
+    labels = [task.label(given) for given in rows.labels]
+    strange = tuple(given for given, known in zip(rows.labels, labels, strict=True) if given is not None and known is None)
+    if task.classes:
+        shares = F.softmax(outputs, -1)
+        score = _accuracy(shares, task.classes, labels)
+        return Predictions(rows, task.classes, shares, None, None, score, strange, repeated, learner.transductive)
+    mean, deviation = _in_units(outputs, scale)
+    return Predictions(rows, (), None, mean, deviation, _error(mean, labels), strange, repeated, learner.transductive)
+
+
+def _batches(inputs: Inputs, count: int, size: int) -> Iterator[Inputs]:
+    for start in range(0, count, size):
+        yield map_inputs(lambda tensor, start=start: tensor[None, start : start + size], inputs)  # type: ignore[misc]
+
+
+def _shown(batches: list[Inputs]) -> Iterable[Inputs]:
+    console = Console(stderr=True)
+    hidden = len(batches) < 2 or not console.is_terminal
+    return track(batches, "predicting", console=console, disable=hidden, transient=True)
+
+
+def _in_units(outputs: Tensor, scale: Scale | None) -> tuple[Tensor, Tensor | None]:
+    """Means and standard deviations (rows,) in the target's unit, of (rows, 1) or (rows, 1, 2)."""
+    assert scale is not None
+    outputs = outputs.double()
+    if outputs.ndim == 2:
+        return outputs[:, 0] * scale.unit + scale.mean, None
+    return outputs[:, 0, 0] * scale.unit + scale.mean, outputs[:, 0, 1] * scale.unit
+
+
+def _accuracy(shares: Tensor, classes: tuple[str, ...], labels: Sequence[str | None]) -> Interval | None:
+    best = shares.argmax(-1).tolist()
+    right = [float(classes[found] == label) for found, label in zip(best, labels, strict=True) if label is not None]
+    return mean_interval(right) if right else None
+
+
+def _error(mean: Tensor, labels: Sequence[str | None]) -> Interval | None:
+    wanted = torch.tensor([float(label or "nan") for label in labels], dtype=torch.float64)
+    squares = (mean - wanted).square()[~wanted.isnan()]
+    return mean_interval(squares.tolist()) if len(squares) else None

@@ -1,0 +1,216 @@
+"""Choosing how to run tasks by timing the candidates on the real shapes."""
+
+import dataclasses
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from metaloop.inner.autodiff import Autodiff
+from metaloop.inner.execution.footprint import free_bytes, graph_bytes
+from metaloop.inner.execution.over_tasks import Loop, OverTasks, TaskGradient, TaskLoss, Tree, Vmap, tree_map
+from metaloop.inner.execution.workers import Workers, cores
+from metaloop.types import Params, Tasks
+
+_MARGIN = 1.1  # a challenger must win by this much, so that noise does not decide between equals
+_MAP_MARGIN = 2.0  # of vmap in evaluation: a clear win says that many small operations, not arithmetic, take the time
+_WORTH_COMPILING = 90.0  # seconds of work ahead that pay for half a minute of compiling
+_WORTH_PROCESSES = 180.0  # seconds of work ahead that pay for starting processes, which takes a few
+_FEW = 2  # tasks on which vmap must first win where they take long: all at once take much memory, and can hardly pay
+_SHARE = 0.5  # of the free memory that a challenger may take
+_LONG = 0.02  # seconds: shorter meta-gradients do not pay for the way to another process and back; of a task: large kernels
+_SHORT = 0.05  # seconds: longer meta-gradients spend their time in large kernels, which a compiler leaves as they are
+_TIMED_TWICE, _TIMED_ONCE = 0.1, 3.0  # seconds: what takes longer is timed less often than three times
+_TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-2}
+
+log = logging.getLogger(__name__)
+_ANY, _MAP = "gradient", "map"
+Run = Callable[[OverTasks, Params, Tasks], tuple[Params, Params]]
+
+
+class Auto(OverTasks):
+    """Times the others at the first meta-batch and keeps the fastest.
+
+    Loop and vmap always take part, compiled vmap and worker processes where much work lies ahead.
+
+    A challenger must first give the loop's meta-gradient in float64, so that a model that vmap gets wrong runs in the loop.
+    Each kind of per-task function has a choice of its own: what is right for a first-order gradient may be wrong for the second
+    order that a run turns to later. Choices travel with the checkpoint: a resumed run makes none that was made.
+
+    Args:
+        expected_steps: outer steps ahead; decides whether compiling can pay.
+    """
+
+    def __init__(self, expected_steps: int) -> None:
+        self.expected_steps = expected_steps
+        self.chosen: dict[str, OverTasks] = {}  # by kind of per-task function; _ANY for what older runs kept
+        self.mapped: OverTasks | None = None
+        self.report = ""
+
+    @property
+    def name(self) -> str:
+        """The choice, once made."""
+        return list(self.chosen.values())[-1].name if self.chosen else "auto"
+
+    def choices(self) -> dict[str, str]:
+        """See :meth:`OverTasks.choices`."""
+        kinds = {kind: strategy.name for kind, strategy in self.chosen.items() if kind != _ANY}
+        return {_ANY: self.name, _MAP: self.mapped.name if self.mapped else "auto", **kinds}
+
+    def restore(self, choices: Mapping[str, str]) -> None:
+        """See :meth:`OverTasks.restore`."""
+        self.mapped = _named(choices.get(_MAP, ""))
+        kinds = {kind: name for kind, name in choices.items() if kind not in (_ANY, _MAP)} or {_ANY: choices.get(_ANY, "")}
+        found = {kind: _named(name) for kind, name in kinds.items()}
+        self.chosen = {kind: strategy for kind, strategy in found.items() if strategy}
+
+    def mean_gradient(self, task: TaskLoss, meta: Params, tasks: Tasks) -> tuple[Params, Params]:
+        """See :meth:`OverTasks.mean_gradient`."""
+        return self._run(_kind(task), lambda strategy, m, t: strategy.mean_gradient(task, m, t), meta, tasks)
+
+    def mean_of_gradients(self, task: TaskGradient, meta: Params, tasks: Tasks) -> tuple[Params, Params]:
+        """See :meth:`OverTasks.mean_of_gradients`."""
+        return self._run(_kind(task), lambda strategy, m, t: strategy.mean_of_gradients(task, m, t), meta, tasks)
+
+    def map(self, function: Callable[[Tree, Autodiff], Tree], trees: Tree) -> Tree:
+        """See :meth:`OverTasks.map`; chosen apart from training, at the first call."""
+        if self.mapped is None:
+            self.mapped = Loop()
+            with torch.random.fork_rng(devices=[]):
+                try:
+                    looped, vmapped = (_seconds(lambda s=s: s.map(function, trees)) for s in (Loop(), Vmap()))  # type: ignore[misc]
+                except Exception:  # what vmap cannot do is many kinds of error; the loop can, or shows the user's error below
+                    looped, vmapped = 0.0, 1.0
+            if vmapped * _MAP_MARGIN < looped:
+                self.mapped = Vmap()
+        return self.mapped.map(function, trees)
+
+    def _run(self, kind: str, run: Run, meta: Params, tasks: Tasks) -> tuple[Params, Params]:
+        strategy = self.chosen.get(kind) or self.chosen.get(_ANY)
+        if strategy is None:
+            with torch.random.fork_rng(devices=_devices(meta)):  # timing must not move the random numbers of training
+                strategy = self.chosen[kind] = self._choose(run, meta, tasks)
+        return run(strategy, meta, tasks)
+
+    def _choose(self, run: Run, meta: Params, tasks: Tasks) -> OverTasks:
+        best: OverTasks = Loop()
+        best_time = _seconds(lambda: run(best, meta, tasks))
+        said = [f"loop {best_time * 1e3:.2f} ms"]
+        # vmap holds the graphs of all tasks at once; a process that runs out of memory is killed without a word.
+        each = graph_bytes(lambda: run(best, meta, tasks[:1]))
+        fits = each * len(tasks) < _SHARE * free_bytes(tasks.index.device)
+        for offer in (_vmap, _compiled_vmap, _workers):
+            challenger = offer(best, best_time, best_time * self.expected_steps, meta)
+            if challenger is None:
+                continue
+            if not fits and isinstance(challenger, Vmap):
+                said.append(f"{challenger.name} not tried: {each * len(tasks) / 2**30:.1f} GiB for the meta-batch")
+                continue
+            few = isinstance(challenger, Vmap) and best_time > _LONG * len(tasks)
+            seconds, word = (_trial_on_few if few else _trial)(run, challenger, meta, tasks)
+            said.append(f"{challenger.name} {word}")
+            if seconds * _MARGIN < best_time:
+                best, best_time = challenger, seconds
+            elif isinstance(challenger, Workers):
+                challenger.close()
+        self.report = f"{best.name} ({'; '.join(said)})"
+        log.info("tasks run by %s", self.report)
+        return best
+
+
+def _vmap(best: OverTasks, seconds: float, ahead: float, meta: Params) -> OverTasks | None:
+    """The next challenger of ``best``, which takes ``seconds`` a step and ``ahead`` in all; None where it cannot pay."""
+    return Vmap()
+
+
+def _compiled_vmap(best: OverTasks, seconds: float, ahead: float, meta: Params) -> OverTasks | None:
+    return Vmap(compiled=True) if isinstance(best, Vmap) and seconds < _SHORT and ahead > _WORTH_COMPILING else None
+
+
+def _workers(best: OverTasks, seconds: float, ahead: float, meta: Params) -> OverTasks | None:
+    pays = seconds > _LONG and ahead > _WORTH_PROCESSES and cores() > 1
+    compiled = isinstance(best, Vmap) and best.compiled  # would be compiled in every process, for its part's shapes
+    return Workers(within=best) if pays and not compiled and not _devices(meta) else None
+
+
+def _trial_on_few(run: Run, challenger: OverTasks, meta: Params, tasks: Tasks) -> tuple[float, str]:
+    """As :func:`_trial`, but not on all tasks where the challenger does not win on few."""
+    few = tasks[:_FEW]
+    seconds, word = _trial(run, challenger, meta, few)
+    if seconds < float("inf") and seconds * _MARGIN >= _seconds(lambda: run(Loop(), meta, few)):
+        return float("inf"), f"no faster on {len(few)} tasks ({word})"
+    return _trial(run, challenger, meta, tasks) if seconds < float("inf") else (seconds, word)
+
+
+def _trial(run: Run, challenger: OverTasks, meta: Params, tasks: Tasks) -> tuple[float, str]:
+    """Seconds of one run, infinite for one that is refused, and what the report says of it."""
+    try:
+        if not _agree(run, challenger, meta, tasks):
+            return float("inf"), "refused: its meta-gradient differs from the loop's"
+        seconds = _seconds(lambda: run(challenger, meta, tasks))
+    except Exception as error:  # what vmap, the compiler or pickle cannot do is many kinds of error; the loop can
+        return float("inf"), f"impossible: {type(error).__name__}: {str(error).splitlines()[0][:120]}"
+    return seconds, f"{seconds * 1e3:.2f} ms"
+
+
+def _named(name: str) -> OverTasks | None:
+    """The strategy that goes by ``name``, of those that can be chosen."""
+    known: list[OverTasks] = [Loop(), Vmap(), Vmap(compiled=True)]
+    if os.name == "posix":
+        known += [Workers(), Workers(within=Vmap())]
+    return next((strategy for strategy in known if strategy.name == name), None)
+
+
+def _kind(task: Any) -> str:
+    """What per-task functions have in common that the same choice serves: the type and its plain fields."""
+    name = getattr(task, "__qualname__", type(task).__qualname__)
+    fields = dataclasses.fields(task) if dataclasses.is_dataclass(task) and not isinstance(task, type) else ()
+    plain = {field.name: getattr(task, field.name) for field in fields}
+    said = [f"{key}={value}" for key, value in plain.items() if isinstance(value, bool | int | float | str)]
+    return f"{name}({', '.join(said)})"
+
+
+def _devices(meta: Params) -> list[torch.device]:
+    return list({value.device for value in meta.values() if value.device.type == "cuda"})
+
+
+def _seconds(run: Callable[[], Any]) -> float:
+    """The best of three timed runs after a warm-up; of fewer where runs are long and would keep people waiting."""
+    run()
+    times: list[float] = []
+    while not times or len(times) < (3 if times[0] < _TIMED_TWICE else 2 if times[0] < _TIMED_ONCE else 1):
+        start = time.perf_counter()
+        run()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def _agree(run: Run, challenger: OverTasks, meta: Params, tasks: Tasks) -> bool:
+    """Whether two tasks' meta-gradient equals the loop's, in float64 where the model can; compiled code in its own type."""
+    few = tasks[:2]
+    if not (isinstance(challenger, Vmap) and challenger.compiled):
+        try:
+            return _equal(run, challenger, _double(meta), few.map(lambda t: t.double() if t.is_floating_point() else t))
+        except RuntimeError:  # a float32 constant inside the model
+            pass
+    else:
+        few = tasks  # compiled code is made for these shapes
+    return _equal(run, challenger, meta, few)
+
+
+def _double(meta: Params) -> Params:
+    return {name: value.detach().double() for name, value in meta.items()}
+
+
+def _equal(run: Run, challenger: OverTasks, meta: Params, tasks: Tasks) -> bool:
+    expected, _ = run(Loop(), meta, tasks)
+    got, _ = run(challenger, meta, tasks)
+    squares = tree_map(lambda a, b: torch.stack([((a - b) ** 2).sum(), (a**2).sum()]), expected, got)
+    error, size = torch.stack(list(squares.values())).sum(0).sqrt().tolist()
+    dtype = next(iter(meta.values())).dtype
+    return error <= _TOLERANCE.get(dtype, 1e-2) * size

@@ -1,0 +1,34 @@
+"""One meta-gradient for the first outer steps, another for the rest."""
+
+from metaloop.errors import UserError
+from metaloop.inner.execution.over_tasks import OverTasks
+from metaloop.inner.meta_gradients.meta_gradient import MetaGradient
+from metaloop.inner.problem import InnerProblem
+from metaloop.types import Params, Tasks
+
+
+class Annealed(MetaGradient):
+    """Derivative-order annealing (MAML++, Antoniou et al. 2019, section 4): cheap and stable first, exact later.
+
+    Args:
+        before: the meta-gradient of the outer steps before ``until``; first order in the paper.
+        after: the meta-gradient from ``until`` on; unrolled in the paper.
+        until: outer steps; the paper changes after 50 epochs of 500.
+    """
+
+    def __init__(self, before: MetaGradient, after: MetaGradient, until: int) -> None:
+        if until < 0:
+            raise UserError(f"algorithm.meta_gradient.until={until}: outer steps, at least 0")
+        self.before = before
+        self.after = after
+        self.until = until
+
+    def check(self, problem: InnerProblem) -> None:
+        """See :meth:`MetaGradient.check`; both must work."""
+        self.before.check(problem)
+        self.after.check(problem)
+
+    def mean(self, problem: InnerProblem, meta: Params, tasks: Tasks, over_tasks: OverTasks) -> tuple[Params, Params]:
+        """See :meth:`MetaGradient.mean`."""
+        now = self.before if problem.outer_step < self.until else self.after
+        return now.mean(problem, meta, tasks, over_tasks)

@@ -1,0 +1,199 @@
+"""The optimisers of deep learning as differentiable inner rules; nothing of them is meta-learned.
+
+In float64 they give the numbers of ``torch.optim``. Their state starts at zero in every task.
+"""
+
+import torch
+from torch import Tensor
+
+from metaloop.errors import UserError
+from metaloop.inner.rules.rule import InnerRule, checked_rate
+from metaloop.inner.rules.shaping import GradientShaping
+from metaloop.types import Params
+
+
+def _share(key: str, value: float) -> float:
+    if not 0 <= value < 1:
+        raise UserError(f"algorithm.rule.{key}={value}: at least 0 and below 1")
+    return value
+
+
+def _zeros(params: Params, prefix: str) -> Params:
+    return {prefix + name: torch.zeros_like(value) for name, value in params.items()}
+
+
+class Momentum(InnerRule):
+    """``v <- m v + g``, ``p <- p - lr v`` (Polyak 1964's heavy ball), or with Nesterov's look ahead ``p <- p - lr (g + m v)``.
+
+    Nesterov's form is the one of Sutskever et al. 2013, rewritten as in torch in terms of where the gradient is taken.
+
+    Args:
+        params: the adapted parameters.
+        lr: above 0.
+        momentum: ``m`` in [0, 1).
+        nesterov: whether to look ahead.
+        weight_decay: see :class:`metaloop.inner.rules.shaping.GradientShaping`.
+        max_norm: likewise.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float,
+        momentum: float,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+        max_norm: float | None = None,
+    ) -> None:
+        super().__init__(params)
+        self.lr = checked_rate(lr)
+        self.momentum = _share("momentum", momentum)
+        self.nesterov = nesterov
+        self.shaped = GradientShaping(weight_decay, max_norm)
+
+    def init(self, params: Params) -> Params:
+        """No velocity."""
+        return _zeros(params, "velocity:")
+
+    def step(self, gradients: Params, state: Params, params: Params, step: int, loss: Tensor) -> tuple[Params, Params]:
+        """See :meth:`InnerRule.step`."""
+        gradients = self.shaped(gradients, params)
+        velocity = {n: self.momentum * state["velocity:" + n] + g for n, g in gradients.items()}
+        moves = {n: gradients[n] + self.momentum * v for n, v in velocity.items()} if self.nesterov else velocity
+        after = {n: value - self.lr * moves[n] for n, value in params.items()}
+        return after, {"velocity:" + n: v for n, v in velocity.items()}
+
+
+class _Root:
+    """``sqrt(v + eps_root) + eps``: what a second moment divides by.
+
+    torch adds ``eps`` alone, outside the root, whose slope is infinite where a parameter's gradient was always exactly zero
+    (behind a dead ReLU): the meta-gradient is NaN there. ``eps_root`` inside makes it finite; at 1e-12 it changes moves of
+    gradients above 1e-4 by less than 1e-4 of themselves. In a single step Adam's answer to a gradient near zero has slope
+    ``1 / (sqrt(eps_root) + eps)``: raise it where meta-gradients blow up.
+    """
+
+    def __init__(self, eps: float, eps_root: float) -> None:
+        if not eps >= 0:
+            raise UserError(f"algorithm.rule.eps={eps}: at least 0")
+        if not eps_root > 0:
+            raise UserError(f"algorithm.rule.eps_root={eps_root}: above 0; at 0 a zero gradient has no second derivative")
+        self.eps = eps
+        self.eps_root = eps_root
+
+    def __call__(self, second: Tensor) -> Tensor:
+        return (second + self.eps_root).sqrt() + self.eps
+
+
+class Adam(InnerRule):
+    """Adam (Kingma and Ba 2015, algorithm 1): ``p <- p - lr m / (sqrt(v + eps_root) + eps)`` with bias-corrected moments.
+
+    ``weight_decay`` is added to the gradient as in torch's Adam, not decoupled as in AdamW.
+
+    Args:
+        params: the adapted parameters.
+        lr: above 0.
+        beta1: decay of the mean gradient ``m``, in [0, 1).
+        beta2: decay of the mean square ``v``, in [0, 1).
+        eps: at least 0.
+        eps_root: above 0; see :class:`_Root` for why it is there.
+        weight_decay: see :class:`metaloop.inner.rules.shaping.GradientShaping`.
+        max_norm: likewise.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+        eps_root: float = 1e-12,
+        weight_decay: float = 0.0,
+        max_norm: float | None = None,
+    ) -> None:
+        super().__init__(params)
+        self.lr = checked_rate(lr)
+        self.beta1, self.beta2 = _share("beta1", beta1), _share("beta2", beta2)
+        self.root = _Root(eps, eps_root)
+        self.shaped = GradientShaping(weight_decay, max_norm)
+
+    def init(self, params: Params) -> Params:
+        """Both moments at zero."""
+        return {**_zeros(params, "first:"), **_zeros(params, "second:")}
+
+    def step(self, gradients: Params, state: Params, params: Params, step: int, loss: Tensor) -> tuple[Params, Params]:
+        """See :meth:`InnerRule.step`."""
+        gradients = self.shaped(gradients, params)
+        first = {n: self.beta1 * state["first:" + n] + (1 - self.beta1) * g for n, g in gradients.items()}
+        second = {n: self.beta2 * state["second:" + n] + (1 - self.beta2) * g**2 for n, g in gradients.items()}
+        rate = self.lr / (1 - self.beta1 ** (step + 1))
+        unbiased = 1 - self.beta2 ** (step + 1)
+        after = {n: value - rate * first[n] / self.root(second[n] / unbiased) for n, value in params.items()}
+        moments = {"first:" + n: m for n, m in first.items()} | {"second:" + n: v for n, v in second.items()}
+        return after, moments
+
+
+class RMSprop(InnerRule):
+    """``v <- a v + (1 - a) g^2``, ``p <- p - lr g / (sqrt(v + eps_root) + eps)`` (Tieleman and Hinton 2012, lecture 6.5).
+
+    Args:
+        params: the adapted parameters.
+        lr: above 0.
+        alpha: decay ``a`` of the mean square, in [0, 1).
+        eps: at least 0.
+        eps_root: above 0; see :class:`_Root` for why it is there.
+        weight_decay: see :class:`metaloop.inner.rules.shaping.GradientShaping`.
+        max_norm: likewise.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float,
+        alpha: float = 0.99,
+        eps: float = 1e-8,
+        eps_root: float = 1e-12,
+        weight_decay: float = 0.0,
+        max_norm: float | None = None,
+    ) -> None:
+        super().__init__(params)
+        self.lr = checked_rate(lr)
+        self.alpha = _share("alpha", alpha)
+        self.root = _Root(eps, eps_root)
+        self.shaped = GradientShaping(weight_decay, max_norm)
+
+    def init(self, params: Params) -> Params:
+        """The mean square at zero."""
+        return _zeros(params, "second:")
+
+    def step(self, gradients: Params, state: Params, params: Params, step: int, loss: Tensor) -> tuple[Params, Params]:
+        """See :meth:`InnerRule.step`."""
+        gradients = self.shaped(gradients, params)
+        second = {n: self.alpha * state["second:" + n] + (1 - self.alpha) * g**2 for n, g in gradients.items()}
+        after = {n: value - self.lr * gradients[n] / self.root(second[n]) for n, value in params.items()}
+        return after, {"second:" + n: v for n, v in second.items()}
+
+
+class SignDescent(InnerRule):
+    """``p <- p - lr sign(g)`` (Sign-MAML, Fan et al. 2021).
+
+    The sign's derivative is zero almost everywhere, so no Hessian enters and the first-order meta-gradient is the exact one:
+    take ``algorithm/meta_gradient=first_order``, which costs a third of the unrolled one and agrees with it.
+
+    Args:
+        params: the adapted parameters.
+        lr: how far every number moves in a step, above 0.
+    """
+
+    def __init__(self, params: Params, lr: float) -> None:
+        super().__init__(params)
+        self.lr = checked_rate(lr)
+
+    def init(self, params: Params) -> Params:
+        """Nothing is kept between steps."""
+        return {}
+
+    def step(self, gradients: Params, state: Params, params: Params, step: int, loss: Tensor) -> tuple[Params, Params]:
+        """See :meth:`InnerRule.step`."""
+        return {name: value - self.lr * gradients[name].sign() for name, value in params.items()}, state

@@ -1,0 +1,85 @@
+"""Context parameters: a short vector that tells a shared network which task it is in, and is all that adapts."""
+
+import torch
+from torch import Tensor, nn
+
+from metaloop.errors import UserError
+from metaloop.inner.selection.adapted import Adapted
+from metaloop.inner.selection.attached import LINEAR_MAPS, Part, attach, layers_at, part_names
+
+KINDS = ("concatenate", "film")
+
+
+class ContextPart(Part):
+    """A layer's answer, shifted (``concatenate``) or scaled and shifted (``film``) by a learned linear map of the context."""
+
+    def __init__(self, context: nn.Parameter, layer: nn.Module, kind: str) -> None:
+        super().__init__()
+        weight = layer.weight
+        assert isinstance(weight, Tensor)
+        width = len(weight)
+        self.vector = context
+        self.map = nn.Linear(len(context), width if kind == "concatenate" else 2 * width, bias=False)
+        self.last = isinstance(layer, nn.Linear | nn.LayerNorm)  # where the answer's channels are: the last axis, or axis 1
+        self.film = kind == "film"
+        if not self.film:
+            bound = (weight[0].numel() + len(context)) ** -0.5
+            nn.init.uniform_(self.map.weight, -bound, bound)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """See :meth:`Part.forward`."""
+        mapped = self.map(self.vector).unflatten(0, (2 if self.film else 1, -1))
+        if not self.last:
+            mapped = mapped.view(*mapped.shape, *(1,) * (y.ndim - 2))
+        return y * (1 + mapped[0]) + mapped[1] if self.film else y + mapped[0]
+
+
+class Context(Adapted):
+    """Context parameters (CAVIA, Zintgraf et al. 2019): ``size`` numbers, zero at every task's start, adapt; nothing else does.
+
+    ``concatenate`` (section 3.2) makes them further inputs of a layer: of a linear layer exactly so, by adding ``W_c context``
+    to its answer, with ``W_c`` drawn as the layer's weight is; of a convolution, to every place. ``film`` (section 3.3) scales
+    and shifts the channels of any module's answer: ``(1 + s) y + t`` with ``(s, t)`` linear in the context, so that at the
+    start the module answers as without; the authors' scale has no 1 and their map has a bias.
+
+    Args:
+        size: numbers in the context.
+        at: regular expression over the names of modules that see the context; the head never does.
+        kind: "concatenate" or "film".
+    """
+
+    def __init__(self, size: int, at: str, kind: str) -> None:
+        if size < 1:
+            raise UserError(f"algorithm.adapted.size={size}: at least 1")
+        if kind not in KINDS:
+            raise UserError(f"algorithm.adapted.kind={kind!r}: one of {', '.join(KINDS)}")
+        self.size = size
+        self.at = at
+        self.kind = kind
+
+    def attach(self, model: nn.Module) -> nn.Module:
+        """See :meth:`Adapted.attach`.
+
+        Raises:
+            UserError: no module fits, or nothing tells how many channels it answers.
+        """
+        like = next(model.parameters())
+        # No meta-parameter, so that every task starts from zero. Its matrices are not zero, or nothing would ever move.
+        context = nn.Parameter(torch.zeros(self.size, dtype=like.dtype, device=like.device), requires_grad=False)
+        modules = layers_at(model, self.at, LINEAR_MAPS if self.kind == "concatenate" else None)
+        telling = {name: self._telling(name, module) for name, module in modules.items()}
+        for name, module in modules.items():
+            attach(module, "context", ContextPart(context, telling[name], self.kind))
+        return model
+
+    def names(self, model: nn.Module) -> tuple[str, ...]:
+        """See :meth:`Adapted.names`; the vector is one, whatever sees it, and named at the first place."""
+        own = part_names(model, ContextPart)
+        return tuple(name for name, _ in model.named_parameters() if name in own and name.endswith(".vector"))
+
+    def _telling(self, name: str, module: nn.Module) -> nn.Module:
+        """The layer in ``module`` whose weight has a row, or a number, for each channel that ``module`` answers: its last."""
+        layers = [each for each in module.modules() if "weight" in dict(each.named_parameters(recurse=False))]
+        if not layers:
+            raise UserError(f"algorithm.adapted.at={self.at!r} matches {name}, which has no weights; name the layer before it")
+        return layers[-1]

@@ -1,0 +1,78 @@
+"""Low-rank adapters: a few numbers beside each weight matrix adapt, for models that are too large to adapt whole."""
+
+from torch import Tensor, nn
+
+from metaloop.errors import UserError
+from metaloop.inner.selection.adapted import HEAD, Adapted
+from metaloop.inner.selection.attached import LINEAR_MAPS, Part, attach, layers_at, part_names, require_head, with_head
+
+
+class LowRankPart(Part):
+    """``y + scale * up(down(x))``, where ``down`` has few outputs and ``up`` starts at zero."""
+
+    def __init__(self, layer: nn.Linear | nn.Conv2d, rank: int, scale: float) -> None:
+        super().__init__()
+        self.down: nn.Module
+        self.up: nn.Module
+        if isinstance(layer, nn.Linear):
+            self.down = nn.Linear(layer.in_features, rank, bias=False)
+            self.up = nn.Linear(rank, layer.out_features, bias=False)
+        else:
+            geometry = (layer.kernel_size, layer.stride, layer.padding, layer.dilation)
+            self.down = nn.Conv2d(layer.in_channels, rank, *geometry, bias=False, padding_mode=layer.padding_mode)  # type: ignore[arg-type]
+            self.up = nn.Conv2d(rank, layer.out_channels, 1, bias=False)
+        nn.init.zeros_(self.up.weight)
+        self.scale = scale
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """See :meth:`Part.forward`."""
+        return y + self.scale * self.up(self.down(x))
+
+
+class LowRank(Adapted):
+    """Low-rank adapters (LoRA, Hu et al. 2021, equation 3): ``W x`` becomes ``W x + (alpha / rank) B A x``; A and B adapt.
+
+    A starts at random and B at zero, so that the model answers as before; unlike in the paper, where one task is learned, both
+    starts are meta-parameters. So is the rest of the model unless frozen. A convolution's A is one with ``rank`` filters and
+    the same geometry, its B a 1x1 convolution.
+
+    Args:
+        rank: of the product B A, at least 1.
+        alpha: scale; the product counts ``alpha / rank``.
+        at: regular expression over the names of linear and convolution layers; the head is never among them.
+        head: whether the head adapts too, all of it.
+        freeze_base: keep all but the adapters and the head as it is, in the outer loop also (for trained models).
+    """
+
+    def __init__(self, rank: int, alpha: float = 1.0, at: str = "", *, head: bool = True, freeze_base: bool = False) -> None:
+        if rank < 1:
+            raise UserError(f"algorithm.adapted.rank={rank}: at least 1")
+        if not alpha > 0:
+            raise UserError(f"algorithm.adapted.alpha={alpha}: above 0")
+        self.rank = rank
+        self.scale = alpha / rank
+        self.at = at
+        self.head = head
+        self.freeze_base = freeze_base
+
+    def attach(self, model: nn.Module) -> nn.Module:
+        """See :meth:`Adapted.attach`.
+
+        Raises:
+            UserError: no layer fits, or one is a grouped convolution; or a head is to adapt and there is none.
+        """
+        if self.head:
+            require_head(model, "low rank")
+        layers = layers_at(model, self.at, LINEAR_MAPS)
+        if self.freeze_base:
+            for name, value in model.named_parameters():
+                value.requires_grad_(value.requires_grad and name.startswith(HEAD))
+        for name, layer in layers.items():
+            if getattr(layer, "groups", 1) != 1:
+                raise UserError(f"algorithm.adapted.at={self.at!r} matches {name}, a grouped convolution: leave it out")
+            attach(layer, "low_rank", LowRankPart(layer, self.rank, self.scale))  # type: ignore[arg-type]
+        return model
+
+    def names(self, model: nn.Module) -> tuple[str, ...]:
+        """See :meth:`Adapted.names`."""
+        return with_head(model, part_names(model, LowRankPart), head=self.head)

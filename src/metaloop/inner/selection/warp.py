@@ -1,0 +1,66 @@
+"""Warp layers: learned maps between the adapted layers that precondition the inner gradients and never adapt themselves."""
+
+import torch
+from torch import Tensor, nn
+
+from metaloop.inner.selection.adapted import HEAD, Adapted
+from metaloop.inner.selection.attached import LINEAR_MAPS, Part, attach, layers_at, part_names, require_head
+
+
+class WarpPart(Part):
+    """A linear map of a layer's answer, over channels, that starts as the identity."""
+
+    def __init__(self, layer: nn.Linear | nn.Conv2d) -> None:
+        super().__init__()
+        self.map: nn.Module
+        if isinstance(layer, nn.Linear):
+            self.map = nn.Linear(layer.out_features, layer.out_features, bias=False)
+        else:
+            self.map = nn.Conv2d(layer.out_channels, layer.out_channels, 1, bias=False)
+        weight = self.map.weight
+        assert isinstance(weight, Tensor)
+        with torch.no_grad():
+            weight.copy_(torch.eye(len(weight)).view_as(weight))
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """See :meth:`Part.forward`."""
+        return self.map(y)
+
+
+class Warped(Adapted):
+    """All but the warp layers adapts (T-net, Lee and Choi 2018; WarpGrad, Flennerhag et al. 2020).
+
+    After a layer ``W x`` comes a meta-learned map ``T``, so a step on W moves ``T W x`` by ``-lr T T' g x'x``: the inner
+    gradient is preconditioned by ``T T'``, and T is learned to make it do well. T-net's equation 3 with 1x1 convolutions for
+    convolution layers. WarpGrad learns T from states along many inner trajectories without backpropagating through them, and
+    allows deep warps; here T is learned as everything else, by the meta-gradient, and is linear.
+
+    Args:
+        at: regular expression over the names of linear and convolution layers that get a warp; the head never does.
+        head: whether the head adapts, too.
+    """
+
+    def __init__(self, at: str = "", *, head: bool = True) -> None:
+        self.at = at
+        self.head = head
+
+    def attach(self, model: nn.Module) -> nn.Module:
+        """See :meth:`Adapted.attach`.
+
+        Raises:
+            UserError: no layer fits; or a head is to adapt and there is none.
+        """
+        if self.head:
+            require_head(model, "warped")
+        for layer in layers_at(model, self.at, LINEAR_MAPS).values():
+            attach(layer, "warp", WarpPart(layer))  # type: ignore[arg-type]
+        return model
+
+    def names(self, model: nn.Module) -> tuple[str, ...]:
+        """See :meth:`Adapted.names`."""
+        warps = part_names(model, WarpPart)
+        return tuple(
+            name
+            for name, value in model.named_parameters()
+            if value.requires_grad and name not in warps and (self.head or not name.startswith(HEAD))
+        )

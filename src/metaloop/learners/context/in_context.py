@@ -1,0 +1,135 @@
+"""In-context learners: a network that reads a task's support set answers its queries; nothing descends a gradient."""
+
+from collections.abc import Callable
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from metaloop.errors import UserError
+from metaloop.inner.autodiff import Autodiff
+from metaloop.inner.execution.over_tasks import OverTasks
+from metaloop.learners.context.reader import Reader
+from metaloop.learners.gradient.functional_model import FunctionalModel
+from metaloop.learners.learner import Learner, Predictor
+from metaloop.learners.one_go import outer_loss, predictor
+from metaloop.learners.task_loss import CrossEntropy, NegativeLogLikelihood, TaskLoss, without_absent_classes
+from metaloop.models.norm import norm_mode
+from metaloop.types import Examples, Inputs, OuterLoss, Params, Tasks
+
+_READER = "reader."
+_LEAST, _SHARE = 0.01, 0.99  # a predictive standard deviation is _LEAST + _SHARE softplus(number)
+
+
+class InContext(Learner):
+    """An embedding and a :class:`~metaloop.learners.context.reader.Reader` over (embedding, label) pairs of the support set.
+
+    With ``gaussian`` and regression it is a neural process: every target gets a normal distribution, trained by its negative
+    log-likelihood (Garnelo et al. 2018, equation 4). Deterministic: none of the readers has a latent variable.
+
+    Queries are answered one by one from the support set alone, so only batch statistics make it transductive.
+
+    Args:
+        model: the embedding, without a head; has an attribute ``features``, their number.
+        loss: of one task.
+        outputs: the highest ways that a task can have, or the target's size.
+        reader: builds the reader from ``features``, ``labels`` (numbers that tell a label: the highest ways, or the target's
+            size) and ``outputs`` (numbers that it answers).
+        over_tasks: how per-task functions are run.
+        gaussian: in regression, answer a mean and a standard deviation. Classification answers probabilities anyway.
+    """
+
+    needs_head: ClassVar[bool] = False
+    needs_outputs: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: TaskLoss,
+        outputs: int,
+        reader: Callable[..., Reader],
+        over_tasks: OverTasks,
+        *,
+        gaussian: bool,
+    ) -> None:
+        super().__init__()
+        if "running" in norm_mode(model):
+            raise UserError(
+                "model.norm=running is for gradient-based learners; with in-context ones take batch, support or group"
+            )
+        self.classifies = isinstance(loss, CrossEntropy)
+        self.gaussian = gaussian and not self.classifies
+        self.outputs = outputs
+        self.model = model
+        self.loss: TaskLoss = NegativeLogLikelihood() if self.gaussian else loss
+        self.reader = reader(features=_width(model), labels=outputs, outputs=outputs * (2 if self.gaussian else 1))
+        self.over_tasks = over_tasks
+        self.embedding = FunctionalModel(model)
+
+    @property
+    def transductive(self) -> bool:
+        """Batch statistics make every query depend on the others."""
+        return "batch" in norm_mode(self.model)
+
+    def check(self, ways: int) -> None:
+        """Labels were made for a fixed number of classes."""
+        if self.classifies and ways < 2:
+            raise UserError(f"episode.ways={ways}: a classification needs at least 2")
+        if self.classifies and ways > self.outputs:
+            raise UserError(
+                f"episode.ways={ways}: the labels that the reader knows were made for {self.outputs} ways; train with "
+                f"episode.train.ways={ways}"
+            )
+        self.reader.check(classifies=self.classifies)
+
+    def adapt(self, support: Examples, unlabelled: Inputs | None = None) -> Predictor:
+        """See :meth:`Learner.adapt`; adaptation takes one go, so there is one iterate."""
+        if unlabelled is not None:
+            raise UserError("in-context learners do not use unlabelled examples")
+        meta = {name: value.detach() for name, value in self.named_parameters()}
+        return predictor(self._answers, meta, support, self.over_tasks)
+
+    def meta_loss(self, tasks: Tasks) -> OuterLoss:
+        """See :meth:`Learner.meta_loss`."""
+        meta = dict(self.named_parameters())
+        gradients, aside = self.over_tasks.mean_gradient(self._task_loss, meta, tasks)
+        return outer_loss(meta, gradients, aside)
+
+    def _task_loss(self, meta: Params, support: Examples, query: Examples, autodiff: Autodiff) -> tuple[Tensor, Params]:
+        answers = self._answers(meta, support, query.x, query.mask)
+        loss = self.loss(answers, query)
+        return loss, {"loss": loss, "answers": answers}
+
+    def _answers(self, meta: Params, support: Examples, x: Inputs, mask: Tensor | None) -> Tensor:
+        """(queries, ways), (queries, *target), or (queries, *target, 2) of one task."""
+        features = self.embedding.outputs(meta, {}, support.x, support.mask)
+        queries = self.embedding.query_outputs(meta, {}, support, x, mask)
+        real = torch.ones_like(features[:, 0], dtype=torch.bool) if support.mask is None else support.mask
+        labels = self._labels(support, features) * real[:, None]
+        own = {name.removeprefix(_READER): value for name, value in meta.items() if name.startswith(_READER)}
+        found = functional_call(self.reader, own, (features * real[:, None], labels, real, queries, support.number))
+        if self.classifies:
+            return without_absent_classes(found, support)
+        target = support.y.shape[1:]
+        if not self.gaussian:
+            return found.unflatten(1, target) if len(target) != 1 else found
+        mean, spread = found.chunk(2, -1)
+        return torch.stack([mean, _LEAST + _SHARE * F.softplus(spread)], -1).unflatten(1, target)
+
+    def _labels(self, support: Examples, features: Tensor) -> Tensor:
+        """(examples, labels): classes as unit vectors, targets as they are."""
+        if not self.classifies:
+            return support.y.flatten(1).to(features.dtype)
+        ways = torch.arange(self.outputs, device=support.y.device)
+        return (support.y[:, None] == ways).to(features.dtype)
+
+
+def _width(model: nn.Module) -> int:
+    width = getattr(model, "features", None)
+    if not isinstance(width, int):
+        raise UserError(
+            f"model: in-context learners need its attribute features, how many it answers; {type(model).__name__} has none"
+        )
+    return width

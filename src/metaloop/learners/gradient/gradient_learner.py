@@ -1,0 +1,268 @@
+"""Gradient-based meta-learning as a composition of five choices."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from metaloop.errors import UserError
+from metaloop.inner.autodiff import detached
+from metaloop.inner.execution.over_tasks import OverTasks
+from metaloop.inner.head_init import HeadInit
+from metaloop.inner.meta_gradients.meta_gradient import Displacement, MetaGradient, Nothing
+from metaloop.inner.objective import Objective
+from metaloop.inner.problem import MODEL, InnerProblem, TaskModel
+from metaloop.inner.rules.rule import InnerRule
+from metaloop.inner.selection.adapted import HEAD, Adapted
+from metaloop.learners.gradient.adaptation import adapt, adapted_before
+from metaloop.learners.gradient.augmentation import Augmentation, Unchanged
+from metaloop.learners.gradient.constant_part import ConstantPart
+from metaloop.learners.gradient.functional_model import FunctionalModel, HeadAlone
+from metaloop.learners.gradient.support_loss import Mean, SupportLoss
+from metaloop.learners.learner import Learner, Predictor, TakesSteps
+from metaloop.learners.refusals import telling_the_fix
+from metaloop.learners.task_loss import MeanSquaredError, TaskLoss, without_absent_classes
+from metaloop.models.cosine_head import CosineHead
+from metaloop.models.norm import norm_mode, observing
+from metaloop.types import Examples, Inputs, OuterLoss, Params, Tasks
+
+_LATE = 2**62  # an outer step after every schedule's end
+SUPPORT_LOSS, AUGMENTATION = "support_loss.", "augmentation."  # prefixes of their parameters among the meta-parameters
+
+
+class GradientTask(TaskModel):
+    """A task's start and losses as functions of the meta-parameters.
+
+    Args:
+        model: the network.
+        adapted: names of the parameters that the inner loop changes.
+        head_init: where the head starts.
+        loss: of one task.
+        support_loss: how the losses of the support examples become the scalar that a step descends.
+        augmentation: what a step does to the support inputs.
+        inner_batch: support examples a step sees, in turn; None for all.
+    """
+
+    def __init__(
+        self,
+        model: FunctionalModel,
+        adapted: tuple[str, ...],
+        head_init: HeadInit,
+        loss: TaskLoss,
+        support_loss: SupportLoss,
+        augmentation: Augmentation,
+        inner_batch: int | None,
+    ) -> None:
+        self.model = model
+        self.adapted = adapted
+        self.head_init = head_init
+        self.loss = loss
+        self._support_loss = support_loss
+        self.augmentation = augmentation
+        self.inner_batch = inner_batch
+        # Parameters that adapt from a fixed value are no meta-parameters.
+        self._fixed = {n: p for n in adapted if not (p := model.module.get_parameter(n)).requires_grad}
+
+    def start(self, meta: Params, support: Examples) -> Params:
+        """See :meth:`TaskModel.start`."""
+        params = self._learned(meta)
+        return self.head_init.start(params, support, lambda at: self.model.features(meta, at, support.x, support.mask))
+
+    def _learned(self, meta: Params) -> Params:
+        """The adapted parameters as the outer loop left them."""
+        like = next(iter(meta.values()))
+        return {n: self._fixed[n].to(like) if n in self._fixed else meta[MODEL + n] for n in self.adapted}
+
+    def support_loss(self, meta: Params, params: Params, support: Examples, step: int) -> Tensor:
+        """See :meth:`TaskModel.support_loss`."""
+        batch = self._turn(support, step)
+        x = _called(self.augmentation, AUGMENTATION, meta, (batch, step))
+        logits = self.model.outputs(meta, params, x, batch.mask)
+        losses = self.loss.each(without_absent_classes(logits, support), batch)
+        return _called(self._support_loss, SUPPORT_LOSS, meta, (losses, batch.mask))
+
+    def query_loss(self, meta: Params, params: Params, support: Examples, query: Examples) -> tuple[Tensor, Tensor]:
+        """See :meth:`TaskModel.query_loss`."""
+        logits = self.answer(meta, params, support, query.x, query.mask)
+        return self.loss(logits, query), logits
+
+    def answer(self, meta: Params, params: Params, support: Examples, x: Inputs, mask: Tensor | None) -> Tensor:
+        """(queries, *output): one task's answers to ``x`` (queries, *input)."""
+        return without_absent_classes(self.model.query_outputs(meta, params, support, x, mask), support)
+
+    def on_features(self) -> "GradientTask | None":
+        """The same task for examples whose ``x`` is what the head gets to see; None where a step may change that."""
+        model, mode = self.model.module, norm_mode(self.model.module)
+        head: nn.Module = getattr(model, "head", model)
+        if type(head) not in (nn.Linear, CosineHead) or not all(name.startswith(HEAD) for name in self.adapted):
+            return None
+        shared = "batch" in mode or "support" in mode  # then features depend on which examples a step sees
+        if model.training or (shared and self.inner_batch is not None) or not isinstance(self.augmentation, Unchanged):
+            return None
+        losses = self.loss, self._support_loss, self.augmentation
+        return GradientTask(FunctionalModel(HeadAlone(head)), self.adapted, self.head_init, *losses, self.inner_batch)
+
+    def features(self, meta: Params, support: Examples) -> Tensor:
+        """(examples, features): what the head gets to see of one task's support set at the start."""
+        return self.model.features(meta, self._learned(meta), support.x, support.mask)
+
+    def query_features(self, meta: Params, support: Examples, x: Inputs, mask: Tensor | None) -> Tensor:
+        """(queries, features): what the head gets to see of one task's queries at the start."""
+        return self.model.query_features(meta, self._learned(meta), support, x, mask)
+
+    def _turn(self, support: Examples, step: int) -> Examples:
+        """The support examples of one step: all, or the next ``inner_batch`` of a fixed order that alternates classes."""
+        count = len(support.y)
+        if self.inner_batch is None or self.inner_batch >= count:
+            return support
+        rows = torch.arange(step * self.inner_batch, (step + 1) * self.inner_batch, device=support.y.device) % count
+        stride = next(s for s in range(int(count**0.5), count + 1) if math.gcd(s, count) == 1)
+        rows = rows * stride % count  # class by class order, read with a stride that meets every example once
+        return support.map(lambda tensor: tensor[rows])
+
+
+def _called(module: nn.Module, prefix: str, meta: Params, arguments: tuple[Any, ...]) -> Any:
+    """``module(*arguments)`` with its parameters read from ``meta``."""
+    own = {name: meta[prefix + name] for name, value in module.named_parameters() if value.requires_grad}
+    return functional_call(module, own, arguments) if own else module(*arguments)
+
+
+class GradientLearner(Learner, TakesSteps):
+    """MAML and its relatives: (adapted, rule, meta-gradient, objective, head start), see docs/algorithms.md.
+
+    Args:
+        model: the network; its head is the submodule ``head``.
+        loss: of one task.
+        adapted: which parameters the inner loop changes.
+        rule: builds the inner rule for the adapted parameters.
+        meta_gradient: how the outer loss reaches the meta-parameters.
+        objective: which inner iterates the outer loss sees.
+        head_init: where a task's head starts.
+        over_tasks: how per-task functions are run.
+        steps: inner steps in meta-training, at least 1.
+        eval_steps: inner steps elsewhere; None for the same.
+        inner_batch: support examples a step sees, in turn; None for all.
+        support_loss: how the losses of the support examples become the scalar that a step descends; None for their mean.
+        augmentation: what a step does to the support inputs; None for nothing.
+        proximal: strength of the pull towards the start, see :meth:`metaloop.inner.problem.InnerProblem.inner_loss`.
+    """
+
+    needs_head: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: TaskLoss,
+        adapted: Adapted,
+        rule: Callable[[Params], InnerRule],
+        meta_gradient: MetaGradient,
+        objective: Objective,
+        head_init: HeadInit,
+        over_tasks: OverTasks,
+        steps: int,
+        eval_steps: int | None = None,
+        inner_batch: int | None = None,
+        proximal: float = 0.0,
+        support_loss: SupportLoss | None = None,
+        augmentation: Augmentation | None = None,
+    ) -> None:
+        super().__init__()
+        if not proximal >= 0:
+            raise UserError(f"algorithm.proximal={proximal}: at least 0")
+        for key, value in (("steps", steps), ("eval_steps", eval_steps), ("inner_batch", inner_batch)):
+            if value is not None and value < 1:
+                raise UserError(f"algorithm.{key}={value}: at least 1")
+        model = adapted.attach(model)
+        names = adapted.names(model)
+        own = {name: model.get_parameter(name).detach() for name in names}
+        head_init.check(own)
+        self.model = model
+        self.rule = rule(own)
+        self.support_loss = support_loss or Mean()
+        self.augmentation = augmentation or Unchanged()
+        self.eval_steps = eval_steps or steps
+        self.meta_gradient = meta_gradient
+        self.learns = not isinstance(meta_gradient, Nothing)
+        if head_init.classification and isinstance(loss, MeanSquaredError):
+            raise UserError("algorithm/head_init: this start is made of classes, which regression has none of; take learned")
+        if head_init.redraws and self.learns:
+            for name in names:
+                model.get_parameter(name).requires_grad_(False)  # nothing learned of it would ever be used
+        self.objective = objective
+        self.over_tasks = over_tasks
+        self.task = GradientTask(
+            FunctionalModel(model), names, head_init, loss, self.support_loss, self.augmentation, inner_batch
+        )
+        self.problem = InnerProblem(self.task, self.rule, objective.weights(steps, 0), steps, proximal)
+        meta_gradient.check(self.problem)
+        meta_gradient.check(replace(self.problem, weights=objective.weights(steps, _LATE)))
+        if isinstance(meta_gradient, Displacement):
+            self._check_displacement(names)
+        self._meta = {n: p for n, p in self.named_parameters() if p.requires_grad}
+        if not self._meta:
+            raise UserError("algorithm: nothing is left for the outer loop to learn; take algorithm/meta_gradient=none")
+        self._observes = norm_mode(model) == "running"
+        moving = {*names, *(name for name, value in model.named_parameters() if value.requires_grad)}
+        self._constant = ConstantPart(model, moving, self.augmentation)
+
+    def _check_displacement(self, names: tuple[str, ...]) -> None:
+        """It moves a start and nothing else."""
+        if not any(self.model.get_parameter(name).requires_grad for name in names):
+            raise UserError("algorithm.meta_gradient=displacement moves the start, but here what adapts has a fixed one")
+        for key, part in (("support_loss", self.support_loss), ("augmentation", self.augmentation)):
+            if any(True for _ in part.parameters()):
+                raise UserError(
+                    f"algorithm.meta_gradient=displacement cannot learn algorithm/{key}; take one without parameters"
+                )
+
+    @property
+    def transductive(self) -> bool:
+        """Batch statistics make every query depend on the others."""
+        return "batch" in norm_mode(self.model)
+
+    def check(self, ways: int) -> None:
+        """The head answers a fixed number of classes."""
+        head = getattr(self.model, "head", None)
+        if isinstance(head, nn.Linear) and ways > head.out_features:
+            raise UserError(
+                f"episode.ways={ways}: the model's head was made for {head.out_features} ways and cannot answer more; "
+                f"train with episode.train.ways={ways}, or take algorithm=prototypes, which has no head"
+            )
+
+    def meta_parameters(self) -> Params:
+        """All that the outer loop learns, by qualified name."""
+        return self._meta
+
+    def adapt(self, support: Examples, unlabelled: Inputs | None = None) -> Predictor:
+        """See :meth:`Learner.adapt`; inner iterates are kept for the adaptation curve."""
+        if unlabelled is not None:
+            raise UserError("gradient-based learners do not use unlabelled examples")
+        meta = detached(self.meta_parameters())
+        return adapt(self.task, self.problem, meta, support, self.eval_steps, self.over_tasks)
+
+    def adapted_before(self, support: Examples, adapted: Params) -> Predictor:
+        """See :meth:`TakesSteps.adapted_before`."""
+        meta = detached(self.meta_parameters())
+        return adapted_before(self.task, meta, support, adapted, self.eval_steps, self.over_tasks)
+
+    def meta_loss(self, tasks: Tasks) -> OuterLoss:
+        """See :meth:`Learner.meta_loss`."""
+        weights = self.objective.weights(self.problem.steps, self.outer_step)
+        problem = replace(self.problem, weights=weights, outer_step=self.outer_step)
+        begun = self._constant.tasks(tasks)
+        with telling_the_fix():
+            loss = self.meta_gradient.loss(problem, self.meta_parameters(), begun, self.over_tasks)
+        if self._observes and self.training:
+            self._observe(tasks)
+        return loss
+
+    def _observe(self, tasks: Tasks) -> None:
+        """Move running averages by one forward pass over the meta-batch at the start of adaptation."""
+        flat = tasks.support.map(lambda tensor: tensor.flatten(0, 1))
+        arguments = (flat.x,) if flat.mask is None or not self.task.model.weighted else (flat.x, flat.mask)
+        with torch.no_grad(), observing(self.model):
+            self.model(*arguments)

@@ -1,0 +1,172 @@
+"""Ordinary pretraining on the training data, then fine-tuning on each task's support set."""
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import ClassVar
+
+from torch import nn
+
+from metaloop.errors import UserError
+from metaloop.inner.autodiff import detached
+from metaloop.inner.execution.over_tasks import OverTasks
+from metaloop.inner.head_init import HeadInit, Zero
+from metaloop.inner.problem import InnerProblem
+from metaloop.inner.rules.rule import InnerRule
+from metaloop.inner.selection.adapted import HEAD, Adapted
+from metaloop.learners.classification import losses_by_task, of_own_classes, together
+from metaloop.learners.gradient.adaptation import adapt, adapted_before
+from metaloop.learners.gradient.augmentation import Unchanged
+from metaloop.learners.gradient.functional_model import FunctionalModel
+from metaloop.learners.gradient.gradient_learner import GradientTask
+from metaloop.learners.gradient.support_loss import Mean
+from metaloop.learners.learner import Learner, Predictor, TakesSteps
+from metaloop.learners.task_loss import CrossEntropy, TaskLoss
+from metaloop.models.cosine_head import CosineHead
+from metaloop.models.norm import norm_mode, observing
+from metaloop.types import Examples, Inputs, OuterLoss, Params, Tasks
+
+
+class Pretrained(Learner, TakesSteps):
+    """Baselines that meta-learning must beat: no episode is adapted to before validation.
+
+    Classification: one head names all meta-training classes and is trained with the body by cross-entropy; a task then gets a
+    new head of its own, fine-tuned alone (Baseline, and with cosines Baseline++, of Chen et al. 2019, section 3.2) or with
+    everything else. Regression: one network answers all tasks, and fine-tuning goes on from it (the pretrained baseline of Finn
+    et al. 2017, section 5.1).
+
+    An outer step sees a meta-batch's support and query examples as one batch, so batches hold as many examples of each of
+    their classes, where the papers draw single examples. Each task counts alike. Norm modes with batch statistics take them
+    over a rank's share of the meta-batch.
+
+    Args:
+        model: the network; its head is the submodule ``head``, which in classification is a task's new head.
+        loss: of one task.
+        classes: of meta-training; None for regression.
+        adapted: which parameters fine-tuning changes; in classification the head is among them.
+        rule: builds the rule for the adapted parameters; pretraining teaches it nothing, so it must have no meta-parameters.
+        head_init: where a task's head starts. "learned" is where pretraining left it; in classification, where the head is
+            new, the same random numbers in every task.
+        over_tasks: how tasks are fine-tuned.
+        eval_steps: of fine-tuning.
+        inner_batch: support examples a step sees, in turn; None for all.
+        cosine_scale: cosine heads with this scale; None for linear ones.
+    """
+
+    needs_head: ClassVar[bool] = True
+    needs_classes: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: TaskLoss,
+        classes: int | None,
+        adapted: Adapted,
+        rule: Callable[[Params], InnerRule],
+        head_init: HeadInit,
+        over_tasks: OverTasks,
+        eval_steps: int,
+        inner_batch: int | None = None,
+        cosine_scale: float | None = None,
+    ) -> None:
+        super().__init__()
+        for key, value in (("eval_steps", eval_steps), ("inner_batch", inner_batch)):
+            if value is not None and value < 1:
+                raise UserError(f"algorithm.{key}={value}: at least 1")
+        classifies = isinstance(loss, CrossEntropy)
+        _check_classes(classifies, classes, cosine_scale, head_init)
+        model = adapted.attach(model if cosine_scale is None else _with_cosine_head(model, cosine_scale))
+        names = adapted.names(model)
+        own = {name: model.get_parameter(name).detach() for name in names}
+        head_init.check(own)
+        self.model = model
+        self.classes_head = _classes_head(model, names, classes) if classifies and classes is not None else None
+        self.rule = rule(own)
+        if any(True for _ in self.rule.parameters()):
+            raise UserError("algorithm.rule has meta-parameters, which pretraining does not learn; take a rule without")
+        self.over_tasks = over_tasks
+        self.eval_steps = eval_steps
+        self.loss = loss
+        self._network = FunctionalModel(model)
+        self.task = GradientTask(self._network, names, head_init, loss, Mean(), Unchanged(), inner_batch)
+        self.problem = InnerProblem(self.task, self.rule, (0.0,) * eval_steps + (1.0,), eval_steps)
+
+    @property
+    def transductive(self) -> bool:
+        """Batch statistics make every query depend on the others."""
+        return "batch" in norm_mode(self.model)
+
+    def check(self, ways: int) -> None:
+        """The new head answers a fixed number of classes."""
+        have = len(self.model.get_parameter("head.weight"))
+        if ways > have and self.classes_head is not None:
+            raise UserError(
+                f"episode.ways={ways}: a task's head was made for {have} ways and cannot answer more; train with "
+                f"episode.train.ways={ways}"
+            )
+
+    def adapt(self, support: Examples, unlabelled: Inputs | None = None) -> Predictor:
+        """See :meth:`Learner.adapt`."""
+        if unlabelled is not None:
+            raise UserError("pretrained learners do not use unlabelled examples")
+        meta = detached({name: value for name, value in self.named_parameters() if value.requires_grad})
+        return adapt(self.task, self.problem, meta, support, self.eval_steps, self.over_tasks)
+
+    def adapted_before(self, support: Examples, adapted: Params) -> Predictor:
+        """See :meth:`TakesSteps.adapted_before`."""
+        meta = detached({name: value for name, value in self.named_parameters() if value.requires_grad})
+        return adapted_before(self.task, meta, support, adapted, self.eval_steps, self.over_tasks)
+
+    def meta_loss(self, tasks: Tasks) -> OuterLoss:
+        """The mean loss of support and query examples without any adaptation.
+
+        ``query_logits`` are, in classification, those of a task's own classes.
+        """
+        shots = tasks.support.y.shape[1]
+        examples = together(tasks, by_split=self.classes_head is not None)
+        flat = examples.map(lambda tensor: tensor.flatten(0, 1))
+        own = {} if self.classes_head is None else {HEAD + name: value for name, value in self.classes_head.named_parameters()}
+        with observing(self.model) if self.training else nullcontext():
+            outputs = self._network.outputs({}, own, flat.x, flat.mask)
+        losses = losses_by_task(self.loss, outputs, examples)
+        answers = outputs.unflatten(0, examples.y.shape[:2])[:, shots:]
+        answers = answers if self.classes_head is None else of_own_classes(answers, tasks)
+        return OuterLoss(losses.mean(), answers.detach(), losses.detach()[:, None])
+
+
+def _check_classes(classifies: bool, classes: int | None, cosine_scale: float | None, head_init: HeadInit) -> None:
+    """Raise a UserError where the task, the number of classes and the head do not go together."""
+    if classifies and classes is None:
+        raise UserError("dataset: its classes have no numbers (num_classes), which pretraining a classifier needs")
+    if cosine_scale is None:
+        return
+    if not classifies:
+        raise UserError(f"algorithm.cosine_scale={cosine_scale}: cosines are for classes; for regression take null")
+    if not cosine_scale > 0:
+        raise UserError(f"algorithm.cosine_scale={cosine_scale}: above 0, or null for a linear head")
+    if isinstance(head_init, Zero):
+        raise UserError("algorithm.head_init=zero: a class vector of zeros has no direction; take another head_init")
+
+
+def _linear_head(model: nn.Module) -> nn.Linear:
+    head = getattr(model, "head", None)
+    if not isinstance(head, nn.Linear):
+        raise UserError(f"model: pretraining replaces a linear submodule head; this model's is {type(head).__name__}")
+    return head
+
+
+def _with_cosine_head(model: nn.Module, scale: float) -> nn.Module:
+    head = _linear_head(model)
+    model.head = CosineHead(head.in_features, head.out_features, scale).to(head.weight)
+    return model
+
+
+def _classes_head(model: nn.Module, names: Sequence[str], classes: int) -> nn.Module:
+    """A head like the model's for all classes of meta-training; the model's own becomes one that only tasks learn."""
+    if not set(names) >= {name for name, _ in model.named_parameters() if name.startswith(HEAD)}:
+        raise UserError("algorithm.adapted: the classes of a task are new, so its whole head must adapt; take head or all")
+    own = getattr(model, "head", None)
+    head = own if isinstance(own, CosineHead) else _linear_head(model)
+    head.requires_grad_(requires_grad=False)
+    if isinstance(head, CosineHead):
+        return CosineHead(head.weight.shape[1], classes, head.scale).to(head.weight)
+    return nn.Linear(head.in_features, classes, head.bias is not None).to(head.weight)

@@ -1,0 +1,25 @@
+"""Prototypes by Euclidean distance."""
+
+from torch import Tensor
+
+from metaloop.learners.metric.comparison import Comparison, Scale, class_means, squared_distances
+from metaloop.types import Examples
+
+
+class Euclidean(Comparison):
+    """Classes are the means of their support features; logits are minus squared distances (Snell et al. 2017, eqs. 1 and 2).
+
+    Args:
+        scale: of the logits, the inverse of a temperature; the paper has 1.
+        learn_scale: whether it is a meta-parameter (Oreshkin et al. 2018, section 2.1).
+    """
+
+    def __init__(self, scale: float = 1.0, learn_scale: bool = False) -> None:
+        super().__init__()
+        self.scale = Scale(scale, learn_scale)
+
+    def forward(
+        self, support: Tensor, labels: Examples, query: Tensor, *, query_mask: Tensor | None, unlabelled: Tensor | None
+    ) -> Tensor:
+        """See :meth:`Comparison.forward`."""
+        return self.scale(-squared_distances(query, class_means(support, labels)))

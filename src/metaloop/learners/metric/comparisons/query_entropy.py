@@ -1,0 +1,116 @@
+"""Heads fine-tuned on labelled support examples and on how sure the queries are."""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from metaloop.errors import UserError
+from metaloop.learners.metric.comparison import Comparison, belongs, check_positive, class_means, squared_distances, unit
+from metaloop.learners.task_loss import without_absent_classes
+from metaloop.types import Examples
+
+_LEAST = 1e-12  # probability whose logarithm is taken
+
+
+class TransductiveFineTuning(Comparison):
+    """Fine-tunes class vectors on the support set's cross-entropy plus the queries' entropy (Dhillon et al. 2020, eqs. 5 to 8).
+
+    They start at the class means' directions, and logits are scaled cosines with them at first. The paper fine-tunes the whole
+    network with Adam; here the class vectors move alone, by gradient descent that the outer loop differentiates.
+
+    Args:
+        scale: of the logits, where it starts. Learned.
+        steps: of gradient descent.
+        lr: of gradient descent.
+        entropy: weight of the queries' entropy.
+    """
+
+    transductive: ClassVar[bool] = True
+
+    def __init__(self, scale: float = 10.0, steps: int = 25, lr: float = 0.05, entropy: float = 1.0) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(check_positive("scale", scale)))
+        self.steps, self.lr = _checked(steps, lr)
+        self.entropy = check_positive("entropy", entropy)
+
+    def forward(
+        self, support: Tensor, labels: Examples, query: Tensor, *, query_mask: Tensor | None, unlabelled: Tensor | None
+    ) -> Tensor:
+        """See :meth:`Comparison.forward`."""
+        rows, vectors = torch.cat([unit(support), unit(query)]), unit(class_means(unit(support), labels))
+        for _ in range(self.steps):
+            logits = without_absent_classes(self.scale * rows @ vectors.T, labels)
+            slope = slopes(logits, labels, query_mask, known=1.0, marginal=0.0, conditional=self.entropy)
+            vectors = vectors - self.lr * self.scale * slope.T @ rows
+        return self.scale * rows[len(support) :] @ vectors.T
+
+
+class TIM(Comparison):
+    """Transductive information maximisation: queries sure, and spread over the classes (Boudiaf et al. 2020, eq. 3).
+
+    Prototypes of unit features move down w * cross-entropy of the support set - H(Y) + a * H(Y | X) of the queries: TIM-GD with
+    plain gradient descent instead of 1000 steps of Adam, differentiated by the outer loop, where the paper trains without.
+    The marginal entropy takes classes to be about equally frequent among the queries, as they are in our episodes.
+
+    Args:
+        temperature: of the softmax of squared distances, where it starts. Learned.
+        steps: of gradient descent.
+        lr: of gradient descent.
+        cross_entropy: w.
+        conditional: a.
+    """
+
+    transductive: ClassVar[bool] = True
+
+    def __init__(
+        self, temperature: float = 15.0, steps: int = 25, lr: float = 0.2, cross_entropy: float = 0.1, conditional: float = 0.1
+    ) -> None:
+        super().__init__()
+        self.temperature = nn.Parameter(torch.tensor(check_positive("temperature", temperature)))
+        self.steps, self.lr = _checked(steps, lr)
+        self.cross_entropy = check_positive("cross_entropy", cross_entropy)
+        self.conditional = check_positive("conditional", conditional)
+
+    def forward(
+        self, support: Tensor, labels: Examples, query: Tensor, *, query_mask: Tensor | None, unlabelled: Tensor | None
+    ) -> Tensor:
+        """See :meth:`Comparison.forward`."""
+        rows, means = torch.cat([unit(support), unit(query)]), class_means(unit(support), labels)
+        for _ in range(self.steps):
+            logits = without_absent_classes(-self.temperature / 2 * squared_distances(rows, means), labels)
+            slope = slopes(logits, labels, query_mask, known=self.cross_entropy, marginal=1.0, conditional=self.conditional)
+            means = means - self.lr * self.temperature * (slope.T @ rows - slope.sum(0)[:, None] * means)
+        return -self.temperature / 2 * squared_distances(rows[len(support) :], means)
+
+
+def slopes(
+    logits: Tensor, labels: Examples, query_mask: Tensor | None, *, known: float, marginal: float, conditional: float
+) -> Tensor:
+    """The gradient in ``logits`` of known * cross-entropy of the support - marginal * H(Y) + conditional * H(Y | X).
+
+    It is written out, so that it can be taken wherever a comparison is run, and differentiated there.
+
+    Args:
+        logits: (examples + queries, ways), of the support set and then of the queries; absent classes cannot win.
+        labels: of the support set.
+        query_mask: (queries,) which queries are real; None for all.
+        known, marginal, conditional: weights of the mean over the real support examples, and of the entropies in nats of the
+            real queries' mean answer and, in the mean, of each answer.
+    """
+    examples = len(labels.y)
+    p = torch.softmax(logits, -1)
+    sure = belongs(labels).to(p.dtype).T
+    of_support = sure.sum(1, keepdim=True) * p[:examples] - sure
+    p = p[examples:]
+    real = torch.ones_like(p[:, :1]) if query_mask is None else query_mask[:, None].to(p.dtype)
+    share = real / real.sum().clamp(min=1)
+    gain = marginal * ((share * p).sum(0).clamp(min=_LEAST).log() + 1) - conditional * (p.clamp(min=_LEAST).log() + 1)
+    of_queries = share * p * (gain - (p * gain).sum(1, keepdim=True))
+    return torch.cat([known * of_support / sure.sum().clamp(min=1), of_queries])
+
+
+def _checked(steps: int, lr: float) -> tuple[int, float]:
+    if steps < 1:
+        raise UserError(f"algorithm.comparison.steps={steps}: at least 1")
+    return steps, check_positive("lr", lr)

@@ -1,0 +1,118 @@
+"""The four-block convolutional network of few-shot image classification."""
+
+from itertools import pairwise
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from metaloop.errors import UserError
+from metaloop.models.convolutional import fused, fused_first
+from metaloop.models.norm import Norm
+
+DOWNSAMPLES = ("pool", "stride")
+BLOCKS = 4
+
+
+class Block(nn.Module):
+    """3x3 convolution, norm, ReLU, and a halving of the sides by "pool" or "stride", or None."""
+
+    def __init__(self, channels: int, filters: int, norm: str, downsample: str | None, kernels: bool) -> None:
+        super().__init__()
+        self.kernels = kernels and fused.fits(filters)
+        # Statistics of a batch cancel a bias before them exactly; elsewhere it is needed.
+        bias = norm not in ("batch", "support", "running")
+        self.conv = nn.Conv2d(channels, filters, 3, stride=2 if downsample == "stride" else 1, padding=1, bias=bias)
+        self.norm = Norm(filters, norm)
+        self.pool = downsample == "pool"
+
+    def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
+        """(examples, channels, side, side) to (examples, filters, about side / 2, about side / 2), or unhalved."""
+        if weight is None and self.fusible(x):
+            observe = self.norm.observe if self.norm.observes else None
+            own = type(self.conv) is nn.Conv2d and not self.conv._forward_hooks
+            if own and self.pool and fused_first.fits(x, self.conv):
+                return fused_first.first_block(x, self.conv.weight, self.norm.weight, self.norm.bias, self.norm.eps, observe)
+            strided = own and self.conv.stride == (2, 2)
+            x = fused.convolution(x, self.conv.weight, 2) if strided else self.conv(x)
+            return fused.norm_relu_pool(x, self.norm.weight, self.norm.bias, self.norm.eps, self.pool, observe)
+        x = self.conv(x)
+        x = self.norm(x, weight)
+        # The largest of a window stays the largest under ReLU, which then has a quarter to do.
+        return F.relu(F.max_pool2d(x, 2) if self.pool else x)
+
+    def fusible(self, x: Tensor) -> bool:
+        """Whether our own kernels can take the norm's place: they fit, and nothing was put on it."""
+        own = self.kernels and type(self.norm) is Norm and not self.norm._forward_hooks
+        return own and self.norm.of_batch and fused.here(x)
+
+
+class Conv4(nn.Module):
+    """Conv-4 (Vinyals et al. 2016; with strides instead of pooling in Finn et al. 2017's Omniglot runs).
+
+    With ``downsample="pool"`` the last feature map is flattened; with "stride" it is averaged over places, as in the code of
+    Finn et al. Strided sides are rounded up (28, 14, 7, 4, 2), pooled ones down (28, 14, 7, 3, 1).
+
+    Learners that compare feature maps set ``maps``: then the last feature map is answered as it is, of ``map_shape``. They
+    take it larger, with ``halvings=2`` (Sung et al. 2018, section 4.1; Li et al. 2019, section 4.2).
+
+    Args:
+        input_shape: (channels, height, width) of an image.
+        outputs: numbers of the linear head; None for no head, so that the network answers features.
+        filters: of every block.
+        downsample: "pool" or "stride".
+        norm: mode of :class:`metaloop.models.norm.Norm`.
+        kernels: use our own CPU kernels (``fused.py``) where they apply; they have two derivatives.
+        halvings: how many blocks, from the first on, halve the sides.
+    """
+
+    def __init__(
+        self,
+        input_shape: tuple[int, ...],
+        outputs: int | None,
+        filters: int = 64,
+        downsample: str = "pool",
+        norm: str = "batch",
+        kernels: bool = True,
+        halvings: int = BLOCKS,
+    ) -> None:
+        super().__init__()
+        if downsample not in DOWNSAMPLES:
+            raise UserError(f"model.downsample={downsample!r}: one of {', '.join(DOWNSAMPLES)}")
+        if not 0 <= halvings <= BLOCKS:
+            raise UserError(f"model.halvings={halvings}: from 0 to {BLOCKS}, the number of blocks")
+        if len(input_shape) != 3:
+            raise UserError(
+                f"model=conv4 takes images (channels, height, width); the data set gives {tuple(input_shape)}; try model=mlp"
+            )
+        channels, *sides = input_shape
+        if downsample == "pool" and min(sides) < 2**halvings:
+            raise UserError(
+                f"model.halvings={halvings}: {sides[0]}x{sides[1]} is too small for so many; try model.downsample=stride"
+            )
+        widths = [channels] + [filters] * BLOCKS
+        self.blocks = nn.ModuleList(
+            Block(a, b, norm, downsample if i < halvings else None, kernels) for i, (a, b) in enumerate(pairwise(widths))
+        )
+        up = 2**halvings - 1 if downsample == "stride" else 0
+        height, width = ((side + up) // 2**halvings for side in sides)
+        self.map_shape = (filters, height, width)
+        self.maps = False
+        self.average = downsample == "stride"
+        self.features = filters if self.average else filters * height * width
+        self.head = nn.Linear(self.features, outputs) if outputs is not None else None
+        for block in self.blocks:
+            nn.init.xavier_uniform_(block.conv.weight)
+
+    def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
+        """(examples, channels, height, width) to (examples, outputs), or (examples, features) without a head, or maps.
+
+        ``weight`` (examples,): see :meth:`metaloop.models.norm.Norm.forward`.
+        """
+        if self.blocks[0].kernels:
+            x = fused.channels_last(x)
+        for block in self.blocks:
+            x = block(x, weight)
+        if self.maps:
+            return x.contiguous()  # what compares them may run under vmap, whose norms know no other memory format
+        x = x.mean((-2, -1)) if self.average else x.flatten(1)
+        return x if self.head is None else self.head(x)

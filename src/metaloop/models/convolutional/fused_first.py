@@ -1,0 +1,114 @@
+"""The first convolutional block in one, on the CPU: convolution, batch norm, ReLU and pooling.
+
+Images have few channels and their maps many, so a map is made anew, two rows at a time, rather than written and read again:
+that takes a third of the time, and no memory. For images that are data: nothing is differentiated with respect to them.
+"""
+
+import ctypes
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metaloop.models.convolutional.fused import Observe, _at, _function, _last, _longs, _map, variance
+
+_CHANNELS = 2  # of the images; with more, to make a map takes longer than to read it
+
+
+def fits(x: Tensor, conv: torch.nn.Conv2d) -> bool:
+    """Whether :func:`first_block` takes these images (examples, channels, height, width) and this convolution."""
+    return (
+        x.shape[1] <= _CHANNELS
+        and conv.bias is None
+        and conv.stride == (1, 1)
+        and not x.requires_grad
+        # There a tensor does not say whether something outside differentiates with respect to it.
+        and not torch._C._are_functorch_transforms_active()
+    )
+
+
+def first_block(x: Tensor, kernel: Tensor, weight: Tensor, bias: Tensor, eps: float, observe: Observe | None = None) -> Tensor:
+    """``max_pool(relu(batch_norm(conv(x, kernel)) * weight + bias))`` with the statistics of the batch, padding 1.
+
+    Args:
+        x: (examples, depth, height, width), for which :func:`fits` and :func:`metaloop.models.convolutional.fused.here` hold.
+        kernel: (channels, depth, 3, 3).
+        weight: (channels,).
+        bias: (channels,).
+        eps: added to the variance.
+        observe: is told the statistics.
+    """
+    out, _, mean, root = _First.apply(x, _places_first(kernel), weight, bias, eps)
+    if observe is not None:
+        observe(mean, variance(root, eps), len(x) * x.shape[2] * x.shape[3])
+    return out
+
+
+def _places_first(kernel: Tensor) -> Tensor:
+    return kernel.permute(2, 3, 1, 0).flatten(0, 2).contiguous()  # (9 * depth, channels)
+
+
+class _First(torch.autograd.Function):
+    """Of x (examples, depth, height, width), kernel (9 * depth, channels), weight and bias (channels,).
+
+    Returns the result, and for the derivatives what won each window, the means and the roots of the inverse variances.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, kernel: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, ...]:
+        x, weight, bias = _last(x), weight.contiguous(), bias.contiguous()
+        n, _, h, w = x.shape
+        pooled = x.new_empty(1).expand(n, kernel.shape[1], h, w)
+        out, chosen, mean, root = _map(pooled, True), _map(pooled, True), torch.empty_like(weight), torch.empty_like(weight)
+        _call("first_forward", x, kernel, eps, x, kernel, weight, bias, out, chosen, mean, root)
+        ctx.save_for_backward(x, kernel, weight, out, chosen, mean, root)
+        ctx.mark_non_differentiable(chosen, mean, root)
+        ctx.set_materialize_grads(False)
+        return out, chosen, mean, root
+
+    @staticmethod
+    def backward(ctx: Any, *outputs: Tensor) -> Any:
+        if outputs[0] is None:
+            return (None,) * 5
+        return None, *_FirstBackward.apply(outputs[0], *ctx.saved_tensors), None
+
+
+class _FirstBackward(torch.autograd.Function):
+    """Gradients with respect to kernel, weight and bias: a function of the outputs' gradient, kernel and weight."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, g: Tensor, x: Tensor, kernel: Tensor, weight: Tensor, out: Tensor, chosen: Tensor, mean: Tensor, root: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        g = _last(g)
+        results = torch.empty_like(kernel), torch.empty_like(weight), torch.empty_like(weight)
+        _call("first_backward", x, kernel, 0.0, x, kernel, chosen, out, g, weight, mean, root, *results)
+        ctx.save_for_backward(g, x, kernel, weight, out, chosen, mean, root, *results[1:])
+        return results
+
+    @staticmethod
+    def backward(ctx: Any, *outputs: Tensor) -> Any:
+        to_g, to_kernel, to_weight = _FirstSecond.apply(*outputs, *(each.detach() for each in ctx.saved_tensors))
+        return to_g, None, to_kernel, to_weight, None, None, None, None
+
+
+class _FirstSecond(torch.autograd.Function):
+    """Gradients of ``_FirstBackward`` with respect to the outputs' gradient, kernel and weight; no third derivative."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, w: Tensor, b: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        g, x, kernel, weight, out, chosen, mean, root, to_weight, to_bias = rest
+        a, w, b = a.contiguous(), w.contiguous(), b.contiguous()
+        results = torch.empty_like(out), torch.empty_like(kernel), torch.empty_like(weight)
+        given = (x, kernel, chosen, out, g, weight, mean, root, to_weight, to_bias, a, w, b)
+        _call("first_second", x, kernel, 0.0, *given, *results)
+        return results
+
+    @staticmethod
+    def backward(ctx: Any, *outputs: Tensor) -> Any:
+        raise NotImplementedError("Conv4's kernels have no third derivative; take model.kernels=false")
+
+
+def _call(name: str, x: Tensor, kernel: Tensor, eps: float, *tensors: Tensor) -> None:
+    n, depth, h, w = x.shape
+    _function(name, x)(*_longs(n, h, w, kernel.shape[1], depth), ctypes.c_double(eps), *_at(*tensors))

@@ -1,0 +1,95 @@
+"""From texts to token ids: a stored model's own tokenizer, and one that hashes words for encoders without a vocabulary."""
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from transformers import BatchEncoding, PreTrainedTokenizerBase
+
+from metaloop.errors import UserError
+
+_PAD, _FIRST, _LAST, _RESERVED = 0, 1, 2, 3  # ids of the hashing tokenizer before those of words
+Arrays = Mapping[str, np.ndarray]
+
+
+class StoredTokenizer:
+    """A tokenizer of the transformers library; see :class:`metaloop.data.texts.tokens.Tokenizer`."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+        if not tokenizer.is_fast:
+            raise UserError(
+                f"model.name_or_path={name!r}: its tokenizer has no tokenizer.json, which words' places are read from"
+            )
+        if tokenizer.pad_token is None:
+            raise UserError(f"model.name_or_path={name!r}: its tokenizer has no padding token, so it is no encoder's")
+        self._tokenizer = tokenizer
+        content = tokenizer.backend_tokenizer.to_str()
+        self.key = f"{type(tokenizer).__name__} {hashlib.sha256(content.encode()).hexdigest()}"
+
+    def __call__(self, texts: Sequence[str], length: int) -> Arrays:
+        """``input_ids`` and ``attention_mask`` (texts, length), padded and cut, with the model's own special tokens."""
+        return self._arrays(self._encoded(list(texts), length, split=False))
+
+    def words(self, texts: Sequence[Sequence[str]], length: int) -> Arrays:
+        """The same for texts split into words, and ``first`` (texts, words): where a word begins, -1 where it was cut."""
+        found = self._encoded([list(words) for words in texts], length, split=True)
+        first = np.full((len(texts), max(map(len, texts), default=0)), -1, np.int64)
+        for row in range(len(texts)):
+            for place, word in reversed(list(enumerate(found.word_ids(row)))):
+                if word is not None:
+                    first[row, word] = place
+        return self._arrays(found) | {"first": first}
+
+    def _encoded(self, texts: list[str] | list[list[str]], length: int, *, split: bool) -> BatchEncoding:  # type: ignore[no-untyped-def]
+        return self._tokenizer(
+            texts,
+            is_split_into_words=split,
+            padding="max_length",
+            truncation=True,
+            max_length=length,
+            padding_side="right",
+            return_attention_mask=True,
+        )
+
+    @staticmethod
+    def _arrays(found: Mapping[str, list[list[int]]]) -> dict[str, np.ndarray]:
+        return {name: np.asarray(found[name], np.int64) for name in ("input_ids", "attention_mask")}
+
+
+class HashingTokenizer:
+    """Lower-cased words and single signs, each hashed to a number below ``vocabulary``; for encoders with random weights.
+
+    0 is padding, 1 begins a text, 2 ends it. Different words may share a number.
+    """
+
+    def __init__(self, vocabulary: int) -> None:
+        if vocabulary <= _RESERVED:
+            raise UserError(
+                f"model.config.vocab_size={vocabulary}: at least {_RESERVED + 1}, of which {_RESERVED} are no words"
+            )
+        self._words = vocabulary - _RESERVED
+        self.key = f"hashed words {vocabulary}"
+
+    def __call__(self, texts: Sequence[str], length: int) -> Arrays:
+        """See :meth:`StoredTokenizer.__call__`."""
+        return self._padded([re.findall(r"\w+|[^\w\s]", text.lower()) for text in texts], length)
+
+    def words(self, texts: Sequence[Sequence[str]], length: int) -> Arrays:
+        """See :meth:`StoredTokenizer.words`; a word is one token."""
+        first = np.full((len(texts), max(map(len, texts), default=0)), -1, np.int64)
+        for row, words in enumerate(texts):
+            kept = min(len(words), length - 2)
+            first[row, :kept] = np.arange(1, kept + 1)
+        return self._padded([[word.lower() for word in words] for words in texts], length) | {"first": first}
+
+    def _padded(self, texts: Sequence[Sequence[str]], length: int) -> dict[str, np.ndarray]:
+        ids, mask = np.full((len(texts), length), _PAD, np.int64), np.zeros((len(texts), length), np.int64)
+        for row, words in enumerate(texts):
+            tokens = [_FIRST, *(self._number(word) for word in words[: length - 2]), _LAST]
+            ids[row, : len(tokens)], mask[row, : len(tokens)] = tokens, 1
+        return {"input_ids": ids, "attention_mask": mask}
+
+    def _number(self, word: str) -> int:
+        digest = hashlib.blake2b(word.encode(), digest_size=8).digest()  # Python's own hash differs between processes
+        return _RESERVED + int.from_bytes(digest, "little") % self._words

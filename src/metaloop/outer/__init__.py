@@ -1,5 +1,0 @@
-"""The outer loop. The only part that knows Lightning, whose heaviest import is made light before any of it is imported."""
-
-from metaloop.outer.light_torchmetrics import install
-
-install()

@@ -1,0 +1,121 @@
+"""Figures of an inspection that know classes: the embedding map, accuracy by class, confusions."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from metaloop.report.figures.theme import Theme, legend, new_figure, titles
+
+_CLASSES, _MATRIX = 30, 24  # more are not drawn
+_MARKS = ("o", "s", "^", "D", "v", "P", "X")
+
+
+def map_figure(points: Mapping[str, np.ndarray], theme: Theme) -> Figure:
+    """One episode before and after adaptation along the same two directions: classes by colour, support large, queries small.
+
+    Scales are each panel's own, as features may shrink or grow by much.
+    """
+    panels = [name for name in ("before", "after") if name in points]
+    figure, axes = new_figure(theme, len(panels), (4.1 * len(panels) + 0.4, 3.9))
+    share = 100 * points["explained"]
+    for ax, name in zip(axes, panels, strict=True):
+        _draw_points(ax, points[name], points["label"], points["is_query"], theme)
+        title = f"{name} adaptation" if len(panels) > 1 else ""
+        titles(ax, theme, f"first component ({share[0]:.0f} %)", f"second ({share[1]:.0f} %)", title)
+    labels = np.unique(points["label"])
+    looks = [_look(int(label), theme) for label in labels]
+    handles = [Line2D([], [], linestyle="", marker=mark, color=colour, markersize=5) for colour, mark in looks]
+    handles.append(Line2D([], [], linestyle="", marker="o", color=theme.muted, markeredgecolor=theme.text, markersize=9))
+    legend(figure, theme, handles, [*(f"class {label + 1}" for label in labels), "large: support"])
+    return figure
+
+
+def _look(label: int, theme: Theme) -> tuple[str, str]:
+    """Colour and marker of a class; a class differs in both from its neighbours."""
+    colours = len(theme.palette)
+    return theme.palette[label % colours], _MARKS[(label + label // colours) % len(_MARKS)]
+
+
+def _draw_points(ax: Axes, places: np.ndarray, labels: np.ndarray, is_query: np.ndarray, theme: Theme) -> None:
+    for label in np.unique(labels):
+        colour, mark = _look(int(label), theme)
+        for query, size, alpha in ((True, 22, 0.75), (False, 110, 1.0)):
+            own = places[(labels == label) & (is_query == query)]
+            edge = theme.surface if query else theme.text
+            ax.scatter(
+                own[:, 0],
+                own[:, 1],
+                s=size,
+                c=[colour],
+                marker=mark,
+                edgecolors=edge,
+                linewidths=0.5 if query else 1.2,
+                alpha=alpha,
+            )
+
+
+def classes_figure(found: Mapping[str, Any], theme: Theme) -> Figure | None:
+    """Accuracy by class with its interval over episodes, the worst first; None for a regression."""
+    rows = found.get("classes") or []
+    if not rows:
+        return None
+    shown = rows[:_CLASSES]
+    figure, (ax,) = new_figure(theme, 1, (5.6, 0.2 * len(shown) + 1.2))
+    places = np.arange(len(shown))
+    means = 100 * np.array([row["mean"] for row in shown])
+    halves = 100 * np.array([row["half_width"] or 0.0 for row in shown])
+    ax.errorbar(means, places, xerr=halves, fmt="o", color=theme.palette[0], ecolor=theme.muted, capsize=2.5, markersize=4.5)
+    overall = 100 * found["parts"]["all"]["mean"]
+    ax.axvline(overall, color=theme.palette[1], linestyle="--", linewidth=1.3)
+    for text in ax.set_yticks(places, [_short(row["class"]) for row in shown]):
+        text.label1.set_parse_math(False)
+    ax.set_ylim(len(shown) - 0.4, -0.6)
+    ax.set_xlim(*_percent_limits(means, halves))
+    cut = f"{len(shown)} of {len(rows)} classes, the worst first" if len(rows) > len(shown) else ""
+    titles(ax, theme, f"accuracy (%); dashed: {overall:.1f} over all", "", cut)
+    return figure
+
+
+def _percent_limits(means: np.ndarray, halves: np.ndarray) -> tuple[float, float]:
+    """An interval may reach beyond what an accuracy can be; the axis does not."""
+    return max(-2.0, float((means - halves).min()) - 2.0), min(102.0, float((means + halves).max()) + 2.0)
+
+
+def confusion_figure(found: Mapping[str, Any], theme: Theme) -> Figure | None:
+    """Mistaken pairs as a matrix: of the queries of a row's class where both were there, how many got the column's answer.
+
+    The classes are those of the most frequent mistakes; None where nothing was mistaken.
+    """
+    pairs = found.get("confusion") or []
+    if not pairs:
+        return None
+    names: list[str] = []
+    for pair in pairs:
+        names += [name for name in (pair["class"], pair["answer"]) if name not in names]
+    every, names = len(names), sorted(names[:_MATRIX])
+    shares = np.full((len(names), len(names)), np.nan)
+    for pair in pairs:
+        if pair["class"] in names and pair["answer"] in names:
+            shares[names.index(pair["class"]), names.index(pair["answer"])] = 100 * pair["taken"] / pair["asked"]
+    side = 0.21 * len(names)
+    figure, (ax,) = new_figure(theme, 1, (side + 2.2, side + 1.6))
+    ax.grid(False)
+    image = ax.imshow(shares, cmap="viridis" if theme.name == "dark" else "viridis_r", vmin=0, interpolation="nearest")
+    letters = max(map(len, names)) <= 2
+    for axis, rotation in ((ax.xaxis, 0 if letters else 90), (ax.yaxis, 0)):
+        for tick in axis.set_ticks(range(len(names)), [_short(name) for name in names], rotation=rotation):
+            tick.label1.set_parse_math(False)
+    bar = figure.colorbar(image, ax=ax, shrink=0.8)
+    bar.set_label("% of queries", color=theme.text, fontsize=9.5)
+    bar.ax.tick_params(colors=theme.muted, labelsize=8.5)
+    bar.outline.set_visible(False)
+    titles(ax, theme, "answer", "class", f"the {len(names)} most mistaken classes" if every > len(names) else "")
+    return figure
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 28 else f"{name[:27]}…"

@@ -1,0 +1,204 @@
+"""Curves: learning over outer steps, adaptation over inner steps. One row or several rows together."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+
+from metaloop.records.reading import Columns, Run
+from metaloop.report import formats
+from metaloop.report.figures.theme import Look, Theme, curve_look, legend, new_figure, titles
+from metaloop.report.tables.rows import Row
+
+COLOURED = 10  # rows with colours of their own; further ones are thin and grey
+_LOG_RATIO = 20.0  # errors that span more than this are drawn on a logarithmic axis
+_CURVES = {  # name in metrics.csv: (label, palette number of a figure of one run)
+    "train/loss": ("meta-train", 0),
+    "validation/loss": ("meta-validation, adapted", 1),
+    "train/score": ("meta-train", 0),
+    "validation/score": ("meta-validation, adapted", 1),
+    "validation/score_before": ("meta-validation, before adaptation", 6),
+}
+
+
+def learning_curves(rows: Sequence[Row], theme: Theme) -> Figure | None:
+    """Loss and score over outer steps, of rows with the same metric; None where no run logged any.
+
+    One row shows all its curves. Several rows show their smoothed meta-train loss and their meta-validation score, one
+    colour a row and one line a seed; of more than ``COLOURED`` rows the first have colours, and each is one line, the mean
+    over its seeds. Bands are intervals over meta-validation episodes.
+    """
+    rows = [row for row in rows if any(run.metrics for run in row.runs)]
+    if not rows:
+        return None
+    single, metric = len(rows) == 1, rows[0].first.metric
+    loss = ("train/loss", "validation/loss") if single else ("train/loss",)
+    score = ("train/score", "validation/score", "validation/score_before") if single else ("validation/score",)
+    panels = [(loss, "loss (nats)"), (score, formats.metric_title(metric))]
+    if metric == "mse" and single:
+        panels = panels[1:]  # the loss is the score
+    panels = [(names, label) for names, label in panels if any(_has(row, names) for row in rows)]
+    if not panels:
+        return None
+    figure, axes = new_figure(theme, len(panels), (3.75 * len(panels) if len(panels) > 1 else 4.9, 3.0))
+    drawn: dict[str, Line2D] = {}
+    for ax, (names, label) in zip(axes, panels, strict=True):
+        scale = 100.0 if metric != "mse" and label == formats.metric_title(metric) else 1.0
+        _draw_rest(ax, rows[COLOURED:], names[0], scale, theme)
+        merged = len(rows) > COLOURED
+        looks = _looks(rows[:COLOURED], names, theme)
+        handles = [_draw(ax, row, name, look, scale, single, merged) for row, name, look in looks]
+        titles(ax, theme, "outer step", label if metric != "mse" or label != "loss (nats)" else "loss")
+        _error_scale(ax, metric)
+        drawn |= {str(handle.get_label()): handle for handle in handles if handle}
+    if single:
+        legend(figure, theme, list(drawn.values()), list(drawn))
+    else:
+        _row_legend(figure, rows, theme)
+    return figure
+
+
+def adaptation_curves(rows: Sequence[Row], theme: Theme) -> Figure | None:
+    """Meta-test score over inner steps with its interval; None where no run adapts in steps.
+
+    One row also shows its baseline; of more than ``COLOURED`` rows each shows its first seed. A run without inner steps
+    is a single mark. Bands are intervals over episodes.
+    """
+    rows = [row for row in rows if row.first.test["curve"]]
+    if not any(len(run.test["curve"]) > 1 for row in rows for run in row.runs):
+        return None
+    single, metric = len(rows) == 1, rows[0].first.metric
+    figure, (ax,) = new_figure(theme, 1, (4.9, 3.0))
+    scale = 100.0 if metric != "mse" else 1.0
+    for number, row in enumerate(rows[:COLOURED]):
+        for run in row.runs if len(rows) <= COLOURED else row.runs[:1]:
+            _draw_adaptation(ax, run, curve_look(theme, number), scale, theme)
+    rest = [row.first.test["curve"] for row in rows[COLOURED:]]
+    lines = [[(point["step"], scale * point["mean"]) for point in curve] for curve in rest]
+    ax.add_collection(LineCollection(lines, colors=theme.muted, linewidths=0.6, alpha=0.3))
+    ax.autoscale_view()
+    titles(ax, theme, "inner step", formats.metric_title(metric))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _error_scale(ax, metric)
+    if single:
+        _draw_baseline(figure, rows[0].first, scale, theme)
+    else:
+        _row_legend(figure, rows, theme)
+    return figure
+
+
+def _has(row: Row, names: Sequence[str]) -> bool:
+    return any(name in run.metrics for run in row.runs for name in names)
+
+
+def _looks(rows: Sequence[Row], names: Sequence[str], theme: Theme) -> list[tuple[Row, str, Look]]:
+    if len(rows) == 1:
+        return [(rows[0], name, (theme.palette[_CURVES[name][1]], "-")) for name in names]
+    return [(row, name, curve_look(theme, i)) for i, row in enumerate(rows) for name in names]
+
+
+def _draw(ax: Axes, row: Row, name: str, look: Look, scale: float, raw: bool, merged: bool) -> Line2D | None:
+    """The curve of each seed, or (``merged``) their mean; training curves are smoothed, with what was logged (``raw``)
+    behind.
+    """
+    colour, dashes = look
+    last, label = None, _CURVES[name][0]
+    for metrics in _merged(row, name) if merged else [run.metrics for run in row.runs]:
+        if name not in metrics:
+            continue
+        steps, values = metrics[name]
+        window = max(1, len(values) // 25) if name.startswith("train/") else 1
+        if window > 1 and raw:
+            ax.plot(steps, scale * values, color=colour, alpha=0.22, linewidth=0.8)
+        smooth = _running_mean(values, window)
+        if name == "validation/score" and "validation/half_width" in metrics:
+            half = metrics["validation/half_width"][1]
+            if len(half) == len(values):
+                ax.fill_between(steps, scale * (values - half), scale * (values + half), color=colour, alpha=0.13, linewidth=0)
+        sparse = name.startswith("validation/") and len(steps) <= 30
+        (last,) = ax.plot(
+            steps, scale * smooth, dashes, color=colour, linewidth=1.7, marker="o" if sparse else "", markersize=3.2
+        )
+        last.set_label(f"{label} (running mean of {window})" if window > 1 else label)
+    return last
+
+
+def _merged(row: Row, name: str) -> list[Columns]:
+    """One curve for all seeds, as far as all of them were logged."""
+    found = [run.metrics[name] for run in row.runs if name in run.metrics]
+    if not found:
+        return []
+    length = min(len(steps) for steps, _ in found)
+    return [{name: (found[0][0][:length], np.mean([values[:length] for _, values in found], axis=0))}]
+
+
+def _draw_rest(ax: Axes, rows: Sequence[Row], name: str, scale: float, theme: Theme) -> None:
+    """Rows without colours of their own, as one artist: hundreds of them are drawn at once."""
+    curves = [metrics[name] for row in rows for metrics in _merged(row, name)]
+    lines = [np.column_stack([steps, scale * _running_mean(values, max(1, len(values) // 25))]) for steps, values in curves]
+    ax.add_collection(LineCollection(lines, colors=theme.muted, linewidths=0.6, alpha=0.3))  # type: ignore[arg-type]
+    ax.autoscale_view()
+
+
+def _running_mean(values: np.ndarray, window: int) -> np.ndarray:
+    """Mean of the finite ones among the ``window`` values around every point; fewer at the ends."""
+    finite = np.isfinite(values)
+    sums, counts = (np.cumsum(np.concatenate([[0.0], part])) for part in (np.where(finite, values, 0.0), finite))
+    low = np.maximum(np.arange(len(values)) - window // 2, 0)
+    high = np.minimum(np.arange(len(values)) + (window + 1) // 2, len(values))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (sums[high] - sums[low]) / (counts[high] - counts[low])
+
+
+def _draw_adaptation(ax: Axes, run: Run, look: Look, scale: float, theme: Theme) -> None:
+    colour, dashes = look
+    points = run.test["curve"]
+    steps = np.array([point["step"] for point in points])
+    means = scale * np.array([point["mean"] for point in points], float)
+    widths = scale * np.array([point.get("half_width") or 0.0 for point in points], float)
+    ax.fill_between(steps, means - widths, means + widths, color=colour, alpha=0.2, linewidth=0)
+    ax.plot(steps, means, dashes, color=colour, linewidth=1.7, marker="o", markersize=4)
+    chosen = steps == run.test.get("steps")
+    if len(steps) > 1:
+        ax.plot(steps[chosen], means[chosen], "o", color=theme.surface, markeredgecolor=colour, markersize=7.5)
+
+
+def _draw_baseline(figure: Figure, run: Run, scale: float, theme: Theme) -> None:
+    """The baseline's line, and the legend of a figure of one run."""
+    level = f"{100 * run.test['level']:g} % interval over {run.test['episodes']} episodes"
+    handles, labels = [Line2D([], [], color=theme.palette[0], linewidth=6, alpha=0.35)], [level]
+    if run.test.get("steps") is not None:
+        ring = Line2D([], [], linestyle="", marker="o", color=theme.surface, markersize=7.5)
+        ring.set_markeredgecolor(theme.palette[0])
+        handles.append(ring)
+        labels.append(f"reported score (inner step {run.test['steps']})")
+    baseline = run.test.get("baseline")
+    if baseline:
+        handles.append(figure.axes[0].axhline(scale * baseline["mean"], color=theme.palette[1], linestyle="--", linewidth=1.3))
+        labels.append(baseline["name"])
+    legend(figure, theme, handles, labels)
+
+
+def _error_scale(ax: Axes, metric: str) -> None:
+    values = np.concatenate([np.asarray(line.get_ydata(), float) for line in ax.lines])
+    values = values[np.isfinite(values)]
+    low, high = (values.min(), values.max()) if len(values) else (0.0, 0.0)
+    if metric == "mse" and low > 0 and high / low > _LOG_RATIO:
+        ax.set_yscale("log")
+        ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        ax.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _row_legend(figure: Figure, rows: Sequence[Row], theme: Theme) -> None:
+    looks = [curve_look(theme, number) for number in range(len(rows[:COLOURED]))]
+    handles = [Line2D([], [], color=colour, linestyle=dashes, linewidth=2) for colour, dashes in looks]
+    labels = [row.label for row in rows[:COLOURED]]
+    if len(rows) > COLOURED:
+        handles.append(Line2D([], [], color=theme.muted, linewidth=0.8, alpha=0.6))
+        labels.append(f"{len(rows) - COLOURED} more")
+    legend(figure, theme, handles, labels)

@@ -1,0 +1,160 @@
+"""The sections of a page that compare settings: pivot, effects, heat map, ranks, cost."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from metaloop.metrics.multiple import rank_methods
+from metaloop.records.reading import Run
+from metaloop.report import formats
+from metaloop.report.figures.effect_plots import (
+    cost_figure,
+    cost_front,
+    heat_map,
+    interaction_figure,
+    main_effect_figure,
+    rank_figure,
+)
+from metaloop.report.figures.pictures import Picture, picture
+from metaloop.report.tables.effects import Interaction, effects_table, interactions, main_effects, scores_by
+from metaloop.report.tables.facts import titled, varied
+from metaloop.report.tables.question import is_data
+from metaloop.report.tables.results import Cell, Table
+from metaloop.report.tables.rows import Row
+
+_PAIRS = 6  # of keys whose interaction is drawn
+_METHODS, _DATA_SETS = 20, 3  # at most and at least, for ranks
+_LINES, _FIELDS = 8, 400  # of an interaction's picture, and of a heat map
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page.
+
+    Attributes:
+        name: of its files and its place on the page.
+        title: of the part.
+        table: at its top, or None.
+        pictures: file name and picture.
+        note: how to read it.
+    """
+
+    name: str
+    title: str
+    table: Table | None
+    pictures: Sequence[tuple[str, Picture]]
+    note: str
+
+
+def sections(rows: Sequence[Row]) -> list[Section]:
+    """What can be said of rows of one metric beyond their scores; nothing where they do not differ in any override."""
+    runs = [run for row in rows for run in row.runs]
+    keys = varied(runs)
+    made = [_effects(runs, keys), _interactions(runs, keys), _ranks(runs, keys), _cost(rows)]
+    return [section for section in made if section is not None]
+
+
+def _named(pictures: Sequence[tuple[str, Picture | None]]) -> list[tuple[str, Picture]]:
+    return [(name, drawn) for name, drawn in pictures if drawn is not None]
+
+
+def _effects(runs: Sequence[Run], keys: Sequence[str]) -> Section | None:
+    effects = main_effects(runs, keys)
+    if not effects:
+        return None
+    drawn = picture(lambda theme: main_effect_figure(effects, theme), "mean score at each value of each key")
+    note = (
+        "A key's values are compared in those settings of all other keys in which each of them was run, which are "
+        "averaged. Intervals are over "
+        "episodes; differences are paired over the same episodes, p-values corrected (Holm) over the key's values. "
+        "They speak of these trained runs."
+    )
+    return Section("effects", "Main effects", effects_table(effects), _named([("main_effects", drawn)]), note)
+
+
+def _interactions(runs: Sequence[Run], keys: Sequence[str]) -> Section | None:
+    found = interactions(runs, keys)
+    if not found:
+        return None
+    pictures: list[tuple[str, Picture | None]] = []
+    for each in found[:_PAIRS]:
+        name, both = "_".join(key.replace("/", ".") for key in each.keys), " and ".join(each.keys)
+        few = min(each.means.shape) <= _LINES
+        if (len(keys) == 2 or not few) and each.means.size <= _FIELDS:
+            pictures.append((f"heat_{name}", picture(lambda theme, e=each: heat_map(e, theme), f"mean score by {both}")))  # type: ignore[misc]
+        if few:
+            drawn = picture(lambda theme, e=each: interaction_figure(e, theme), f"interaction of {both}")  # type: ignore[misc]
+            pictures.append((f"interaction_{name}", drawn))
+    note = (
+        "Parallel lines are keys whose effects add up. The contrast is how much more the second key's change from its "
+        "first to its last value is "
+        "worth at the last value of the first key than at its first, with its interval over episodes."
+    )
+    return Section("interactions", "Interactions", _contrasts(found), _named(pictures), note)
+
+
+def _contrasts(found: Sequence[Interaction]) -> Table:
+    rows = []
+    for each in found:
+        contrast, metric = each.contrast, each.metric
+        text = formats.NONE if contrast is None else formats.difference(contrast.mean, metric)
+        if contrast is not None and contrast.half_width is not None:
+            text += f" ± {formats.number(contrast.half_width, metric)}"
+        first, second = (
+            f"{titled(key, v[0])} → {titled(key, v[-1])}" for key, v in zip(each.keys, (each.rows, each.columns), strict=True)
+        )
+        cells = [Cell(said, said) for said in (*each.keys, first, second)]
+        rows.append((*cells, Cell(text, contrast.mean if contrast else None), Cell(str(each.settings), each.settings)))
+    heads = ("first key", "second key", "from – to", "from – to", "contrast", "settings")
+    return Table(heads, tuple(rows), (False, False, False, False, True, True))
+
+
+def _ranks(runs: Sequence[Run], keys: Sequence[str]) -> Section | None:
+    """Where all methods met several data sets or settings of episodes."""
+    own = [key for key in keys if not is_data(key)]
+    cells = scores_by(runs, own)
+    data = list(dict.fromkeys(block for cell in cells.values() for block in cell))
+    methods = [place for place, cell in cells.items() if len(cell) == len(data)]
+    if not own or len(data) < _DATA_SETS or not 2 <= len(methods) <= _METHODS:
+        return None
+    table = [[float(np.mean(cells[method][block])) for method in methods] for block in data]
+    if not np.isfinite(table).all():
+        return None
+    ranking = rank_methods(table, runs[0].metric != "mse", runs[0].test["level"])
+    names = [", ".join(titled(key, value) for key, value in zip(own, method, strict=True)) for method in methods]
+    drawn = picture(lambda theme: rank_figure(ranking, names, theme), "mean ranks of the methods with the critical difference")
+    left = (
+        f" {len(cells) - len(methods)} methods that were not run on all of them are left out."
+        if len(cells) > len(methods)
+        else ""
+    )
+    note = (
+        f"Mean ranks over {len(data)} data sets and settings of episodes; Friedman's test that all are alike: p "
+        f"{formats.p_value(ranking.p_value)}. "
+        f"Methods under one bar differ by less than Nemenyi's critical difference (Demšar 2006).{left}"
+    )
+    return Section("ranks", "Ranks over data sets", None, _named([("ranks", drawn)]), note)
+
+
+def _cost(rows: Sequence[Row]) -> Section | None:
+    drawn = picture(
+        lambda theme: cost_figure(rows, theme), "training time against score, with the front that nothing beats in both"
+    )
+    if drawn is None:
+        return None
+    cells = [
+        (
+            Cell(str(number), number),
+            Cell(row.label, row.label),
+            Cell(formats.duration(row.training_seconds), row.training_seconds),
+            Cell(formats.score(row.interval.mean, row.interval.half_width, row.first.metric), row.interval.mean),
+        )
+        for number, row in enumerate(cost_front(rows), 1)
+    ]
+    heads = ("in the picture", "name", "training time", formats.metric_title(rows[0].first.metric))
+    table = Table(heads, tuple(cells), (True, False, True, True))
+    note = (
+        "No other setting is both faster to train and better than one of the table. Times of different machines do not compare."
+    )
+    return Section("cost", "Cost and score", table, [("cost", drawn)], note)

@@ -1,0 +1,217 @@
+"""The page over several runs: one self-contained HTML file that opens from disk, its tables and figures as files."""
+
+import base64
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from metaloop.errors import UserError
+from metaloop.records.reading import METRICS, Run, find_runs, read_samples
+from metaloop.report import formats
+from metaloop.report.figures.pictures import Draw, Picture, picture
+from metaloop.report.figures.plots import adaptation_curves, learning_curves
+from metaloop.report.figures.sheets import sample_figure
+from metaloop.report.pages.ablation import Section, sections
+from metaloop.report.pages.search_section import Search, find_searches, pruned, search_sections
+from metaloop.report.pages.unfinished import Failure, find_unfinished, log_end
+from metaloop.report.pages.views import RunView, run_view, templates
+from metaloop.report.paper import compare
+from metaloop.report.tables import results as tables
+from metaloop.report.tables.pairs import ALL_PAIRS_UP_TO, compare_pairs, pairs_csv_rows, pairs_table
+from metaloop.report.tables.pivot import Pivot, make_pivot
+from metaloop.report.tables.pivot_tables import pivot_csv, pivot_table
+from metaloop.report.tables.question import Question, default_question
+from metaloop.report.tables.rows import Row, group_rows
+from metaloop.system.files import write_atomically
+
+# Beyond this many runs each is a line that links to its own page, not a section with pictures.
+SECTIONS_UP_TO = 24
+Choose = Callable[[Sequence[Run]], list[Run]]
+Ask = Callable[[Sequence[Run]], Question | None]
+
+
+@dataclass(frozen=True)
+class Block:
+    """All rows with one metric.
+
+    Attributes:
+        title: the metric's; ``suffix`` of its files' names, where there are several.
+        pivot: the table of settings, or None.
+        sections: what compares settings.
+        curves: file name and figure.
+    """
+
+    title: str
+    suffix: str
+    pivot: Pivot | None
+    sections: Sequence[Section]
+    curves: Sequence[tuple[str, Picture]]
+
+
+def make_report(paths: Sequence[Path], destination: Path, ask: Ask = default_question, choose: Choose = list) -> Path:
+    """Read all runs in and below ``paths`` and write their page.
+
+    Args:
+        paths: directories of runs, or of folders of runs.
+        destination: folder; made where it is missing.
+        ask: what to pivot runs of one metric by.
+        choose: which of the runs to take, at least one.
+
+    Returns:
+        The page, ``destination/index.html``.
+
+    Raises:
+        UserError: there is no readable run, listing what was tried and why it failed; or the question does not fit the runs.
+        OSError: the page cannot be written.
+    """
+    runs, unread = find_runs(paths)
+    searches, broken = find_searches(paths)
+    stopped = pruned(searches)
+    unfinished = [each for each in find_unfinished(paths) if each.path.resolve() not in stopped]
+    failures = [*(Failure(path, reason, log_end(path)) for path, reason in unread), *broken, *unfinished]
+    if not runs:
+        reasons = "\n".join(f"  {failure.path}: {failure.reason}" for failure in failures)
+        raise UserError(f"no readable run to report on; give the directories of finished runs\n{reasons}".rstrip())
+    return write_page(choose(runs), failures, destination, ask, searches)
+
+
+def write_page(
+    runs: Sequence[Run],
+    failures: Sequence[Failure],
+    destination: Path,
+    ask: Ask = default_question,
+    searches: Mapping[Path, Search] | None = None,
+) -> Path:
+    """Write ``index.html``, ``table``, ``pivot`` and ``paired`` as ``.md``, ``.csv`` and ``.tex``, and ``figures/``.
+
+    A run with broken samples or a wrong paper block is shown among the failures, the others as usual.
+
+    Args:
+        runs: at least one.
+        failures: what could not be read.
+        destination: folder; made where it is missing.
+        ask: what to pivot runs of one metric by.
+        searches: that the runs are trials of, by folder.
+
+    Returns:
+        The page.
+
+    Raises:
+        UserError: none of the runs can be shown, or the question does not fit them.
+        OSError: a file cannot be written.
+    """
+    sound, broken = _checked(runs)
+    failures = [*failures, *broken]
+    if not sound:
+        raise UserError("no run can be shown:\n" + "\n".join(f"  {each.path}: {each.reason}" for each in failures))
+    rows = group_rows(sound)
+    blocks, pairs = _blocks(rows, ask), compare_pairs(rows)
+    table, paired = tables.results_table(rows), pairs_table(pairs)
+    _write_tables(destination, "table", table, tables.results_csv(rows))
+    if pairs:
+        _write_tables(destination, "paired", paired, tables.to_csv(*pairs_csv_rows(pairs)))
+    searched = search_sections(searches or {})
+    for block in [*blocks, Block("", "", None, searched, [])]:
+        _write_block(destination, block)
+    few = len(sound) <= SECTIONS_UP_TO
+    page = (
+        templates()
+        .get_template("page.html")
+        .render(
+            title=f"{len(sound)} run{'s' if len(sound) > 1 else ''}",
+            table=table,
+            paired=paired if pairs else None,
+            pair_limit=ALL_PAIRS_UP_TO,
+            searched=searched,
+            blocks=[(block, pivot_table(block.pivot) if block.pivot else None) for block in blocks],
+            runs=_views(rows) if few else [],
+            run_lines=[] if few else _lines(rows, destination),
+            failures=[(str(each.path), each.reason, each.log) for each in failures],
+        )
+    )
+    return write_atomically(destination / "index.html", page)
+
+
+def _checked(runs: Sequence[Run]) -> tuple[list[Run], list[Failure]]:
+    """Runs whose section can be made, and the others with the reason."""
+    sound: list[Run] = []
+    broken: list[Failure] = []
+    for run in runs:
+        try:
+            compare(run.record)
+            if len(runs) <= SECTIONS_UP_TO:
+                read_samples(run.directory)
+            sound.append(run)
+        except UserError as error:
+            broken.append(Failure(run.directory, str(error)))
+    return sound, broken
+
+
+def _blocks(rows: Sequence[Row], ask: Ask) -> list[Block]:
+    metrics = [metric for metric in METRICS if any(row.first.metric == metric for row in rows)]
+    blocks = []
+    for metric in metrics:
+        chosen = sorted(
+            (row for row in rows if row.first.metric == metric), key=lambda row: row.interval.mean, reverse=metric != "mse"
+        )
+        runs = [run for row in rows if row.first.metric == metric for run in row.runs]
+        question = ask(runs)
+        pivot = make_pivot(runs, question) if question else None
+        title = formats.metric_title(metric)
+        found = sections([row for row in rows if row.first.metric == metric])
+        blocks.append(Block(title, f"_{metric}" if len(metrics) > 1 else "", pivot, found, _curves(chosen, title)))
+    return blocks
+
+
+def _curves(rows: Sequence[Row], title: str) -> list[tuple[str, Picture]]:
+    """Of the rows, the best first."""
+    drawn = {
+        "learning": picture(lambda theme: learning_curves(rows, theme), f"loss and {title} over outer steps, one colour a row"),
+        "adaptation": picture(lambda theme: adaptation_curves(rows, theme), f"{title} over inner steps, one colour a row"),
+    }
+    return [(name, each) for name, each in drawn.items() if each is not None]
+
+
+def _write_tables(destination: Path, name: str, content: tables.Table, raw: str) -> None:
+    write_atomically(destination / f"{name}.md", tables.to_markdown(content))
+    write_atomically(destination / f"{name}.tex", tables.to_latex(content))
+    write_atomically(destination / f"{name}.csv", raw)
+
+
+def _write_block(destination: Path, block: Block) -> None:
+    if block.pivot is not None:
+        _write_tables(destination, f"pivot{block.suffix}", pivot_table(block.pivot), pivot_csv(block.pivot))
+    pictures = [*block.curves, *(each for section in block.sections for each in section.pictures)]
+    for name, drawn in pictures:
+        write_atomically(destination / "figures" / f"{name}{block.suffix}.png", base64.b64decode(drawn.light))
+
+
+def _views(rows: Sequence[Row]) -> list[RunView]:
+    views: list[RunView] = []
+    for label, run in _labelled(rows):
+        views.append(run_view(run, label, f"run-{len(views) + 1}", _sheet(run)))
+    return views
+
+
+def _labelled(rows: Sequence[Row]) -> list[tuple[str, Run]]:
+    return [(row.label if len(row.runs) == 1 else f"{row.label}, seed {run.seed}", run) for row in rows for run in row.runs]
+
+
+def _lines(rows: Sequence[Row], destination: Path) -> list[tuple[str, str, str, str]]:
+    """Name, score, directory of every run, and the link to its own page where it has one."""
+    lines = []
+    for label, run in _labelled(rows):
+        own = run.directory / "report" / "index.html"
+        link = os.path.relpath(own.resolve(), destination.resolve()) if own.is_file() else ""
+        lines.append((label, formats.score(run.test["mean"], run.test["half_width"], run.metric), str(run.directory), link))
+    return lines
+
+
+def _sheet(run: Run) -> list[Picture]:
+    samples = read_samples(run.directory)
+    if samples is None:
+        return []
+    draw: Draw = lambda theme: sample_figure(samples, theme)  # noqa: E731
+    drawn = picture(draw, "one episode and the predictions for it")
+    return [drawn] if drawn else []

@@ -1,0 +1,54 @@
+"""The report of one run: pictures for a paper, and a page with everything about it."""
+
+import base64
+from collections.abc import Mapping
+from pathlib import Path
+
+from metaloop.records.reading import Run, read_run, read_samples
+from metaloop.report import formats
+from metaloop.report.figures.pictures import Draw, Picture, picture
+from metaloop.report.figures.plots import adaptation_curves, learning_curves
+from metaloop.report.figures.sheets import sample_figure
+from metaloop.report.pages.views import run_view, templates
+from metaloop.report.tables.rows import Row
+from metaloop.system.files import write_atomically
+
+
+def write_run_report(run_directory: Path) -> list[Path]:
+    """Write ``report/`` into the directory of a finished run, or of a later evaluation.
+
+    ``learning.png``, ``adaptation.png`` and ``episode.png`` are written where the run has what they show, and
+    ``index.html`` always: self-contained, with the score beside its baseline and published value, facts and config.
+
+    Returns:
+        The files written, the page last.
+
+    Raises:
+        UserError: a file of the run is missing or broken; names it.
+        OSError: the report cannot be written.
+    """
+    run = read_run(run_directory)
+    draws = _draws(run)
+    folder = run_directory / "report"
+    written: list[Path] = []
+    pictures: list[Picture] = []
+    for name, (draw, alt) in draws.items():
+        drawn = picture(draw, alt)
+        if drawn is not None:
+            pictures.append(drawn)
+            written.append(write_atomically(folder / f"{name}.png", base64.b64decode(drawn.light)))
+    view = run_view(run, run.name, "run", pictures)
+    page = templates().get_template("run.html").render(run=view, title=run.name)
+    return [*written, write_atomically(folder / "index.html", page)]
+
+
+def _draws(run: Run) -> Mapping[str, tuple[Draw, str]]:
+    """File name to how it is drawn and its description."""
+    rows, samples, metric = [Row((run,), run.name)], read_samples(run.directory), formats.metric_title(run.metric)
+    draws: dict[str, tuple[Draw, str]] = {
+        "adaptation": (lambda theme: adaptation_curves(rows, theme), f"{metric} over inner steps, with its interval"),
+        "learning": (lambda theme: learning_curves(rows, theme), f"loss and {metric} over outer steps"),
+    }
+    if samples is not None:
+        draws["episode"] = (lambda theme: sample_figure(samples, theme), "one episode and the predictions for it")
+    return draws

@@ -1,0 +1,102 @@
+"""What a page says of a search: its trials as a table and as pictures."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from metaloop.errors import UserError
+from metaloop.report import formats
+from metaloop.report.figures.pictures import picture
+from metaloop.report.figures.search_plots import FILE, front_figure, importance_figure, parallel_figure, read_search
+from metaloop.report.pages.ablation import Section
+from metaloop.report.pages.unfinished import Failure
+from metaloop.report.tables.facts import show
+from metaloop.report.tables.results import Cell, Table
+
+Search = Mapping[str, Any]
+
+
+def find_searches(paths: Sequence[Path]) -> tuple[dict[Path, Search], list[Failure]]:
+    """The searches in and below some directories by their folders, and what could not be read."""
+    found: dict[Path, Search] = {}
+    failures = []
+    for folder in dict.fromkeys(file.parent for start in paths for file in sorted(Path(start).rglob(FILE))):
+        try:
+            told = read_search(folder)
+        except UserError as error:
+            failures.append(Failure(folder / FILE, str(error)))
+            continue
+        if told is not None:
+            found[folder] = told
+    return found, failures
+
+
+def pruned(searches: Mapping[Path, Search]) -> set[Path]:
+    """Directories of runs that a search has stopped on purpose."""
+    return {
+        (folder / trial["directory"]).resolve()
+        for folder, search in searches.items()
+        for trial in search["trials"]
+        if trial["state"] == "pruned"
+    }
+
+
+def search_sections(searches: Mapping[Path, Search]) -> list[Section]:
+    """One a search."""
+    return [_section(folder, search, number) for number, (folder, search) in enumerate(searches.items(), 1)]
+
+
+def _section(folder: Path, search: Search, number: int) -> Section:
+    draws = {
+        "importance": (importance_figure, "importance of each parameter"),
+        "parallel": (parallel_figure, "every trial as a line over its parameters and its score"),
+        "front": (front_figure, "trials by two objectives, with the front that nothing beats"),
+    }
+    suffix = "" if number == 1 else f"_{number}"
+    drawn = [(f"search_{name}{suffix}", picture(lambda theme, f=f: f(search, theme), alt)) for name, (f, alt) in draws.items()]  # type: ignore[misc]
+    count: dict[str, int] = {}
+    for trial in search["trials"]:
+        count[trial["state"]] = count.get(trial["state"], 0) + 1
+    note = (
+        f"{len(search['trials'])} trials ({', '.join(f'{n} {state}' for state, n in count.items())}) of the sampler "
+        f"{search.get('sampler')}, searched by "
+        f"meta-validation alone: the meta-test scores of the best trials say what they are worth, and nothing was "
+        f"chosen by them. Importance "
+        f"({search.get('importance_method') or 'of too few trials'}) is of the finished trials, in reaching good values."
+    )
+    return Section(
+        f"search{suffix}", f"Search {folder.name}", _table(search), [(name, p) for name, p in drawn if p is not None], note
+    )
+
+
+def _table(search: Search) -> Table:
+    """The best trials first; those that did not end last."""
+    objectives, space = list(search["objectives"]), list(search["space"])
+    first = objectives[0]
+    sign = -1.0 if search["objectives"][first] == "maximize" else 1.0
+
+    def place(trial: Mapping[str, Any]) -> tuple[bool, float]:
+        value = (trial.get("values") or {}).get(first)
+        return value is None, 0.0 if value is None else sign * value
+
+    rows = []
+    for trial in sorted(search["trials"], key=place):
+        values = trial.get("values") or {}
+        best = "best" if trial["number"] in search["best"] else ""
+        scores = [Cell(_value(name, values.get(name), search["metric"]), values.get(name), best) for name in objectives]  # type: ignore[arg-type]
+        settings = [Cell(show(trial["params"].get(key)), trial["params"].get(key)) for key in space]
+        rows.append((Cell(str(trial["number"]), trial["number"]), Cell(trial["state"], trial["state"]), *scores, *settings))
+    numeric = [search["space"][key].get("kind") != "choice" for key in space]
+    heads = ("trial", "state", *(_head(name, search["metric"]) for name in objectives), *space)
+    return Table(heads, tuple(rows), (True, False, *[True] * len(objectives), *numeric))
+
+
+def _value(objective: str, value: float | None, metric: str) -> str:
+    if objective == "validation":
+        return formats.number(value, metric)
+    shown = {"tasks_per_second": formats.rate, "peak_memory": formats.memory, "seconds": formats.duration}
+    return shown[objective](value) if objective in shown else show(value)
+
+
+def _head(objective: str, metric: str) -> str:
+    return f"meta-validation {formats.metric_name(metric)}" if objective == "validation" else objective.replace("_", " ")

@@ -1,0 +1,71 @@
+"""Runs that left no record: how far they came, and the end of their logs."""
+
+import fcntl
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from metaloop.records.reading import RECORD
+
+_LOG, _LINES, _BYTES = "train.log", 15, 8000
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What is not in the tables.
+
+    Attributes:
+        path: of the run or the record.
+        reason: why.
+        log: the last lines of its log; empty where there is none.
+    """
+
+    path: Path
+    reason: str
+    log: str = ""
+
+
+def find_unfinished(paths: Iterable[Path]) -> list[Failure]:
+    """The runs in and below some directories that were started and have no record, in the order of their paths."""
+    found = {file.parent.resolve(): file.parent for start in paths for file in sorted(Path(start).rglob("run.json"))}
+    return [Failure(path, _state(path), log_end(path)) for path in found.values() if not (path / RECORD).exists()]
+
+
+def log_end(directory: Path) -> str:
+    """The last lines of a run's log."""
+    try:
+        with (directory / _LOG).open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - _BYTES))
+            lines = file.read().decode(errors="replace").splitlines()
+    except OSError:
+        return ""
+    return "\n".join(lines[-_LINES:])
+
+
+def _state(directory: Path) -> str:
+    """Whether it runs still: a run holds its directory's lock as long as it lives."""
+    try:
+        steps = json.loads((directory / "run.json").read_text())["config"]["trainer"]["max_steps"]
+    except (OSError, ValueError, KeyError, TypeError):
+        steps = None
+    of = f" of {steps:,}" if isinstance(steps, int) else ""
+    reached = _last_step(directory / "metrics.csv")
+    done = f"last row of metrics.csv: outer step {reached:,}{of}" if reached is not None else "nothing was logged yet"
+    try:
+        with (directory / ".lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return f"no record: not finished ({done}); go on with metaloop train resume={directory}"
+    except BlockingIOError:
+        return f"still running ({done})"
+    except OSError:
+        return f"no record: not finished ({done})"
+
+
+def _last_step(metrics: Path) -> int | None:
+    try:
+        with metrics.open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - _BYTES))
+            return int(float(file.read().decode(errors="replace").splitlines()[-1].split(",")[0]))
+    except (OSError, ValueError, IndexError):
+        return None

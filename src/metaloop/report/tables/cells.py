@@ -1,0 +1,82 @@
+"""The cells of a pivot, and how those of a column compare: with the best, with a baseline."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from metaloop.errors import UserError
+from metaloop.metrics.interval import Interval, Spread
+from metaloop.metrics.multiple import holm
+from metaloop.metrics.paired import PairedDifference, stratified_difference
+from metaloop.report.tables.facts import Fact, titled
+
+Place = tuple[Fact, ...]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One cell.
+
+    Attributes:
+        interval: mean and interval over episodes; an episode's score is its mean over seeds, several data sets count the same.
+        spread: of the seeds' means.
+        strata: scores by ascending episode number, by what the episodes are of.
+        over: the places that were averaged over.
+        metric: ``"accuracy"``, ``"entity_f1"`` or ``"mse"``.
+        best: whether it has the best mean of its column.
+        p_best: of the paired test against the best, corrected over the column; None for the best, where episodes differ and
+            where other values were averaged over.
+        against: the difference to the baseline row; None for the baseline and as above.
+        p_against: its p-value, corrected over the column.
+    """
+
+    interval: Interval
+    spread: Spread
+    strata: Mapping[str, np.ndarray]
+    over: frozenset[Place]
+    metric: str
+    best: bool = False
+    p_best: float | None = None
+    against: PairedDifference | None = None
+    p_against: float | None = None
+
+    @property
+    def alike(self) -> bool:
+        """Whether it does not differ significantly from the best."""
+        return self.p_best is not None and self.p_best > 1 - self.interval.level
+
+
+def judged(column: Mapping[Place, Entry], baseline: Place | None, place: Place) -> dict[Place, Entry]:
+    """The cells of a column compared with its best one and with the baseline."""
+    metrics = {entry.metric for entry in column.values()}
+    if len(metrics) > 1:
+        name = ", ".join(titled("", value) for value in place) or "the table"
+        raise UserError(f"the column {name} mixes accuracies and errors; add setting or dataset to --columns")
+    higher = "mse" not in metrics
+    sound = {row: entry for row, entry in column.items() if np.isfinite(entry.interval.mean)}
+    best = (max if higher else min)(sound, key=lambda row: sound[row].interval.mean, default=None)
+    to_best, to_base = _compared(column, best), _compared(column, baseline)
+    p_best, p_base = _corrected(to_best), _corrected(to_base)
+    return {
+        row: replace(entry, best=row == best, p_best=p_best.get(row), against=to_base.get(row), p_against=p_base.get(row))
+        for row, entry in column.items()
+    }
+
+
+def _compared(column: Mapping[Place, Entry], with_row: Place | None) -> dict[Place, PairedDifference]:
+    """Every cell minus that of one row, where they are of the same episodes and averaged over the same values."""
+    if with_row is None or with_row not in column:
+        return {}
+    base = column[with_row]
+    found = {}
+    for row, entry in column.items():
+        if row != with_row and entry.strata.keys() == base.strata.keys() and entry.over == base.over:
+            scores = [[list(each.strata[key]) for key in sorted(base.strata)] for each in (entry, base)]
+            found[row] = stratified_difference(scores[0], scores[1], base.interval.level)
+    return found
+
+
+def _corrected(differences: Mapping[Place, PairedDifference]) -> dict[Place, float]:
+    tested = {row: found.p_value for row, found in differences.items() if found.p_value is not None}
+    return dict(zip(tested, holm(list(tested.values())), strict=True))

@@ -1,0 +1,149 @@
+"""What a run's settings are by name: a group's choice, a key of its config, or a fact of its meta-test."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from metaloop.errors import UserError
+from metaloop.records.reading import INCIDENTAL, Run
+from metaloop.report import formats
+from metaloop.system.suggestions import did_you_mean
+
+Fact = str | int | float | bool | None
+_TEST = ("split", "ways", "shots", "queries", "norm_mode", "transductive", "metric", "episodes", "level")
+_MISSING = object()
+
+
+def fact(run: Run, key: str) -> Fact:
+    """The run's value of ``key``; None where it has none, such as the inner steps of a learner without an inner loop.
+
+    Args:
+        run: one run.
+        key: ``seed``, ``name``, ``setting``, a group (``dataset``, ``algorithm/rule``), a key of the config
+            (``algorithm.rule.lr``), or one of the meta-test (``shots``, ``norm_mode``).
+    """
+    found = _found(run, key)
+    return None if found is _MISSING else found
+
+
+def _found(run: Run, key: str) -> Any:
+    if key in ("name", "seed"):
+        return run.name if key == "name" else run.seed
+    if key == "setting":
+        return formats.setting(run.test["kind"], run.test["ways"], run.test["shots"])
+    if key in run.record["choices"]:
+        return run.record["choices"][key]
+    if key in _TEST:
+        return _plain(run.test[key])
+    node: Any = run.record["config"]
+    for part in key.split("."):
+        if not isinstance(node, Mapping) or part not in node:
+            return _MISSING
+        node = node[part]
+    return _plain(node)
+
+
+def _plain(value: Any) -> Fact:
+    """Mappings and lists as text, by which they can be told apart."""
+    if isinstance(value, list | tuple):
+        return formats.span(value) if len(value) == 2 else ", ".join(map(str, value))
+    return str(value) if isinstance(value, Mapping) else value
+
+
+def checked_keys(runs: Sequence[Run], keys: Iterable[str]) -> tuple[str, ...]:
+    """The keys, each of which some run has.
+
+    Raises:
+        UserError: none has it; names the nearest.
+    """
+    keys = tuple(keys)
+    for key in keys:
+        if all(_found(run, key) is _MISSING for run in runs):
+            known = ["seed", "name", "setting", *_TEST, *_known(runs)]
+            axes = ", ".join(varied(runs)) or "none"
+            raise UserError(f"no run has the key {key!r}; {did_you_mean(key, known)}keys in which these runs differ: {axes}")
+    return keys
+
+
+def _known(runs: Sequence[Run]) -> list[str]:
+    def leaves(node: Mapping[str, Any], prefix: str) -> Iterable[str]:
+        for key, value in node.items():
+            yield f"{prefix}{key}"
+            if isinstance(value, Mapping):
+                yield from leaves(value, f"{prefix}{key}.")
+
+    keys = dict.fromkeys(key for run in runs for key in [*run.record["choices"], *leaves(run.record["config"], "")])
+    return list(keys)
+
+
+def varied(runs: Sequence[Run]) -> tuple[str, ...]:
+    """The keys that were overridden in some run and in which runs differ, but for the seed and the like.
+
+    A key that tells the runs apart just as an earlier one with names does (each algorithm with a step size of its own) is
+    left out.
+    """
+    keys = dict.fromkeys(_key(text) for run in runs for text in run.record.get("overrides") or [])
+    found: dict[str, None] = {}
+    named: set[tuple[int, ...]] = set()  # how keys whose values are names part the runs
+    for key in keys:
+        if not key or key.split(".")[0].split("/")[0] in INCIDENTAL:
+            continue
+        numbers: dict[Fact, int] = {}
+        partition = tuple(numbers.setdefault(fact(run, key), len(numbers)) for run in runs)
+        if len(numbers) > 1 and partition not in named:
+            found[key] = None
+            named |= {partition} if all(isinstance(value, str) for value in numbers) else set()
+    return tuple(found)
+
+
+def differing(runs: Sequence[Run]) -> tuple[str, ...]:
+    """Every key, overridden or not, in which runs differ, but for the seed and the like."""
+    keys = [key for key in ("setting", *_TEST, *_known(runs)) if key.split(".")[0].split("/")[0] not in INCIDENTAL]
+    return tuple(key for key in keys if len({fact(run, key) for run in runs}) > 1)
+
+
+def _key(override: str) -> str:
+    return override.split("=", 1)[0].lstrip("+~").split("@")[0]
+
+
+def levels(values: Iterable[Fact]) -> list[Fact]:
+    """Each value once: numbers first, in their order, then anything else as it came."""
+    found = list(dict.fromkeys(values))
+    numbers = [value for value in found if isinstance(value, int | float) and not isinstance(value, bool)]
+    return [*sorted(numbers), *(value for value in found if isinstance(value, bool) or not isinstance(value, int | float))]
+
+
+def show(value: Fact) -> str:
+    """As people read it."""
+    if value is None:
+        return formats.NONE
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def fits(value: Fact, text: str) -> bool:
+    """Whether a value is what was written: as it is shown or as configs have it (``0.001``, ``1e-3``; ``yes``, ``true``)."""
+    if text == show(value):
+        return True
+    if value is None or isinstance(value, bool):
+        return text.lower() in {None: ("none", "null"), True: ("true",), False: ("false",)}[value]
+    try:
+        return isinstance(value, int | float) and float(text) == value
+    except ValueError:
+        return False
+
+
+def short(key: str) -> str:
+    """The last word of a key."""
+    return key.rpartition(".")[2].rpartition("/")[2]
+
+
+def titled(key: str, value: Fact) -> str:
+    """A level with as much of its key as it needs: ``anil``, but ``steps = 5``."""
+    return show(value) if isinstance(value, str) else f"{short(key)} = {show(value)}"
+
+
+def short_names(keys: Sequence[str]) -> dict[str, str]:
+    """Keys by their last words, where these tell them apart."""
+    words = [short(key) for key in keys]
+    return {key: word if words.count(word) == 1 else key for key, word in zip(keys, words, strict=True)}

@@ -1,0 +1,161 @@
+"""Runs pivoted by any keys: which cell holds which runs, the best of each column, and what does not differ from it."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from metaloop.errors import UserError
+from metaloop.metrics.interval import Spread, seed_spread, stratified_interval
+from metaloop.records.reading import INCIDENTAL, Run
+from metaloop.report.tables.cells import Entry, Place, judged
+from metaloop.report.tables.facts import checked_keys, differing, fact, fits, levels, show, varied
+from metaloop.report.tables.question import Question
+from metaloop.report.tables.rows import Row, group_rows
+
+_NAMED = 6  # keys that a message names
+
+
+@dataclass(frozen=True)
+class Pivot:
+    """A table of cells.
+
+    Attributes:
+        question: that it answers.
+        rows, columns: the places along both sides, in order.
+        entries: the cells that there are, by row and column.
+        older: runs that were left out for a newer one of the same setting and seed.
+    """
+
+    question: Question
+    rows: tuple[Place, ...]
+    columns: tuple[Place, ...]
+    entries: Mapping[tuple[Place, Place], Entry]
+    older: int
+
+    def column(self, place: Place) -> dict[Place, Entry]:
+        """The cells of a column by row."""
+        return {row: self.entries[row, place] for row in self.rows if (row, place) in self.entries}
+
+
+def make_pivot(runs: Sequence[Run], question: Question) -> Pivot:
+    """Pivot the runs.
+
+    Raises:
+        UserError: a key is unknown, runs of a cell differ in more than their seed, a column mixes metrics, or no row is
+            the baseline.
+    """
+    for keys in (question.rows, question.columns, question.over, question.baseline or ()):
+        checked_keys(runs, keys)
+    kept = newest(runs)
+    cells: dict[tuple[Place, Place], list[Run]] = {}
+    for run in kept:
+        place = tuple(tuple(fact(run, key) for key in keys) for keys in (question.rows, question.columns))
+        cells.setdefault((place[0], place[1]), []).append(run)
+    entries = {place: _entry(members, question, place) for place, members in cells.items()}
+    pivot = Pivot(question, _sorted(p[0] for p in cells), _sorted(p[1] for p in cells), entries, len(runs) - len(kept))
+    baseline = _baseline_row(pivot)
+    compared = {}
+    for column in pivot.columns:
+        for row, entry in judged(pivot.column(column), baseline, column).items():
+            compared[row, column] = entry
+    return replace(pivot, entries=compared)
+
+
+def newest(runs: Iterable[Run]) -> list[Run]:
+    """Of several runs of one setting and seed the one that was created last."""
+    found: dict[tuple[str, int], Run] = {}
+    for run in runs:
+        key = run.setting_key, run.seed
+        if key not in found or str(run.record.get("created")) >= str(found[key].record.get("created")):
+            found[key] = run
+    return list(found.values())
+
+
+def _sorted(places: Iterable[Place]) -> tuple[Place, ...]:
+    """By each key's levels in turn."""
+    unique = list(dict.fromkeys(places))
+    orders = [{value: number for number, value in enumerate(levels(values))} for values in zip(*unique, strict=True)]
+    return tuple(sorted(unique, key=lambda place: [order[value] for order, value in zip(orders, place, strict=True)]))
+
+
+def _entry(runs: Sequence[Run], question: Question, place: tuple[Place, Place]) -> Entry:
+    settings: dict[str, list[Row]] = {}
+    for row in group_rows(runs):
+        settings.setdefault(row.first.setting_key, []).append(row)
+    if len(settings) > 1:
+        _refuse_mixtures(runs, question, place)
+    metrics = {run.metric for run in runs}
+    if len(metrics) > 1:
+        raise UserError(
+            f"{_where(question, place)} holds accuracies and errors; add a key to --rows or --columns that tells them apart"
+        )
+    by_data: dict[str, list[np.ndarray]] = {}
+    for rows in settings.values():
+        members = [run for row in rows for run in row.runs]  # rows of one setting differ in their names alone
+        by_data.setdefault(members[0].episodes_key, []).append(np.mean([run.scores for run in members], axis=0))
+    strata = {key: np.mean(parts, axis=0) for key, parts in sorted(by_data.items())}
+    interval = stratified_interval(list(strata.values()), runs[0].test["level"])
+    averaged = [key for key in question.over if key not in INCIDENTAL]
+    over = frozenset(tuple(fact(run, key) for key in averaged) for run in runs)
+    return Entry(interval, _spread(runs, len(settings)), strata, over, metrics.pop())
+
+
+def _spread(runs: Sequence[Run], settings: int) -> Spread:
+    """Over the seeds that all settings of the cell were run with."""
+    seeds: dict[int, list[float]] = {}
+    for run in runs:
+        seeds.setdefault(run.seed, []).append(run.test["mean"])
+    whole = [float(np.mean(means)) for means in seeds.values() if len(means) == settings]
+    return seed_spread(whole) if whole else Spread(float("nan"), None, 0)
+
+
+def _refuse_mixtures(runs: Sequence[Run], question: Question, place: tuple[Place, Place]) -> None:
+    groups: dict[Place, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(tuple(fact(run, key) for key in question.over), []).append(run)
+    for members in groups.values():
+        if len({run.setting_key for run in members}) > 1:
+            keys = varied(members) or differing(members)
+            more = f" and {len(keys) - _NAMED} more" if len(keys) > _NAMED else ""
+            raise UserError(
+                f"{_where(question, place)} holds runs that differ in {', '.join(keys[:_NAMED])}{more}: add these to --rows or "
+                f"--columns, average over them by --over {','.join(keys[:_NAMED])}, or choose runs by --where KEY=VALUE"
+            )
+
+
+def _where(question: Question, place: tuple[Place, Place]) -> str:
+    keys, values = (*question.rows, *question.columns), (*place[0], *place[1])
+    return (
+        "the cell " + ", ".join(f"{key}={show(value)}" for key, value in zip(keys, values, strict=True))
+        if keys
+        else "the table"
+    )
+
+
+def _baseline_row(pivot: Pivot) -> Place | None:
+    told, keys = pivot.question.baseline, pivot.question.rows
+    if told is None:
+        return None
+    strange = [key for key in told if key not in keys]
+    if strange:
+        raise UserError(f"--baseline names {strange[0]}, which is no key of --rows; these are {', '.join(keys)}")
+    found = [
+        row
+        for row in pivot.rows
+        if all(key not in told or fits(value, told[key]) for key, value in zip(keys, row, strict=True))
+    ]
+    if len(found) != 1:
+        rows = "; ".join(
+            ", ".join(f"{k}={show(v)}" for k, v in zip(keys, row, strict=True)) for row in (found or pivot.rows)[:_NAMED]
+        )
+        wanted = ", ".join(f"{key}={value}" for key, value in told.items())
+        raise UserError(f"--baseline {wanted} fits {len(found)} rows; name one, such as {rows}")
+    return found[0]
+
+
+def coverage(pivot: Pivot) -> tuple[list[int], list[int]]:
+    """How many seeds and episodes cells have, each number once, ascending."""
+    entries = pivot.entries.values()
+    return sorted(Counter(entry.spread.n for entry in entries)), sorted(Counter(entry.interval.n for entry in entries))

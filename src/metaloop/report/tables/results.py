@@ -1,0 +1,208 @@
+"""The results table, as people read it (Markdown, LaTeX, the page) and as programs do (CSV)."""
+
+import csv
+import io
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from metaloop.report import formats
+from metaloop.report.paper import row_comparison
+from metaloop.report.tables.facts import fact, short_names, show, varied
+from metaloop.report.tables.latex import escape as latex
+from metaloop.report.tables.markdown import escape as markdown
+from metaloop.report.tables.markdown import escaped_table as markdown_table
+from metaloop.report.tables.rows import Row
+
+_GROUPS = ("algorithm", "model", "dataset")  # which have columns in every table
+Value = str | float | int | bool | None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell.
+
+    Attributes:
+        text: what is shown.
+        value: what is sorted by; None comes last.
+        mark: ``"best"``, ``"alike"`` (not significantly different from the best), or empty.
+    """
+
+    text: str
+    value: Value
+    mark: Literal["best", "alike", ""] = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table before it is written down.
+
+    Attributes:
+        headers: column titles.
+        rows: one sequence of cells a row.
+        numeric: which columns are aligned to the right.
+        caption: what a reader must know to read it; may be empty.
+    """
+
+    headers: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    numeric: tuple[bool, ...]
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its title, whether it holds numbers, and a row's cell."""
+
+    title: str
+    numeric: bool
+    cell: Callable[[Row], Cell]
+
+
+def results_table(rows: Sequence[Row]) -> Table:
+    """The table of all rows. The columns of published numbers appear where a row has one.
+
+    Raises:
+        UserError: a paper block is wrong; names the run's directory.
+    """
+    keys = [key for key in varied([run for row in rows for run in row.runs]) if key not in _GROUPS]
+    columns = _columns({row.first.metric for row in rows}, any(row.first.paper for row in rows), keys, _told_apart(rows, keys))
+    cells = tuple(tuple(column.cell(row) for column in columns) for row in rows)
+    return Table(tuple(c.title for c in columns), cells, tuple(c.numeric for c in columns))
+
+
+def to_markdown(content: Table) -> str:
+    """A Markdown pipe table, and its caption below it."""
+
+    def text(cell: Cell) -> str:
+        shown = markdown(cell.text)
+        return f"**{shown}**" if cell.mark == "best" else f"{shown} ≈" if cell.mark == "alike" else shown
+
+    lines = markdown_table([markdown(head) for head in content.headers], [[text(cell) for cell in row] for row in content.rows])
+    return lines + (f"\n{markdown(content.caption)}\n" if content.caption else "")
+
+
+def to_latex(content: Table) -> str:
+    r"""A LaTeX tabular in booktabs style; needs ``\usepackage{booktabs}``. The caption is a comment above it."""
+
+    def text(cell: Cell) -> str:
+        shown = latex(cell.text)
+        return rf"\textbf{{{shown}}}" if cell.mark == "best" else rf"{shown} $\approx$" if cell.mark == "alike" else shown
+
+    lines = [" & ".join(latex(text) for text in content.headers) + r" \\", r"\midrule"]
+    lines += [" & ".join(text(cell) for cell in row) + r" \\" for row in content.rows]
+    layout = "".join("r" if numeric else "l" for numeric in content.numeric)
+    said = [f"% {line}" for line in textwrap.wrap(content.caption, 100)]
+    return "\n".join([*said, rf"\begin{{tabular}}{{{layout}}}", r"\toprule", *lines, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def to_csv(headers: Sequence[str], rows: Iterable[Sequence[Value]]) -> str:
+    """Comma-separated values with a header line; None is an empty cell."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(headers)
+    writer.writerows(rows)
+    return buffer.getvalue()
+
+
+def results_csv(rows: Sequence[Row]) -> str:
+    """All rows in full precision and plain units: accuracy in [0, 1], bytes, tasks per second; always the same columns.
+
+    Raises:
+        UserError: a paper block is wrong; names the run's directory.
+    """
+    records = [_raw(row) for row in rows]
+    headers = list(records[0]) if records else []
+    return to_csv(headers, [list(record.values()) for record in records])
+
+
+def _columns(metrics: set[str], with_paper: bool, keys: Sequence[str], told_apart: bool) -> list[Column]:
+    """The columns of a table of these metrics."""
+
+    def plain(title: str, get: Callable[[Row], str]) -> Column:
+        return Column(title, False, lambda row: Cell(get(row), get(row)))
+
+    def amount(title: str, get: Callable[[Row], float | None], show: Callable[[float | None], str]) -> Column:
+        return Column(title, True, lambda row: Cell(show(get(row)), get(row)))
+
+    head = formats.metric_title(next(iter(metrics))) if len(metrics) == 1 else "score"
+    paper = [
+        Column("published", True, lambda row: _paper_cell(row, "published")),
+        Column("difference", True, lambda row: _paper_cell(row, "difference")),
+    ]
+    return [
+        plain("name", (lambda row: row.first.name) if told_apart else (lambda row: row.label)),
+        plain("algorithm", lambda row: row.choice("algorithm")),
+        plain("model", lambda row: row.choice("model")),
+        plain("dataset", lambda row: row.choice("dataset")),
+        plain("setting", lambda row: row.setting),
+        *(_key_column(key, name) for key, name in short_names(keys).items()),
+        *([plain("metric", lambda row: formats.metric_name(row.first.metric))] if len(metrics) > 1 else []),
+        Column(head, True, _score_cell),
+        Column("sd over seeds", True, lambda row: Cell(formats.number(row.spread.sd, row.first.metric), row.spread.sd)),
+        amount("episodes", lambda row: row.interval.n, lambda value: f"{value:.0f}"),
+        amount("seeds", lambda row: row.spread.n, lambda value: f"{value:.0f}"),
+        plain("norm", lambda row: row.first.test["norm_mode"]),
+        plain("transductive", lambda row: "yes" if row.first.test["transductive"] else "no"),
+        amount("tasks/s", lambda row: row.tasks_per_second, formats.rate),
+        amount("peak memory", lambda row: row.peak_memory, formats.memory),
+        *(paper if with_paper else []),
+    ]
+
+
+def _told_apart(rows: Sequence[Row], keys: Sequence[str]) -> bool:
+    """Whether the columns of keys make longer names needless."""
+    said = {
+        (row.first.name, *(row.choice(group) for group in _GROUPS), *(fact(row.first, key) for key in keys)) for row in rows
+    }
+    return len(said) == len(rows)
+
+
+def _key_column(key: str, name: str) -> Column:
+    """A key in which rows differ."""
+    return Column(name, False, lambda row: Cell(show(fact(row.first, key)), show(fact(row.first, key))))
+
+
+def _score_cell(row: Row) -> Cell:
+    interval = row.interval
+    return Cell(formats.score(interval.mean, interval.half_width, row.first.metric), interval.mean)
+
+
+def _paper_cell(row: Row, part: str) -> Cell:
+    comparison = row_comparison(row)
+    if comparison is None:
+        return Cell(formats.NONE, None)
+    if part == "published":
+        return Cell(comparison.published_text, comparison.published)
+    return Cell(comparison.difference_text, comparison.difference)
+
+
+def _raw(row: Row) -> dict[str, Value]:
+    test, interval, comparison = row.first.test, row.interval, row_comparison(row)
+    return {
+        "name": row.label,
+        "algorithm": row.choice("algorithm"),
+        "model": row.choice("model"),
+        "dataset": row.choice("dataset"),
+        "split": test["split"],
+        "ways": formats.span(test["ways"], "-"),
+        "shots": formats.span(test["shots"], "-"),
+        "queries": test["queries"],
+        "inner_steps": test.get("steps"),
+        "metric": row.first.metric,
+        "mean": interval.mean,
+        "half_width": interval.half_width,
+        "level": interval.level,
+        "episodes": interval.n,
+        "seeds": row.spread.n,
+        "sd_over_seeds": row.spread.sd,
+        "norm_mode": test["norm_mode"],
+        "transductive": test["transductive"],
+        "tasks_per_second": row.tasks_per_second,
+        "peak_memory_bytes": row.peak_memory,
+        "published": comparison.published if comparison else None,
+        "published_half_width": comparison.published_half_width if comparison else None,
+        "published_mark": comparison.mark if comparison else None,
+        "difference": comparison.difference if comparison else None,
+    }

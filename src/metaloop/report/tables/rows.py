@@ -1,0 +1,130 @@
+"""Rows of a results table: runs that differ only in their seed are one row."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from metaloop.metrics.interval import Interval, Spread, mean_interval, seed_spread
+from metaloop.records.reading import INCIDENTAL, Run
+from metaloop.report import formats
+
+
+@dataclass(frozen=True)
+class Row:
+    """One setting, trained with one seed or several.
+
+    Attributes:
+        runs: by ascending seed, each seed once, all on the same episodes.
+        label: a name that no other row has.
+    """
+
+    runs: tuple[Run, ...]
+    label: str
+
+    @property
+    def first(self) -> Run:
+        """The run with the smallest seed; everything but scores is the same in all."""
+        return self.runs[0]
+
+    @cached_property
+    def interval(self) -> Interval:
+        """Mean score and its interval over episodes; with several seeds an episode's score is its mean over them."""
+        return mean_interval(self.scores, self.first.test["level"])
+
+    @cached_property
+    def scores(self) -> np.ndarray:
+        """(episodes,) scores by ascending episode number, each the mean over seeds."""
+        return np.mean([run.scores for run in self.runs], axis=0)
+
+    @property
+    def spread(self) -> Spread:
+        """Mean and standard deviation over seeds."""
+        return seed_spread([run.test["mean"] for run in self.runs])
+
+    def choice(self, group: str) -> str:
+        """The config group's choice, such as ``maml`` for ``algorithm``."""
+        return str(self.first.record["choices"].get(group) or formats.NONE)
+
+    @property
+    def setting(self) -> str:
+        """Ways and shots."""
+        test = self.first.test
+        return formats.setting(test["kind"], test["ways"], test["shots"])
+
+    @property
+    def tasks_per_second(self) -> float | None:
+        """Meta-training speed, the mean over seeds."""
+        rates = [run.training["tasks_per_second"] for run in self.runs if run.training.get("tasks_per_second")]
+        return fmean(rates) if rates else None
+
+    @property
+    def training_seconds(self) -> float | None:
+        """Wall time of meta-training, the mean over seeds."""
+        times = [run.training["wall_seconds"] for run in self.runs if run.training.get("wall_seconds")]
+        return fmean(times) if times else None
+
+    @property
+    def peak_memory(self) -> int | None:
+        """The largest peak of any seed, in bytes."""
+        return max(
+            (run.training["peak_memory_bytes"] for run in self.runs if run.training.get("peak_memory_bytes")),
+            default=None,
+        )
+
+
+def group_rows(runs: Iterable[Run]) -> list[Row]:
+    """Runs as rows, in the order in which their first run came.
+
+    A second run of the same setting and seed is no new seed: it becomes a row of its own.
+    """
+    groups: dict[tuple[str, str], list[list[Run]]] = {}
+    for run in runs:
+        rows = groups.setdefault((run.name, run.setting_key), [])
+        free = next((row for row in rows if run.seed not in {other.seed for other in row}), None)
+        rows.append([run]) if free is None else free.append(run)
+    ordered = [tuple(sorted(row, key=lambda run: run.seed)) for rows in groups.values() for row in rows]
+    return _label([Row(row, row[0].name) for row in ordered])
+
+
+def _label(rows: Sequence[Row]) -> list[Row]:
+    """Rows of the same name told apart by what differs between them, or else by a number."""
+    labelled = []
+    for row in rows:
+        twins = [other for other in rows if other.label == row.label]
+        if len(twins) == 1:
+            labelled.append(row)
+            continue
+        shared = set.intersection(*(set(_overrides(twin)) for twin in twins))
+        facts = [_facts(twin, shared) for twin in twins]
+        telling = [key for key in facts[0] if len({fact[key] for fact in facts}) > 1]
+        mine = ", ".join(_facts(row, shared)[key] for key in telling)
+        labelled.append(replace(row, label=f"{row.label} ({mine})" if mine else row.label))
+    names = [row.label for row in labelled]
+    numbers = [names[: i + 1].count(name) for i, name in enumerate(names)]
+    return [
+        row if names.count(row.label) == 1 else replace(row, label=f"{row.label} #{number}")
+        for row, number in zip(labelled, numbers, strict=True)
+    ]
+
+
+def _overrides(row: Row) -> list[str]:
+    return [text for text in row.first.record.get("overrides") or [] if text.split("=")[0] not in INCIDENTAL]
+
+
+def _facts(row: Row, shared: set[str]) -> dict[str, str]:
+    """What may tell rows of one label apart; overrides that all of them share do not."""
+    test: dict[str, Any] = dict(row.first.test)
+    overrides = [text for text in _overrides(row) if text not in shared]
+    return {
+        "algorithm": row.choice("algorithm"),
+        "model": row.choice("model"),
+        "dataset": row.choice("dataset"),
+        "setting": row.setting,
+        "steps": f"{test.get('steps')} steps",
+        "norm": f"norm {test['norm_mode']}",
+        "overrides": " ".join(overrides),
+    }

@@ -1,0 +1,70 @@
+"""Any tracker that Lightning knows, by a YAML file that names its logger."""
+
+import time
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+from typing import Any, final
+
+from pytorch_lightning.loggers import Logger
+
+from metaloop.errors import UserError
+from metaloop.tracking.background import BackgroundTracker
+from metaloop.tracking.metrics_csv import rows_until
+from metaloop.tracking.tracker import RunInfo, scores_of
+
+_PAUSES = (2.0, 10.0, 30.0)  # seconds before a further try
+
+
+@final
+class LightningTracker(BackgroundTracker):
+    """Hands a run's numbers to a logger of Lightning's: config as hyper-parameters, rows and scores as metrics.
+
+    The step of every metric is the outer step. A run that is resumed makes another run there, which begins with the rows
+    that metrics.csv kept, so that it is whole by itself.
+
+    Args:
+        logger: makes it; in YAML a ``_target_`` such as ``pytorch_lightning.loggers.MLFlowLogger`` with ``_partial_: true``,
+            because to make one may take seconds or fail.
+        extra: of this project, with the package of the same name that the logger needs; None where it needs none.
+        wait: seconds that the end of the run waits for it.
+
+    Raises:
+        UserError: the package is not installed.
+    """
+
+    def __init__(self, logger: Callable[[], Logger], extra: str | None = None, wait: float = 60.0) -> None:
+        if extra is not None and find_spec(extra) is None:
+            raise UserError(f"logger={extra} needs the package {extra}: pip install 'metaloop[{extra}]', or take logger=none")
+        super().__init__(extra or "Lightning's logger", wait)
+        self._make = logger
+        self._logger: Any = None
+
+    def _open(self, run: RunInfo) -> None:
+        about = {"name": run.name, "group": run.group, "job_type": run.job_type, "directory": str(run.directory)}
+        self._logger = self._begun({**run.config, "run": about})
+        for step, metrics in rows_until(run.directory / "metrics.csv", run.resumed_step):
+            self._logger.log_metrics(metrics, step)
+
+    def _begun(self, parameters: Mapping[str, Any]) -> Logger:
+        """Begin a run there; again where it fails, since a database that the runs of a sweep make at once serves only one."""
+        for pause in (*_PAUSES, None):
+            try:
+                logger = self._make()
+                logger.log_hyperparams(dict(parameters))
+                return logger
+            except Exception:
+                if pause is None:
+                    raise
+                time.sleep(pause)
+        raise AssertionError("the last try returns or raises")
+
+    def _write(self, metrics: Mapping[str, float], step: int) -> None:
+        self._logger.log_metrics(dict(metrics), step)
+
+    def _close(self, record: Mapping[str, Any] | None, status: str) -> None:
+        if record is not None:
+            self._logger.log_metrics(scores_of(record), record["training"]["steps"])
+        self._logger.finalize("success" if status == "finished" else "failed")
+
+    def _abandon(self) -> None:
+        """Nothing can be done: its thread is a daemon's, which the process does not wait for."""

@@ -1,0 +1,158 @@
+"""Meta-test: the one place that opens the test split for scoring."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from metaloop.data.distribution import Dataset
+from metaloop.data.episodes import Episodes
+from metaloop.data.functions.gaussian_process import GaussianProcesses
+from metaloop.errors import UserError
+from metaloop.learners.baselines import nearest_neighbour, support_mean
+from metaloop.learners.learner import Learner
+from metaloop.metrics.interval import mean_interval
+from metaloop.models.norm import norm_mode
+from metaloop.records.record import write_csv
+from metaloop.training.checkpoints import AtomicCheckpointIO, checked, load_checkpoint
+from metaloop.training.datamodule import EpisodeDataModule, EpisodePlan
+from metaloop.training.outer_module import OuterModule
+from metaloop.training.samples import save_samples
+from metaloop.training.scores import episode_scores, summary, table
+
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+_BASELINE_BATCH = 8
+
+
+def meta_test(trainer: Trainer, module: OuterModule, data: EpisodeDataModule, directory: Path) -> dict[str, Any]:
+    """Score the test episodes.
+
+    Writes episodes.csv and samples.npz into ``directory`` (rank zero) and returns the record's ``test``.
+    """
+    trainer.test(module, data, verbose=False)
+    device = trainer.strategy.root_device
+    module.to(device)  # where testing leaves it elsewhere
+    episodes, scores, learner = data.episodes("test", device), module.scores, module.learner
+    spec = data.plan.spec
+    broken = int((~torch.isfinite(scores["loss"])).sum())
+    if broken:
+        raise UserError(
+            f"the adapted learner's answers are not finite in {broken} of the {len(scores['index'])} test episodes; lower "
+            f"algorithm.eval_steps or algorithm.rule.lr"
+        )
+    found = summary(scores, module.kind) | {
+        "split": "test",
+        "episodes": len(scores["index"]),
+        "ways": spec.ways,
+        "shots": spec.shots,
+        "queries": spec.queries,
+        "steps": getattr(learner, "eval_steps", None),
+        "norm_mode": norm_mode(learner.model),
+        "transductive": learner.transductive,
+        "seed": data.plan.eval_seed,
+    }
+    if trainer.is_global_zero:
+        write_csv(directory / "episodes.csv", table(scores))
+        save_samples(directory / "samples.npz", learner, episodes, device)
+        found["baseline"] = baseline(episodes, len(scores["index"]), module.kind, device)
+        if isinstance(episodes.distribution, GaussianProcesses):
+            found["oracle"] = oracle(episodes, episodes.distribution, len(scores["index"]), device)
+    return found
+
+
+def oracle(episodes: Episodes, processes: GaussianProcesses, count: int, device: torch.device) -> dict[str, Any]:
+    """What the process that drew the same episodes would answer: score, log-likelihood and coverage with their half-widths."""
+    parts = [
+        episode_scores("regression", processes.oracle(episodes.stream, tasks), tasks.query)
+        for tasks in episodes.batches(0, count, _BASELINE_BATCH, device)
+    ]
+    found: dict[str, Any] = {"name": processes.oracle_name}
+    for name in ("score", "log_likelihood", "coverage"):
+        interval = mean_interval(torch.cat([part[name] for part in parts]).double().cpu().numpy())
+        found[name] = {"mean": interval.mean, "half_width": interval.half_width}
+    return found
+
+
+def baseline(episodes: Episodes, count: int, kind: str, device: torch.device) -> dict[str, Any]:
+    """What needs no training reaches on the same episodes: mean and half-width of its score."""
+    answer = nearest_neighbour if kind == "classification" else support_mean
+    scores = []
+    for tasks in episodes.batches(0, count, _BASELINE_BATCH, device):
+        outputs = answer(tasks.support, tasks.query.x)
+        scores.append(episode_scores(kind, outputs, tasks.query)["score"])
+    found = mean_interval(torch.cat(scores).double().cpu().numpy())
+    pixels = " in pixels" if len(episodes.distribution.input_shape) == 3 else ""
+    name = f"nearest neighbour{pixels}" if kind == "classification" else "mean of the support"
+    return {"name": name, "mean": found.mean, "half_width": found.half_width}
+
+
+def meta_test_checkpoint(
+    learner: Learner,
+    dataset: Dataset,
+    plan: EpisodePlan,
+    make_trainer: Callable[..., Trainer],
+    fingerprint: str,
+    checkpoint: Path,
+    directory: Path,
+) -> dict[str, Any]:
+    """Meta-test a saved learner; the record's ``test``.
+
+    Args:
+        learner: built as it was trained; gets the checkpoint's parameters.
+        dataset: whose test split is scored.
+        plan: which episodes.
+        make_trainer: where.
+        fingerprint: of the config that was trained.
+        checkpoint: the file.
+        directory: for episodes.csv and samples.npz.
+
+    Raises:
+        UserError: the checkpoint is missing, corrupt, or of another config.
+    """
+    module = restored(learner, dataset.split("test").kind, fingerprint, checkpoint)
+    directory.mkdir(parents=True, exist_ok=True)
+    return meta_test(quiet_trainer(make_trainer, []), module, EpisodeDataModule(dataset, plan), directory)
+
+
+def restored(learner: Learner, kind: str, fingerprint: str, checkpoint: Path) -> OuterModule:
+    """The learner with a checkpoint's parameters; arguments as for :func:`meta_test_checkpoint`.
+
+    Raises:
+        UserError: the checkpoint is missing, corrupt, or of another config.
+    """
+    saved = load_checkpoint(checkpoint)
+    checked(saved, fingerprint, checkpoint)
+    module = OuterModule(learner, kind)
+    try:
+        module.load_state_dict(saved["state_dict"])
+    except RuntimeError as error:
+        raise UserError(f"{checkpoint} does not fit the model: {' '.join(str(error).split())[:300]}") from error
+    return module
+
+
+def quiet_trainer(make_trainer: Callable[..., Trainer], callbacks: list[Callback]) -> Trainer:
+    """A trainer whose progress, checkpoints and logs are ours.
+
+    Raises:
+        UserError: Lightning refuses what the trainer's config asks for.
+    """
+    try:
+        trainer = make_trainer(
+            callbacks=callbacks,
+            plugins=[AtomicCheckpointIO()],
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            inference_mode=False,  # adaptation differentiates, also while evaluating
+            use_distributed_sampler=False,
+        )
+    except (TypeError, ValueError, MisconfigurationException) as error:
+        raise UserError(f"the keys of trainer do not make a Lightning trainer: {error}") from error
+    if trainer.precision not in PRECISIONS:
+        raise UserError(f"trainer.precision={trainer.precision}: one of {', '.join(PRECISIONS)}")
+    return trainer

@@ -1,0 +1,219 @@
+"""One run: meta-train, meta-test, record. Knows objects and plain dicts, no config library."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import Trainer
+
+from metaloop.data.distribution import Dataset
+from metaloop.data.encoded import EncodedDataset
+from metaloop.learners.learner import Learner
+from metaloop.records.directory import BEST, LAST
+from metaloop.records.record import SCHEMA, git_state, hardware, peak_memory, versions, write_record
+from metaloop.tracking.loggers import CsvTracker, RunInfo, TensorBoardTracker, Tracker
+from metaloop.training.checkpoints import Checkpoints, checked, load_checkpoint
+from metaloop.training.choices import KeptChoices
+from metaloop.training.datamodule import EpisodeDataModule, EpisodePlan
+from metaloop.training.meta_test import meta_test, quiet_trainer
+from metaloop.training.outer_module import OuterModule
+from metaloop.training.progress import Progress
+from metaloop.training.start_up import StartUp
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunParts:
+    """What a run is made of; see the config groups of the same names."""
+
+    learner: Learner
+    dataset: Dataset
+    kind: str
+    plan: EpisodePlan
+    optimizer: Callable[..., Any]
+    schedule: Callable[..., Any] | None
+    low_precision_meta_gradient: bool
+    trainer: Callable[..., Trainer]
+    trackers: Sequence[Tracker]
+    log_every: int
+    patience: int | None
+
+
+@dataclass(frozen=True)
+class RunIdentity:
+    """Who a run is: what its record says beside results.
+
+    Attributes:
+        directory: of the run.
+        name, seed, choices, config, overrides, command, created: as in the record.
+        fingerprint: of the config.
+        group: of runs that belong together (a sweep), or None.
+    """
+
+    directory: Path
+    name: str
+    seed: int
+    choices: Mapping[str, str]
+    config: Mapping[str, Any]
+    overrides: Sequence[str]
+    command: Sequence[str]
+    created: str
+    fingerprint: str
+    group: str | None = None
+
+
+def train(
+    parts: RunParts, identity: RunIdentity, *, resume: bool, report: Callable[[Path], object] | None = None
+) -> dict[str, Any]:
+    """Meta-train (or go on), meta-test the best checkpoint once, write record.json and the rest; returns the record.
+
+    Every rank calls it; rank zero writes, and calls ``report`` with the finished run's directory, before the trackers finish:
+    they show its figures.
+    """
+    start_up = StartUp()
+    torch.manual_seed(identity.seed)
+    checkpoints = identity.directory / "checkpoints"
+    last = checkpoints / LAST
+    resumed = load_checkpoint(last) if resume and last.exists() else None
+    if resumed:
+        checked(resumed, identity.fingerprint, last)
+    keeper = Checkpoints(checkpoints, identity.fingerprint, "min" if parts.kind == "regression" else "max", parts.patience)
+    trackers = Trackers([CsvTracker(), TensorBoardTracker(), *parts.trackers])
+    module = OuterModule(
+        parts.learner,
+        parts.kind,
+        parts.optimizer,
+        parts.schedule,
+        parts.log_every,
+        parts.low_precision_meta_gradient,
+        trackers.log,
+        keeper.last_good,
+    )
+    choices = KeptChoices(identity.directory / "choices.json", parts.learner.over_tasks)
+    trainer = quiet_trainer(_make_trainer(parts), [keeper, choices, Progress(), start_up])
+    data = EpisodeDataModule(parts.dataset, parts.plan)
+    if trainer.is_global_zero:
+        trackers.start(_info(identity, resumed["global_step"] if resumed else 0))
+    record, status = None, "failed"
+    try:
+        _fit(trainer, module, data, last if resumed else None)
+        record = _finish(parts, identity, trainer, module, keeper, data, start_up.seconds)
+        status = "finished"
+        if report is not None and trainer.is_global_zero:
+            report(identity.directory)
+    finally:
+        trackers.finish(record, status)
+    return record
+
+
+def _make_trainer(parts: RunParts) -> Callable[..., Trainer]:
+    if parts.learner.learns:
+        return parts.trainer
+    log.info("nothing is learned across tasks, so one outer step is taken instead of trainer.max_steps")
+    return partial(parts.trainer, max_steps=1)
+
+
+def _fit(trainer: Trainer, module: OuterModule, data: EpisodeDataModule, checkpoint: Path | None) -> None:
+    try:
+        trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+    except SystemExit as stop:  # how Lightning passes Ctrl-C on
+        if trainer.interrupted:
+            raise KeyboardInterrupt from stop
+        raise
+
+
+class Trackers:
+    """All trackers of a run as one."""
+
+    def __init__(self, trackers: Sequence[Tracker]) -> None:
+        self.trackers = trackers
+        self.started: list[Tracker] = []
+
+    def start(self, run: RunInfo) -> None:
+        """Start each; one that cannot start ends the run before training."""
+        for tracker in self.trackers:
+            tracker.start(run)
+            self.started.append(tracker)
+
+    def log(self, row: Mapping[str, float], step: int) -> None:
+        """Hand each a row."""
+        for tracker in self.started:
+            tracker.log(row, step)
+
+    def finish(self, record: Mapping[str, Any] | None, status: str) -> None:
+        """Finish each that was started."""
+        for tracker in self.started:
+            tracker.finish(record, status)
+
+
+def _info(identity: RunIdentity, step: int) -> RunInfo:
+    return RunInfo(
+        directory=identity.directory,
+        name=identity.directory.name if identity.group else identity.name,
+        group=identity.group,
+        job_type="train",
+        tags=tuple(f"{group}:{choice}" for group, choice in sorted(identity.choices.items())),
+        config=identity.config,
+        resumed_step=step,
+    )
+
+
+def _finish(
+    parts: RunParts,
+    identity: RunIdentity,
+    trainer: Trainer,
+    module: OuterModule,
+    keeper: Checkpoints,
+    data: EpisodeDataModule,
+    start_up_seconds: float | None,
+) -> dict[str, Any]:
+    """Meta-test the best checkpoint and write everything down."""
+    steps = trainer.global_step
+    best = load_checkpoint(keeper.directory / BEST)
+    module.load_state_dict(best["state_dict"])
+    training = {
+        "steps": steps,
+        "start_up_seconds": start_up_seconds,
+        "wall_seconds": module.seconds,
+        "cpu_seconds": module.cpu_seconds,  # of all threads of this process, of rank zero
+        "tasks_per_second": module.tasks_done / max(module.seconds, 1e-9),
+        "peak_memory_bytes": peak_memory(module.device),
+        "over_tasks": parts.learner.over_tasks.name,
+        "best_step": keeper.best_step,
+        "best_validation": keeper.best_score,
+        "encoder": parts.dataset.encoded_by if isinstance(parts.dataset, EncodedDataset) else None,
+    }
+    test = meta_test(trainer, module, data, identity.directory)
+    record = make_record(identity, training, test, trainer.world_size)
+    if trainer.is_global_zero:
+        write_record(identity.directory / "record.json", record)
+    return record
+
+
+def make_record(
+    identity: RunIdentity, training: Mapping[str, Any] | None, test: Mapping[str, Any], ranks: int
+) -> dict[str, Any]:
+    """The record of a finished run."""
+    return {
+        "schema": SCHEMA,
+        "name": identity.name,
+        "status": "finished",
+        "created": identity.created,
+        "seed": identity.seed,
+        "command": list(identity.command),
+        "overrides": list(identity.overrides),
+        "choices": dict(identity.choices),
+        "config": dict(identity.config),
+        "fingerprint": identity.fingerprint,
+        "git": git_state(),
+        "versions": versions(),
+        "hardware": hardware(ranks),
+        "training": training,
+        "test": test,
+        "paper": identity.config.get("paper"),
+    }

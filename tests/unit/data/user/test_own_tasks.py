@@ -1,0 +1,125 @@
+"""A user's own examples become what the data set makes of its own."""
+
+import hashlib
+import io
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from metaloop.data.files.archives import read_ink
+from metaloop.data.images.image_folder import ImageFolder
+from metaloop.data.images.pictures import decode
+from metaloop.data.philox import Stream
+from metaloop.data.tables.tabular import Tabular
+from metaloop.data.user.own_files import read_rows
+from metaloop.data.user.own_tasks import Columns, OwnRows, own_task
+from metaloop.data.user.own_texts import read_own_texts
+from metaloop.errors import UserError
+from metaloop.types import EpisodeSpec
+
+
+def test_pictures_are_the_pools(tmp_path: Path) -> None:
+    for label in "abc":
+        (tmp_path / "own" / label).mkdir(parents=True)
+        for each in range(2):
+            noise = np.random.default_rng([ord(label), each]).integers(0, 256, (30 + each, 20, 3), np.uint8)
+            Image.fromarray(noise).save(tmp_path / "own" / label / f"{each}.png")
+    shares = dict.fromkeys(("train", "validation", "test"), 1.0)
+    data = ImageFolder(str(tmp_path / "own"), shares, side=9, decoders=0, cache_dir=str(tmp_path / "cache"))
+    rows = data.read_own(tmp_path / "own", Columns(), (3, 9, 9), labelled=True)
+    for split in shares:
+        pool = data.split(split)
+        found = torch.tensor([label == pool.names[0] for label in rows.labels])
+        assert isinstance(rows.inputs, torch.Tensor)
+        assert torch.equal(rows.inputs[found], pool.inputs)
+
+
+def test_ink_is_that_of_the_archives() -> None:
+    drawing = np.where(np.random.default_rng(0).random((105, 105)) < 0.2, 0, 255).astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(drawing).convert("1").save(file, "PNG")
+    assert np.array_equal(
+        decode(file.getvalue(), 28, "crop", "lanczos", ink=True)[0], read_ink(file.getvalue(), 105, 28, "lanczos")
+    )
+
+
+@pytest.mark.parametrize("kind", ["classification", "regression"])
+def test_a_table_is_standardised_as_an_episode_is(kind: str, tmp_path: Path) -> None:
+    names = {"classification": "wine", "regression": "diabetes"}
+    data = Tabular(kind, {key: [names[kind]] for key in ("train", "validation", "test")}, "")  # type: ignore[arg-type]
+    tasks, ways = data.split("train"), 3 if kind == "classification" else 1
+    number = torch.zeros(1, dtype=torch.int64)
+    stream = Stream(0, "train")
+    wanted = tasks.draw(stream, number, EpisodeSpec(ways, 4, 2))
+    groups = stream.without_replacement(number, torch.tensor([[ways]]), ways, "classes")[:, 0]
+    sizes = tasks._sizes[groups]
+    chosen = stream.without_replacement(number, sizes, 6, "rows")
+    drawn = tasks.rows[tasks._starts[groups][..., None] + chosen][0]
+    files = []
+    for part in (drawn[:, :4], drawn[:, 4:]):
+        flat = part.flatten(0, 1).tolist()
+        marks = [f"{place // part.shape[1]}" if ways > 1 else repr(row[0]) for place, row in enumerate(flat)]
+        lines = [",".join([mark, *map(repr, row[1:])]) for mark, row in zip(marks, flat, strict=True)]
+        path = tmp_path / f"{len(files)}.csv"
+        path.write_text("\n".join([",".join(["label", *(f"x{n}" for n in range(len(flat[0]) - 1))]), *lines]) + "\n")
+        files.append(data.read_own(path, Columns(), tasks.input_shape, labelled=True))
+    task = own_task(files[0], kind)
+    assert isinstance(files[1].inputs, torch.Tensor)
+    own, asked, scale = data.own_inputs(task.inputs, task.targets, task.mask, files[1].inputs[None])
+    support = task.support(own, scale)
+    assert torch.equal(support.x, wanted.support.x)
+    assert torch.equal(asked, wanted.query.x)
+    assert torch.allclose(support.y, wanted.support.y)
+
+
+def test_labels_that_programs_write_otherwise_are_the_same(tmp_path: Path) -> None:
+    file = tmp_path / "s.json"
+    file.write_text('[{"n": 1.0}, {"n": NaN}, {"n": 2}, {"n": 2.5}, {"n": null}, {"n": "nan"}, {"n": " "}]')
+    found = read_rows(file)
+    assert [found.label(row, line, "n") for line, row in found.rows] == ["1", None, "2", "2.5", None, "nan", None]
+    assert found.digest == hashlib.sha256(file.read_bytes()).hexdigest()
+    file.write_bytes(b"\xef\xbb\xbf[{}]")
+    assert read_rows(file).digest == hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def rows(labels: Sequence[str], features: Sequence[str] = ()) -> OwnRows:
+    """As many rows, all of the same example."""
+    many = len(labels)
+    return OwnRows(Path("s.csv"), "", torch.zeros(many, 1), tuple(labels), ("a",) * many, ("a",) * many, tuple(features))
+
+
+def test_a_task_knows_its_labels_by_either_spelling() -> None:
+    task = own_task(rows(["1.0", "2.0", "1", "v1.0", "v1"], ["x"]), "classification")
+    assert task.classes == ("1", "2.0", "v1", "v1.0")
+    assert [task.label(given) for given in ("1.0", "2", "v1.0", "1.5", None)] == ["1", "2.0", "v1.0", None, None]
+    numbers = own_task(rows(["1.0", "3"], ["x"]), "regression")
+    assert [numbers.label(given) for given in ("7.5", "inf", "dear", None)] == ["7.5", None, None, None]
+
+
+def test_only_texts_and_pictures_have_one_label() -> None:
+    with pytest.raises(UserError, match="'a' is labelled 'p' and, again, 'q'"):
+        own_task(rows(["p", "q"]), "classification")
+    own_task(rows(["1", "1.0", "2"], ["x"]), "classification")  # rows of a table may have the same numbers
+    assert own_task(rows(["1", "2"]), "regression").y.tolist() == [[1, 2]]  # measured twice
+
+
+def test_a_line_of_texts_ends_where_editors_end_it(tmp_path: Path) -> None:
+    file = tmp_path / "q.txt"
+    file.write_bytes("one\u2028still\r\ntwo\x0cstill\n".encode())
+    assert read_own_texts(file, Columns(), labelled=False).texts == ("one\u2028still", "two\x0cstill")
+
+
+def test_pictures_of_one_folder_have_no_labels_in_an_archive_either(tmp_path: Path) -> None:
+    (tmp_path / "holiday").mkdir()
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (9, 9)).save(tmp_path / "holiday" / name)
+    archive = Path(shutil.make_archive(str(tmp_path / "zipped"), "zip", tmp_path, "holiday"))
+    data = ImageFolder(str(tmp_path), dict.fromkeys(("train", "validation", "test"), 1.0), side=9, decoders=0)
+    for path in (archive, tmp_path / "holiday"):
+        assert data.read_own(path, Columns(), (3, 9, 9), labelled=False).labels == (None, None)
+    assert data.read_own(archive, Columns(), (3, 9, 9), labelled=True).labels == ("holiday", "holiday")

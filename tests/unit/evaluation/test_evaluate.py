@@ -1,0 +1,163 @@
+"""``metaloop evaluate``: a finished run on other episodes, other data, with other adaptation."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from metaloop.cli import main
+from metaloop.errors import UserError
+from metaloop.evaluation.evaluate import changed, evaluate
+from small_runs import SMALL_CONF, Blobs, rows, trained, words
+
+Captured = pytest.CaptureFixture[str]
+CONFIG_DIR = ["--config-dir", str(SMALL_CONF)]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run to evaluate in many ways."""
+    directory = tmp_path_factory.mktemp("evaluated") / "run"
+    assert main(words(directory)) == 0
+    return directory
+
+
+def evaluated(run: Path, *argv: str) -> tuple[dict[str, Any], list[dict[str, str]]]:
+    """The record and the episodes' rows of ``metaloop evaluate``."""
+    before = set((run / "evaluations").glob("*"))
+    assert main(["evaluate", f"run={run}", *argv]) == 0
+    (target,) = set((run / "evaluations").glob("*")) - before
+    assert (target / "report" / "index.html").exists()
+    return json.loads((target / "record.json").read_text()), rows(target / "episodes.csv")
+
+
+def refused(capsys: Captured, *argv: str) -> str:
+    capsys.readouterr()
+    assert main(["evaluate", *argv]) == 2
+    return capsys.readouterr().err
+
+
+def test_as_it_was_it_scores_as_the_run_did(run: Path) -> None:
+    before = (run / "record.json").read_bytes()
+    record, episodes = evaluated(run)
+    own = json.loads(before)
+    assert episodes == rows(run / "episodes.csv")
+    assert record["test"] == own["test"]
+    assert (run / "record.json").read_bytes() == before
+
+
+def test_otherwise_it_has_the_size_the_steps_and_the_number_of_episodes_that_were_asked_for(run: Path) -> None:
+    record, episodes = evaluated(run, "episode.shots=2", "evaluation.episodes=20", "algorithm.eval_steps=3")
+    test = record["test"]
+    assert (test["shots"], test["ways"], test["episodes"], test["steps"]) == (2, 3, 20, 3)
+    assert [point["step"] for point in test["curve"]] == [0, 1, 2, 3]
+    assert len(episodes) == 20
+    assert record["overrides"] == ["episode.shots=2", "evaluation.episodes=20", "algorithm.eval_steps=3"]
+    assert record["config"]["episode"]["shots"] == 2
+
+
+def test_more_episodes_begin_with_the_runs_own(run: Path) -> None:
+    _, episodes = evaluated(run, "evaluation.episodes=9")
+    assert episodes[:6] == rows(run / "episodes.csv")
+
+
+def test_fewer_ways_than_the_head_has(run: Path) -> None:
+    record, _ = evaluated(run, "episode.ways=2")
+    assert record["test"]["ways"] == 2
+
+
+def test_another_data_set_of_the_users_own(run: Path) -> None:
+    record, episodes = evaluated(run, *CONFIG_DIR, "dataset=blobs", "dataset.drawings=9")
+    assert record["choices"]["dataset"] == "blobs"
+    assert episodes != rows(run / "episodes.csv")
+
+
+def test_only_the_test_split_is_drawn_from(run: Path) -> None:
+    Blobs.drawn.clear()
+    evaluated(run, "evaluation.episodes=7")
+    assert {split for split, _ in Blobs.drawn} == {"test"}
+
+
+def test_what_two_ranks_would_do_is_done_in_one_process(run: Path) -> None:
+    evaluated(run, "trainer=ddp_cpu", "evaluation.episodes=8")
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (["seed=1"], "train a new run"),
+        (["algorithm.rule.lr=1"], "train a new run"),
+        (["model=conv4"], "train a new run"),
+        (["algorithm=fomaml"], "train a new run"),
+        (["outer.meta_batch=3"], "train a new run"),
+        (["+episode.colour=3"], "train a new run"),
+        (["episode.shot=3"], "episode.shots"),
+        (["dataset.colour=3"], "drawings"),
+        (["evaluation.episodes=many"], "a whole number"),
+        (["evaluation.episodes=1,2"], "evaluate once for each"),
+        (["dataset=glpyhs"], "glyphs"),
+        (["episode.ways=4"], "the model's head was made for 3 ways"),
+        (["episode.ways=7"], "has only 6 classes"),
+        (["episode.shots=7"], "class 'test0' of the test split has only 8"),
+        (["dataset.side=20"], "was trained on inputs of shape"),
+        (["dataset=sinusoid", "episode=regression"], "was trained on tasks of classification"),
+        (["model.norm=batch"], "does not fit the model"),
+        (["trainer=gpu"], "trainer=cpu"),
+        (["--config-dir", "nowhere"], "no such folder"),
+    ],
+)
+def test_what_cannot_be_is_refused(
+    argv: list[str], expected: str, run: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    before = set((run / "evaluations").glob("*/record.json"))
+    said = refused(capsys, f"run={run}", *argv)
+    assert expected in said
+    assert "Traceback" not in said
+    assert set((run / "evaluations").glob("*/record.json")) == before
+
+
+def test_one_run_must_be_named(run: Path, tmp_path: Path, capsys: Captured) -> None:
+    assert "name one run" in refused(capsys)
+    assert "name one run" in refused(capsys, f"run={run}", f"run={run}")
+    assert "is no run directory" in refused(capsys, f"run={tmp_path}")
+
+
+def test_a_checkpoint_of_another_run_is_refused(run: Path, tmp_path: Path) -> None:
+    trained(tmp_path / "other", "seed=5")
+    directory = tmp_path / "mixed"
+    (directory / "checkpoints").mkdir(parents=True)
+    (directory / "run.json").write_bytes((run / "run.json").read_bytes())
+    os.link(tmp_path / "other" / "checkpoints" / "best.ckpt", directory / "checkpoints" / "best.ckpt")
+    with pytest.raises(UserError, match="of another config"):
+        evaluate(directory, [])
+
+
+def test_a_run_without_a_checkpoint_is_refused(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_bytes((run / "run.json").read_bytes())
+    with pytest.raises(UserError, match="no checkpoint at"):
+        evaluate(tmp_path, [])
+
+
+def test_keys_are_those_of_the_runs_own_choices(run: Path) -> None:
+    config = json.loads((run / "run.json").read_text())["config"]
+    assert "side" in config["dataset"]  # which the default data set does not have
+    assert changed(config, ["dataset.side=16", "episode.ways=[2,3]"])["episode"]["ways"] == [2, 3]
+    assert config["episode"]["ways"] == 3
+
+
+@pytest.mark.data
+def test_the_omniglot_challenge_prints_an_error_rate(
+    real_data: Path, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("METALOOP_DATA", str(real_data))
+    assert main(words(tmp_path / "run", "algorithm=prototypes", "dataset.side=28")) == 0
+    record, episodes = evaluated(tmp_path / "run", "dataset=omniglot_challenge", "evaluation.episodes=600")
+    test = record["test"]
+    assert (test["ways"], test["shots"], test["queries"], test["episodes"]) == (20, 1, 1, 20)
+    assert f"{100 * (1 - test['mean']):.2f} %" in capsys.readouterr().out
+    assert len(episodes) == 20
+    assert test["baseline"]["mean"] == pytest.approx(0.21, abs=0.02)  # nearest neighbours err in 79 % of the trials

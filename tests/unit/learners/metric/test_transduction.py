@@ -1,0 +1,160 @@
+"""Comparisons in which queries see each other, or unlabelled examples."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from metaloop.errors import UserError
+from metaloop.learners.metric.comparison import Comparison, class_means
+from metaloop.learners.metric.comparisons.euclidean import Euclidean
+from metaloop.learners.metric.comparisons.laplacian import Laplacian, nearest
+from metaloop.learners.metric.comparisons.query_entropy import TIM, TransductiveFineTuning, slopes
+from metaloop.learners.metric.comparisons.soft_kmeans import SoftKMeans, SoftKMeansCluster, SoftKMeansMasked
+from metaloop.types import Examples
+
+SOFT: dict[str, Callable[[], Comparison]] = {
+    "plain": SoftKMeans,
+    "cluster": lambda: SoftKMeansCluster(1.5),
+    "masked": SoftKMeansMasked,
+}
+TRANSDUCTIVE: dict[str, Callable[[], Comparison]] = {
+    "laplacian": Laplacian,
+    "fine-tuning": TransductiveFineTuning,
+    "tim": TIM,
+}
+
+
+def made(ways: int = 5, shots: int = 1, unlabelled: int = 5) -> tuple[Tensor, Examples, Tensor, Tensor]:
+    """Support, its labels, five queries a class and unlabelled examples around class means, class by class, in float64."""
+    means = 0.55 * torch.randn(ways, 16, dtype=torch.float64)
+
+    def around(count: int) -> Tensor:
+        return (means[:, None] + 0.5 * torch.randn(ways, count, 16, dtype=torch.float64)).flatten(0, 1)
+
+    x = around(shots)
+    return x, Examples(x, torch.arange(ways).repeat_interleave(shots), None, ways), around(5), around(unlabelled)
+
+
+def answers(
+    head: Comparison, x: Tensor, labels: Examples, query: Tensor, unlabelled: Tensor | None = None, mask: Tensor | None = None
+) -> Tensor:
+    return head.double()(x, labels, query, query_mask=mask, unlabelled=unlabelled)
+
+
+@pytest.mark.parametrize("name", SOFT)
+def test_without_unlabelled_examples_soft_k_means_is_prototypes_exactly(name: str) -> None:
+    x, labels, query, _ = made()
+    assert torch.equal(answers(SOFT[name](), x, labels, query), answers(Euclidean(), x, labels, query))
+
+
+@pytest.mark.parametrize("name", SOFT)
+def test_padding_among_unlabelled_examples_counts_nowhere(name: str) -> None:
+    x, labels, query, unlabelled = made()
+    comparison = SOFT[name]()
+    expected = answers(comparison, x, labels, query, unlabelled)
+    padded = torch.cat([unlabelled, torch.full((3, 16), 0.6, dtype=torch.float64)])
+    masked = Examples(x, labels.y, None, 5, unlabelled_mask=torch.arange(len(padded)) < len(unlabelled))
+    torch.testing.assert_close(answers(comparison, x, masked, query, padded), expected)
+    assert not torch.allclose(answers(comparison, x, labels, query, padded), expected)
+    nothing = Examples(x, labels.y, None, 5, unlabelled_mask=torch.zeros(len(padded), dtype=torch.bool))
+    found = answers(comparison, x.requires_grad_(), nothing, query, padded)
+    torch.testing.assert_close(found, answers(Euclidean(), x, labels, query))
+    found.sum().backward()
+    assert x.grad is not None
+    assert x.grad.isfinite().all()
+    assert all(p.grad is None or not p.grad.any() for p in comparison.parameters())
+
+
+def test_soft_k_means_is_its_equation() -> None:
+    x, labels, query, unlabelled = made(shots=2)
+    means = class_means(x, labels)
+    shares = torch.softmax(-(torch.cdist(unlabelled, means) ** 2), 1)
+    refined = torch.stack([
+        (x[labels.y == k].sum(0) + (shares[:, k, None] * unlabelled).sum(0)) / (2 + shares[:, k].sum()) for k in range(5)
+    ])  # fmt: skip
+    expected = -(torch.cdist(query, refined) ** 2)
+    torch.testing.assert_close(answers(SoftKMeans(), x, labels, query, unlabelled), expected)
+    far, near = (answers(SoftKMeansCluster(width), x, labels, query, unlabelled) for width in (1e-6, 1.0))
+    torch.testing.assert_close(far, expected)  # so narrow a cluster takes nothing
+    assert not torch.allclose(near, expected)
+
+
+@pytest.mark.parametrize("name", [*SOFT, *TRANSDUCTIVE])
+def test_what_is_unlabelled_helps_where_classes_are_clusters(name: str) -> None:
+    """Over fifty tasks; the masked kind's network is at a random start, so it need only be no worse."""
+    comparison = (SOFT | TRANSDUCTIVE)[name]()
+    right = torch.zeros(2)
+    for _ in range(50):
+        x, labels, query, unlabelled = made()
+        with torch.no_grad():
+            found = answers(comparison, x, labels, query, unlabelled if name in SOFT else None)
+        for i, logits in enumerate((found, answers(Euclidean(), x, labels, query))):
+            right[i] += (logits.argmax(1) == torch.arange(5).repeat_interleave(5)).sum()
+    assert right[0] - right[1] > (0 if name == "masked" else 10)
+
+
+@pytest.mark.parametrize("name", [*SOFT, *TRANSDUCTIVE])
+def test_derivatives_equal_finite_differences(name: str) -> None:
+    x, labels, query, unlabelled = made(ways=3, unlabelled=2)
+    comparison = (SOFT | TRANSDUCTIVE)[name]().double()
+    at = (x.requires_grad_(), query[:6].clone().requires_grad_(), unlabelled.requires_grad_(), *comparison.parameters())
+
+    def value(x: Tensor, query: Tensor, unlabelled: Tensor, *_: Tensor) -> Tensor:
+        return answers(comparison, x, labels, query, unlabelled if name in SOFT else None)
+
+    assert torch.autograd.gradcheck(value, at, fast_mode=True)
+
+
+@pytest.mark.parametrize("name", TRANSDUCTIVE)
+def test_padding_among_queries_counts_nowhere(name: str) -> None:
+    x, labels, query, _ = made()
+    expected = answers(TRANSDUCTIVE[name](), x, labels, query)
+    padded = torch.cat([query, torch.full((3, 16), 0.3, dtype=torch.float64)])
+    mask = torch.arange(len(padded)) < len(query)
+    found = answers(TRANSDUCTIVE[name](), x, labels, padded, mask=mask)[: len(query)]
+    torch.testing.assert_close(found, expected)
+    assert not torch.allclose(answers(TRANSDUCTIVE[name](), x, labels, padded)[: len(query)], expected)
+
+
+def test_neighbours_are_the_nearest_others() -> None:
+    rows = torch.tensor([[0.0], [1.0], [3.0], [3.5], [2.9]])
+    assert nearest(rows, None, 1).argmax(1).tolist() == [1, 0, 4, 2, 2]
+    mask = torch.tensor([True, True, True, True, False])
+    found = nearest(rows, mask, 1)
+    assert found.argmax(1)[:4].tolist() == [1, 0, 3, 2]
+    assert found.sum(1).tolist() == [1, 1, 1, 1, 0]
+    assert nearest(rows, mask, 9).sum(1).tolist() == [3, 3, 3, 3, 0]
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_the_slopes_are_those_of_the_written_objective(masked: bool) -> None:
+    logits = torch.randn(10, 3, dtype=torch.float64, requires_grad=True)
+    y = torch.tensor([0, 1, 2, 0])
+    real, query_mask = torch.ones(4, dtype=torch.bool), torch.ones(6, dtype=torch.bool)
+    if masked:
+        real[3] = query_mask[2] = False
+    p = torch.softmax(logits[4:], 1)[query_mask]
+    objective = 0.3 * F.cross_entropy(logits[:4][real], y[real])
+    objective = objective + 0.7 * (p.mean(0) * p.mean(0).log()).sum() - 0.2 * (p * p.log()).sum(1).mean()
+    (expected,) = torch.autograd.grad(objective, logits)
+    labels = Examples(y, y, real if masked else None, 3)
+    found = slopes(logits, labels, query_mask if masked else None, known=0.3, marginal=0.7, conditional=0.2)
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("build", "key"),
+    [
+        (lambda: SoftKMeansCluster(0.0), "width=0.0"),
+        (lambda: Laplacian(pull=0.0), "pull=0.0"),
+        (lambda: Laplacian(neighbours=0), "neighbours=0"),
+        (lambda: TIM(steps=0), "steps=0"),
+        (lambda: TransductiveFineTuning(lr=0.0), "lr=0.0"),
+    ],
+)
+def test_impossible_values_are_refused_with_their_key(build: Callable[[], Comparison], key: str) -> None:
+    with pytest.raises(UserError, match=rf"algorithm\.comparison\.{key}"):
+        build()

@@ -1,0 +1,170 @@
+"""The progress bar, the lines in its place, and that it costs nothing between two updates."""
+
+import io
+import logging
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from pytorch_lightning import LightningModule, Trainer
+from rich.console import Console
+from torch.utils.data import DataLoader
+
+from metaloop.training import progress
+from metaloop.training.progress import Progress
+
+NUMBERS = {"tasks_per_second": 812.4, "loss": 0.5321, "score": 0.871, "before": 0.2134, "after": 0.9051}
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A clock that the test moves."""
+    now = SimpleNamespace(seconds=100.0)
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now.seconds))
+    return now
+
+
+def console(terminal: bool) -> Console:
+    return Console(file=io.StringIO(), force_terminal=terminal, width=160, legacy_windows=False)
+
+
+def written(to: Console) -> str:
+    assert isinstance(to.file, io.StringIO)
+    return to.file.getvalue()
+
+
+def trainer(step: int = 0, rank_zero: bool = True) -> Any:
+    return SimpleNamespace(global_step=step, max_steps=1000, is_global_zero=rank_zero)
+
+
+def end_step(callback: Progress, at: Any, module: Any) -> None:
+    callback.on_train_batch_end(at, module, None, None, 0)
+
+
+class Tiny(LightningModule):
+    """A model of one number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.progress: dict[str, float] = {}
+
+    def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
+        if batch_idx == 13:
+            raise RuntimeError("unlucky")
+        self.progress = dict(NUMBERS)
+        return (self.weight - batch).square().mean()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # of Lightning, under newer versions of torch
+@pytest.mark.parametrize("steps", [5, 20])
+def test_a_real_run_shows_its_numbers_and_gives_the_terminal_back(steps: int) -> None:
+    to = console(terminal=True)
+    streams = sys.stdout, sys.stderr
+    runner = Trainer(
+        max_steps=steps,
+        callbacks=[Progress(to)],
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=False,
+    )
+    loader = DataLoader(torch.ones(32, 1))
+    if steps > 13:
+        with pytest.raises(RuntimeError, match="unlucky"):
+            runner.fit(Tiny(), loader)
+    else:
+        runner.fit(Tiny(), loader)
+        last = written(to).rsplit("outer step", 1)[1]
+        assert "5/5" in last
+        assert "812 tasks/s, loss 0.532, score 0.871, validation 0.213 → 0.905" in last
+    assert (sys.stdout, sys.stderr) == streams
+    assert written(to).count("\x1b[?25l") == written(to).count("\x1b[?25h") == 1  # the cursor hidden, and shown again
+
+
+def test_between_two_updates_nothing_but_the_clock_is_looked_at(clock: SimpleNamespace) -> None:
+    to = console(terminal=True)
+    callback = Progress(to)
+    module = SimpleNamespace(progress={})
+    callback.on_train_start(trainer(400), module)
+    assert "400/1000" in written(to)
+    end_step(callback, trainer(401), module)
+    end_step(callback, None, None)  # would fail if it looked
+    clock.seconds += 0.3
+    with pytest.raises(AttributeError):
+        end_step(callback, None, None)
+    callback.on_train_end(trainer(402), module)
+    assert "402/1000" in written(to)
+
+
+def test_other_ranks_show_nothing(clock: SimpleNamespace) -> None:
+    to = console(terminal=True)
+    callback = Progress(to)
+    callback.on_train_start(trainer(0, rank_zero=False), None)
+    clock.seconds += 1000
+    end_step(callback, None, None)
+    callback.on_train_end(trainer(0, rank_zero=False), None)
+    assert written(to) == ""
+
+
+def test_without_a_terminal_a_line_now_and_then(clock: SimpleNamespace, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger=progress.__name__)
+    to = console(terminal=False)
+    callback = Progress(to)
+    module = SimpleNamespace(progress=NUMBERS)
+    callback.on_train_start(trainer(300), module)
+    for step in range(301, 1001):  # two steps a second: a tenth of all steps takes 50 s
+        clock.seconds += 0.5
+        end_step(callback, trainer(step), module)
+    callback.on_train_end(trainer(1000), module)
+    steps = [int(message.split()[2]) for message in caplog.messages]
+    assert written(to) == ""
+    assert len(steps) == 7
+    assert all(100 <= later - sooner <= 110 for sooner, later in zip([300, *steps], steps, strict=False))
+    assert "of 1000: 812 tasks/s, loss 0.532" in caplog.messages[0]
+
+
+def test_fast_runs_print_lines_at_least_twenty_seconds_apart(clock: SimpleNamespace, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger=progress.__name__)
+    callback = Progress(console(terminal=False))
+    module = SimpleNamespace(progress={})
+    callback.on_train_start(trainer(0), module)
+    for step in range(1, 1001):
+        clock.seconds += 0.05
+        end_step(callback, trainer(step), module)
+    assert len(caplog.messages) == 2
+
+
+def test_log_lines_pass_above_the_bar(clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = io.StringIO()
+    monkeypatch.setattr(sys, "__stderr__", terminal)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    handler = logging.StreamHandler(terminal)
+    logging.getLogger().addHandler(handler)
+    to = console(terminal=True)
+    callback = Progress(to)
+    try:
+        callback.on_train_start(trainer(0), SimpleNamespace(progress={}))
+        logging.getLogger().warning("something happened")
+        assert "something happened" in written(to)
+        assert terminal.getvalue() == ""
+        callback.on_exception(trainer(0), None, KeyboardInterrupt())  # type: ignore[arg-type]
+        assert handler.stream is terminal
+    finally:
+        logging.getLogger().removeHandler(handler)
+
+
+def test_what_is_not_known_yet_is_left_out(clock: SimpleNamespace) -> None:
+    to = console(terminal=True)
+    callback = Progress(to)
+    callback.on_train_start(trainer(0), SimpleNamespace(progress={"loss": 2.0, "after": 0.5}))
+    callback.teardown(trainer(0), None, "fit")  # type: ignore[arg-type]
+    assert "loss 2.000, validation 0.500" in written(to)
+    assert "score" not in written(to)
