@@ -26,7 +26,7 @@ ANSWERS = ("--help", "list", "train --help", "train algorithm=mamll")
 # The command, left at the end of its first outer step, where it says what it took.
 FIRST_STEP = """
 import json, os, resource, sys
-from metaloop.cli import main as cli
+from metaloop.cli.main import main as cli
 from metaloop.training.start_up import StartUp
 
 measure = StartUp.on_train_batch_end

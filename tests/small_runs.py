@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import hydra
 import torch
 
-from metaloop.cli import main
+from metaloop.cli.main import main
 from metaloop.config.folder import conf_dir
 from metaloop.data.distribution import SPLITS, Dataset
 from metaloop.data.philox import Stream

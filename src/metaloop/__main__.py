@@ -2,7 +2,7 @@
 
 import sys
 
-from metaloop.cli import main
+from metaloop.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from metaloop.cli import main
+from metaloop.cli.main import main
 
 MYLAB = Path(__file__).parent / "mylab"
 OURS = ["--config-dir", str(MYLAB / "conf")]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from metaloop.cli import main
+from metaloop.cli.main import main
 from small_runs import killed, lines_reach, outcome, words
 
 LONG = ("trainer.max_steps=400", "validation.every=20", "outer=adam_cosine", "model._target_=small_runs.Dropping")

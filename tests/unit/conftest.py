@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from metaloop.cli import main
+from metaloop.cli.main import main
 from small_runs import words
 
 

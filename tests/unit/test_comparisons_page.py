@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from metaloop.cli import main
+from metaloop.cli.main import main
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "comparisons.md"

@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from metaloop.cli import main
+from metaloop.cli.main import main
 from metaloop.inner.rules.rule import GradientDescent
 from small_runs import QUIET
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from metaloop.cli import main
+from metaloop.cli.main import main
 
 ROOT = Path(__file__).parents[2]
 

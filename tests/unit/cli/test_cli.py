@@ -11,8 +11,8 @@ import hydra
 import pytest
 from omegaconf import DictConfig
 
-from metaloop.cli import main
-from metaloop.cli import main as cli
+from metaloop.cli.main import main
+from metaloop.cli.main import main as cli
 from metaloop.config.exit_codes import run_and_exit_code
 from metaloop.errors import UserError
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from metaloop.cli import main
+from metaloop.cli.main import main
 from metaloop.evaluation.comparison import _Answering
 from small_runs import words
 

@@ -17,7 +17,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from metaloop.cli import main
+from metaloop.cli.main import main
 from metaloop.data.user.own_tasks import Columns
 from metaloop.errors import UserError
 from metaloop.evaluation.adapted_model import adapt_to, load_model

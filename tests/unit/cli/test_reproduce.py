@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from metaloop.cli import main
+from metaloop.cli.main import main
 from metaloop.cli.reproduce import experiments
 from metaloop.errors import UserError
 

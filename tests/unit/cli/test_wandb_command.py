@@ -10,7 +10,7 @@ import pytest
 import wandb
 from wandb.proto.wandb_internal_pb2 import Record, RunRecord
 
-from metaloop.cli import main
+from metaloop.cli.main import main
 from metaloop.cli.wandb import sync
 from wandb_files import ACCOUNT
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from metaloop.cli import main
+from metaloop.cli.main import main
 from metaloop.errors import UserError
 from metaloop.evaluation.evaluate import changed, evaluate
 from small_runs import SMALL_CONF, Blobs, rows, trained, words

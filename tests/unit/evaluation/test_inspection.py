@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from metaloop.cli import main
+from metaloop.cli.main import main
 from small_runs import SMALL, described, rows, trained
 
 Captured = pytest.CaptureFixture[str]

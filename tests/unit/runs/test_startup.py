@@ -15,7 +15,7 @@ from metaloop.training.start_up import StartUp, process_age
 # Runs the command and prints the imported modules at the end of the first outer step, where it leaves.
 FIRST_STEP = """
 import json, os, sys
-from metaloop.cli import main as cli
+from metaloop.cli.main import main as cli
 from metaloop.training.start_up import StartUp
 from metaloop.training.outer_module import OuterModule
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 import wandb
 
-from metaloop.cli import main
+from metaloop.cli.main import main
 from metaloop.training import meta_test
 from small_runs import outcome, rows, words
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from metaloop.cli import main
+from metaloop.cli.main import main
 from metaloop.sweeps.ledger import DONE, NAME, RUNNING, Ledger
 from small_runs import SMALL_CONF, sweep_outcomes
 

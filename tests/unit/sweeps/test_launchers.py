@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from metaloop.cli import main
+from metaloop.cli.main import main
 from metaloop.sweeps.ledger import Ledger
 from small_runs import SMALL_CONF, trained
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from metaloop.cli import main
+from metaloop.cli.main import main
 from metaloop.sweeps.ledger import DONE, NAME, RUNNING, Job, Ledger
 from small_runs import SMALL_CONF, lines_reach, sweep_outcomes
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from metaloop.cli import main
+from metaloop.cli.main import main
 from metaloop.errors import UserError
 from metaloop.sweeps.compose import with_overrides
 from metaloop.sweeps.ledger import CANCELLED, DONE, FAILED, PRUNED, RUNNING, Job, Ledger

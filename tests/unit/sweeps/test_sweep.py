@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from metaloop.cli import main
+from metaloop.cli.main import main
 from metaloop.sweeps.ledger import Ledger, Planned
 from metaloop.sweeps.local import PRELOADED
 from small_runs import SMALL, SMALL_CONF, rows, trained

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from metaloop.cli import main
+from metaloop.cli.main import main
 from metaloop.cli.wandb import sync
 from metaloop.sweeps.ledger import Ledger
 from small_runs import SMALL, SMALL_CONF, rows

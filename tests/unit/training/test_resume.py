@@ -3,7 +3,7 @@
 import random
 from pathlib import Path
 
-from metaloop.cli import main
+from metaloop.cli.main import main
 from small_runs import killed, lines_reach, outcome, words
 
 LONG = ("trainer.max_steps=120", "validation.every=7", "model._target_=small_runs.Dropping")

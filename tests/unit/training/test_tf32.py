@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from metaloop.cli import main
+from metaloop.cli.main import main
 from metaloop.system.tf32 import allow_tf32
 from small_runs import SMALL_CONF, words
 

@@ -15,7 +15,7 @@ import pytest
 from made_runs import MakeRun, paper_block, run_factory
 from made_sweep import make_sweep
 
-from metaloop.cli import main
+from metaloop.cli.main import main
 from metaloop.errors import UserError
 from metaloop.report.pages.page import SECTIONS_UP_TO, make_report
 

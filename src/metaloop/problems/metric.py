@@ -1,0 +1,137 @@
+"""What a score is: its name, its unit, and how it is written for people."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+from metaloop.errors import UserError
+
+MISSING = "–"  # where there is no number
+DIVERGED = "diverged"  # where it is not finite
+_MINUS = "−"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A score as plain data. It stands in every record, so that a report needs no table of known metrics.
+
+    Attributes:
+        name: identifier, such as ``"accuracy"``; the same for scores that may be compared.
+        title: what a person reads above a column or beside an axis, without the unit.
+        unit: as it is shown, such as ``"%"`` or ``"nats"``; empty where the score has none.
+        scale: the factor from the stored score to the shown one; 100 turns a fraction into percent.
+        digits: decimals of the shown score.
+        higher_is_better: whether the larger of two scores is the better one.
+        bounds: (lowest, highest) stored score; None where there is no such bound.
+
+    Raises:
+        UserError: a field is of the wrong kind, or the bounds are not in order.
+    """
+
+    name: str
+    title: str
+    unit: str = ""
+    scale: float = 1.0
+    digits: int = 4
+    higher_is_better: bool = True
+    bounds: tuple[float | None, float | None] = (None, None)
+
+    def __post_init__(self) -> None:
+        if not (self.name and self.title):
+            raise UserError(f"metric: name={self.name!r} and title={self.title!r} must not be empty")
+        if not (math.isfinite(self.scale) and self.scale > 0):
+            raise UserError(f"metric {self.name!r}: scale={self.scale!r} must be a positive number")
+        if not (isinstance(self.digits, int) and 0 <= self.digits <= 12):
+            raise UserError(f"metric {self.name!r}: digits={self.digits!r} must be a whole number in [0, 12]")
+        low, high = self.bounds
+        if low is not None and high is not None and not low < high:
+            raise UserError(f"metric {self.name!r}: bounds={self.bounds!r} must be increasing")
+
+    def as_dict(self) -> dict[str, Any]:
+        """The metric as JSON holds it."""
+        return {**asdict(self), "bounds": list(self.bounds)}
+
+    @classmethod
+    def from_dict(cls, block: object) -> Self:
+        """Read what :meth:`as_dict` wrote.
+
+        Raises:
+            UserError: a key is missing or unknown.
+        """
+        if not isinstance(block, Mapping):
+            raise UserError(f"metric is {block!r}, expected a mapping with name, title, unit, scale, digits, ...")
+        try:
+            return cls(**{**block, "bounds": tuple(block["bounds"])})
+        except (TypeError, KeyError) as error:
+            raise UserError(f"metric {dict(block)!r} cannot be read: {error}") from error
+
+    @property
+    def sign(self) -> float:
+        """1 where higher is better, else -1: ``sign * score`` is always better when larger."""
+        return 1.0 if self.higher_is_better else -1.0
+
+    @property
+    def heading(self) -> str:
+        """Title and unit, as above a column or beside an axis: ``accuracy (%)``."""
+        return f"{self.title} ({self.unit})" if self.unit else self.title
+
+    @property
+    def difference_unit(self) -> str:
+        """Unit of a difference of two scores: percentage points for percents."""
+        return "points" if self.unit == "%" else self.unit
+
+    def shown(self, value: float) -> float:
+        """A stored score as it is shown, as a number."""
+        return self.scale * value
+
+    def number(self, value: float | None) -> str:
+        """A score or a spread without its unit: ``97.31``, ``-312.5000``, ``3.20e-05``."""
+        if value is None:
+            return MISSING
+        return self._text(value, self._scientific(value)) if math.isfinite(value) else DIVERGED
+
+    def interval(self, mean: float | None, half_width: float | None) -> str:
+        """A score with the half-width of its interval: ``97.31 ± 0.42``. Both in one notation."""
+        text = self.number(mean)
+        if mean is None or half_width is None or not math.isfinite(mean):
+            return text
+        if not math.isfinite(half_width):
+            return f"{text} ± {DIVERGED}"
+        return f"{text} ± {self._text(half_width, self._scientific(mean))}"
+
+    def with_unit(self, text: str) -> str:
+        """A text of :meth:`number`, :meth:`interval` or :meth:`difference` followed by the unit."""
+        return f"{text} {self.unit}" if self.unit else text
+
+    def difference(self, value: float | None) -> str:
+        """A signed difference of two scores: ``+1.20``; a difference that rounds to nothing has no sign."""
+        if value is None or not math.isfinite(value):
+            return self.number(value)
+        text = self.number(abs(value))
+        if not float(text):
+            return text
+        return f"{'+' if value > 0 else _MINUS}{text}"
+
+    def in_bounds(self, value: float) -> bool:
+        """Whether a stored score is possible."""
+        low, high = self.bounds
+        return (low is None or value >= low) and (high is None or value <= high)
+
+    def better(self, one: float, other: float) -> bool:
+        """Whether ``one`` is the better score."""
+        return self.sign * one > self.sign * other
+
+    def _scientific(self, value: float) -> bool:
+        """Numbers too small for the decimals are written with an exponent, unless the metric is bounded above."""
+        return self.bounds[1] is None and value != 0 and abs(self.scale * value) < 10.0 ** (1 - self.digits)
+
+    def _text(self, value: float, scientific: bool) -> str:
+        shown = self.scale * value
+        return f"{shown:.2e}" if scientific else f"{shown:.{self.digits}f}".replace("-", _MINUS)
+
+
+ACCURACY = Metric("accuracy", "accuracy", unit="%", scale=100.0, digits=2, bounds=(0.0, 1.0))
+ENTITY_F1 = Metric("entity_f1", "entity F1", unit="%", scale=100.0, digits=2, bounds=(0.0, 1.0))
+MEAN_SQUARED_ERROR = Metric("mse", "mean squared error", digits=4, higher_is_better=False, bounds=(0.0, None))
+LOG_LIKELIHOOD = Metric("log_likelihood", "log-likelihood of a query", unit="nats", digits=4)
