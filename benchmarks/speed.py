@@ -27,7 +27,7 @@ from harness.plots import speed_plot
 from harness.reference import meta_gradient, operations
 from harness.tables import speed_rows, text_table
 
-GPU_TESTS = Path(__file__).resolve().parents[1] / "tests" / "unit" / "inner" / "test_gpu_path.py"
+GPU_TESTS = Path(__file__).resolve().parents[1] / "tests" / "unit" / "inner" / "execution" / "test_gpu_path.py"
 SEED = 0
 CHECKED = 8  # tasks whose meta-gradient is compared in float64
 WARM_UPS = 3
