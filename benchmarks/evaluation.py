@@ -52,11 +52,11 @@ def main(words: list[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         found = measure(case, episodes, arguments.rounds, arguments.peers, Path(folder))
     print(text_table(rate_rows({"a": found}, "episodes/s")))
-    from metaloop.records.record import write_record
+    from metaloop.records.writing import write_json
 
     arguments.records.mkdir(exist_ok=True)
     head = {"benchmark": "evaluation", "quick": arguments.quick, "seed": SEED, "episodes": episodes, "rounds": arguments.rounds}
-    write_record(arguments.records / "evaluation.json", {**head, "cases": {"a": found}, **about(load_before)})
+    write_json(arguments.records / "evaluation.json", {**head, "cases": {"a": found}, **about(load_before)})
 
 
 if __name__ == "__main__":

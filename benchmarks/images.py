@@ -72,7 +72,7 @@ def main(words: list[str] | None = None) -> None:
     rounds, seconds = (1, 0.0) if arguments.quick else (arguments.rounds, arguments.seconds)
     from metaloop.data.augmentation import Augmentation
     from metaloop.data.images.cifar100 import Cifar100
-    from metaloop.records.record import write_record
+    from metaloop.records.writing import write_json
 
     found: dict[str, dict[str, dict[str, float]]] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -91,7 +91,7 @@ def main(words: list[str] | None = None) -> None:
     head |= {"device": arguments.device, "threads": torch.get_num_threads()}
     seconds_of = {"prepared_seconds": opening[0], "opened_again_seconds": opening[1]}
     arguments.records.mkdir(exist_ok=True)
-    write_record(arguments.records / "images.json", {**head, **seconds_of, "augmentations": found, **about(load_before)})
+    write_json(arguments.records / "images.json", {**head, **seconds_of, "augmentations": found, **about(load_before)})
 
 
 if __name__ == "__main__":

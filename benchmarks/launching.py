@@ -119,12 +119,12 @@ def main(words: list[str] | None = None) -> None:
     measured = [one_round(runs, steps, cores, repeats) for _ in range(rounds)]
     found = summary(measured, runs, cores)
     print(text_table(launching_rows(found)))
-    from metaloop.records.record import write_record
+    from metaloop.records.writing import write_json
 
     arguments.records.mkdir(exist_ok=True)
     head = {"benchmark": "launching", "quick": arguments.quick, "seed": 0, "runs": runs, "rounds": rounds, "cores": cores}
     more = {"words": WORDS, "steps": steps, **found, "measured": measured, **about(load_before)}
-    write_record(arguments.records / "launching.json", {**head, **more})
+    write_json(arguments.records / "launching.json", {**head, **more})
 
 
 if __name__ == "__main__":

@@ -124,14 +124,14 @@ def main(words: list[str] | None = None) -> None:
 
 
 def _write(points: dict[str, Points], arguments: argparse.Namespace, machine: dict[str, Any], case: Case) -> None:
-    from metaloop.records.record import write_record
+    from metaloop.records.writing import write_json
 
     print(text_table(memory_rows(points, "peak")), text_table(seconds_rows(points)), ratios(points), sep="\n\n")
     head = {"benchmark": "memory", "quick": arguments.quick, "seed": 0, "repeats": arguments.repeats}
     head["limit_gb"] = arguments.limit
     measured = {"setting": case.__dict__, "malloc": ENVIRONMENT, "points": points, "ratios": ratios(points)}
     arguments.records.mkdir(exist_ok=True)
-    write_record(arguments.records / "memory.json", {**head, **measured, **machine})
+    write_json(arguments.records / "memory.json", {**head, **measured, **machine})
     (arguments.records / "memory.png").write_bytes(memory_plot(points))
 
 

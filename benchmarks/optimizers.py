@@ -35,7 +35,8 @@ from metaloop.learners.gradient.gradient_learner import GradientLearner
 from metaloop.metrics.interval import mean_interval
 from metaloop.metrics.paired import paired_difference
 from metaloop.records.directory import description
-from metaloop.records.record import git_state, hardware, versions, write_record
+from metaloop.records.environment import git_state, hardware, versions
+from metaloop.records.writing import write_json
 from metaloop.report.figures.theme import LIGHT, curve_look, legend, new_figure, png, titles
 from metaloop.training.checkpoints import BEST, load_checkpoint
 from metaloop.types import Tasks
@@ -250,7 +251,7 @@ def main() -> None:
         "versions": versions(),
         "git": git_state(),
     }
-    write_record(arguments.records / f"{name}.json", whole)
+    write_json(arguments.records / f"{name}.json", whole)
     (arguments.records / f"{name}.png").write_bytes(draw(optimizers, name))
     print(f"\nwrote {arguments.records / name}.json and .png")
 

@@ -15,7 +15,7 @@ from typing import Any
 from harness import tables
 from harness.tables import markdown_table, number, span
 
-from metaloop.records.reading import Run, read_run
+from metaloop.records.runs import Run, read_run
 
 HERE = Path(__file__).resolve().parent
 DOCS = HERE.parent / "docs"

@@ -101,11 +101,11 @@ def main(words: list[str] | None = None) -> None:
         "page": {"bytes": size, **({key: interval([each[key] for each in shown]) for key in shown[0]} if shown else {})},
     }
     print(text_table(reporting_rows(found)))
-    from metaloop.records.record import write_record
+    from metaloop.records.writing import write_json
 
     arguments.records.mkdir(exist_ok=True)
     head = {"benchmark": "reporting", "quick": arguments.quick, "seed": 0, "count": count, "rounds": rounds}
-    write_record(arguments.records / "reporting.json", {**head, **found, **about(load_before)})
+    write_json(arguments.records / "reporting.json", {**head, **found, **about(load_before)})
 
 
 if __name__ == "__main__":

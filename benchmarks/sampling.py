@@ -55,12 +55,12 @@ def main(words: list[str] | None = None) -> None:
         with tempfile.TemporaryDirectory() as folder:
             found[letter] = measure(CASES[letter], rounds, seconds, arguments.peers, Path(folder))
         print(text_table(rate_rows({letter: found[letter]}, "episodes/s")), flush=True)
-    from metaloop.records.record import write_record
+    from metaloop.records.writing import write_json
 
     arguments.records.mkdir(exist_ok=True)
     head = {"benchmark": "sampling", "quick": arguments.quick, "seed": 0, "rounds": rounds, "meta_batch": META_BATCH}
     pool = {"classes": CLASSES, "images_a_class": EACH}
-    write_record(arguments.records / "sampling.json", {**head, "pool": pool, "cases": found, **about(load_before)})
+    write_json(arguments.records / "sampling.json", {**head, "pool": pool, "cases": found, **about(load_before)})
 
 
 if __name__ == "__main__":

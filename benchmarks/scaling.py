@@ -67,11 +67,11 @@ def main(words: list[str] | None = None) -> None:
     measured = {ranks: {"rate": interval([each["rate"] for each in found]), "rounds": found} for ranks, found in runs.items()}
     ratio = interval([two["rate"] / one["rate"] for one, two in zip(runs["1"], runs["2"], strict=True)])
     print(text_table(scaling_rows(measured)), f"two ranks against one: {ratio['median']:.2f}", sep="\n")
-    from metaloop.records.record import write_record
+    from metaloop.records.writing import write_json
 
     arguments.records.mkdir(exist_ok=True)
     head = {"benchmark": "scaling", "quick": arguments.quick, "seed": 0, "steps": steps, "rounds": rounds, "filters": filters}
-    write_record(arguments.records / "scaling.json", {**head, "ranks": measured, "ratio": ratio, **about(load_before)})
+    write_json(arguments.records / "scaling.json", {**head, "ranks": measured, "ratio": ratio, **about(load_before)})
 
 
 if __name__ == "__main__":

@@ -105,7 +105,7 @@ def main(words: list[str] | None = None) -> None:
 
 
 def _write(found: dict[str, Any], load_before: Sequence[float], arguments: argparse.Namespace) -> None:
-    from metaloop.records.record import write_record
+    from metaloop.records.writing import write_json
 
     record = {
         "benchmark": "speed", "quick": arguments.quick, "device": arguments.device, "seed": SEED, "rounds": arguments.rounds,
@@ -113,7 +113,7 @@ def _write(found: dict[str, Any], load_before: Sequence[float], arguments: argpa
     }  # fmt: skip
     arguments.records.mkdir(exist_ok=True)
     name = "speed" if arguments.device == "cpu" else f"speed_{arguments.device}"
-    write_record(arguments.records / f"{name}.json", record)
+    write_json(arguments.records / f"{name}.json", record)
     (arguments.records / f"{name}.png").write_bytes(speed_plot(found))
 
 

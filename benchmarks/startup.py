@@ -17,7 +17,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from metaloop.records.record import git_state, hardware, versions, write_record
+from metaloop.records.environment import git_state, hardware, versions
+from metaloop.records.writing import write_json
 
 TIMES, BAR = 5, 6.0  # runs; seconds that the default may take to its first step
 RECORD = Path(__file__).parent / "records" / "startup.json"
@@ -79,7 +80,7 @@ def main() -> None:
     for row, found in rows.items():
         print(f"{row:<36} {found['median']:>7.2f} {found['lowest']:>7.2f} {found['highest']:>6.2f}")
     about = {"hardware": hardware(1), "versions": versions(), "git": git_state()}
-    write_record(RECORD, {"times": TIMES, "bar_seconds": BAR, "load_before": before, "rows": rows, **about})
+    write_json(RECORD, {"times": TIMES, "bar_seconds": BAR, "load_before": before, "rows": rows, **about})
 
 
 if __name__ == "__main__":

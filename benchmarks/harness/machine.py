@@ -26,7 +26,7 @@ def matrix_product_peak(device: str, seconds: float = 1.0) -> float:
 
 def about(load_before: Sequence[float]) -> dict[str, Any]:
     """Hardware, versions, commit, load before and after, and the variables that change threads and allocation."""
-    from metaloop.records.record import git_state, hardware, versions
+    from metaloop.records.environment import git_state, hardware, versions
 
     words = ("OMP_", "MKL_", "MALLOC_", "GOMP_", "LD_PRELOAD", "CUDA_VISIBLE")
     return {

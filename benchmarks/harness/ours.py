@@ -14,7 +14,7 @@ from harness.peers import Contestant
 from metaloop.config.build import build_learner, make
 from metaloop.config.folder import conf_dir
 from metaloop.models.norm import with_own_layer_norms
-from metaloop.records.record import versions
+from metaloop.records.environment import versions
 from metaloop.system.allocator import tune
 from metaloop.types import EpisodeSpec, Examples, Tasks
 

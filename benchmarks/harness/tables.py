@@ -5,7 +5,7 @@ from typing import Any
 
 from metaloop.metrics.interval import mean_interval
 from metaloop.metrics.paired import paired_difference
-from metaloop.records.reading import Run
+from metaloop.records.runs import Run
 
 Rows = list[list[str]]
 Cases = Mapping[str, Mapping[str, Any]]

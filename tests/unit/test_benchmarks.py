@@ -16,7 +16,7 @@ from hydra import compose, initialize_config_dir
 from metaloop.config.folder import conf_dir
 from metaloop.data.images import cifar100, cifar100_files
 from metaloop.data.images.splits import read_cifar100_split
-from metaloop.records.reading import find_runs
+from metaloop.records.runs import find_runs
 from metaloop.report.tables.facts import varied
 from picture_files import cifar_tables, write_cifar
 

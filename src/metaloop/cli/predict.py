@@ -118,7 +118,7 @@ def main(argv: list[str]) -> int:
 
 def _written(model: "AdaptedModel", result: "Predictions", found: Mapping[str, str], base: Path, argv: Sequence[str]) -> Path:
     """Write predictions and record; where the predictions are."""
-    from metaloop.records.record import write_csv, write_record
+    from metaloop.records.writing import write_csv, write_json
 
     identity = f"{model.about} {result.rows.path.resolve()} {result.rows.digest} {model.columns}"
     target = base / _FOLDER / hashlib.sha256(identity.encode()).hexdigest()[:12] / "predictions.csv"
@@ -126,7 +126,7 @@ def _written(model: "AdaptedModel", result: "Predictions", found: Mapping[str, s
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         write_csv(target, result.table())
-        write_record(_beside(target), record(model, result, [*_COMMAND, *argv]))
+        write_json(_beside(target), record(model, result, [*_COMMAND, *argv]))
     except OSError as error:
         raise UserError(f"{target} cannot be written ({error.strerror or error}); say where with out=FILE.csv") from error
     return target
@@ -134,7 +134,7 @@ def _written(model: "AdaptedModel", result: "Predictions", found: Mapping[str, s
 
 def record(model: "AdaptedModel", result: "Predictions", command: Sequence[str]) -> dict[str, Any]:
     """What was used and what came out, as plain data."""
-    from metaloop.records.record import versions
+    from metaloop.records.environment import versions
 
     score = result.score
     kind = "accuracy" if result.classes else "mse"

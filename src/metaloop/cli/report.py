@@ -10,7 +10,7 @@ from metaloop.cli import help_texts
 from metaloop.errors import UserError
 
 if TYPE_CHECKING:  # help comes without waiting for numpy
-    from metaloop.records.reading import Run
+    from metaloop.records.runs import Run
     from metaloop.report.tables.question import Question
 
 _NAMED = 12  # values that a message names

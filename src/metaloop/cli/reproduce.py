@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from metaloop.errors import UserError
-from metaloop.records.reading import Run, find_runs
+from metaloop.records.runs import Run, find_runs
 from metaloop.report.paper import NotRun, check_paper, results_markdown, row_comparison
 from metaloop.report.tables.pivot import newest
 from metaloop.report.tables.rows import Row, group_rows

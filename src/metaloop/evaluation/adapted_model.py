@@ -19,7 +19,7 @@ from metaloop.errors import UserError
 from metaloop.evaluation.predictions import Predictions, predictions
 from metaloop.learners.learner import Learner, Predictor, TakesSteps
 from metaloop.records.directory import BEST, description
-from metaloop.records.record import versions
+from metaloop.records.environment import versions
 from metaloop.system.tf32 import allow_tf32
 from metaloop.training.checkpoints import load_checkpoint
 from metaloop.training.meta_test import restored

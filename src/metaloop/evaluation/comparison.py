@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from metaloop.errors import UserError
-from metaloop.records.reading import read_run
+from metaloop.records.runs import read_run
 from metaloop.report import formats
 from metaloop.report.comparison import Comparison, compare_runs, difference_text
 from metaloop.report.pages.comparison_page import write_comparison

@@ -116,11 +116,11 @@ def main(argv: list[str]) -> int:
         raise UserError("name one run to evaluate: metaloop evaluate run=outputs/... [overrides]")
     overrides = [word for word in given.words if not word.startswith("run=")]
     record, target = evaluate(Path(runs[0]), overrides, given.config_dir)
-    from metaloop.records.record import write_record
+    from metaloop.records.writing import write_json
     from metaloop.report.pages.run_report import write_run_report
     from metaloop.report.summary import print_summary
 
-    write_record(target / "record.json", record)
+    write_json(target / "record.json", record)
     write_run_report(target)
     print_summary(record, target)
     return 0

@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 from metaloop.errors import UserError
 from metaloop.metrics.paired import PairedDifference, paired_difference
-from metaloop.records.reading import INCIDENTAL, Run
+from metaloop.records.runs import INCIDENTAL, Run
 from metaloop.report import formats
 from metaloop.report.figures.theme import Theme, new_figure, titles
 from metaloop.report.pages.views import flatten

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from metaloop.errors import UserError
-from metaloop.records.reading import METRICS, Run, find_runs
+from metaloop.records.runs import METRICS, Run, find_runs
 from metaloop.report import formats
 from metaloop.report.tables.markdown import escape, table
 from metaloop.report.tables.rows import Row, group_rows

@@ -16,7 +16,7 @@ from metaloop.learners.baselines import nearest_neighbour, support_mean
 from metaloop.learners.learner import Learner
 from metaloop.metrics.interval import mean_interval
 from metaloop.models.norm import norm_mode
-from metaloop.records.record import write_csv
+from metaloop.records.writing import write_csv
 from metaloop.training.checkpoints import AtomicCheckpointIO, checked, load_checkpoint
 from metaloop.training.datamodule import EpisodeDataModule, EpisodePlan
 from metaloop.training.outer_module import OuterModule

@@ -14,7 +14,8 @@ from metaloop.data.distribution import Dataset
 from metaloop.data.encoded import EncodedDataset
 from metaloop.learners.learner import Learner
 from metaloop.records.directory import BEST, LAST
-from metaloop.records.record import SCHEMA, git_state, hardware, peak_memory, versions, write_record
+from metaloop.records.environment import git_state, hardware, peak_memory, versions
+from metaloop.records.writing import write_json
 from metaloop.tracking.loggers import CsvTracker, RunInfo, TensorBoardTracker, Tracker
 from metaloop.training.checkpoints import Checkpoints, checked, load_checkpoint
 from metaloop.training.choices import KeptChoices
@@ -191,7 +192,7 @@ def _finish(
     test = meta_test(trainer, module, data, identity.directory)
     record = make_record(identity, training, test, trainer.world_size)
     if trainer.is_global_zero:
-        write_record(identity.directory / "record.json", record)
+        write_json(identity.directory / "record.json", record)
     return record
 
 
@@ -200,7 +201,7 @@ def make_record(
 ) -> dict[str, Any]:
     """The record of a finished run."""
     return {
-        "schema": SCHEMA,
+        "schema": 1,
         "name": identity.name,
         "status": "finished",
         "created": identity.created,

@@ -7,7 +7,7 @@ import pytest
 
 from metaloop.cli.report import _choice
 from metaloop.errors import UserError
-from metaloop.records.reading import Run
+from metaloop.records.runs import Run
 
 
 def _run(rate: float, flag: bool, data: str) -> Run:

@@ -1,17 +1,14 @@
 """``metaloop reproduce``: looks, runs what has no record, writes the page, and says where it disagrees."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
+from made_runs import MakeRun, paper_block, run_factory
 
 from metaloop.cli.main import main
 from metaloop.cli.reproduce import experiments
 from metaloop.errors import UserError
-
-sys.path.append(str(Path(__file__).parents[1] / "report"))
-from made_runs import MakeRun, paper_block, run_factory
 
 CONF = Path(__file__).parents[2] / "small_conf"
 

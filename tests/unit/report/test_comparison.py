@@ -9,7 +9,7 @@ from made_sweep import one_run
 from scipy import stats
 
 from metaloop.errors import UserError
-from metaloop.records.reading import read_run
+from metaloop.records.runs import read_run
 from metaloop.report.comparison import compare_runs, difference_text, scatter
 from metaloop.report.figures.theme import DARK, LIGHT
 from metaloop.report.pages.comparison_page import write_comparison

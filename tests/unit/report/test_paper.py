@@ -6,7 +6,7 @@ import pytest
 from made_runs import MakeRun
 
 from metaloop.errors import UserError
-from metaloop.records.reading import read_run
+from metaloop.records.runs import read_run
 from metaloop.report.paper import check_paper, compare, results_markdown
 
 

@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from metaloop.records.reading import Columns, Run
+from metaloop.records.runs import Run
+from metaloop.records.tables import Columns
 from metaloop.report import formats
 from metaloop.report.figures.theme import Look, Theme, curve_look, legend, new_figure, titles
 from metaloop.report.tables.rows import Row

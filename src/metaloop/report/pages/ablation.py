@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from metaloop.metrics.multiple import rank_methods
-from metaloop.records.reading import Run
+from metaloop.records.runs import Run
 from metaloop.report import formats
 from metaloop.report.figures.effect_plots import (
     cost_figure,

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from metaloop.errors import UserError
-from metaloop.records.reading import METRICS, Run, find_runs, read_samples
+from metaloop.records.runs import METRICS, Run, find_runs
+from metaloop.records.tables import read_samples
 from metaloop.report import formats
 from metaloop.report.figures.pictures import Draw, Picture, picture
 from metaloop.report.figures.plots import adaptation_curves, learning_curves

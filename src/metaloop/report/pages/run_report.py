@@ -4,7 +4,8 @@ import base64
 from collections.abc import Mapping
 from pathlib import Path
 
-from metaloop.records.reading import Run, read_run, read_samples
+from metaloop.records.runs import Run, read_run
+from metaloop.records.tables import read_samples
 from metaloop.report import formats
 from metaloop.report.figures.pictures import Draw, Picture, picture
 from metaloop.report.figures.plots import adaptation_curves, learning_curves

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from metaloop.records.reading import RECORD
+from metaloop.records.runs import RECORD
 
 _LOG, _LINES, _BYTES = "train.log", 15, 8000
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from metaloop.records.reading import Run
+from metaloop.records.runs import Run
 from metaloop.report import formats
 from metaloop.report.figures.pictures import Picture
 from metaloop.report.paper import MARKS, PaperComparison, compare

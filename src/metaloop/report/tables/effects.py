@@ -9,7 +9,7 @@ import numpy as np
 from metaloop.metrics.interval import Interval, stratified_interval
 from metaloop.metrics.multiple import holm
 from metaloop.metrics.paired import stratified_difference
-from metaloop.records.reading import Run
+from metaloop.records.runs import Run
 from metaloop.report import formats
 from metaloop.report.tables.facts import Fact, fact, levels, show
 from metaloop.report.tables.pivot import newest

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from metaloop.errors import UserError
-from metaloop.records.reading import INCIDENTAL, Run
+from metaloop.records.runs import INCIDENTAL, Run
 from metaloop.report import formats
 from metaloop.system.suggestions import did_you_mean
 

@@ -7,7 +7,7 @@ from math import isfinite
 
 from metaloop.metrics.multiple import holm
 from metaloop.metrics.paired import PairedDifference, stratified_difference
-from metaloop.records.reading import Run
+from metaloop.records.runs import Run
 from metaloop.report import formats
 from metaloop.report.tables.results import Cell, Table, Value
 from metaloop.report.tables.rows import Row

@@ -8,7 +8,7 @@ import numpy as np
 
 from metaloop.errors import UserError
 from metaloop.metrics.interval import Spread, seed_spread, stratified_interval
-from metaloop.records.reading import INCIDENTAL, Run
+from metaloop.records.runs import INCIDENTAL, Run
 from metaloop.report.tables.cells import Entry, Place, judged
 from metaloop.report.tables.facts import checked_keys, differing, fact, fits, levels, show, varied
 from metaloop.report.tables.question import Question

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from metaloop.records.reading import Run
+from metaloop.records.runs import Run
 from metaloop.report.tables.facts import checked_keys, differing, fact, varied
 
 _WIDEST, _FULL = 8, 0.6  # values of a key that becomes columns where nobody asked, and the share of cells that must be there

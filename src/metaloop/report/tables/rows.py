@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from metaloop.metrics.interval import Interval, Spread, mean_interval, seed_spread
-from metaloop.records.reading import INCIDENTAL, Run
+from metaloop.records.runs import INCIDENTAL, Run
 from metaloop.report import formats
 
 

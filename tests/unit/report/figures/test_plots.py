@@ -11,7 +11,7 @@ from made_runs import MakeRun
 from made_samples import band_samples, function_samples, image_samples
 from matplotlib.figure import Figure
 
-from metaloop.records.reading import read_run
+from metaloop.records.runs import read_run
 from metaloop.report.figures.pictures import picture
 from metaloop.report.figures.plots import adaptation_curves, learning_curves
 from metaloop.report.figures.sheets import episode_sheet, regression_figure, sample_figure

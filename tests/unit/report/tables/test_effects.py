@@ -9,7 +9,7 @@ from made_sweep import DATA, STEPS, TOGETHER, WORTH, make_sweep, one_run
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from metaloop.records.reading import Run, find_runs, read_run
+from metaloop.records.runs import Run, find_runs, read_run
 from metaloop.report.figures.effect_plots import (
     cost_figure,
     cost_front,

@@ -8,7 +8,7 @@ from made_runs import MakeRun
 from statsmodels.stats.multitest import multipletests
 
 from metaloop.metrics.paired import paired_difference
-from metaloop.records.reading import read_run
+from metaloop.records.runs import read_run
 from metaloop.report.tables.pairs import ALL_PAIRS_UP_TO, Pair, compare_pairs, pairs_csv_rows, pairs_table
 from metaloop.report.tables.rows import group_rows
 

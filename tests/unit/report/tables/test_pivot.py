@@ -15,7 +15,7 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from metaloop.errors import UserError
-from metaloop.records.reading import Run, find_runs, read_run
+from metaloop.records.runs import Run, find_runs, read_run
 from metaloop.report.tables.facts import fact, fits, levels, varied
 from metaloop.report.tables.pivot import Pivot, make_pivot
 from metaloop.report.tables.pivot_tables import pivot_csv, pivot_table

@@ -5,7 +5,7 @@ import pytest
 from made_runs import MakeRun
 
 from metaloop.metrics.interval import mean_interval
-from metaloop.records.reading import read_run
+from metaloop.records.runs import read_run
 from metaloop.report.tables.rows import group_rows
 
 

@@ -6,7 +6,7 @@ import io
 import pytest
 from made_runs import MakeRun
 
-from metaloop.records.reading import read_run
+from metaloop.records.runs import read_run
 from metaloop.report import formats
 from metaloop.report.tables.latex import escape as latex
 from metaloop.report.tables.markdown import escape as markdown

@@ -1,66 +1,41 @@
-"""The record of a run: what was run, where, and what came out."""
+"""The environment of a run: versions, hardware, commit, peak memory."""
 
-import csv
 import importlib.metadata
-import json
 import os
 import platform
 import resource
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from metaloop.system.files import replace_atomically, write_atomically
+from metaloop.records.schema import Git, Hardware
 
-SCHEMA = 1
 _PACKAGES = ("metaloop", "torch", "pytorch-lightning", "hydra-core", "torchmetrics", "numpy", "transformers", "wandb")
-
-
-def write_record(path: Path, record: Mapping[str, Any]) -> None:
-    """Write ``record`` as JSON, atomically."""
-    text = json.dumps(record, indent=1, allow_nan=True)
-    write_atomically(path, text + "\n")
-
-
-def write_csv(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:
-    """Write columns of equal length as CSV, atomically."""
-
-    def write(temporary: Path) -> None:
-        with temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(columns)
-            writer.writerows(zip(*columns.values(), strict=True))
-
-    replace_atomically(path, write)
 
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that decide results."""
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
-            found[name] = importlib.metadata.version(name)
+            installed[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
-def hardware(ranks: int) -> dict[str, Any]:
-    """What the run had: processor, cores, accelerator, ranks."""
-    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {
-        "machine": platform.machine(),
-        "cpu": _cpu_name(),
-        "cores": cores,
-        "gpu": gpu,
-        "ranks": ranks,
-        "threads": torch.get_num_threads(),
-    }
+def hardware(ranks: int) -> Hardware:
+    """What the run has: processor, cores, accelerator, ranks."""
+    return Hardware(
+        machine=platform.machine(),
+        cpu=_cpu_name(),
+        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        gpu=torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
+        ranks=ranks,
+        threads=torch.get_num_threads(),
+    )
 
 
 def _cpu_name() -> str:
@@ -69,8 +44,8 @@ def _cpu_name() -> str:
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())
 
 
-def git_state() -> dict[str, Any] | None:
-    """Commit of the code that runs, and whether it was changed since; None where it is not in a checkout."""
+def git_state() -> Git | None:
+    """The commit of the code that runs; None outside a checkout."""
     here = Path(__file__).parent
 
     def git(*arguments: str) -> str:
@@ -79,7 +54,7 @@ def git_state() -> dict[str, Any] | None:
         ).stdout.strip()
 
     try:
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--untracked-files=no"))}
+        return Git(git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no")))
     except (OSError, subprocess.SubprocessError):
         return None
 

@@ -9,7 +9,8 @@ import pytest
 from made_runs import MakeRun
 
 from metaloop.errors import UserError
-from metaloop.records.reading import find_runs, read_run, read_samples
+from metaloop.records.runs import find_runs, read_run
+from metaloop.records.tables import read_samples
 
 
 def _rewrite(directory: Path, **changes: object) -> None:

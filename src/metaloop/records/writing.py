@@ -1,0 +1,47 @@
+"""Writing of records and tables, each file atomically."""
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from metaloop.records.schema import RECORD, SCHEMA, Record
+from metaloop.system.files import replace_atomically, write_atomically
+
+
+def write_record(directory: Path, record: Record) -> Path:
+    """Write record.json into a directory of a run or an evaluation; returns the file."""
+    return write_json(directory / RECORD, {"schema": SCHEMA, **asdict(record)})
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> Path:
+    """Write plain data and dataclasses as JSON; returns the file.
+
+    Raises:
+        TypeError: a value is neither; an existing file stays as it was.
+    """
+    return write_atomically(path, json.dumps(content, indent=1, default=_fields) + "\n")
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    raise TypeError(f"{value!r} is no plain data")
+
+
+def write_csv(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:
+    """Write columns of equal length as CSV, UTF-8 everywhere.
+
+    Raises:
+        ValueError: the columns differ in length.
+    """
+
+    def write(temporary: Path) -> None:
+        with temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(columns)
+            writer.writerows(zip(*columns.values(), strict=True))
+
+    replace_atomically(path, write)

@@ -1,0 +1,58 @@
+"""Versions, hardware, commit and memory of a run."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+
+from metaloop.inner.autodiff import Autodiff
+from metaloop.inner.execution.workers import Workers
+from metaloop.records import environment
+from metaloop.records.environment import git_state, hardware, peak_memory, versions
+from metaloop.records.schema import Git
+from metaloop.types import Examples, Params, Tasks
+
+
+def test_the_commit_and_whether_it_was_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def git(*words: str) -> str:
+        who = ["-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false"]
+        return subprocess.run(["git", *who, *words], cwd=tmp_path, capture_output=True, text=True, check=True).stdout.strip()
+
+    monkeypatch.setattr(environment, "__file__", str(tmp_path / "record.py"))
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert git_state() is None
+    git("init")
+    (tmp_path / "record.py").write_text("1")
+    git("add", ".")
+    git("commit", "-m", "one")
+    assert git_state() == Git(git("rev-parse", "HEAD"), dirty=False)
+    (tmp_path / "notes").write_text("not tracked")
+    assert git_state() == Git(git("rev-parse", "HEAD"), dirty=False)
+    (tmp_path / "record.py").write_text("2")
+    assert git_state() == Git(git("rev-parse", "HEAD"), dirty=True)
+
+
+def test_versions_and_hardware() -> None:
+    assert {"python", "torch", "numpy", "metaloop"} <= set(versions())
+    found = hardware(2)
+    assert found.ranks == 2
+    assert (found.cores or 0) >= 1
+    assert found.cpu
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux says what its processes took")
+def test_peak_memory_counts_the_processes_that_run_tasks() -> None:
+    alone = peak_memory(torch.device("cpu"))
+    strategy = Workers(processes=2)
+    examples = Examples(torch.ones(2, 1), torch.ones(2, 1))
+    try:
+        strategy.mean_of_gradients(own, {"w": torch.ones(1)}, Tasks(examples, examples, torch.arange(2)))
+        assert peak_memory(torch.device("cpu")) > alone + 2**26  # a process with torch in it
+    finally:
+        strategy.close()
+    assert peak_memory(torch.device("cpu")) < alone + 2**26
+
+
+def own(meta: Params, support: Examples, query: Examples, autodiff: Autodiff) -> tuple[Params, Params]:
+    return {"w": meta["w"]}, {"x": query.x}
