@@ -39,7 +39,7 @@ def leave(self, *arguments):
     os._exit(0)
 
 StartUp.on_train_batch_end = leave
-sys.exit(cli.main(sys.argv[1:]))
+sys.exit(cli(sys.argv[1:]))
 """
 
 

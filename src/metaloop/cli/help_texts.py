@@ -17,6 +17,7 @@ commands:
   reproduce   papers' experiments: published numbers beside measured ones
   list        the algorithms, models, data sets, experiments and sweeps to choose from
   data        data sets that are downloaded: status, get, verify
+  doctor      this machine and installation, for a bug report
   wandb       send what was logged offline to Weights & Biases: sync
 
 examples:
@@ -161,6 +162,13 @@ examples:
   metaloop data status
   metaloop data get omniglot
   metaloop data verify omniglot --data-dir data"""
+
+DOCTOR = """Says what a bug report needs: versions, processor, GPUs, memory, disk, compiler, threads, data sets, extras,
+the state of Weights & Biases, and launchers. What is missing is said and is no error.
+
+examples:
+  metaloop doctor
+  metaloop doctor --json > doctor.json"""
 
 WANDB = """Sends the runs that logger=wandb logged offline to Weights & Biases. What was sent is not sent again; a run that was
 killed and resumed is one run there.

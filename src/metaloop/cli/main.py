@@ -139,6 +139,16 @@ def _data(argv: list[str]) -> int:
     return run(arguments.action, arguments.name, arguments.data_dir or os.environ.get("METALOOP_DATA", "data"))
 
 
+def _doctor(argv: list[str]) -> int:
+    parser = help_texts.parser("doctor", help_texts.DOCTOR)
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.add_argument("--data-dir", metavar="DIR", help="where data lie (default: $METALOOP_DATA, else ./data)")
+    arguments = parser.parse_args(argv)
+    from metaloop.cli.doctor import doctor
+
+    return doctor(arguments.data_dir or os.environ.get("METALOOP_DATA", "data"), as_json=arguments.json)
+
+
 def _wandb(argv: list[str]) -> int:
     parser = help_texts.parser("wandb", help_texts.WANDB)
     parser.add_argument("action", help="sync")
@@ -163,6 +173,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "reproduce": _reproduce,
     "list": _list,
     "data": _data,
+    "doctor": _doctor,
     "wandb": _wandb,
 }
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from metaloop.errors import UserError
+from metaloop.system.cores import available_cores
 
 CPU = "cpu"
 
@@ -41,7 +42,7 @@ class Machine:
         for name, value in (("--per-gpu", per_gpu), ("--jobs", jobs), ("--threads", threads)):
             if value is not None and value < 1:
                 raise UserError(f"{name} {value}: at least 1")
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        cores = available_cores()
         threads = threads or (max(1, cores // jobs) if jobs else 1)
         return cls(tuple(visible_gpus() if gpus is None else gpus), per_gpu, jobs or max(1, cores // threads), threads)
 

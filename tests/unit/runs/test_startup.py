@@ -24,7 +24,7 @@ def leave(*arguments):
     os._exit(0)
 
 OuterModule.on_train_batch_end = leave
-sys.exit(cli.main(sys.argv[1:]))
+sys.exit(cli(sys.argv[1:]))
 """
 HEAVY = ("wandb", "transformers", "matplotlib.figure", "matplotlib.pyplot", "scipy.stats", "scipy.signal", "pandas", "jinja2")
 HEAVY += ("torch._inductor.compile_fx", "torchmetrics.functional.text", "torchmetrics.image")
@@ -46,7 +46,8 @@ def test_a_default_run_takes_its_first_step_without_what_only_comes_later(tmp_pa
 
 @pytest.mark.parametrize("words", [("--help",), ("train", "--help"), ("list",), ("train", "algorithm=mamll")])
 def test_help_lists_and_mistakes_need_no_torch(words: tuple[str, ...], tmp_path: Path) -> None:
-    code = "import sys; from metaloop import cli; cli.main(sys.argv[1:]); print(sorted({'torch', 'numpy'} & set(sys.modules)))"
+    code = "import sys; from metaloop.cli.main import main; main(sys.argv[1:]); "
+    code += "print(sorted({'torch', 'numpy'} & set(sys.modules)))"
     assert python("-c", code, *words, cwd=tmp_path).splitlines()[-1] == "[]"
 
 

@@ -1,7 +1,6 @@
 """From prepared images to the pools of the three splits, and what all image data sets check."""
 
 import hashlib
-import os
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from metaloop.data.files.pool_file import prepared
 from metaloop.data.images.pictures import FITS, Decode, Entry
 from metaloop.data.pool import ClassPool
 from metaloop.errors import UserError
+from metaloop.system.cores import available_cores
 
 _VERSION = 2  # raise it when images are prepared otherwise
 _LARGEST_SIDE = 1024
@@ -40,7 +40,7 @@ def check_fit(fit: str) -> None:
 def check_workers(workers: int | None) -> int:
     """How many processes decode: ``dataset.decoders``, or as many as this process has cores."""
     if workers is None:
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return available_cores()
     if not isinstance(workers, int) or workers < 0:
         raise UserError(f"dataset.decoders={workers!r}: a number of processes, 0 for none beside this one, null for one a core")
     return workers

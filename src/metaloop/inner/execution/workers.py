@@ -16,6 +16,7 @@ from metaloop.errors import UserError
 from metaloop.inner.autodiff import Autodiff
 from metaloop.inner.execution.over_tasks import Loop, OverTasks, TaskGradient, TaskLoss, Tree, tree_map
 from metaloop.inner.execution.shared import Arena
+from metaloop.system.cores import available_cores
 from metaloop.types import Params, Tasks
 
 _START = (
@@ -178,7 +179,6 @@ def _parts(tasks: Tasks, processes: int) -> list[Tasks]:
 
 def cores() -> int:
     """How many this process may use: as many as torch has threads, shared with the other ranks of a distributed run."""
-    all_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    all_cores = min(all_cores, torch.get_num_threads())  # OMP_NUM_THREADS=1 asks for a run that leaves the others alone
+    all_cores = min(available_cores(), torch.get_num_threads())  # OMP_NUM_THREADS=1 asks for a run that leaves the others alone
     ranks = torch.distributed.get_world_size() if torch.distributed.is_available() and torch.distributed.is_initialized() else 1
     return max(1, all_cores // ranks)

@@ -16,33 +16,38 @@ _FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-std=c++17", "-shared", "-
 log = logging.getLogger(__name__)
 
 
+def compiler() -> str | None:
+    """The C++ compiler: ``$CXX``, g++ or clang++; None where there is none."""
+    return os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
+
+
 @functools.cache
 def library(name: str) -> ctypes.CDLL | None:
     """The kernels of ``<name>.cpp`` beside this file, or None where they cannot be had: no compiler, no place to keep them.
 
     Compiled once per source, compiler flags and processor, and kept in ``$XDG_CACHE_HOME/metaloop`` (``~/.cache/metaloop``).
     """
-    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
-    if compiler is None or platform.system() != "Linux":
+    chosen = compiler()
+    if chosen is None or platform.system() != "Linux":
         return None
     source = Path(__file__).with_name(f"{name}.cpp")
-    key = hashlib.sha256(repr((source.read_bytes(), _FLAGS, compiler, _processor())).encode()).hexdigest()[:16]
+    key = hashlib.sha256(repr((source.read_bytes(), _FLAGS, chosen, _processor())).encode()).hexdigest()[:16]
     try:
         directory = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "metaloop"
         found = directory / f"{name}-{key}.so"
         if not found.exists():
             directory.mkdir(parents=True, exist_ok=True)
-            _compile(compiler, source, found)
+            _compile(chosen, source, found)
         return ctypes.CDLL(str(found))
     except (OSError, RuntimeError, subprocess.SubprocessError) as error:
         log.info("%s runs without its own kernels: %s", name, error)
         return None
 
 
-def _compile(compiler: str, source: Path, to: Path) -> None:
+def _compile(chosen: str, source: Path, to: Path) -> None:
     with tempfile.TemporaryDirectory(dir=to.parent) as scratch:
         made = Path(scratch) / to.name
-        subprocess.run([compiler, *_FLAGS, "-o", str(made), str(source)], check=True, capture_output=True, timeout=120)
+        subprocess.run([chosen, *_FLAGS, "-o", str(made), str(source)], check=True, capture_output=True, timeout=120)
         made.replace(to)  # at once: other processes compile the same
 
 
