@@ -1,50 +1,39 @@
-"""W&B's offline files, read by W&B's own reader."""
+"""W&B's offline files, read by W&B's own reader, and a machine without a W&B account."""
 
-import json
-import os
-import subprocess
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 import wandb
+
+from metaloop.tracking.wandb import read_back
 
 ACCOUNT = ("WANDB_API_KEY", "WANDB_MODE", "WANDB_DIR", "WANDB_DATA_DIR", "WANDB_RUN_GROUP", "WANDB_IDENTITY_TOKEN_FILE")
 
 
-def folders(directory: Path) -> list[Path]:
-    """Those of offline runs below ``directory``, in the order of time."""
-    return sorted(path for path in directory.rglob("offline-run-*") if path.is_dir())
+def without_account(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No API key, no mode, no settings of whoever runs the tests, nor a key that an earlier test set."""
+    for name in ACCOUNT:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(home / "no-netrc"))
+    monkeypatch.setenv("HOME", str(home))
+    wandb.teardown()
 
 
-def records(folder: Path) -> list[dict[str, Any]]:
-    """Every record of one offline folder; none where the run was killed before W&B's service made its file."""
+def read(directory: Path) -> tuple[Path, dict[str, list[Any]]]:
+    """The only unsent offline folder below ``directory``, and its records by kind; updates of the summary are merged."""
     wandb.teardown()  # until its service has ended the file may be incomplete
-    files = list(folder.glob("*.wandb"))
-    if not files:
-        return []
-    (path,) = files
-    words = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(path)]
-    quiet = {**os.environ, "WANDB_MODE": "offline", "WANDB_ERROR_REPORTING": "false"}
-    said = subprocess.run(words, capture_output=True, text=True, check=True, env=quiet).stdout
-    return [json.loads(line) for line in said.splitlines()]
-
-
-def of_kind(found: Sequence[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
-    """The records of one kind, such as ``history``."""
-    return [record[kind] for record in found if record["type"] == kind]
-
-
-def history(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows, less what W&B adds."""
-    rows = [record["item"] for record in of_kind(found, "history")]
-    return [{name: value for name, value in row.items() if not name.startswith("_")} for row in rows]
-
-
-def summary(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The summary after all updates."""
-    merged: dict[str, Any] = {}
-    for record in of_kind(found, "summary"):
-        merged |= record["update"]
-    return merged
+    files = directory.rglob("offline-run-*/*.wandb")
+    (path,) = (path for path in files if not path.with_suffix(".wandb.synced").exists())
+    records: dict[str, list[Any]] = {"summary": [{}]}
+    for record in read_back(path):
+        kind = record["type"]
+        if kind == "summary":
+            records["summary"][0] |= record["summary"]["update"]
+        elif kind == "history":
+            row = record["history"]["item"]
+            kept = {name: value for name, value in row.items() if not name.startswith("_")} | {"_step": row["_step"]}
+            records.setdefault("history", []).append(kept)
+        else:
+            records.setdefault(kind, []).append(record.get(kind, {}))
+    return path.parent, records

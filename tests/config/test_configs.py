@@ -159,7 +159,7 @@ ELSEWHERE = {
     "trainer/ddp_cpu": "two processes: tests/unit/training/test_ranks.py",
     "dataset/omniglot_challenge": "for evaluation alone: tests/unit/evaluation/test_evaluate.py",
     "model/bert": "needs a folder with weights: tests/unit/models/transformers/test_text_encoder.py",
-    "logger/mlflow": "a further package: tests/unit/tracking/test_loggers.py",
+    "logger/mlflow": "a further package: tests/unit/tracking/test_lightning.py",
     "train": "composed by every other",
 }
 SLOW = {"algorithm/over_tasks/compiled", "experiment/finn2017_maml_sinusoid_5shot"}  # a compiler runs

@@ -1,4 +1,4 @@
-"""A tracker that is a spectator: what it does happens in a thread of its own, and no fault of it reaches the training."""
+"""A tracker that works in a thread of its own, so that none of its faults reaches the training."""
 
 import logging
 import queue
@@ -16,20 +16,17 @@ _AFTER_FAILURE = 10.0  # seconds; who stops a run does not want to wait for its 
 
 log = logging.getLogger(__name__)
 
-Row = tuple[Mapping[str, float], int]
-End = tuple[Mapping[str, Any] | None, str]
-
 
 class BackgroundTracker(Tracker):
-    """A tracker of somebody else's, which may fail, hang or be slow.
+    """A tracker that may fail, hang or be slow.
 
-    One daemon thread does all its work in the order of the calls; ``log`` only puts a row into a bounded queue. A row for which
-    there is no room is dropped, which is said; metrics.csv has it in any case. The first fault is logged as a warning.
+    A daemon thread does all its work in the order of the calls; ``log`` only puts a row into a bounded queue. A row that finds
+    no room is dropped with a warning; metrics.csv has it in any case. Only the first fault is a warning.
 
     Args:
-        title: what it is called in warnings.
-        wait: seconds that the end of a finished run waits for it, 10 at most for another; then it is left behind.
-        rows: that may wait in the queue.
+        title: Name of the tracker in warnings.
+        wait: Seconds that the end of a finished run waits for it; a run that failed waits 10 s at most.
+        rows: How many rows may wait in the queue.
 
     Raises:
         UserError: ``wait`` is not positive.
@@ -40,7 +37,7 @@ class BackgroundTracker(Tracker):
             raise UserError(f"logger.*.wait={wait}: seconds, more than 0")
         self._title = title
         self._wait = wait
-        self._queue: queue.Queue[Row | End] = queue.Queue(rows)
+        self._queue: queue.Queue[tuple[Callable[..., None], Any, Any]] = queue.Queue(rows)
         self._thread: threading.Thread | None = None
         self._dropped = 0
         self._faults = 0
@@ -51,15 +48,15 @@ class BackgroundTracker(Tracker):
 
     @abstractmethod
     def _write(self, metrics: Mapping[str, float], step: int) -> None:
-        """Do its part of ``log``; called only where ``_open`` came to its end."""
+        """Do its part of ``log``; called only where ``_open`` succeeded."""
 
     @abstractmethod
     def _close(self, record: Mapping[str, Any] | None, status: str) -> None:
-        """Do its part of ``finish``; called only where ``_open`` came to its end."""
+        """Do its part of ``finish``; called only where ``_open`` succeeded."""
 
     @abstractmethod
     def _abandon(self) -> None:
-        """It failed at its end or did not come to it: see to it that it cannot hold the process that wants to exit."""
+        """Release what could keep the process from exiting, after a failed or unfinished ``_close``."""
 
     @final
     def start(self, run: RunInfo) -> None:
@@ -71,7 +68,7 @@ class BackgroundTracker(Tracker):
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Queue a row; takes microseconds whatever the tracker does."""
         try:
-            self._queue.put_nowait((dict(metrics), step))
+            self._queue.put_nowait((self._write, dict(metrics), step))
         except queue.Full:
             self._dropped += 1
             if self._dropped == 1:
@@ -79,41 +76,38 @@ class BackgroundTracker(Tracker):
 
     @final
     def finish(self, record: Mapping[str, Any] | None, status: str) -> None:
-        """Have the tracker finish, and wait for it as long as was said."""
+        """Have the tracker finish, and wait ``wait`` seconds for it at most."""
         if self._thread is None:
             return
         wait = self._wait if status == "finished" else min(self._wait, _AFTER_FAILURE)
         deadline = time.monotonic() + wait
         try:
-            self._queue.put((record, status), timeout=wait)
+            self._queue.put((self._close, record, status), timeout=wait)
+            self._thread.join(max(0.0, deadline - time.monotonic()))
         except queue.Full:
             pass
-        else:
-            self._thread.join(max(0.0, deadline - time.monotonic()))
         if self._thread.is_alive():
             log.warning("%s did not come to its end within %g s and is left behind", self._title, wait)
-            self._guarded(self._abandon)
+            self._succeeds(self._abandon)
         if self._dropped:
             log.warning("%s lacks %d rows, which it had no time for; metrics.csv has them", self._title, self._dropped)
 
     def _work(self, run: RunInfo) -> None:
-        """The thread: from the tracker's start to its end."""
-        opened = self._guarded(lambda: self._open(run))
-        while True:
-            first, second = self._queue.get()
-            if isinstance(second, str):
-                if not (opened and self._guarded(lambda: self._close(first, second))):  # noqa: B023  (called at once)
-                    self._guarded(self._abandon)
-                return
-            if opened and first is not None:
-                self._guarded(lambda: self._write(first, second))  # noqa: B023
+        """Run the tracker from its start to its end; the thread's function."""
+        opened = self._succeeds(self._open, run)
+        action: Callable[..., None] = self._write
+        while action != self._close:
+            action, first, second = self._queue.get()
+            succeeded = opened and self._succeeds(action, first, second)
+        if not succeeded:
+            self._succeeds(self._abandon)
 
-    def _guarded(self, action: Callable[[], object]) -> bool:
-        """Whether it came to its end."""
+    def _succeeds(self, action: Callable[..., None], *arguments: Any) -> bool:
+        """Whether a call ends without an exception."""
         try:
-            action()
+            action(*arguments)
         except Exception as error:
-            # On purpose everything: no network, a full quota or a fault of the tracker's must not cost hours of training.
+            # Everything on purpose: no network, a full quota or a fault of the tracker must not cost hours of training.
             self._faults += 1
             if self._faults == 1:
                 log.warning("%s failed; the training goes on, and metrics.csv has all rows: %r", self._title, error)

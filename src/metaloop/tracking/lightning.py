@@ -1,4 +1,4 @@
-"""Any tracker that Lightning knows, by a YAML file that names its logger."""
+"""Lightning's loggers as trackers: a YAML file names the logger."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -9,7 +9,7 @@ from pytorch_lightning.loggers import Logger
 
 from metaloop.errors import UserError
 from metaloop.tracking.background import BackgroundTracker
-from metaloop.tracking.metrics_csv import rows_until
+from metaloop.tracking.csv import rows_until
 from metaloop.tracking.tracker import RunInfo, scores_of
 
 _PAUSES = (2.0, 10.0, 30.0)  # seconds before a further try
@@ -17,16 +17,16 @@ _PAUSES = (2.0, 10.0, 30.0)  # seconds before a further try
 
 @final
 class LightningTracker(BackgroundTracker):
-    """Hands a run's numbers to a logger of Lightning's: config as hyper-parameters, rows and scores as metrics.
+    """Hands a run's numbers to a logger of Lightning: config and choices as hyper-parameters, rows and scores as metrics.
 
-    The step of every metric is the outer step. A run that is resumed makes another run there, which begins with the rows
-    that metrics.csv kept, so that it is whole by itself.
+    The step of every metric is the outer step. A resumed run makes another run there, which begins with the rows that
+    metrics.csv kept, so that it is complete by itself.
 
     Args:
-        logger: makes it; in YAML a ``_target_`` such as ``pytorch_lightning.loggers.MLFlowLogger`` with ``_partial_: true``,
-            because to make one may take seconds or fail.
-        extra: of this project, with the package of the same name that the logger needs; None where it needs none.
-        wait: seconds that the end of the run waits for it.
+        logger: Makes the logger; in YAML a ``_target_`` such as ``pytorch_lightning.loggers.MLFlowLogger`` with
+            ``_partial_: true``, because making one may take seconds or fail.
+        extra: Name of the metaloop extra, and of the package, that the logger needs; None if it needs none.
+        wait: Seconds that the end of the run waits for it.
 
     Raises:
         UserError: the package is not installed.
@@ -40,13 +40,13 @@ class LightningTracker(BackgroundTracker):
         self._logger: Any = None
 
     def _open(self, run: RunInfo) -> None:
-        about = {"name": run.name, "group": run.group, "job_type": run.job_type, "directory": str(run.directory)}
-        self._logger = self._begun({**run.config, "run": about})
+        about = {"name": run.name, "group": run.group, "directory": str(run.directory)}
+        self._logger = self._begun({**run.config, "choices": dict(run.choices), "run": about})
         for step, metrics in rows_until(run.directory / "metrics.csv", run.resumed_step):
             self._logger.log_metrics(metrics, step)
 
     def _begun(self, parameters: Mapping[str, Any]) -> Logger:
-        """Begin a run there; again where it fails, since a database that the runs of a sweep make at once serves only one."""
+        """Make the logger and its run; try again on failure, because the jobs of a sweep may create one database at once."""
         for pause in (*_PAUSES, None):
             try:
                 logger = self._make()
@@ -67,4 +67,4 @@ class LightningTracker(BackgroundTracker):
         self._logger.finalize("success" if status == "finished" else "failed")
 
     def _abandon(self) -> None:
-        """Nothing can be done: its thread is a daemon's, which the process does not wait for."""
+        """Do nothing: the process does not wait for a daemon thread."""

@@ -9,23 +9,21 @@ from typing import Any
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What a tracker is told about the run.
+    """What a tracker knows of the run.
 
     Attributes:
-        directory: of the run.
-        name: of the run.
-        group: of the runs that belong together, such as a sweep; None for a run alone.
-        job_type: such as ``train``.
-        tags: short labels to find the run by.
-        config: resolved, as plain data.
-        resumed_step: the outer step that the run goes on after; 0 for one that starts.
+        directory: Run directory.
+        name: Name of the run.
+        group: Name of the sweep; None for a run alone.
+        choices: Option of each config group, such as ``algorithm: maml``.
+        config: Resolved config as plain data.
+        resumed_step: Outer step after which the run goes on; 0 for a run that starts.
     """
 
     directory: Path
     name: str
     group: str | None
-    job_type: str
-    tags: tuple[str, ...]
+    choices: Mapping[str, str]
     config: Mapping[str, Any]
     resumed_step: int
 
@@ -52,13 +50,15 @@ class Tracker(ABC):
 
 
 def scores_of(record: Mapping[str, Any] | None) -> dict[str, float]:
-    """The meta-test's numbers by name: ``test/accuracy`` (in [0, 1]), its ``_half_width``, losses and the like."""
+    """The meta-test's numbers by name: ``test/score``, its ``_half_width``, and other metrics by their own names.
+
+    The score has the name that it has in training and meta-validation, so that all trackers show the three side by side.
+    """
     test = (record or {}).get("test")
     if not test:
         return {}
-    parts = {test["metric"]: test, **test.get("others", {})}
     scores: dict[str, float] = {"test/episodes": test["episodes"]}
-    for name, part in parts.items():
+    for name, part in {"score": test, **test.get("others", {})}.items():
         scores[f"test/{name}"] = part["mean"]
         if part.get("half_width") is not None:
             scores[f"test/{name}_half_width"] = part["half_width"]

@@ -16,7 +16,9 @@ from metaloop.learners.learner import Learner
 from metaloop.records.directory import BEST, LAST
 from metaloop.records.environment import git_state, hardware, peak_memory, versions
 from metaloop.records.writing import write_json
-from metaloop.tracking.loggers import CsvTracker, RunInfo, TensorBoardTracker, Tracker
+from metaloop.tracking.csv import CsvTracker
+from metaloop.tracking.tensorboard import TensorBoardTracker
+from metaloop.tracking.tracker import RunInfo, Tracker
 from metaloop.training.checkpoints import Checkpoints, checked, load_checkpoint
 from metaloop.training.choices import KeptChoices
 from metaloop.training.datamodule import EpisodeDataModule, EpisodePlan
@@ -157,8 +159,7 @@ def _info(identity: RunIdentity, step: int) -> RunInfo:
         directory=identity.directory,
         name=identity.directory.name if identity.group else identity.name,
         group=identity.group,
-        job_type="train",
-        tags=tuple(f"{group}:{choice}" for group, choice in sorted(identity.choices.items())),
+        choices=dict(sorted(identity.choices.items())),
         config=identity.config,
         resumed_step=step,
     )

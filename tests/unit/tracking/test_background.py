@@ -11,7 +11,7 @@ import pytest
 from metaloop.tracking.background import BackgroundTracker
 from metaloop.tracking.tracker import RunInfo
 
-RUN = RunInfo(Path(), "name", None, "train", (), {}, 0)
+RUN = RunInfo(Path(), "name", None, {}, {}, 0)
 
 
 class Noting(BackgroundTracker):

@@ -1,4 +1,4 @@
-"""``metrics.csv``, the one tracker that everything else of ours reads."""
+"""``metrics.csv``, the tracker that the rest of the package reads."""
 
 import csv
 import io
