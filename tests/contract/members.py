@@ -63,7 +63,6 @@ from metaloop.learners.metric.metric_learner import Metric
 from metaloop.learners.metric.regime import Regime
 from metaloop.learners.metric.transform import Centred, Transform, UnitLength
 from metaloop.learners.metric.transform import Unchanged as Untransformed
-from metaloop.learners.task_loss import CrossEntropy, MeanSquaredError, NegativeLogLikelihood, TaskLoss
 from metaloop.models.bag_of_words import BagOfWords
 from metaloop.models.convolutional.conv4 import Conv4
 from metaloop.models.convolutional.resnet import ResNet12, ResNet18, WideResNet
@@ -72,6 +71,7 @@ from metaloop.models.optimisee import Optimisee
 from metaloop.models.projection import OnFeatures
 from metaloop.models.transformers.text_encoder import TextClassifier
 from metaloop.models.transformers.vision_encoder import ImageClassifier
+from metaloop.problems.task_loss import CrossEntropy, MeanSquaredError, NegativeLogLikelihood, TaskLoss
 from metaloop.types import Params
 
 Rule = Callable[[Params], InnerRule]

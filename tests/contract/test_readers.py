@@ -11,8 +11,8 @@ from metaloop.inner.execution.over_tasks import Loop
 from metaloop.learners.context.in_context import InContext
 from metaloop.learners.context.readers.versa import Versa
 from metaloop.learners.learner import Learner
-from metaloop.learners.task_loss import MeanSquaredError
 from metaloop.models.mlp import MLP
+from metaloop.problems.task_loss import MeanSquaredError
 from metaloop.types import Examples, Tasks
 
 CLASSIFY_ONLY = ("versa",)

@@ -63,7 +63,7 @@ def _text(value: object) -> str:
 
 
 def _versions() -> Facts:
-    from metaloop.records.record import git_state, versions
+    from metaloop.records.environment import git_state, versions
 
     git = git_state()
     commit = None if git is None else f"{git['commit']}{' (changed since)' if git['dirty'] else ''}"
@@ -75,7 +75,7 @@ def _system() -> Facts:
 
 
 def _processor() -> Facts:
-    from metaloop.records.record import hardware
+    from metaloop.records.environment import hardware
     from metaloop.system.cgroups import cpu_limit, memory_limit
     from metaloop.system.cores import available_cores
 

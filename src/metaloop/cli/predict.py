@@ -136,9 +136,10 @@ def record(model: "AdaptedModel", result: "Predictions", command: Sequence[str])
     """What was used and what came out, as plain data."""
     from metaloop.records.environment import versions
 
-    score = result.score
-    kind = "accuracy" if result.classes else "mse"
-    scored = score and {"metric": kind, "mean": score.mean, "half_width": score.half_width, "level": score.level, "n": score.n}
+    score, metric = result.score, result.metric.as_dict()
+    scored = score and {
+        "metric": metric, "mean": score.mean, "half_width": score.half_width, "level": score.level, "n": score.n
+    }  # fmt: skip
     return {
         "command": list(command),
         **model.about,
@@ -172,13 +173,9 @@ def show(model: "AdaptedModel", result: "Predictions | None", said: Sequence[str
 def _notes(result: "Predictions") -> list[str]:
     found = []
     if result.score is not None:
-        scale, unit, digits = (100, " %", 2) if result.classes else (1, "", 4)
-        half = result.score.half_width
-        spread = "" if half is None else f" ± {half * scale:.{digits}f}"
-        name = "accuracy" if result.classes else "mean squared error"
-        found.append(
-            f"{name}  {result.score.mean * scale:.{digits}f}{spread}{unit}  (95 % interval, {result.score.n} labelled)"
-        )
+        metric, score = result.metric, result.score
+        text = metric.with_unit(metric.interval(score.mean, score.half_width))
+        found.append(f"{metric.title}  {text}  ({100 * score.level:g} % interval, {score.n} labelled)")
     if result.strange:
         names = _cut(", ".join(map(repr, dict.fromkeys(result.strange))))
         what = "that the support set does not have" if result.classes else "that are no finite numbers"

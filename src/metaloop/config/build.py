@@ -18,15 +18,15 @@ from hydra.utils import get_class, get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from metaloop.data.distribution import Dataset, Kind, TaskDistribution
+from metaloop.data.distribution import Dataset, TaskDistribution
 from metaloop.data.encoded import EncodedDataset, Encoder
 from metaloop.data.episodes import check_spec
 from metaloop.data.texts.tokens import Tokenizer
 from metaloop.errors import UserError
 from metaloop.learners.frozen import frozen_encoder
 from metaloop.learners.learner import Learner
-from metaloop.learners.task_loss import loss_for
 from metaloop.models.projection import OnFeatures
+from metaloop.problems.problem import Problem
 from metaloop.system.cache import cache_folder
 from metaloop.system.devices import check_precision
 from metaloop.training.datamodule import EpisodePlan
@@ -142,14 +142,14 @@ class TrainedOn:
     """All of the meta-training tasks that a model and a learner are built for.
 
     Attributes:
-        kind: "classification" or "regression".
+        problem: what they ask.
         input_shape: one example's shape.
         outputs: how many numbers a query asks.
         classes: of meta-training; None where they are not numbered.
         inputs: meta-training examples, for models that look at them once; None where there is no list of them.
     """
 
-    kind: Kind
+    problem: Problem
     input_shape: tuple[int, ...]
     outputs: int
     classes: int | None
@@ -159,7 +159,7 @@ class TrainedOn:
 def trained_on(distribution: TaskDistribution, spec: EpisodeSpec) -> TrainedOn:
     """What the tasks of a meta-training split are, in episodes of this size."""
     inputs, shape = getattr(distribution, "inputs", None), tuple(distribution.input_shape)
-    return TrainedOn(distribution.kind, shape, distribution.outputs(spec), distribution.num_classes, inputs)
+    return TrainedOn(distribution.problem, shape, distribution.outputs(spec), distribution.num_classes, inputs)
 
 
 def build_learner(config: Config, distribution: TaskDistribution, ways: EpisodeSpec) -> Learner:
@@ -167,7 +167,7 @@ def build_learner(config: Config, distribution: TaskDistribution, ways: EpisodeS
 
     Args:
         config: of the run.
-        distribution: tells input shape, kind of task and number of classes.
+        distribution: tells input shape, problem and number of classes.
         ways: the training episodes' size; decides how many numbers a head answers.
     """
     return build_learner_for(config, trained_on(distribution, ways))
@@ -187,7 +187,7 @@ def build_learner_for(config: Config, tasks: TrainedOn) -> Learner:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config["seed"])
         model = make(node, "model", **own)
-        learner = make(config["algorithm"], "algorithm", model=model, loss=loss_for(tasks.kind), **more)
+        learner = make(config["algorithm"], "algorithm", model=model, loss=tasks.problem.loss, **more)
     if not isinstance(learner, Learner):
         raise UserError(f"algorithm._target_={config['algorithm']['_target_']}: must be a metaloop.learners.learner.Learner")
     return learner
@@ -212,7 +212,7 @@ def _learned(model: Config) -> Config:
 def check_learner(learner: Learner, distribution: TaskDistribution, spec: EpisodeSpec) -> None:
     """Raise a UserError where the learner cannot do episodes of this size, or would not look at a part of them."""
     ways = highest(spec.ways)
-    classes = distribution.outputs(spec) if distribution.kind == "classification" else ways
+    classes = distribution.outputs(spec) if distribution.problem.has_classes else ways
     try:
         learner.check(classes)
     except UserError as error:
@@ -275,7 +275,7 @@ def build_run(config: Config) -> RunParts:
     return RunParts(
         learner=learner,
         dataset=dataset,
-        kind=distribution.kind,
+        problem=distribution.problem,
         plan=plan,
         optimizer=make(outer["optimizer"], "outer.optimizer"),
         schedule=_schedule(outer["schedule"]),

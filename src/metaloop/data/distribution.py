@@ -2,41 +2,38 @@
 
 import math
 from abc import ABC, abstractmethod
-from typing import Literal, Self
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from metaloop.data.philox import Stream
+from metaloop.problems.problem import Line, Problem
 from metaloop.types import EpisodeSpec, Tasks, highest
 
 SPLITS = ("train", "validation", "test")
-Kind = Literal["classification", "regression"]
 
 
 class TaskDistribution(ABC):
     """p(T) of one split; an instance is complete when constructed and lives on one device.
 
     Attributes:
-        kind: "classification" (scores are accuracies) or "regression" (scores are mean squared errors).
+        problem: what tasks ask, and how answers are scored.
         input_shape: one example's shape; for named tensors the shape of the first.
         episodes: how many episodes exist, or None where they never end.
         spec: the only size that episodes can have, or None where they are drawn in any size.
         has_unlabelled: whether :meth:`draw` gives ``spec.unlabelled`` examples; where it does not, they are refused.
         num_classes: classes of the split, which ``Tasks.classes`` then numbers from 0, or None where it has no such numbers.
+        oracle_name: what :meth:`oracle` is called beside its score; empty where there is no oracle.
     """
 
-    kind: Kind
+    problem: Problem
     input_shape: tuple[int, ...]
     episodes: int | None = None
     spec: EpisodeSpec | None = None
     num_classes: int | None = None
     has_unlabelled: bool = False
-
-    @property
-    def metric(self) -> str:
-        """What scores are: "accuracy" or "mse"; "entity_f1" where queries are parts of sequences."""
-        return "accuracy" if self.kind == "classification" else "mse"
+    oracle_name: str = ""
 
     @abstractmethod
     def check(self, spec: EpisodeSpec) -> None:
@@ -61,6 +58,14 @@ class TaskDistribution(ABC):
             numbers: (tasks,) int64 on this distribution's device.
             spec: the episodes' size; has passed :meth:`check`.
         """
+
+    def oracle(self, stream: Stream, tasks: Tasks) -> Tensor:
+        """(tasks, queries, *output): the answers of the process that drew these episodes, where there is an oracle."""
+        raise NotImplementedError(f"{type(self).__name__} has no oracle")
+
+    def line(self, stream: Stream, numbers: Tensor, spec: EpisodeSpec) -> Line | None:
+        """The true functions of these episodes, for pictures; None where tasks are no functions of one number."""
+        return None
 
     @abstractmethod
     def to(self, device: torch.device | str) -> Self:

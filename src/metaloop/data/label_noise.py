@@ -6,7 +6,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from metaloop.data.distribution import Dataset, Kind, TaskDistribution
+from metaloop.data.distribution import Dataset, TaskDistribution
 from metaloop.data.philox import Stream
 from metaloop.errors import UserError
 from metaloop.types import EpisodeSpec, Examples, Tasks
@@ -24,11 +24,11 @@ class NoisyEpisodes(TaskDistribution):
     """
 
     def __init__(self, base: TaskDistribution, fraction: float) -> None:
-        if base.kind != "classification":
+        if not base.problem.has_classes:
             raise UserError("dataset.dataset: wrong labels need a classification data set")
         self.base = base
         self.fraction = fraction
-        self.kind: Kind = base.kind
+        self.problem = base.problem
         self.input_shape = base.input_shape
         self.episodes, self.spec, self.num_classes = base.episodes, base.spec, base.num_classes
         self.has_unlabelled = base.has_unlabelled

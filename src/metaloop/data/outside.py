@@ -6,9 +6,10 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from metaloop.data.distribution import Kind, TaskDistribution
+from metaloop.data.distribution import TaskDistribution
 from metaloop.data.philox import Stream
 from metaloop.data.pool import ClassPool, as_read
+from metaloop.problems.classification import Classification
 from metaloop.types import EpisodeSpec, Inputs, Tasks, map_inputs
 
 
@@ -21,7 +22,7 @@ class WithOutside(TaskDistribution):
         asked: of these, how many each episode has; at most all.
     """
 
-    kind: Kind = "classification"
+    problem = Classification()
 
     def __init__(self, base: ClassPool, outside: Inputs, asked: int) -> None:
         self.base, self.outside, self.asked = base, outside, asked

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from metaloop.data.augmentation import Augmentation
-from metaloop.data.distribution import Kind, TaskDistribution
+from metaloop.data.distribution import TaskDistribution
 from metaloop.data.philox import Stream
 from metaloop.errors import UserError
+from metaloop.problems.classification import Classification
 from metaloop.types import EpisodeSpec, Examples, Inputs, Tasks, highest, lowest, map_inputs
 
 ROTATIONS = ("none", "classes", "augment")
@@ -36,7 +37,7 @@ class ClassPool(TaskDistribution):
         num_classes: classes an episode can draw from; rotations as classes count.
     """
 
-    kind: Kind = "classification"
+    problem = Classification()
     has_unlabelled = True
 
     def __init__(

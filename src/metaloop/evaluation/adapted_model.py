@@ -101,7 +101,7 @@ class AdaptedModel:
 
     def _told(self) -> dict[str, Any]:
         """All but tensors, as plain data."""
-        config, tasks = self.about["config"], {name: getattr(self.tasks, name) for name in ("kind", "outputs", "classes")}
+        config, tasks = self.about["config"], {name: getattr(self.tasks, name) for name in ("outputs", "classes")}
         name = config["model"].get("name_or_path")
         if name is not None and Path(name).is_dir():  # to be found from other working folders
             config = _with_model(config, {"name_or_path": str(Path(name).resolve())})
@@ -133,10 +133,10 @@ def adapt_to(run: str | Path, support: str | Path, columns: Columns | None = Non
     check_encoder(dataset, (record.get("training") or {}).get("encoder"), f"the run {run}")
     tasks = trained_on(dataset.split("train"), build_plan(config).train_spec)
     rows = dataset.read_own(support, columns, tasks.input_shape, labelled=True)
-    task = own_task(rows, tasks.kind)
+    task = own_task(rows, tasks.problem)
     learner = build_learner_for(config, tasks)
     _check_ways(learner, task, rows)
-    learner = restored(learner, tasks.kind, told["fingerprint"], run / "checkpoints" / BEST).learner
+    learner = restored(learner, tasks.problem, told["fingerprint"], run / "checkpoints" / BEST).learner
     about = {
         "run": str(run.resolve()),
         "checkpoint": BEST,
@@ -173,8 +173,8 @@ def load_model(folder: str | Path) -> AdaptedModel:
     task = from_tensors(saved["task"])
     examples = map_inputs(lambda tensor: tensor[0], task.inputs)  # what was counted in the training texts is in the parameters
     shape = tuple(described.pop("input_shape"))
-    tasks = TrainedOn(**described, input_shape=shape, inputs=examples)
     dataset = _preparing(config)
+    tasks = TrainedOn(**described, problem=dataset.problem, input_shape=shape, inputs=examples)
     check_encoder(dataset, encoder, f"the kept model {folder}")
     learner = build_learner_for(made_from, tasks)
     try:

@@ -73,9 +73,9 @@ class _Answering:
         told = description(run)
         own = not any(text.startswith("episode") for text in record["overrides"])
         built = rebuild(told["config"], config, own_episodes=own)
-        kind = built.dataset.split("test").kind
+        problem = built.dataset.split("test").problem
         self.device = torch.device("cpu")
-        module = restored(built.learner, kind, told["fingerprint"], run / "checkpoints" / BEST).to(self.device).eval()
+        module = restored(built.learner, problem, told["fingerprint"], run / "checkpoints" / BEST).to(self.device).eval()
         self.learner = module.learner
         self.episodes = EpisodeDataModule(built.dataset, built.plan).episodes("test", self.device)
 

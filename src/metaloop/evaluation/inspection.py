@@ -66,8 +66,8 @@ def _measured(directory: Path, told: Mapping[str, Any], count: int, steps: int |
     # What was trained on a GPU may be looked at without one.
     on_gpu = config["trainer"].get("accelerator") in ("gpu", "cuda") and torch.cuda.is_available()
     device = torch.device("cuda" if on_gpu else "cpu")
-    kind = run.dataset.split("test").kind
-    module = restored(run.learner, kind, told["fingerprint"], directory / "checkpoints" / BEST).to(device).eval()
+    problem = run.dataset.split("test").problem
+    module = restored(run.learner, problem, told["fingerprint"], directory / "checkpoints" / BEST).to(device).eval()
     episodes = EpisodeDataModule(run.dataset, run.plan).episodes("test", device)
     count = min(count, episodes.distribution.episodes or count)
     return inspect(module.learner, episodes, count, run.plan.eval_batch, steps, device)

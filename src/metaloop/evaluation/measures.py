@@ -18,7 +18,7 @@ from metaloop.learners.gradient.trace import MOVEMENT, SIMILARITY, Stepwise, Tra
 from metaloop.learners.learner import Learner
 from metaloop.metrics.interval import LEVEL, mean_interval
 from metaloop.models.norm import norm_mode
-from metaloop.training.scores import episode_scores
+from metaloop.problems.problem import Problem
 from metaloop.types import Tasks
 
 SCHEMA = 1
@@ -65,10 +65,10 @@ def inspect(
     taken = None if of is None else steps or of.steps
     points = [0] if taken is None else list(curve_steps(taken))
     learner.over_tasks = Loop()
-    kind, seen, classes = episodes.distribution.kind, _Seen(), ClassScores(episodes.distribution)
+    problem, seen, classes = episodes.distribution.problem, _Seen(), ClassScores(episodes.distribution)
     for tasks in episodes.batches(0, count, batch, device):
         for i in range(len(tasks)):
-            _episode(learner, of, tasks[i : i + 1], points, kind, seen, classes)
+            _episode(learner, of, tasks[i : i + 1], points, problem, seen, classes)
     broken = sum(not np.isfinite(losses).all() for losses in seen.values["query_loss"])
     if broken:
         raise UserError(f"the learner's answers are not finite in {broken} of {count} episodes; take fewer --steps")
@@ -76,7 +76,13 @@ def inspect(
 
 
 def _episode(
-    learner: Learner, of: Stepwise | None, tasks: Tasks, points: Sequence[int], kind: str, seen: _Seen, classes: ClassScores
+    learner: Learner,
+    of: Stepwise | None,
+    tasks: Tasks,
+    points: Sequence[int],
+    problem: Problem,
+    seen: _Seen,
+    classes: ClassScores,
 ) -> None:
     """Look at one episode (with its tasks axis)."""
     one = tasks.map(lambda tensor: tensor[0])
@@ -88,14 +94,14 @@ def _episode(
             found, seen.represented = trace(of, one.support, one.query, points)
             answers = found.answers
             seen.add(inner_loss=found.inner_loss, **_renamed(found))
-        if not seen.values.get("index") and kind == "classification":
+        if not seen.values.get("index") and problem.has_classes:
             seen.map = embedding_map(learner, of, found, one)
-        scores = [_scores(each, tasks, kind) for each in answers]
+        scores = [_scores(each, tasks, problem) for each in answers]
         seen.add(index=one.index, score=torch.stack([s for s, _ in scores]), query_loss=torch.stack([x for _, x in scores]))
         if of is not None and of.head and of.body:
             for part, held in (("head", of.body), ("body", of.head)):
-                seen.add(**{part: _held(of, tasks, one, points[-1], held, kind)})
-    if kind == "classification":
+                seen.add(**{part: _held(of, tasks, one, points[-1], held, problem)})
+    if problem.has_classes:
         real = slice(None) if one.query.mask is None else one.query.mask
         classes.add(answers[-1].argmax(-1)[real].cpu(), one.query.y[real].cpu(), one.classes, one.support.ways)
 
@@ -105,17 +111,17 @@ def _renamed(found: Trace) -> dict[str, Tensor]:
     return moved | {f"similarity/{name}": value for name, value in found.similarity.items()}
 
 
-def _scores(answers: Tensor, tasks: Tasks, kind: str) -> tuple[Tensor, Tensor]:
+def _scores(answers: Tensor, tasks: Tasks, problem: Problem) -> tuple[Tensor, Tensor]:
     """Score and loss of one episode's answers (queries, *output)."""
-    found = episode_scores(kind, answers[None], tasks.query)
+    found = problem.scores(answers[None], tasks.query)
     return found["score"][0], found["loss"][0]
 
 
-def _held(of: Stepwise, tasks: Tasks, one: Tasks, steps: int, held: tuple[str, ...], kind: str) -> Tensor:
+def _held(of: Stepwise, tasks: Tasks, one: Tasks, steps: int, held: tuple[str, ...], problem: Problem) -> Tensor:
     """The score where some parameters stay at their start."""
     *_, params = walk(of, one.support, steps, held)
     answers = of.task.answer(of.meta, params, one.support, one.query.x, one.query.mask)
-    return _scores(answers, tasks, kind)[0]
+    return _scores(answers, tasks, problem)[0]
 
 
 def _told(
@@ -127,9 +133,10 @@ def _told(
     steps: int | None,
     points: Sequence[int],
 ) -> dict[str, Any]:
-    kind, spec, values = episodes.distribution.kind, episodes.spec, seen.values
+    problem, spec, values = episodes.distribution.problem, episodes.spec, seen.values
     told: dict[str, Any] = {
-        "schema": SCHEMA, "kind": kind, "metric": episodes.distribution.metric, "level": LEVEL,
+        "schema": SCHEMA, "problem": problem.name, "metric": problem.metric.as_dict(), "level": LEVEL,
+        "setting": problem.setting(spec.ways, spec.shots),
         "episodes": len(values["index"]), "ways": spec.ways, "shots": spec.shots, "queries": spec.queries, "split": "test",
         "norm_mode": norm_mode(learner.model), "transductive": learner.transductive, "steps": steps, "points": list(points),
         "score": _along(values["score"]), "query_loss": _along(values["query_loss"]),
@@ -139,7 +146,7 @@ def _told(
         told |= {"parameters": _by_layer(moving_layers(of), "movement", MOVEMENT, values)}
         told |= {"representations": _by_layer(seen.represented, "similarity", SIMILARITY, values)}
     told["parts"], told["by_episode"] = _parts(values)
-    if kind == "classification":
+    if problem.has_classes:
         told |= {"classes": classes.accuracies(), "confusion": classes.confusion()}
     return told
 

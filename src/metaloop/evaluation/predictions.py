@@ -13,6 +13,7 @@ from metaloop.data.user.own_tasks import OwnRows, OwnTask, OwnTasks, Scale
 from metaloop.errors import UserError
 from metaloop.learners.learner import Learner, Predictor
 from metaloop.metrics.interval import Interval, mean_interval
+from metaloop.problems.metric import ACCURACY, MEAN_SQUARED_ERROR, Metric
 from metaloop.types import Inputs, map_inputs
 
 _BATCH = 64  # queries that are answered at once; all, where they depend on each other
@@ -28,8 +29,8 @@ class Predictions:
         probabilities: (rows, classes) of a classification, else None.
         mean: (rows,) of a regression in the target's unit, else None.
         deviation: (rows,) standard deviations in that unit, where the learner answers them.
-        score: accuracy in [0, 1], or mean squared error in the target's squared unit, over the rows with a label that the
-            support set has (of a regression, a number); None where none has.
+        metric: of the score: accuracy, or the mean squared error in the target's squared unit.
+        score: over the rows with a label that the support set has (of a regression, a number); None where none has.
         strange: the other rows' labels, which nothing can be scored by.
         repeated: how many of the rows are examples of the support set.
         transductive: whether an answer depends on the other queries.
@@ -40,6 +41,7 @@ class Predictions:
     probabilities: Tensor | None
     mean: Tensor | None
     deviation: Tensor | None
+    metric: Metric
     score: Interval | None
     strange: tuple[str, ...]
     repeated: int
@@ -93,9 +95,10 @@ def predictions(dataset: OwnTasks, task: OwnTask, learner: Learner, predictor: P
     if task.classes:
         shares = F.softmax(outputs, -1)
         score = _accuracy(shares, task.classes, labels)
-        return Predictions(rows, task.classes, shares, None, None, score, strange, repeated, learner.transductive)
+        return Predictions(rows, task.classes, shares, None, None, ACCURACY, score, strange, repeated, learner.transductive)
     mean, deviation = _in_units(outputs, scale)
-    return Predictions(rows, (), None, mean, deviation, _error(mean, labels), strange, repeated, learner.transductive)
+    score = _error(mean, labels)
+    return Predictions(rows, (), None, mean, deviation, MEAN_SQUARED_ERROR, score, strange, repeated, learner.transductive)
 
 
 def _batches(inputs: Inputs, count: int, size: int) -> Iterator[Inputs]:

@@ -51,11 +51,11 @@ def rebuild(trained: Mapping[str, Any], config: Mapping[str, Any], *, own_episod
 
 
 def _check_alike(trained_on: TaskDistribution, test: TaskDistribution) -> None:
-    for what, ours, theirs in (
-        ("tasks of", trained_on.kind, test.kind),
-        ("inputs of shape", tuple(trained_on.input_shape), tuple(test.input_shape)),
-    ):
-        if ours != theirs:
-            raise UserError(
-                f"the run was trained on {what} {ours}, this data set has {theirs}: choose another dataset=..., or its keys"
-            )
+    ours, theirs = tuple(trained_on.input_shape), tuple(test.input_shape)
+    if type(trained_on.problem.loss) is not type(test.problem.loss):  # answers mean something else
+        difference = f"tasks of {trained_on.problem.name}, this data set has {test.problem.name}"
+    elif ours != theirs:
+        difference = f"inputs of shape {ours}, this data set has {theirs}"
+    else:
+        return
+    raise UserError(f"the run was trained on {difference}: choose another dataset=..., or its keys")

@@ -72,7 +72,7 @@ class FromPrototypes(HeadInit):
     ``w_k = 2 c_k`` and ``b_k = -|c_k|^2`` with ``c_k`` class k's mean feature: up to a term that is the same for all classes,
     the logits are minus the squared distances to the prototypes. The features are differentiated through, as the authors do.
     Rows of classes without a real support example, and of ways that the task does not have, start at zero; they never win,
-    see :func:`metaloop.learners.task_loss.without_absent_classes`. The learned head is not used.
+    see :func:`metaloop.problems.task_loss.without_absent_classes`. The learned head is not used.
     """
 
     classification = True

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from metaloop.errors import UserError
 from metaloop.learners.gradient.functional_model import joined, joined_masks
-from metaloop.learners.task_loss import TaskLoss, mean_over_real, restricted
+from metaloop.problems.task_loss import TaskLoss, mean_over_real, restricted
 from metaloop.types import Examples, Tasks
 
 

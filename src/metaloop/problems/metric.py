@@ -48,6 +48,11 @@ class Metric:
         if low is not None and high is not None and not low < high:
             raise UserError(f"metric {self.name!r}: bounds={self.bounds!r} must be increasing")
 
+    @classmethod
+    def percentage(cls, name: str, title: str, *, higher_is_better: bool = True) -> Self:
+        """The metric of a share in [0, 1], which is shown in percent."""
+        return cls(name, title, unit="%", scale=100.0, digits=2, higher_is_better=higher_is_better, bounds=(0.0, 1.0))
+
     def as_dict(self) -> dict[str, Any]:
         """The metric as JSON holds it."""
         return {**asdict(self), "bounds": list(self.bounds)}
@@ -123,15 +128,20 @@ class Metric:
         return self.sign * one > self.sign * other
 
     def _scientific(self, value: float) -> bool:
-        """Numbers too small for the decimals are written with an exponent, unless the metric is bounded above."""
-        return self.bounds[1] is None and value != 0 and abs(self.scale * value) < 10.0 ** (1 - self.digits)
+        """Numbers too small for the decimals are written with an exponent.
+
+        Not where the metric is bounded above, nor where it has two decimals or fewer: cents and whole seconds are rounded.
+        """
+        small = value != 0 and abs(self.scale * value) < 10.0 ** (1 - self.digits)
+        return small and self.bounds[1] is None and self.digits > 2
 
     def _text(self, value: float, scientific: bool) -> str:
-        shown = self.scale * value
-        return f"{shown:.2e}" if scientific else f"{shown:.{self.digits}f}".replace("-", _MINUS)
+        shown = abs(self.scale * value)
+        text = f"{shown:.2e}" if scientific else f"{shown:.{self.digits}f}"
+        return f"{_MINUS}{text}" if value < 0 and float(text) else text
 
 
-ACCURACY = Metric("accuracy", "accuracy", unit="%", scale=100.0, digits=2, bounds=(0.0, 1.0))
-ENTITY_F1 = Metric("entity_f1", "entity F1", unit="%", scale=100.0, digits=2, bounds=(0.0, 1.0))
+ACCURACY = Metric.percentage("accuracy", "accuracy")
+ENTITY_F1 = Metric.percentage("entity_f1", "entity F1")
 MEAN_SQUARED_ERROR = Metric("mse", "mean squared error", digits=4, higher_is_better=False, bounds=(0.0, None))
 LOG_LIKELIHOOD = Metric("log_likelihood", "log-likelihood of a query", unit="nats", digits=4)

@@ -159,7 +159,17 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: no readable record ({error}); a run writes it when its meta-test ends") from error
     if not isinstance(record, dict):
         raise UserError(f"{path}: holds a {type(record).__name__} where a record is a mapping")
-    return record
+    return {**record, "test": by_name(record.get("test"))}
+
+
+def by_name(block: Any) -> Any:
+    """A block whose metric and problem are as written today, in the form that reports still read: metric name and kind."""
+    if not isinstance(block, Mapping) or not isinstance(block.get("metric"), Mapping):
+        return block
+    kind, oracle = "regression" if block.get("problem") == "regression" else "classification", block.get("oracle")
+    return {
+        **block, "kind": kind, "metric": block["metric"]["name"], "oracle": oracle and {**oracle, **oracle["others"]}
+    }  # fmt: skip
 
 
 def _check_record(record: Mapping[str, Any], path: Path) -> None:

@@ -25,6 +25,15 @@ class Estimate:
 
 
 @dataclass(frozen=True)
+class Statistic:
+    """What is reported beside the score: an estimate and the metric that shows it."""
+
+    metric: Metric
+    mean: float
+    half_width: float | None
+
+
+@dataclass(frozen=True)
 class CurvePoint:
     """The score after ``step`` inner steps."""
 
@@ -48,8 +57,7 @@ class Oracle:
 
     name: str
     score: Estimate
-    log_likelihood: Estimate
-    coverage: Estimate
+    others: Mapping[str, Statistic]
 
 
 @dataclass(frozen=True)
@@ -58,11 +66,12 @@ class MetaTest:
 
     Attributes:
         problem: what was asked: ``"classification"``, ``"regression"``, ``"tagging"``, or a name of a user's own.
+        setting: size of an episode as people say it, such as ``5-way 1-shot``.
         metric: of the score.
         mean: the score, as stored: :meth:`Metric.shown` turns it into what people read.
         half_width: of its interval over episodes; None where no spread can be estimated.
         level: confidence level of all intervals, in (0, 1).
-        others: further scores by name.
+        others: what is reported beside the score, by the name of its metric.
         curve: the score before and after inner steps; one point for learners without them.
         split: of the data set.
         episodes: how many were scored.
@@ -75,11 +84,12 @@ class MetaTest:
     """
 
     problem: str
+    setting: str
     metric: Metric
     mean: float
     half_width: float | None
     level: float
-    others: Mapping[str, Estimate]
+    others: Mapping[str, Statistic]
     curve: tuple[CurvePoint, ...]
     split: str
     episodes: int

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from metaloop.records.runs import by_name
+
 
 def _score(part: Mapping[str, Any], metric: str) -> str:
     mean, half = part["mean"], part["half_width"]
@@ -14,7 +16,7 @@ def _score(part: Mapping[str, Any], metric: str) -> str:
 
 def lines(record: Mapping[str, Any], directory: Path) -> list[str]:
     """The summary, line by line."""
-    test = record["test"]
+    test = by_name(record["test"])
     metric = test["metric"]
     size = (
         f"{test['episodes']} episodes, {test['ways']}-way {test['shots']}-shot"

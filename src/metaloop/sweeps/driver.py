@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from metaloop.problems.metric import Metric
 from metaloop.sweeps.compose import compose_runs, launcher_overrides
 from metaloop.sweeps.ledger import (
     DONE,
@@ -129,10 +130,8 @@ def score(job: Job) -> str:
     """Its meta-test score with the interval over episodes."""
     if not job.result:
         return ""
-    mean, half, percent = job.result["mean"], job.result["half_width"], job.result["metric"] != "mse"
-    scale, unit, digits = (100, " %", 2) if percent else (1, "", 4)
-    spread = "" if half is None else f" ± {scale * half:.{digits}f}"
-    return f"{scale * mean:.{digits}f}{spread}{unit}"
+    metric = Metric.from_dict(job.result["metric"])
+    return metric.with_unit(metric.interval(job.result["mean"], job.result["half_width"]))
 
 
 def duration(seconds: float) -> str:

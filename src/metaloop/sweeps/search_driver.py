@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 
 _ENDED = (DONE, PRUNED, FAILED)
-_MODES = {"accuracy": "maximize", "entity_f1": "maximize", "mse": "minimize"}
 _COMBINED = 64  # combinations of choices that are composed before the first trial runs
 _RESULTS = {  # what the ledger keeps of a run -> the objective
     "validation": "best_validation", "tasks_per_second": "tasks_per_second", "peak_memory": "peak_memory_bytes",
@@ -98,10 +97,11 @@ class Searching:
         self.plan, self.search, self.options = plan, search, options
         self.needs = Needs.of(config)
         Room(options.machine).take(self.needs)  # refused before anything starts
-        self.metric = build_dataset(config).split("validation").metric
+        self.metric = build_dataset(config).split("validation").problem.metric
         self.ledger = Ledger(options.directory.resolve(), options.stale)
         resource = (int(config["validation"]["every"]), int(config["trainer"]["max_steps"]))
-        self.study: Study = Study(self.ledger.directory, search, plan.overrides, _MODES[self.metric], resource)
+        direction = "maximize" if self.metric.higher_is_better else "minimize"
+        self.study: Study = Study(self.ledger.directory, search, plan.overrides, direction, resource)
         self.ledger.enter([])
         self._known: dict[str, Needs] = {}
         self._ended = sum(job.state in _ENDED for job in self.ledger.jobs())

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from metaloop.problems.metric import Metric
 from metaloop.report import formats
 from metaloop.sweeps.ledger import DONE, FAILED, PRUNED, Job
 from metaloop.sweeps.search import Search
@@ -23,14 +24,14 @@ _KINDS: Mapping[str, Callable[[str], Any]] = {"float": float, "int": int, "choic
 _STATES = {"COMPLETE": DONE, "PRUNED": PRUNED, "FAIL": FAILED}
 
 
-def write_search(path: Path, study: "Study", search: Search, jobs: Mapping[str, Job], metric: str) -> dict[str, Any]:
+def write_search(path: Path, study: "Study", search: Search, jobs: Mapping[str, Job], metric: Metric) -> dict[str, Any]:
     """Write what is known of the search, atomically; returns it."""
     from metaloop.sweeps.search_study import IMPORTANCE
 
     trials = [_trial(trial, study, search, jobs[key]) for trial in study.trials() if (key := study.key_of(trial)) in jobs]
     told = {
         "schema": SCHEMA,
-        "metric": metric,
+        "metric": metric.as_dict(),
         "space": {key: asdict(one) for key, one in search.space.items()},
         "objectives": study.directions,
         "wanted": search.trials,
@@ -75,10 +76,10 @@ def validations(directory: Path) -> dict[int, float]:
     return found
 
 
-def shown(objective: str, value: float | None, metric: str) -> str:
+def shown(objective: str, value: float | None, metric: Metric) -> str:
     """An objective's value as people read it."""
     if objective == "validation":
-        return f"meta-validation {formats.number(value, metric)}{' %' if metric != 'mse' else ''}"
+        return f"meta-validation {metric.with_unit(metric.number(value))}"
     if objective == "tasks_per_second":
         return f"{formats.rate(value)} tasks/s"
     return formats.memory(value) if objective == "peak_memory" else formats.duration(value)

@@ -53,24 +53,22 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 class Checkpoints(Callback):
     """Saves every stretch, keeps the best by meta-validation, and stops early where asked.
 
-    Best is the best score; where answers are predictive distributions the highest log-likelihood, because a squared error
-    does not see their spread.
+    What is best is the problem's choice, see :meth:`metaloop.problems.problem.Problem.selection`; the module's progress holds
+    it as ``merit``, which is better when larger, beside the score ``after`` adaptation.
 
     Args:
         directory: for ``last.ckpt`` and ``best.ckpt``.
         fingerprint: of the run's config; a checkpoint of another config is refused.
-        mode: "max" for accuracy, "min" for an error.
         patience: validations without a better one after which training stops; None for never.
     """
 
-    def __init__(self, directory: Path, fingerprint: str, mode: str, patience: int | None) -> None:
+    def __init__(self, directory: Path, fingerprint: str, patience: int | None) -> None:
         if patience is not None and patience < 1:
             raise UserError(f"validation.patience={patience}: at least 1, or null for no early stopping")
         self.directory = directory
         self.fingerprint = fingerprint
-        self.sign = 1.0 if mode == "max" else -1.0
         self.patience = patience
-        self.best: float | None = None  # what chose the best
+        self.best: float | None = None  # merit of the best
         self.best_score: float | None = None  # the score there
         self.best_step = 0
         self.waited = 0
@@ -82,8 +80,8 @@ class Checkpoints(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take it up again."""
-        self.best, self.best_step, self.waited = (state_dict[name] for name in ("best", "best_step", "waited"))
-        self.best_score = state_dict.get("best_score", self.best)  # older checkpoints were chosen by it
+        self.best, self.best_score = state_dict["best"], state_dict["best_score"]
+        self.best_step, self.waited = state_dict["best_step"], state_dict["waited"]
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add what an exact resume needs beside Lightning's own."""
@@ -127,13 +125,11 @@ class Checkpoints(Callback):
         if trainer.global_step == self._saved_step:  # Lightning ends the resumed checkpoint's epoch once more
             return
         self._check_finite(trainer, pl_module)
-        score = pl_module.progress["after"]
-        likelihood = pl_module.progress.get("negative_log_likelihood")
-        achieved = score if likelihood is None else -self.sign * likelihood
-        better = self.best is None or math.isnan(self.best) or self.sign * achieved > self.sign * self.best
+        merit = pl_module.progress["merit"]
+        better = self.best is None or math.isnan(self.best) or merit > self.best
         self.waited = 0 if better else self.waited + 1
         if better:
-            self.best, self.best_score, self.best_step = achieved, score, trainer.global_step
+            self.best, self.best_score, self.best_step = merit, pl_module.progress["after"], trainer.global_step
         self.directory.mkdir(parents=True, exist_ok=True)
         trainer.save_checkpoint(self.directory / LAST)
         self._saved_step = trainer.global_step

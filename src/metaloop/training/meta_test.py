@@ -10,18 +10,16 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from metaloop.data.distribution import Dataset
 from metaloop.data.episodes import Episodes
-from metaloop.data.functions.gaussian_process import GaussianProcesses
 from metaloop.errors import UserError
-from metaloop.learners.baselines import nearest_neighbour, support_mean
 from metaloop.learners.learner import Learner
-from metaloop.metrics.interval import mean_interval
 from metaloop.models.norm import norm_mode
+from metaloop.problems.problem import Baseline, Problem
 from metaloop.records.writing import write_csv
 from metaloop.training.checkpoints import AtomicCheckpointIO, checked, load_checkpoint
 from metaloop.training.datamodule import EpisodeDataModule, EpisodePlan
 from metaloop.training.outer_module import OuterModule
 from metaloop.training.samples import save_samples
-from metaloop.training.scores import episode_scores, summary, table
+from metaloop.training.scores import interval_of, statistics_of, summary, table
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 _BASELINE_BATCH = 8
@@ -43,7 +41,8 @@ def meta_test(trainer: Trainer, module: OuterModule, data: EpisodeDataModule, di
             f"the adapted learner's answers are not finite in {broken} of the {len(scores['index'])} test episodes; lower "
             f"algorithm.eval_steps or algorithm.rule.lr"
         )
-    found = summary(scores, module.kind) | {
+    found = summary(scores, module.problem) | {
+        "setting": module.problem.setting(spec.ways, spec.shots),
         "split": "test",
         "episodes": len(scores["index"]),
         "ways": spec.ways,
@@ -57,36 +56,36 @@ def meta_test(trainer: Trainer, module: OuterModule, data: EpisodeDataModule, di
     if trainer.is_global_zero:
         write_csv(directory / "episodes.csv", table(scores))
         save_samples(directory / "samples.npz", learner, episodes, device)
-        found["baseline"] = baseline(episodes, len(scores["index"]), module.kind, device)
-        if isinstance(episodes.distribution, GaussianProcesses):
-            found["oracle"] = oracle(episodes, episodes.distribution, len(scores["index"]), device)
+        against, count = module.problem.baseline(episodes.distribution.input_shape), len(scores["index"])
+        if against is not None:
+            found["baseline"] = baseline(against, module.problem, episodes, count, device)
+        if episodes.distribution.oracle_name:
+            found["oracle"] = oracle(module.problem, episodes, count, device)
     return found
 
 
-def oracle(episodes: Episodes, processes: GaussianProcesses, count: int, device: torch.device) -> dict[str, Any]:
-    """What the process that drew the same episodes would answer: score, log-likelihood and coverage with their half-widths."""
+def baseline(against: Baseline, problem: Problem, episodes: Episodes, count: int, device: torch.device) -> dict[str, Any]:
+    """Name of the baseline, and mean and half-width of its score on the same episodes."""
     parts = [
-        episode_scores("regression", processes.oracle(episodes.stream, tasks), tasks.query)
+        problem.scores(against.answer(tasks.support, tasks.query.x), tasks.query)["score"]
         for tasks in episodes.batches(0, count, _BASELINE_BATCH, device)
     ]
-    found: dict[str, Any] = {"name": processes.oracle_name}
-    for name in ("score", "log_likelihood", "coverage"):
-        interval = mean_interval(torch.cat([part[name] for part in parts]).double().cpu().numpy())
-        found[name] = {"mean": interval.mean, "half_width": interval.half_width}
-    return found
+    return {"name": against.name, **interval_of(torch.cat(parts))}
 
 
-def baseline(episodes: Episodes, count: int, kind: str, device: torch.device) -> dict[str, Any]:
-    """What needs no training reaches on the same episodes: mean and half-width of its score."""
-    answer = nearest_neighbour if kind == "classification" else support_mean
-    scores = []
-    for tasks in episodes.batches(0, count, _BASELINE_BATCH, device):
-        outputs = answer(tasks.support, tasks.query.x)
-        scores.append(episode_scores(kind, outputs, tasks.query)["score"])
-    found = mean_interval(torch.cat(scores).double().cpu().numpy())
-    pixels = " in pixels" if len(episodes.distribution.input_shape) == 3 else ""
-    name = f"nearest neighbour{pixels}" if kind == "classification" else "mean of the support"
-    return {"name": name, "mean": found.mean, "half_width": found.half_width}
+def oracle(problem: Problem, episodes: Episodes, count: int, device: torch.device) -> dict[str, Any]:
+    """What the process that drew the same episodes would answer: its score and statistics with their half-widths."""
+    distribution = episodes.distribution
+    parts = [
+        problem.scores(distribution.oracle(episodes.stream, tasks), tasks.query)
+        for tasks in episodes.batches(0, count, _BASELINE_BATCH, device)
+    ]
+    scores = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    return {
+        "name": distribution.oracle_name,
+        "score": interval_of(scores["score"]),
+        "others": statistics_of(scores, problem),
+    }
 
 
 def meta_test_checkpoint(
@@ -112,12 +111,12 @@ def meta_test_checkpoint(
     Raises:
         UserError: the checkpoint is missing, corrupt, or of another config.
     """
-    module = restored(learner, dataset.split("test").kind, fingerprint, checkpoint)
+    module = restored(learner, dataset.split("test").problem, fingerprint, checkpoint)
     directory.mkdir(parents=True, exist_ok=True)
     return meta_test(quiet_trainer(make_trainer, []), module, EpisodeDataModule(dataset, plan), directory)
 
 
-def restored(learner: Learner, kind: str, fingerprint: str, checkpoint: Path) -> OuterModule:
+def restored(learner: Learner, problem: Problem, fingerprint: str, checkpoint: Path) -> OuterModule:
     """The learner with a checkpoint's parameters; arguments as for :func:`meta_test_checkpoint`.
 
     Raises:
@@ -125,7 +124,7 @@ def restored(learner: Learner, kind: str, fingerprint: str, checkpoint: Path) ->
     """
     saved = load_checkpoint(checkpoint)
     checked(saved, fingerprint, checkpoint)
-    module = OuterModule(learner, kind)
+    module = OuterModule(learner, problem)
     try:
         module.load_state_dict(saved["state_dict"])
     except RuntimeError as error:

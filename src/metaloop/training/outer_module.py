@@ -14,7 +14,8 @@ from torch.optim.lr_scheduler import LRScheduler
 from metaloop.errors import UserError
 from metaloop.learners.learner import Learner
 from metaloop.metrics.interval import mean_interval
-from metaloop.training.scores import Scores, episode_scores, gather, score
+from metaloop.problems.problem import Problem, Scores
+from metaloop.training.scores import gather, score
 from metaloop.types import OuterLoss, Tasks
 
 
@@ -23,7 +24,7 @@ class OuterModule(LightningModule):
 
     Args:
         learner: its parameters are what is optimised.
-        kind: "classification" or "regression".
+        problem: how answers are scored.
         optimizer: makes the outer optimiser from the parameters; None for a module that only tests.
         schedule: makes a schedule from it, stepped every outer step; None for a constant rate.
         log_every: outer steps between two rows of metrics.
@@ -36,7 +37,7 @@ class OuterModule(LightningModule):
     def __init__(
         self,
         learner: Learner,
-        kind: str,
+        problem: Problem,
         optimizer: Callable[[Iterable[torch.nn.Parameter]], Optimizer] | None = None,
         schedule: Callable[[Optimizer], LRScheduler] | None = None,
         log_every: int = 50,
@@ -48,7 +49,7 @@ class OuterModule(LightningModule):
         if log_every < 1:
             raise UserError(f"log_every={log_every}: at least 1")
         self.learner = learner
-        self.kind = kind
+        self.problem = problem
         self.make_optimizer = optimizer
         self.make_schedule = schedule
         self.log_every = log_every
@@ -128,7 +129,7 @@ class OuterModule(LightningModule):
         self._pending.clear()
         assert self._last is not None
         with torch.no_grad():
-            scores = episode_scores(self.kind, self._last.query_logits, batch.query)
+            scores = self.problem.scores(self._last.query_logits, batch.query)
             achieved = scores["score"].mean().item()
         elapsed = time.perf_counter() - self._since
         self.seconds, self.tasks_done = self.seconds + elapsed, self.tasks_done + self._tasks_since
@@ -165,16 +166,15 @@ class OuterModule(LightningModule):
 
     def validation_step(self, tasks: Tasks, batch_idx: int) -> None:
         """Score a batch of validation episodes."""
-        self._parts.append(score(self.learner, tasks, self.kind))
+        self._parts.append(score(self.learner, tasks, self.problem))
 
     def on_validation_epoch_end(self) -> None:
         """Mean scores before and after adaptation."""
         self.scores = gather(self._parts)
         before, after = (self.scores["curve"][:, point].double().mean().item() for point in (0, -1))
-        self.progress |= {"before": before, "after": after}
+        metric, values = self.problem.selection(self.scores)
+        self.progress |= {"before": before, "after": after, "merit": metric.sign * values.double().mean().item()}
         loss = self.scores["loss"].double().mean().item()
-        if "log_likelihood" in self.scores:  # predictive distributions are judged by it, as they were trained
-            self.progress["negative_log_likelihood"] = loss
         row = {"validation/score": after, "validation/score_before": before, "validation/loss": loss}
         half_width = mean_interval(self.scores["score"].double().numpy()).half_width
         if half_width is not None:
@@ -188,7 +188,7 @@ class OuterModule(LightningModule):
 
     def test_step(self, tasks: Tasks, batch_idx: int) -> None:
         """Score a batch of test episodes."""
-        self._parts.append(score(self.learner, tasks, self.kind))
+        self._parts.append(score(self.learner, tasks, self.problem))
 
     def on_test_epoch_end(self) -> None:
         """Keep all episodes' scores in ``scores``."""

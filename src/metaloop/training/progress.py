@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from metaloop.problems.metric import Metric
+
 log = logging.getLogger(__name__)
 
 _BAR_SECONDS = 0.25  # between two updates of the bar
@@ -25,10 +27,12 @@ class Progress(Callback):
     and ``after``. Between two updates a step costs one look at the clock. Only rank zero shows anything.
 
     Args:
+        metric: of the scores.
         console: where to draw; None: the standard error.
     """
 
-    def __init__(self, console: Console | None = None) -> None:
+    def __init__(self, metric: Metric, console: Console | None = None) -> None:
+        self._metric = metric
         self._console = console or Console(stderr=True)
         self._bar: Bar | None = None
         self._handlers: list[tuple[logging.StreamHandler[Any], Any]] = []
@@ -47,7 +51,9 @@ class Progress(Callback):
             self._next_line_step = step + _line_steps(total)
             return
         self._bar = _bar(self._console)
-        self._task = self._bar.add_task("outer step", completed=step, total=total, text=_text(_numbers(pl_module)))
+        self._task = self._bar.add_task(
+            "outer step", completed=step, total=total, text=_text(_numbers(pl_module), self._metric)
+        )
         self._bar.start()
         self._handlers = _through_the_bar()
 
@@ -63,12 +69,12 @@ class Progress(Callback):
         step = trainer.global_step
         if self._bar is not None:
             self._due = now + _BAR_SECONDS
-            self._bar.update(self._task, completed=step, text=_text(_numbers(pl_module)))
+            self._bar.update(self._task, completed=step, text=_text(_numbers(pl_module), self._metric))
         elif step >= self._next_line_step:
             total = _total(trainer)
             self._due = now + _LINE_SECONDS
             self._next_line_step = step + _line_steps(total)
-            log.info("outer step %d of %s: %s", step, total or "?", _text(_numbers(pl_module)))
+            log.info("outer step %d of %s: %s", step, total or "?", _text(_numbers(pl_module), self._metric))
         else:
             self._due = now + 1.0
 
@@ -135,13 +141,16 @@ def _numbers(pl_module: LightningModule) -> Mapping[str, float]:
     return getattr(pl_module, "progress", {})
 
 
-def _text(numbers: Mapping[str, float]) -> str:
-    """Such as ``812 tasks/s, loss 0.532, score 0.871, validation 0.213 → 0.905``; what is not known yet is left out."""
+def _text(numbers: Mapping[str, float], metric: Metric) -> str:
+    """Such as ``812 tasks/s, loss 0.532, accuracy 87.10 %, validation 21.34 → 90.51 %``; what is not known is left out."""
     parts = []
     if "tasks_per_second" in numbers:
         parts.append(f"{numbers['tasks_per_second']:,.0f} tasks/s")
-    parts += [f"{name} {numbers[name]:.3f}" for name in ("loss", "score") if name in numbers]
+    if "loss" in numbers:
+        parts.append(f"loss {numbers['loss']:.3f}")
+    if "score" in numbers:
+        parts.append(f"{metric.title} {metric.with_unit(metric.number(numbers['score']))}")
     if "after" in numbers:
-        before = f"{numbers['before']:.3f} → " if "before" in numbers else ""
-        parts.append(f"validation {before}{numbers['after']:.3f}")
+        before = f"{metric.number(numbers['before'])} → " if "before" in numbers else ""
+        parts.append(f"validation {before}{metric.with_unit(metric.number(numbers['after']))}")
     return ", ".join(parts)

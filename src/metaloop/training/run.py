@@ -13,6 +13,7 @@ from pytorch_lightning import Trainer
 from metaloop.data.distribution import Dataset
 from metaloop.data.encoded import EncodedDataset
 from metaloop.learners.learner import Learner
+from metaloop.problems.problem import Problem
 from metaloop.records.directory import BEST, LAST
 from metaloop.records.environment import git_state, hardware, peak_memory, versions
 from metaloop.records.writing import write_json
@@ -36,7 +37,7 @@ class RunParts:
 
     learner: Learner
     dataset: Dataset
-    kind: str
+    problem: Problem
     plan: EpisodePlan
     optimizer: Callable[..., Any]
     schedule: Callable[..., Any] | None
@@ -85,11 +86,11 @@ def train(
     resumed = load_checkpoint(last) if resume and last.exists() else None
     if resumed:
         checked(resumed, identity.fingerprint, last)
-    keeper = Checkpoints(checkpoints, identity.fingerprint, "min" if parts.kind == "regression" else "max", parts.patience)
+    keeper = Checkpoints(checkpoints, identity.fingerprint, parts.patience)
     trackers = Trackers([CsvTracker(), TensorBoardTracker(), *parts.trackers])
     module = OuterModule(
         parts.learner,
-        parts.kind,
+        parts.problem,
         parts.optimizer,
         parts.schedule,
         parts.log_every,
@@ -98,7 +99,7 @@ def train(
         keeper.last_good,
     )
     choices = KeptChoices(identity.directory / "choices.json", parts.learner.over_tasks)
-    trainer = quiet_trainer(_make_trainer(parts), [keeper, choices, Progress(), start_up])
+    trainer = quiet_trainer(_make_trainer(parts), [keeper, choices, Progress(parts.problem.metric), start_up])
     data = EpisodeDataModule(parts.dataset, parts.plan)
     if trainer.is_global_zero:
         trackers.start(_info(identity, resumed["global_step"] if resumed else 0))

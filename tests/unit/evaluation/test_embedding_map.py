@@ -13,9 +13,9 @@ from metaloop.inner.execution.over_tasks import Loop
 from metaloop.learners.metric.comparisons.euclidean import Euclidean
 from metaloop.learners.metric.comparisons.local_descriptors import LocalDescriptors
 from metaloop.learners.metric.metric_learner import Metric
-from metaloop.learners.task_loss import CrossEntropy
 from metaloop.models.convolutional.conv4 import Conv4
 from metaloop.models.mlp import MLP
+from metaloop.problems.task_loss import CrossEntropy
 from metaloop.types import Examples, Tasks
 
 

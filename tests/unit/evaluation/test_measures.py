@@ -17,6 +17,7 @@ from metaloop.learners.gradient.gradient_learner import GradientLearner
 from metaloop.learners.gradient.pretrained import Pretrained
 from metaloop.learners.learner import Learner
 from metaloop.metrics.interval import mean_interval
+from metaloop.problems.metric import MEAN_SQUARED_ERROR
 from metaloop.training.scores import score
 from small_runs import SMALL, described
 
@@ -46,7 +47,7 @@ def inspected(learner: Learner, episodes: Episodes, count: int = 2, steps: int |
 def check_against_scores(learner: Learner, episodes: Episodes, count: int = 2) -> dict[str, Any]:
     """Every number of the meta-test's curve, and the score of every episode, is met."""
     tasks = episodes.tasks(torch.arange(count))
-    expected = score(learner, tasks, episodes.distribution.kind)
+    expected = score(learner, tasks, episodes.distribution.problem)
     found = inspected(learner, episodes, count)
     assert found["by_episode"]["all"] == pytest.approx(expected["score"].tolist())
     assert found["points"] == expected["curve_step"][0].tolist()
@@ -98,7 +99,7 @@ def test_other_compositions_agree_with_the_meta_test(overrides: tuple[str, ...])
 
 def test_a_regression_has_errors_and_similarities_but_no_classes() -> None:
     found = check_against_scores(*built(*REGRESSION))
-    assert found["metric"] == "mse"
+    assert found["metric"] == MEAN_SQUARED_ERROR.as_dict()
     assert not {"classes", "confusion"} & set(found)
     assert found["representations"][0]["cka"][0]["mean"] == pytest.approx(1)
     assert found["parts"]["all"]["mean"] == found["query_loss"][-1]["mean"]

@@ -18,8 +18,8 @@ from metaloop.inner.selection.low_rank import LowRank
 from metaloop.learners.gradient.gradient_learner import GradientLearner
 from metaloop.learners.metric.comparisons.euclidean import Euclidean
 from metaloop.learners.metric.metric_learner import Metric
-from metaloop.learners.task_loss import CrossEntropy, MeanSquaredError, TaskLoss
 from metaloop.models.mlp import MLP
+from metaloop.problems.task_loss import CrossEntropy, MeanSquaredError, TaskLoss
 from metaloop.types import Examples, Tasks
 
 PARAMS = {"body.weight": torch.ones(2, 2), "head.weight": torch.randn(3, 2), "head.bias": torch.randn(3)}

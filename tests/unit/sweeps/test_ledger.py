@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from metaloop.errors import UserError
+from metaloop.problems.metric import ACCURACY
 from metaloop.sweeps import ledger as module
 from metaloop.sweeps.ledger import CANCELLED, DONE, FAILED, INTERRUPTED, NAME, RUNNING, WAITING, Ledger, Planned
 
-RESULT = {"metric": "accuracy", "mean": 0.9, "half_width": 0.01, "best_validation": 0.8, "tasks_per_second": 3.0}
+RESULT = {"metric": ACCURACY.as_dict(), "mean": 0.9, "half_width": 0.01, "best_validation": 0.8, "tasks_per_second": 3.0}
 
 
 def planned(count: int) -> list[Planned]:

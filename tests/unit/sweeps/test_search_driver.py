@@ -13,6 +13,7 @@ import pytest
 
 from metaloop.cli.main import main
 from metaloop.errors import UserError
+from metaloop.problems.metric import ACCURACY
 from metaloop.sweeps.compose import with_overrides
 from metaloop.sweeps.ledger import CANCELLED, DONE, FAILED, PRUNED, RUNNING, Job, Ledger
 from metaloop.sweeps.options import Options
@@ -45,7 +46,7 @@ def ended(ledger: Ledger, job: Job, state: str = DONE, score: float = 0.5, rate:
     """End a run as its process would."""
     owner = ledger.claim(job.key, "cpu", 9)
     assert owner is not None
-    result = {"metric": "accuracy", "mean": 0.5, "half_width": 0.1, "best_validation": score, "tasks_per_second": rate}
+    result = {"metric": ACCURACY.as_dict(), "mean": 0.5, "half_width": 0.1, "best_validation": score, "tasks_per_second": rate}
     assert ledger.end(job.key, owner, state, result=result if state == DONE else None)
 
 

@@ -73,21 +73,18 @@ def kept(
     directory: Path,
     scores: list[float],
     monkeypatch: pytest.MonkeyPatch,
-    mode: str = "max",
     patience: int | None = None,
-    likelihoods: list[float] | None = None,
+    merits: list[float] | None = None,
 ) -> tuple[Checkpoints, int]:
     """A keeper that saw these validations, ten steps apart, and how many it let come."""
     monkeypatch.setattr("metaloop.training.checkpoints.OuterModule", Module)
     strategy = SimpleNamespace(barrier=lambda name: None)
     trainer: Any = FakeTrainer(is_global_zero=True, should_stop=False, strategy=strategy, global_step=0)
     module: Any = Module()
-    keeper = Checkpoints(directory, "f", mode, patience)
+    keeper = Checkpoints(directory, "f", patience)
     for number, score in enumerate(scores, start=1):
         trainer.global_step = 10 * number
-        module.progress["after"] = score
-        if likelihoods is not None:
-            module.progress["negative_log_likelihood"] = -likelihoods[number - 1]
+        module.progress |= {"after": score, "merit": score if merits is None else merits[number - 1]}
         keeper.on_train_epoch_end(trainer, module)
         if trainer.should_stop:
             return keeper, number
@@ -95,28 +92,26 @@ def kept(
 
 
 @pytest.mark.parametrize(
-    ("scores", "mode", "best"),
+    ("scores", "best"),
     [
-        ([0.1, 0.3, 0.2], "max", 20),
-        ([0.3, 0.1, 0.2], "min", 20),
-        ([0.3, 0.3], "max", 10),
-        ([float("nan"), 0.1, 0.2], "max", 30),
-        ([float("nan"), 5.0, float("nan")], "min", 20),
-        ([float("inf"), 5.0], "min", 20),
+        ([0.1, 0.3, 0.2], 20),
+        ([-0.3, -0.1, -0.2], 20),
+        ([0.3, 0.3], 10),
+        ([float("nan"), 0.1, 0.2], 30),
+        ([float("nan"), -5.0, float("nan")], 20),
+        ([float("-inf"), -5.0], 20),
     ],
 )
-def test_the_first_best_is_kept(
-    scores: list[float], mode: str, best: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    keeper, _ = kept(tmp_path, scores, monkeypatch, mode)
+def test_the_first_best_is_kept(scores: list[float], best: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keeper, _ = kept(tmp_path, scores, monkeypatch)
     assert keeper.best_step == best
     assert (tmp_path / "best.ckpt").read_text() == str(best)
     assert (tmp_path / "last.ckpt").read_text() == str(10 * len(scores))
 
 
-def test_distributions_are_chosen_by_their_likelihood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    keeper, _ = kept(tmp_path, [0.1, 0.3, 0.2], monkeypatch, "min", likelihoods=[-0.4, 0.5, 0.1])
-    assert (keeper.best_step, keeper.best, keeper.best_score) == (20, -0.5, 0.3)
+def test_the_best_is_chosen_by_merit_and_known_by_its_score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keeper, _ = kept(tmp_path, [0.1, 0.3, 0.2], monkeypatch, merits=[-0.4, 0.5, 0.1])
+    assert (keeper.best_step, keeper.best, keeper.best_score) == (20, 0.5, 0.3)
     assert (tmp_path / "best.ckpt").read_text() == "20"
 
 
@@ -127,6 +122,6 @@ def test_patience(patience: int | None, seen: int, tmp_path: Path, monkeypatch: 
 
 
 def test_what_was_left_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert Checkpoints(tmp_path, "f", "max", None).last_good() == "there is no checkpoint yet"
+    assert Checkpoints(tmp_path, "f", None).last_good() == "there is no checkpoint yet"
     keeper, _ = kept(tmp_path, [0.1], monkeypatch)
     assert str(tmp_path / "last.ckpt") in keeper.last_good()

@@ -12,6 +12,7 @@ from pytorch_lightning import LightningModule, Trainer
 from rich.console import Console
 from torch.utils.data import DataLoader
 
+from metaloop.problems.metric import ACCURACY
 from metaloop.training import progress
 from metaloop.training.progress import Progress
 
@@ -69,7 +70,7 @@ def test_a_real_run_shows_its_numbers_and_gives_the_terminal_back(steps: int) ->
     streams = sys.stdout, sys.stderr
     runner = Trainer(
         max_steps=steps,
-        callbacks=[Progress(to)],
+        callbacks=[Progress(ACCURACY, to)],
         accelerator="cpu",
         logger=False,
         enable_checkpointing=False,
@@ -84,14 +85,14 @@ def test_a_real_run_shows_its_numbers_and_gives_the_terminal_back(steps: int) ->
         runner.fit(Tiny(), loader)
         last = written(to).rsplit("outer step", 1)[1]
         assert "5/5" in last
-        assert "812 tasks/s, loss 0.532, score 0.871, validation 0.213 → 0.905" in last
+        assert "812 tasks/s, loss 0.532, accuracy 87.10 %, validation 21.34 → 90.51 %" in last
     assert (sys.stdout, sys.stderr) == streams
     assert written(to).count("\x1b[?25l") == written(to).count("\x1b[?25h") == 1  # the cursor hidden, and shown again
 
 
 def test_between_two_updates_nothing_but_the_clock_is_looked_at(clock: SimpleNamespace) -> None:
     to = console(terminal=True)
-    callback = Progress(to)
+    callback = Progress(ACCURACY, to)
     module = SimpleNamespace(progress={})
     callback.on_train_start(trainer(400), module)
     assert "400/1000" in written(to)
@@ -106,7 +107,7 @@ def test_between_two_updates_nothing_but_the_clock_is_looked_at(clock: SimpleNam
 
 def test_other_ranks_show_nothing(clock: SimpleNamespace) -> None:
     to = console(terminal=True)
-    callback = Progress(to)
+    callback = Progress(ACCURACY, to)
     callback.on_train_start(trainer(0, rank_zero=False), None)
     clock.seconds += 1000
     end_step(callback, None, None)
@@ -117,7 +118,7 @@ def test_other_ranks_show_nothing(clock: SimpleNamespace) -> None:
 def test_without_a_terminal_a_line_now_and_then(clock: SimpleNamespace, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger=progress.__name__)
     to = console(terminal=False)
-    callback = Progress(to)
+    callback = Progress(ACCURACY, to)
     module = SimpleNamespace(progress=NUMBERS)
     callback.on_train_start(trainer(300), module)
     for step in range(301, 1001):  # two steps a second: a tenth of all steps takes 50 s
@@ -133,7 +134,7 @@ def test_without_a_terminal_a_line_now_and_then(clock: SimpleNamespace, caplog: 
 
 def test_fast_runs_print_lines_at_least_twenty_seconds_apart(clock: SimpleNamespace, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger=progress.__name__)
-    callback = Progress(console(terminal=False))
+    callback = Progress(ACCURACY, console(terminal=False))
     module = SimpleNamespace(progress={})
     callback.on_train_start(trainer(0), module)
     for step in range(1, 1001):
@@ -149,7 +150,7 @@ def test_log_lines_pass_above_the_bar(clock: SimpleNamespace, monkeypatch: pytes
     handler = logging.StreamHandler(terminal)
     logging.getLogger().addHandler(handler)
     to = console(terminal=True)
-    callback = Progress(to)
+    callback = Progress(ACCURACY, to)
     try:
         callback.on_train_start(trainer(0), SimpleNamespace(progress={}))
         logging.getLogger().warning("something happened")
@@ -163,8 +164,8 @@ def test_log_lines_pass_above_the_bar(clock: SimpleNamespace, monkeypatch: pytes
 
 def test_what_is_not_known_yet_is_left_out(clock: SimpleNamespace) -> None:
     to = console(terminal=True)
-    callback = Progress(to)
+    callback = Progress(ACCURACY, to)
     callback.on_train_start(trainer(0), SimpleNamespace(progress={"loss": 2.0, "after": 0.5}))
     callback.teardown(trainer(0), None, "fit")  # type: ignore[arg-type]
-    assert "loss 2.000, validation 0.500" in written(to)
-    assert "score" not in written(to)
+    assert "loss 2.000, validation 50.00 %" in written(to)
+    assert "accuracy" not in written(to)

@@ -43,7 +43,7 @@ DEATHS = {
     "at a validation, before its checkpoint": (run_module.Trackers, "log", 5),
     "after the last checkpoint, before it becomes the best": (checkpoints.os, "link", 0),
     "in the meta-test": (meta_test, "write_csv", 0),
-    "while the record is written": (run_module, "write_record", 0),
+    "while the record is written": (run_module, "write_json", 0),
 }
 
 
@@ -262,7 +262,7 @@ def test_a_neural_process_leaves_bands_likelihoods_and_what_could_be_reached(tmp
     record = trained(tmp_path, *lines)
     test = record["test"]
     assert {"log_likelihood", "coverage"} <= set(test["others"])
-    assert test["oracle"]["log_likelihood"]["mean"] > test["others"]["log_likelihood"]["mean"]
+    assert test["oracle"]["others"]["log_likelihood"]["mean"] > test["others"]["log_likelihood"]["mean"]
     assert 0.8 < test["oracle"]["coverage"]["mean"] <= 1
     assert {"log_likelihood", "coverage"} <= set(rows(tmp_path / "episodes.csv")[0])
     samples = np.load(tmp_path / "samples.npz")

@@ -9,6 +9,9 @@ from scipy import stats
 from sklearn.metrics import f1_score, recall_score
 
 from metaloop.learners.learner import Predictor
+from metaloop.problems.classification import Classification
+from metaloop.problems.metric import ACCURACY, MEAN_SQUARED_ERROR
+from metaloop.problems.regression import Regression
 from metaloop.training.scores import gather, score, summary, table
 from metaloop.types import Examples, Tasks
 
@@ -29,7 +32,7 @@ def tasks(mask: torch.Tensor | None = None) -> Tasks:
 
 
 def test_scores_are_of_the_last_iterate_and_curves_of_all() -> None:
-    found = score(Answering(), tasks(), "classification")
+    found = score(Answering(), tasks(), Classification())
     truth = tasks().query.y
     for point, answers in enumerate((BEFORE, AFTER)):
         accuracy = (answers.argmax(-1) == truth).float().mean(1)
@@ -45,10 +48,10 @@ def test_scores_are_of_the_last_iterate_and_curves_of_all() -> None:
 
 def test_masked_queries_do_not_count() -> None:
     mask = torch.tensor([True, False] * 3).expand(4, 6)
-    found = score(Answering(), tasks(mask), "classification")
+    found = score(Answering(), tasks(mask), Classification())
     hits = (AFTER.argmax(-1) == tasks().query.y).float()
     torch.testing.assert_close(found["score"], hits[:, ::2].mean(1))
-    assert summary(found, "classification")["others"]["calibration_error"]["mean"] is not None
+    assert summary(found, Classification())["others"]["calibration_error"]["mean"] is not None
 
 
 def test_parts_are_joined_in_the_order_of_their_numbers() -> None:
@@ -60,13 +63,13 @@ def test_parts_are_joined_in_the_order_of_their_numbers() -> None:
 
 
 def test_the_summary_has_students_interval() -> None:
-    found = score(Answering(), tasks(), "classification")
-    told = summary(found, "classification")
+    found = score(Answering(), tasks(), Classification())
+    told = summary(found, Classification())
     values = found["score"].double().numpy()
     low, high = stats.t.interval(0.95, 3, np.mean(values), stats.sem(values))
     assert told["mean"] == pytest.approx(np.mean(values))
     assert told["half_width"] == pytest.approx((high - low) / 2)
-    assert (told["metric"], told["level"]) == ("accuracy", 0.95)
+    assert (told["problem"], told["metric"], told["level"]) == ("classification", ACCURACY.as_dict(), 0.95)
     assert [point["step"] for point in told["curve"]] == [0, 1]
     assert told["curve"][1]["mean"] == told["mean"]
     assert set(told["others"]) == {"loss", "recall", "f1", "calibration_error"}
@@ -77,7 +80,7 @@ def test_a_curve_with_gaps_says_which_steps_it_shows() -> None:
         def adapt(self, support: Examples) -> Predictor:
             return Predictor([lambda x, mask: BEFORE, lambda x, mask: AFTER], steps=(0, 50))
 
-    told = summary(gather([score(Sparse(), tasks(), "classification")]), "classification")
+    told = summary(gather([score(Sparse(), tasks(), Classification())]), Classification())
     assert [point["step"] for point in told["curve"]] == [0, 50]
     assert told["curve"][1]["mean"] == told["mean"] != told["curve"][0]["mean"]
 
@@ -85,11 +88,11 @@ def test_a_curve_with_gaps_says_which_steps_it_shows() -> None:
 def test_regression_has_squared_errors() -> None:
     y = torch.zeros(4, 6, 3)
     examples = Examples(torch.zeros(4, 6, 1), y)
-    found = score(Answering(), Tasks(examples, examples, torch.arange(4)), "regression")
+    found = score(Answering(), Tasks(examples, examples, torch.arange(4)), Regression())
     torch.testing.assert_close(found["score"], AFTER.square().mean((1, 2)))
-    told = summary(found, "regression")
-    assert told["metric"] == "mse"
-    assert set(told["others"]) == {"loss"}
+    told = summary(found, Regression())
+    assert told["metric"] == MEAN_SQUARED_ERROR.as_dict()
+    assert not told["others"]  # the loss is the score
 
 
 def test_distributions_add_likelihood_and_coverage_to_summary_and_table() -> None:
@@ -101,10 +104,10 @@ def test_distributions_add_likelihood_and_coverage_to_summary_and_table() -> Non
 
     y = torch.zeros(4, 6, 3)
     examples = Examples(torch.zeros(4, 6, 1), y)
-    found = score(Distributions(), Tasks(examples, examples, torch.arange(4)), "regression")
-    told = summary(found, "regression")
+    found = score(Distributions(), Tasks(examples, examples, torch.arange(4)), Regression())
+    told = summary(found, Regression())
     assert told["mean"] == pytest.approx(BEFORE.square().mean().item())
-    assert set(told["others"]) == {"loss", "log_likelihood", "coverage"}
+    assert set(told["others"]) == {"log_likelihood", "coverage"}
     assert told["others"]["coverage"]["half_width"] > 0
     assert list(table(found)) == ["index", "score", "loss", "log_likelihood", "coverage"]
 
@@ -119,14 +122,14 @@ class AskedApart:
 
 
 def test_queries_of_no_class_are_scored_apart_and_change_no_other_score() -> None:
-    plain = score(AskedApart(), tasks(), "classification")
+    plain = score(AskedApart(), tasks(), Classification())
     for sure, expected in ((0.0, 1.0), (100.0, 0.0)):
         asked = replace(tasks(), outside=torch.full((4, 5, 1), sure))
-        found = score(AskedApart(), asked, "classification")
+        found = score(AskedApart(), asked, Classification())
         assert found["rejection"].tolist() == [expected] * 4
         assert all(torch.equal(found[name], plain[name]) for name in plain)
         assert set(found) - set(plain) == {"rejection", "rejection_by_logit"}
-        assert summary(found, "classification")["others"]["rejection"]["mean"] == expected
+        assert summary(found, Classification())["others"]["rejection"]["mean"] == expected
         assert "rejection" in table(found)
     assert found["rejection_by_logit"].tolist() == [0.0] * 4
 
@@ -134,5 +137,5 @@ def test_queries_of_no_class_are_scored_apart_and_change_no_other_score() -> Non
 def test_transductive_learners_have_no_rejection_score(monkeypatch: pytest.MonkeyPatch) -> None:
     """Queries of no class on their own would be another crowd than the queries."""
     monkeypatch.setattr(AskedApart, "transductive", True)
-    found = score(AskedApart(), replace(tasks(), outside=torch.zeros(4, 5, 1)), "classification")
-    assert found.keys() == score(AskedApart(), tasks(), "classification").keys()
+    found = score(AskedApart(), replace(tasks(), outside=torch.zeros(4, 5, 1)), Classification())
+    assert found.keys() == score(AskedApart(), tasks(), Classification()).keys()

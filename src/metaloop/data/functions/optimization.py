@@ -10,9 +10,10 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from metaloop.data.distribution import SPLITS, Dataset, Kind, TaskDistribution
+from metaloop.data.distribution import SPLITS, Dataset, TaskDistribution
 from metaloop.data.philox import Stream
 from metaloop.errors import UserError
+from metaloop.problems.regression import Regression
 from metaloop.types import EpisodeSpec, Examples, Inputs, Tasks, highest
 
 
@@ -27,7 +28,7 @@ class QuadraticProblems(TaskDistribution):
         dimension: of p, columns of W.
     """
 
-    kind: Kind = "regression"
+    problem = Regression()
 
     def __init__(self, dimension: int) -> None:
         if dimension < 1:
@@ -86,10 +87,10 @@ class FittingProblems(TaskDistribution):
     """
 
     def __init__(self, base: TaskDistribution) -> None:
-        if base.kind != "classification":
+        if not base.problem.has_classes:
             raise UserError("dataset.dataset: problems of fitting classes need a classification data set")
         self.base = base
-        self.kind: Kind = base.kind
+        self.problem = base.problem
         self.input_shape = base.input_shape
         self.num_classes = base.num_classes
 

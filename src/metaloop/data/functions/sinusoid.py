@@ -6,11 +6,15 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from metaloop.data.distribution import SPLITS, Dataset, Kind, TaskDistribution
+from metaloop.data.distribution import SPLITS, Dataset, TaskDistribution
 from metaloop.data.philox import Stream
 from metaloop.data.pool import episode_masks
 from metaloop.errors import UserError
+from metaloop.problems.problem import Line
+from metaloop.problems.regression import Regression
 from metaloop.types import EpisodeSpec, Examples, Tasks, highest
+
+_GRID = 200  # points of a function in a picture
 
 
 class FunctionDistribution(TaskDistribution):
@@ -21,7 +25,7 @@ class FunctionDistribution(TaskDistribution):
         noise: standard deviation of what is added to the function at the support and query points, in the unit of y.
     """
 
-    kind: Kind = "regression"
+    problem = Regression()
     input_shape = (1,)
 
     def __init__(self, domain: tuple[float, float], noise: float = 0.0) -> None:
@@ -60,6 +64,11 @@ class FunctionDistribution(TaskDistribution):
         support_mask, query_mask = episode_masks(stream, numbers, spec)
         support, query = Examples(x[:, :shots], y[:, :shots], support_mask), Examples(x[:, shots:], y[:, shots:], query_mask)
         return Tasks(support, query, numbers)
+
+    def line(self, stream: Stream, numbers: Tensor, spec: EpisodeSpec) -> Line:
+        """See :meth:`TaskDistribution.line`; the grid is even over the domain."""
+        grid = torch.linspace(*self.domain, _GRID, device=numbers.device)
+        return Line(grid, self.true_function(stream, numbers, grid, spec))
 
     def true_function(self, stream: Stream, numbers: Tensor, x: Tensor, spec: EpisodeSpec) -> Tensor:
         """(tasks, points) the noiseless functions of these episodes, of size ``spec``, at ``x`` (points,), for plots."""

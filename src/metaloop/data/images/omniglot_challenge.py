@@ -6,12 +6,13 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from metaloop.data.distribution import SPLITS, Dataset, Kind, TaskDistribution
+from metaloop.data.distribution import SPLITS, Dataset, TaskDistribution
 from metaloop.data.files.archives import RESAMPLING
 from metaloop.data.images.omniglot import check_side
 from metaloop.data.images.omniglot_archives import RUNS, WAYS, read_runs
 from metaloop.data.philox import Stream
 from metaloop.errors import UserError
+from metaloop.problems.classification import Classification
 from metaloop.types import EpisodeSpec, Examples, Tasks
 
 
@@ -23,7 +24,7 @@ class ChallengeRuns(TaskDistribution):
         test: the same shape, another person's drawing of the same characters.
     """
 
-    kind: Kind = "classification"
+    problem = Classification()
     episodes = RUNS
     spec = EpisodeSpec(ways=WAYS, shots=1, queries=1)
 

@@ -9,16 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metaloop.data.distribution import SPLITS, Kind, TaskDistribution
+from metaloop.data.distribution import SPLITS, TaskDistribution
 from metaloop.data.philox import Stream
 from metaloop.data.pool import episode_masks
 from metaloop.data.tables.table_reading import Table, read_table
 from metaloop.data.user.own_tables import read_own_table
 from metaloop.data.user.own_tasks import Columns, OwnRows, OwnTasks, Scale
 from metaloop.errors import UserError
+from metaloop.problems.problem import Problem
 from metaloop.types import EpisodeSpec, Examples, Inputs, Tasks, highest
 
-KINDS = ("classification", "regression")
 _FARTHEST = 10.0  # standard deviations: a column that hardly varies in the support may be far off in a query
 
 
@@ -28,20 +28,18 @@ class Tabular(OwnTasks):
     Splits are by table. A table that several splits name is shared out: each gets as many consecutive rows of every class.
 
     Args:
-        kind: "classification" or "regression".
+        problem: with classes, or with values.
         tables: of each split, the names of its tables; see :mod:`metaloop.data.tables.table_reading`.
         data_dir: the folder with the archive of the UCI tables.
         missing: share of the values, in [0, 1), that are hidden at random, in an episode of its own each time.
     """
 
-    def __init__(self, kind: Kind, tables: Mapping[str, Sequence[str]], data_dir: str, missing: float = 0.0) -> None:
-        if kind not in KINDS:
-            raise UserError(f"dataset.kind={kind!r}: one of {', '.join(KINDS)}")
+    def __init__(self, problem: Problem, tables: Mapping[str, Sequence[str]], data_dir: str, missing: float = 0.0) -> None:
         if set(tables) != set(SPLITS) or not all(tables.values()):
             raise UserError(f"dataset.tables={dict(tables)}: at least one table for each of {', '.join(SPLITS)}")
         if not 0 <= missing < 1:
             raise UserError(f"dataset.missing={missing}: a share of at least 0 and below 1")
-        self.kind: Kind = kind
+        self.problem = problem
         self.tables = {split: tuple(names) for split, names in tables.items()}
         self.data_dir = data_dir
         self.missing = missing
@@ -77,8 +75,9 @@ class Tabular(OwnTasks):
 
     def _read(self, name: str) -> Table:
         table = read_table(name, self.data_dir)
-        if (table.classes is None) is (self.kind == "classification"):
-            raise UserError(f"dataset.tables: {name} is not a table for {self.kind} (dataset.kind={self.kind})")
+        if (table.classes is None) is self.problem.has_classes:
+            holds = "values" if table.classes is None else "classes"
+            raise UserError(f"dataset.tables: the targets of {name} are {holds}, no {self.problem.name} (dataset.problem)")
         return table
 
     def _tasks(self, split: str, read: Mapping[str, Table], width: int) -> "TabularTasks":
@@ -90,7 +89,7 @@ class Tabular(OwnTasks):
             tables.append(len(parts))
         sizes = [len(group) for group in groups]
         rows = torch.from_numpy(np.concatenate(groups))
-        return TabularTasks(rows, sizes, tables, self.tables[split], self.kind, split, self.missing)
+        return TabularTasks(rows, sizes, tables, self.tables[split], self.problem, split, self.missing)
 
 
 def _groups(table: Table) -> list[np.ndarray]:
@@ -115,7 +114,7 @@ class TabularTasks(TaskDistribution):
         sizes: rows of each group, a class of a table or a whole table.
         tables: how many groups each table has.
         names: of the tables.
-        kind: "classification" or "regression".
+        problem: see :class:`Tabular`.
         split: its name, for messages.
         missing: see :class:`Tabular`.
     """
@@ -126,14 +125,14 @@ class TabularTasks(TaskDistribution):
         sizes: Sequence[int],
         tables: Sequence[int],
         names: Sequence[str],
-        kind: Kind,
+        problem: Problem,
         split: str,
         missing: float,
     ) -> None:
-        self.kind = kind
+        self.problem = problem
         self.input_shape = (2, rows.shape[1] - 1)
-        self.num_classes = len(sizes) if kind == "classification" else None
-        self._arguments = (tuple(sizes), tuple(tables), tuple(names), kind, split, missing)
+        self.num_classes = len(sizes) if problem.has_classes else None
+        self._arguments = (tuple(sizes), tuple(tables), tuple(names), problem, split, missing)
         self.rows = rows
         self._sizes, self._tables = (torch.tensor(list(each), device=rows.device) for each in (sizes, tables))
         self._starts, self._firsts = (each.cumsum(0) - each for each in (self._sizes, self._tables))
@@ -141,7 +140,7 @@ class TabularTasks(TaskDistribution):
     def check(self, spec: EpisodeSpec) -> None:
         """Raise a UserError where an episode asks for more classes or rows than a table has."""
         sizes, tables, names, _, split, _ = self._arguments
-        if self.kind == "regression" and spec.ways != 1:
+        if not self.problem.has_classes and spec.ways != 1:
             raise UserError(f"episode.ways={spec.ways}: regression tasks have no classes; take episode=regression, or ways=1")
         need, first = highest(spec.shots) + spec.queries, 0
         for name, count in zip(names, tables, strict=True):

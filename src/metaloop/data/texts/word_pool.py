@@ -7,9 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metaloop.data.distribution import Kind, TaskDistribution
+from metaloop.data.distribution import TaskDistribution
 from metaloop.data.philox import Stream
 from metaloop.errors import UserError
+from metaloop.problems.tagging import Tagging
 from metaloop.types import EpisodeSpec, Examples, Inputs, Span, Tasks, highest, map_inputs
 
 
@@ -31,7 +32,7 @@ class WordPool(TaskDistribution):
         split: the split's name, for messages.
     """
 
-    kind: Kind = "classification"
+    problem = Tagging()
 
     def __init__(
         self, inputs: Inputs, lengths: Sequence[int], tags: Tensor, names: Sequence[str], groups: Sequence[int], split: str
@@ -48,11 +49,6 @@ class WordPool(TaskDistribution):
         self._has[sentence[self._tags >= 0], self._tags[self._tags >= 0]] = True
         self._of_type = [np.flatnonzero(column) for column in self._has.T]
         self._device = first.device
-
-    @property
-    def metric(self) -> str:
-        """Entities are what counts."""
-        return "entity_f1"
 
     def check(self, spec: EpisodeSpec) -> None:
         """Raise a UserError where episodes vary in size, or types or sentences are too few."""

@@ -14,6 +14,8 @@ from torch import Tensor
 from metaloop.data.distribution import Dataset
 from metaloop.data.files.archives import Origin
 from metaloop.data.pool import as_read
+from metaloop.problems.classification import Classification
+from metaloop.problems.problem import Problem
 from metaloop.types import Examples, Inputs, map_inputs
 
 _WHOLE = re.compile(r"([+-]?\d+)\.0+")
@@ -70,7 +72,13 @@ class Scale:
 
 
 class OwnTasks(Dataset):
-    """A data set that prepares a user's own files as it prepares its own examples."""
+    """A data set that prepares a user's own files as it prepares its own examples.
+
+    Attributes:
+        problem: of its tasks, known before anything is read.
+    """
+
+    problem: Problem
 
     @abstractmethod
     def read_own(self, path: Path, columns: Columns, input_shape: tuple[int, ...], *, labelled: bool) -> OwnRows:
@@ -101,7 +109,9 @@ class OwnTasks(Dataset):
 
 
 class OwnExamples(OwnTasks):
-    """Of data sets whose examples are prepared one by one, whatever the support set holds."""
+    """Data sets of classes whose examples are prepared one by one, whatever the support set holds."""
+
+    problem: Problem = Classification()
 
     def own_inputs(
         self, support: Inputs, targets: Tensor | None, mask: Tensor | None, query: Inputs
@@ -165,7 +175,7 @@ def from_tensors(saved: dict[str, Any]) -> OwnTask:
     return OwnTask(saved["inputs"], saved["y"], saved["mask"], known=frozenset(saved["known"]), **names)
 
 
-def own_task(rows: OwnRows, kind: str) -> OwnTask:
+def own_task(rows: OwnRows, problem: Problem) -> OwnTask:
     """The support set of a user's file; classes are numbered by alphabet, 1 and 1.0 are one.
 
     Raises:
@@ -175,7 +185,7 @@ def own_task(rows: OwnRows, kind: str) -> OwnTask:
     if missing:
         raise OWN.problem(rows.path, f"{rows.shown[missing[0]]!r} has no label, which a support set needs for every example")
     known = frozenset(rows.same)
-    if kind == "regression":
+    if not problem.has_classes:
         y = torch.tensor([numbers(rows)], dtype=torch.float64)
         inputs = map_inputs(lambda tensor: tensor[None], rows.inputs)
         return OwnTask(inputs, y, None, (), (len(rows),), rows.features, known)

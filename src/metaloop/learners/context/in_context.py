@@ -15,8 +15,8 @@ from metaloop.learners.context.reader import Reader
 from metaloop.learners.gradient.functional_model import FunctionalModel
 from metaloop.learners.learner import Learner, Predictor
 from metaloop.learners.one_go import outer_loss, predictor
-from metaloop.learners.task_loss import CrossEntropy, NegativeLogLikelihood, TaskLoss, without_absent_classes
 from metaloop.models.norm import norm_mode
+from metaloop.problems.task_loss import NegativeLogLikelihood, TaskLoss, without_absent_classes
 from metaloop.types import Examples, Inputs, OuterLoss, Params, Tasks
 
 _READER = "reader."
@@ -59,7 +59,7 @@ class InContext(Learner):
             raise UserError(
                 "model.norm=running is for gradient-based learners; with in-context ones take batch, support or group"
             )
-        self.classifies = isinstance(loss, CrossEntropy)
+        self.classifies = loss.of_classes
         self.gaussian = gaussian and not self.classifies
         self.outputs = outputs
         self.model = model

@@ -25,9 +25,9 @@ from metaloop.learners.gradient.functional_model import FunctionalModel, HeadAlo
 from metaloop.learners.gradient.support_loss import Mean, SupportLoss
 from metaloop.learners.learner import Learner, Predictor, TakesSteps
 from metaloop.learners.refusals import telling_the_fix
-from metaloop.learners.task_loss import MeanSquaredError, TaskLoss, without_absent_classes
 from metaloop.models.cosine_head import CosineHead
 from metaloop.models.norm import norm_mode, observing
+from metaloop.problems.task_loss import TaskLoss, without_absent_classes
 from metaloop.types import Examples, Inputs, OuterLoss, Params, Tasks
 
 _LATE = 2**62  # an outer step after every schedule's end
@@ -187,7 +187,7 @@ class GradientLearner(Learner, TakesSteps):
         self.eval_steps = eval_steps or steps
         self.meta_gradient = meta_gradient
         self.learns = not isinstance(meta_gradient, Nothing)
-        if head_init.classification and isinstance(loss, MeanSquaredError):
+        if head_init.classification and not loss.of_classes:
             raise UserError("algorithm/head_init: this start is made of classes, which regression has none of; take learned")
         if head_init.redraws and self.learns:
             for name in names:

@@ -20,9 +20,9 @@ from metaloop.learners.gradient.functional_model import FunctionalModel
 from metaloop.learners.gradient.gradient_learner import GradientTask
 from metaloop.learners.gradient.support_loss import Mean
 from metaloop.learners.learner import Learner, Predictor, TakesSteps
-from metaloop.learners.task_loss import CrossEntropy, TaskLoss
 from metaloop.models.cosine_head import CosineHead
 from metaloop.models.norm import norm_mode, observing
+from metaloop.problems.task_loss import TaskLoss
 from metaloop.types import Examples, Inputs, OuterLoss, Params, Tasks
 
 
@@ -72,7 +72,7 @@ class Pretrained(Learner, TakesSteps):
         for key, value in (("eval_steps", eval_steps), ("inner_batch", inner_batch)):
             if value is not None and value < 1:
                 raise UserError(f"algorithm.{key}={value}: at least 1")
-        classifies = isinstance(loss, CrossEntropy)
+        classifies = loss.of_classes
         _check_classes(classifies, classes, cosine_scale, head_init)
         model = adapted.attach(model if cosine_scale is None else _with_cosine_head(model, cosine_scale))
         names = adapted.names(model)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from metaloop.errors import UserError
-from metaloop.learners.task_loss import mean_over_real
+from metaloop.problems.task_loss import mean_over_real
 
 
 class SupportLoss(nn.Module, ABC):

@@ -21,8 +21,8 @@ from metaloop.learners.metric.comparison import AuxiliaryLoss, Comparison, Embed
 from metaloop.learners.metric.regime import Regime
 from metaloop.learners.metric.transform import Transform, Unchanged
 from metaloop.learners.one_go import outer_loss, predictor
-from metaloop.learners.task_loss import TaskLoss, without_absent_classes
 from metaloop.models.norm import norm_mode, observing
+from metaloop.problems.task_loss import TaskLoss, without_absent_classes
 from metaloop.types import Examples, Inputs, OuterLoss, Params, Tasks
 
 _COMPARISON, _CLASSES_HEAD = "comparison.", "classes_head."

@@ -15,6 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, PercentFormatter
 
 from metaloop.errors import UserError
+from metaloop.records.runs import by_name
 from metaloop.report import formats
 from metaloop.report.figures.theme import Theme, legend, new_figure, titles
 
@@ -36,7 +37,7 @@ def read_search(folder: Path) -> Mapping[str, Any] | None:
     if not path.exists():
         return None
     try:
-        told = json.loads(path.read_text())
+        told = by_name(json.loads(path.read_text()))
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: no readable search ({error}); the sweep's command writes it anew") from error
     if not isinstance(told, dict) or told.get("schema") != SCHEMA:

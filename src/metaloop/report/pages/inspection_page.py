@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from metaloop.errors import UserError
+from metaloop.records.runs import by_name
 from metaloop.report import formats
 from metaloop.report.figures.inspection_plots import losses_figure, movement_figure, parts_figure, similarity_figure
 from metaloop.report.figures.map_plots import classes_figure, confusion_figure, map_figure
@@ -40,7 +41,7 @@ def read_inspection(folder: Path) -> Inspection:
     """
     path = folder / "inspection.json"
     try:
-        found = json.loads(path.read_text())
+        found = by_name(json.loads(path.read_text()))
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
     if not isinstance(found, dict) or found.get("schema") != SCHEMA:

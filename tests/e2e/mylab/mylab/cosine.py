@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from metaloop.inner.execution.over_tasks import OverTasks
 from metaloop.learners.learner import Learner, Predictor
-from metaloop.learners.task_loss import TaskLoss
+from metaloop.problems.task_loss import TaskLoss
 from metaloop.types import Examples, Inputs, OuterLoss, Tasks
 
 

@@ -13,7 +13,7 @@ from metaloop.data.images.digits import Digits
 from metaloop.data.philox import Stream
 from metaloop.data.pool import ClassPool, pool_from_arrays
 from metaloop.errors import UserError
-from metaloop.learners.task_loss import MeanSquaredError
+from metaloop.problems.task_loss import MeanSquaredError
 from metaloop.types import EpisodeSpec, Examples
 
 STREAM, NUMBERS = Stream(0, "train"), torch.arange(300)

@@ -12,6 +12,8 @@ from metaloop.data.philox import Stream
 from metaloop.data.tables.table_reading import SHIPPED, UCI, read_table
 from metaloop.data.tables.tabular import Tabular, TabularTasks, _standardised
 from metaloop.errors import UserError
+from metaloop.problems.classification import Classification
+from metaloop.problems.regression import Regression
 from metaloop.types import EpisodeSpec, Tasks
 
 CLASSES = {"train": ["digits", "iris"], "validation": ["wine"], "test": ["breast_cancer"]}
@@ -19,7 +21,7 @@ NUMBERS = torch.arange(40)
 
 
 def classes(**more: object) -> Tabular:
-    return Tabular("classification", more.pop("tables", CLASSES), "nowhere", **more)
+    return Tabular(Classification(), more.pop("tables", CLASSES), "nowhere", **more)
 
 
 def tasks(split: str, spec: EpisodeSpec, **more: object) -> Tasks:
@@ -117,7 +119,7 @@ def test_regressions_from_a_local_archive(tmp_path: Path) -> None:
             archive.writestr(f"{name}__index_target.txt", str(width))
             archive.writestr(f"{name}__index_features.txt", "\n".join(map(str, range(width))))
     tables = {"train": ["energy"], "validation": ["yacht", "energy"], "test": ["yacht"]}
-    pool = Tabular("regression", tables, str(tmp_path)).split("test")
+    pool = Tabular(Regression(), tables, str(tmp_path)).split("test")
     assert pool.input_shape == (2, 5)
     assert pool.num_classes is None
     found = Episodes(pool, EpisodeSpec(1, 8, 6), Stream(0, "test")).tasks(NUMBERS)
@@ -134,16 +136,14 @@ def test_regressions_from_a_local_archive(tmp_path: Path) -> None:
 def test_mistakes() -> None:
     with pytest.raises(UserError, match=r"no table 'irish'; one of iris, wine"):
         classes(tables=CLASSES | {"train": ["irish"]}).split("train")
-    with pytest.raises(UserError, match="diabetes is not a table for classification"):
+    with pytest.raises(UserError, match="targets of diabetes are values, no classification"):
         classes(tables=CLASSES | {"train": ["diabetes"]}).split("train")
     with pytest.raises(UserError, match=r"nowhere/uci_regression\.zip, which does not exist"):
-        Tabular("regression", dict.fromkeys(CLASSES, ("yacht",)), "nowhere").split("train")
+        Tabular(Regression(), dict.fromkeys(CLASSES, ("yacht",)), "nowhere").split("train")
     with pytest.raises(UserError, match=r"at least one table for each of"):
         classes(tables={"train": ["iris"]})
     with pytest.raises(UserError, match=r"dataset\.missing=1\.0"):
         classes(missing=1.0)
-    with pytest.raises(UserError, match=r"dataset\.kind='class'"):
-        Tabular("class", CLASSES, "nowhere")
     pool: TabularTasks = classes().split("test")
     with pytest.raises(UserError, match=r"episode\.ways=3: table breast_cancer of the test split has 2 classes"):
         pool.check(EpisodeSpec(3, 1, 1))

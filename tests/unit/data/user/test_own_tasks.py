@@ -20,6 +20,9 @@ from metaloop.data.user.own_files import read_rows
 from metaloop.data.user.own_tasks import Columns, OwnRows, own_task
 from metaloop.data.user.own_texts import read_own_texts
 from metaloop.errors import UserError
+from metaloop.problems.classification import Classification
+from metaloop.problems.problem import Problem
+from metaloop.problems.regression import Regression
 from metaloop.types import EpisodeSpec
 
 
@@ -48,11 +51,10 @@ def test_ink_is_that_of_the_archives() -> None:
     )
 
 
-@pytest.mark.parametrize("kind", ["classification", "regression"])
-def test_a_table_is_standardised_as_an_episode_is(kind: str, tmp_path: Path) -> None:
-    names = {"classification": "wine", "regression": "diabetes"}
-    data = Tabular(kind, {key: [names[kind]] for key in ("train", "validation", "test")}, "")  # type: ignore[arg-type]
-    tasks, ways = data.split("train"), 3 if kind == "classification" else 1
+@pytest.mark.parametrize(("problem", "table", "ways"), [(Classification(), "wine", 3), (Regression(), "diabetes", 1)])
+def test_a_table_is_standardised_as_an_episode_is(problem: Problem, table: str, ways: int, tmp_path: Path) -> None:
+    data = Tabular(problem, {key: [table] for key in ("train", "validation", "test")}, "")
+    tasks = data.split("train")
     number = torch.zeros(1, dtype=torch.int64)
     stream = Stream(0, "train")
     wanted = tasks.draw(stream, number, EpisodeSpec(ways, 4, 2))
@@ -68,7 +70,7 @@ def test_a_table_is_standardised_as_an_episode_is(kind: str, tmp_path: Path) -> 
         path = tmp_path / f"{len(files)}.csv"
         path.write_text("\n".join([",".join(["label", *(f"x{n}" for n in range(len(flat[0]) - 1))]), *lines]) + "\n")
         files.append(data.read_own(path, Columns(), tasks.input_shape, labelled=True))
-    task = own_task(files[0], kind)
+    task = own_task(files[0], problem)
     assert isinstance(files[1].inputs, torch.Tensor)
     own, asked, scale = data.own_inputs(task.inputs, task.targets, task.mask, files[1].inputs[None])
     support = task.support(own, scale)
@@ -94,18 +96,18 @@ def rows(labels: Sequence[str], features: Sequence[str] = ()) -> OwnRows:
 
 
 def test_a_task_knows_its_labels_by_either_spelling() -> None:
-    task = own_task(rows(["1.0", "2.0", "1", "v1.0", "v1"], ["x"]), "classification")
+    task = own_task(rows(["1.0", "2.0", "1", "v1.0", "v1"], ["x"]), Classification())
     assert task.classes == ("1", "2.0", "v1", "v1.0")
     assert [task.label(given) for given in ("1.0", "2", "v1.0", "1.5", None)] == ["1", "2.0", "v1.0", None, None]
-    numbers = own_task(rows(["1.0", "3"], ["x"]), "regression")
+    numbers = own_task(rows(["1.0", "3"], ["x"]), Regression())
     assert [numbers.label(given) for given in ("7.5", "inf", "dear", None)] == ["7.5", None, None, None]
 
 
 def test_only_texts_and_pictures_have_one_label() -> None:
     with pytest.raises(UserError, match="'a' is labelled 'p' and, again, 'q'"):
-        own_task(rows(["p", "q"]), "classification")
-    own_task(rows(["1", "1.0", "2"], ["x"]), "classification")  # rows of a table may have the same numbers
-    assert own_task(rows(["1", "2"]), "regression").y.tolist() == [[1, 2]]  # measured twice
+        own_task(rows(["p", "q"]), Classification())
+    own_task(rows(["1", "1.0", "2"], ["x"]), Classification())  # rows of a table may have the same numbers
+    assert own_task(rows(["1", "2"]), Regression()).y.tolist() == [[1, 2]]  # measured twice
 
 
 def test_a_line_of_texts_ends_where_editors_end_it(tmp_path: Path) -> None:

@@ -20,9 +20,9 @@ from metaloop.inner.selection.context import Context
 from metaloop.inner.selection.low_rank import LowRank
 from metaloop.inner.selection.warp import Warped
 from metaloop.learners.gradient.gradient_learner import GradientLearner
-from metaloop.learners.task_loss import CrossEntropy
 from metaloop.models.convolutional.conv4 import Conv4
 from metaloop.models.mlp import MLP
+from metaloop.problems.task_loss import CrossEntropy
 from metaloop.types import Examples, Tasks
 
 CHOICES = {

@@ -18,8 +18,8 @@ from metaloop.learners.context.readers.processes import CrossAttention, Mean, Tr
 from metaloop.learners.context.readers.recurrent import LSTM, Cell, Memory
 from metaloop.learners.context.readers.snail import Snail
 from metaloop.learners.context.readers.versa import Versa
-from metaloop.learners.task_loss import CrossEntropy, MeanSquaredError
 from metaloop.models.mlp import MLP
+from metaloop.problems.task_loss import CrossEntropy, MeanSquaredError
 from metaloop.types import Examples, Tasks
 
 BUILDS: dict[str, Callable[..., Reader]] = {

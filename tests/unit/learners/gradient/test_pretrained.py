@@ -24,9 +24,9 @@ from metaloop.learners.gradient.adaptation import curve_steps
 from metaloop.learners.gradient.gradient_learner import GradientLearner, GradientTask
 from metaloop.learners.gradient.pretrained import Pretrained
 from metaloop.learners.learner import Learner
-from metaloop.learners.task_loss import CrossEntropy, MeanSquaredError
 from metaloop.models.cosine_head import CosineHead
 from metaloop.models.mlp import MLP
+from metaloop.problems.task_loss import CrossEntropy, MeanSquaredError
 from metaloop.types import EpisodeSpec, Examples, Tasks
 
 CLASSES, WAYS = 7, 3

@@ -15,9 +15,9 @@ from metaloop.inner.rules.rule import GradientDescent
 from metaloop.inner.selection.adapted import All, Body, Head
 from metaloop.learners.gradient.gradient_learner import GradientLearner
 from metaloop.learners.gradient.trace import Stepwise, features, moving_layers, stepwise, trace, walk
-from metaloop.learners.task_loss import CrossEntropy, MeanSquaredError, TaskLoss
 from metaloop.metrics.similarity import linear_cka, mean_cosine
 from metaloop.models.mlp import MLP
+from metaloop.problems.task_loss import CrossEntropy, MeanSquaredError, TaskLoss
 from metaloop.types import Examples
 
 RATE = 0.1

@@ -18,9 +18,9 @@ from metaloop.learners.metric.comparisons.soft_kmeans import SoftKMeans
 from metaloop.learners.metric.metric_learner import Metric
 from metaloop.learners.metric.regime import Regime
 from metaloop.learners.metric.transform import Centred, UnitLength
-from metaloop.learners.task_loss import CrossEntropy, without_absent_classes
 from metaloop.models.convolutional.conv4 import Conv4
 from metaloop.models.mlp import MLP
+from metaloop.problems.task_loss import CrossEntropy, without_absent_classes
 from metaloop.types import Examples, Tasks
 from small_runs import trained
 

@@ -10,8 +10,8 @@ from metaloop.learners.metric.comparisons.euclidean import Euclidean
 from metaloop.learners.metric.metric_learner import Metric
 from metaloop.learners.metric.regime import Regime
 from metaloop.learners.metric.transform import Centred, UnitLength
-from metaloop.learners.task_loss import CrossEntropy
 from metaloop.models.mlp import MLP
+from metaloop.problems.task_loss import CrossEntropy
 from metaloop.types import Examples, Tasks
 
 EMBEDDING = Embedding(4, None)

@@ -16,9 +16,9 @@ from metaloop.inner.rules.rule import GradientDescent
 from metaloop.inner.selection.adapted import Adapted, All, Body, Head, Pattern
 from metaloop.inner.selection.low_rank import LowRank
 from metaloop.learners.gradient.gradient_learner import GradientLearner
-from metaloop.learners.task_loss import CrossEntropy
 from metaloop.models.transformers.encoder_check import check_encoder
 from metaloop.models.transformers.text_encoder import TextClassifier
+from metaloop.problems.task_loss import CrossEntropy
 from metaloop.types import Examples, Tasks
 
 _SIZES = {"vocab_size": 30, "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}

@@ -21,9 +21,9 @@ from metaloop.inner.objective import LastStep
 from metaloop.inner.rules.rule import GradientDescent
 from metaloop.inner.selection.adapted import All
 from metaloop.learners.gradient.gradient_learner import GradientLearner
-from metaloop.learners.task_loss import CrossEntropy
 from metaloop.models.norm import LayerNorm
 from metaloop.models.transformers.text_encoder import TextClassifier
+from metaloop.problems.task_loss import CrossEntropy
 from metaloop.types import EpisodeSpec
 
 CONFIG = {

@@ -10,7 +10,7 @@ from metaloop.errors import UserError
 from metaloop.inner.noise import normal
 from metaloop.learners.context.reader import Reader
 from metaloop.learners.context.readers.processes import Perceptron
-from metaloop.learners.task_loss import restricted
+from metaloop.problems.task_loss import restricted
 
 _STREAM = 3  # of metaloop.inner.noise
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from metaloop.errors import UserError
 from metaloop.learners.metric.comparison import Comparison, belongs, unit
-from metaloop.learners.task_loss import ABSENT
+from metaloop.problems.task_loss import ABSENT
 from metaloop.types import Examples
 
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from metaloop.errors import UserError
 from metaloop.learners.metric.comparison import Comparison, check_positive
 from metaloop.learners.metric.comparisons.ridge import real_rows
-from metaloop.learners.task_loss import restricted
+from metaloop.problems.task_loss import restricted
 from metaloop.types import Examples
 
 _HALVINGS = 8  # of a Newton step, tried all at once

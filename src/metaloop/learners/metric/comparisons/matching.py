@@ -6,7 +6,7 @@ from torch import Tensor
 from metaloop.errors import UserError
 from metaloop.inner.rules.coordinates import LSTMCell
 from metaloop.learners.metric.comparison import Comparison, Embedding, Scale, belongs, cosines
-from metaloop.learners.task_loss import restricted
+from metaloop.problems.task_loss import restricted
 from metaloop.types import Examples
 
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from metaloop.learners.metric.comparison import Comparison, Scale, belongs
-from metaloop.learners.task_loss import restricted
+from metaloop.problems.task_loss import restricted
 from metaloop.types import Examples
 
 

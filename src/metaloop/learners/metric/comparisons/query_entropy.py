@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from metaloop.errors import UserError
 from metaloop.learners.metric.comparison import Comparison, belongs, check_positive, class_means, squared_distances, unit
-from metaloop.learners.task_loss import without_absent_classes
+from metaloop.problems.task_loss import without_absent_classes
 from metaloop.types import Examples
 
 _LEAST = 1e-12  # probability whose logarithm is taken

@@ -17,8 +17,8 @@ from metaloop.learners.metric.comparison import (
     class_means,
     squared_distances,
 )
-from metaloop.learners.task_loss import mean_over_real, restricted
 from metaloop.models.norm import LayerNorm
+from metaloop.problems.task_loss import mean_over_real, restricted
 from metaloop.types import Examples
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from metaloop.learners.metric.comparison import Comparison, belongs, check_positive, class_means, squared_distances
-from metaloop.learners.task_loss import without_absent_classes
+from metaloop.problems.task_loss import without_absent_classes
 from metaloop.types import Examples
 
 _HIDDEN = 20  # units of the network that reads a cluster's distances (section 3.1.3)

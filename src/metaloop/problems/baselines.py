@@ -1,4 +1,4 @@
-"""What no meta-learner should lose to: answers that need no training."""
+"""Baselines: answers that need no training, which no meta-learner should lose to."""
 
 import torch
 from torch import Tensor

@@ -1,6 +1,7 @@
-"""The loss of one task, for classification and for regression, with masks."""
+"""The loss of one task, of classes and of values, with masks."""
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +15,13 @@ ABSENT = -1e4  # beside a row of logits, how far below them one wins nowhere; -i
 
 
 class TaskLoss(ABC):
-    """A loss over one task's examples."""
+    """A loss over one task's examples.
+
+    Attributes:
+        of_classes: whether outputs are logits of a task's classes and targets their numbers; otherwise both are values.
+    """
+
+    of_classes: ClassVar[bool] = False
 
     @abstractmethod
     def each(self, outputs: Tensor, examples: Examples) -> Tensor:
@@ -32,6 +39,8 @@ def mean_over_real(losses: Tensor, mask: Tensor | None) -> Tensor:
 
 class CrossEntropy(TaskLoss):
     """Softmax cross-entropy of logits (examples, ways) against class numbers, in nats."""
+
+    of_classes = True
 
     def each(self, outputs: Tensor, examples: Examples) -> Tensor:
         """See :meth:`TaskLoss.each`."""
@@ -73,11 +82,6 @@ def _check_shape(outputs: Tensor, wanted: tuple[int, ...]) -> None:
             f"the model's answers have the shape {tuple(outputs.shape)} where the data set's targets need {tuple(wanted)}; a "
             f"data set gives y as (examples, *target), one number as (examples, 1), and dataset and model agree on its size"
         )
-
-
-def loss_for(kind: str) -> TaskLoss:
-    """The loss of "classification" or "regression" tasks."""
-    return {"classification": CrossEntropy, "regression": MeanSquaredError}[kind]()
 
 
 def without_absent_classes(logits: Tensor, support: Examples) -> Tensor:
