@@ -30,7 +30,6 @@ from metaloop.config.composition import composer
 from metaloop.data.episodes import Episodes
 from metaloop.data.philox import Stream
 from metaloop.inner.autodiff import Autodiff, detached
-from metaloop.inner.execution.over_tasks import Tree, pack, unpack
 from metaloop.learners.gradient.gradient_learner import GradientLearner
 from metaloop.metrics.interval import mean_interval
 from metaloop.metrics.paired import paired_difference
@@ -99,15 +98,14 @@ def losses(learner: GradientLearner, tasks: Tasks) -> Tensor:
 
 
 def _losses(learner: GradientLearner, tasks: Tasks) -> Tensor:
-    meta, ways, steps = detached(learner.meta_parameters()), tasks.support.ways, learner.eval_steps
+    meta, steps = detached(learner.meta_parameters()), learner.eval_steps
 
-    def one(tree: Tree, autodiff: Autodiff) -> Tree:
-        support, query = unpack(tree["support"], ways), unpack(tree["query"], ways)
-        walk = learner.problem.walk(meta, support, range(steps), autodiff, exact_from=steps)
-        return {"losses": torch.stack([learner.task.query_loss(meta, at, support, query)[0] for at, _ in walk])}
+    def one(task: Tasks, autodiff: Autodiff) -> Tensor:
+        walk = learner.problem.walk(meta, task.support, range(steps), autodiff, exact_from=steps)
+        return torch.stack([learner.task.query_loss(meta, at, task.support, task.query)[0] for at, _ in walk])
 
     with torch.no_grad():
-        return learner.over_tasks.map(one, {"support": pack(tasks.support), "query": pack(tasks.query)})["losses"]
+        return learner.over_tasks.map(one, tasks)
 
 
 def trained(experiment: str, directory: Path) -> Path:

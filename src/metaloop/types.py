@@ -5,11 +5,13 @@ Axis words used in shapes all over the project:
 is shot ``s`` of class ``c``); ``ways`` classes of a task; ``steps`` inner steps; ``input`` and ``target`` one example's shape.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import register_pytree_node, tree_map
 
 from metaloop.errors import UserError
 
@@ -84,9 +86,34 @@ def map_inputs(function: Callable[[Tensor], Tensor], x: Inputs) -> Inputs:
     return function(x) if isinstance(x, Tensor) else {name: function(value) for name, value in x.items()}
 
 
+_Class = TypeVar("_Class")
+
+
+def _pytree(cls: type[_Class]) -> type[_Class]:
+    """Register a dataclass with torch's trees, so that ``tree_map`` and ``torch.func.vmap`` take it whole.
+
+    Fields that are declared as numbers, and those that are None, are part of the tree's structure, since vmap takes tensors
+    only. All other fields are children. They are read from the instance, so that a new field is carried like the rest.
+    """
+    numbers = {field.name for field in fields(cls) if field.type is int}  # type: ignore[arg-type]
+
+    def flatten(node: _Class) -> tuple[list[object], tuple[tuple[str, ...], tuple[tuple[str, object], ...]]]:
+        children = {name: value for name, value in vars(node).items() if value is not None and name not in numbers}
+        rest = tuple((name, value) for name, value in vars(node).items() if name not in children)
+        return list(children.values()), (tuple(children), rest)
+
+    def unflatten(children: Iterable[object], context: tuple[tuple[str, ...], tuple[tuple[str, object], ...]]) -> _Class:
+        names, rest = context
+        return cls(**dict(zip(names, children, strict=True)), **dict(rest))
+
+    register_pytree_node(cls, flatten, unflatten, serialized_type_name=f"{cls.__module__}.{cls.__qualname__}")
+    return cls
+
+
+@_pytree
 @dataclass(frozen=True)
 class Examples:
-    """Labelled examples of stacked tasks, or of one task without the leading axis.
+    """Labelled examples of stacked tasks, or of one task without the leading axis; a tree of tensors to torch.
 
     Attributes:
         x: (tasks, examples, *input), a tensor or a mapping of tensors.
@@ -112,17 +139,28 @@ class Examples:
     sequence: Tensor | None = None
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Examples":
-        """The same examples with ``function`` applied to x, y, masks, sequence and what is unlabelled; the number stays."""
-        rest = (self.mask, self.unlabelled_mask, self.sequence)
-        mask, real, sequence = (None if each is None else function(each) for each in rest)
-        unlabelled = None if self.unlabelled is None else map_inputs(function, self.unlabelled)
-        x, y = map_inputs(function, self.x), function(self.y)
-        return Examples(x, y, mask, self.ways, self.number, unlabelled, real, sequence)
+        """The same examples with ``function`` applied to every tensor but the task's number, which has no examples axis."""
+        return replace(tree_map(function, replace(self, number=None)), number=self.number)
 
 
+@_pytree
+@dataclass(frozen=True)
+class Queries:
+    """What an adapted learner is asked: query examples without their labels.
+
+    Attributes:
+        x: (tasks, queries, *input).
+        mask: (tasks, queries) bool, which queries are real; None where all are.
+    """
+
+    x: Inputs
+    mask: Tensor | None = None
+
+
+@_pytree
 @dataclass(frozen=True)
 class Tasks:
-    """Tasks stacked on the first axis.
+    """Tasks stacked on the first axis; a tree of tensors to torch.
 
     Attributes:
         support: what a learner adapts to.
@@ -154,11 +192,7 @@ class Tasks:
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Tasks":
         """The same tasks with ``function`` applied to every tensor."""
-        classes = None if self.classes is None else function(self.classes)
-        assert self.support.number is not None
-        support = replace(self.support.map(function), number=function(self.support.number))
-        outside = None if self.outside is None else map_inputs(function, self.outside)
-        return Tasks(support, self.query.map(function), function(self.index), classes, outside)
+        return tree_map(function, self)
 
     def to(self, device: torch.device | str) -> "Tasks":
         """The same tasks on ``device``."""

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from metaloop.inner.autodiff import Autodiff
-from metaloop.inner.execution.over_tasks import OverTasks, Tree, pack, unpack, with_gradient
+from metaloop.inner.execution.over_tasks import OverTasks, with_gradient
 from metaloop.learners.learner import Predictor
-from metaloop.types import Examples, Inputs, OuterLoss, Params
+from metaloop.types import Examples, Inputs, OuterLoss, Params, Queries
 
 Answers = Callable[[Params, Examples, Inputs, Tensor | None], Tensor]
 
@@ -16,13 +16,13 @@ Answers = Callable[[Params, Examples, Inputs, Tensor | None], Tensor]
 def predictor(answers: Answers, meta: Params, support: Examples, over_tasks: OverTasks) -> Predictor:
     """What ``answers(meta, support, x, mask)`` says of one task's queries (queries, *output), run over stacked tasks."""
 
-    def answer(x: Inputs, mask: Tensor | None) -> Tensor:
-        def one(tree: Tree, autodiff: Autodiff) -> Tree:
-            return {"answers": answers(meta, unpack(tree["support"], support.ways), tree["x"], tree.get("mask"))}
+    def one(task: tuple[Examples, Queries], autodiff: Autodiff) -> Tensor:
+        own, queries = task
+        return answers(meta, own, queries.x, queries.mask)
 
-        trees = {"support": pack(support), "x": x} | ({} if mask is None else {"mask": mask})
+    def answer(x: Inputs, mask: Tensor | None) -> Tensor:
         with torch.no_grad():
-            return over_tasks.map(one, trees)["answers"]
+            return over_tasks.map(one, (support, Queries(x, mask)))
 
     return Predictor([answer])
 

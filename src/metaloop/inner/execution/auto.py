@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from torch.utils._pytree import tree_map
 
 from metaloop.inner.autodiff import Autodiff
 from metaloop.inner.execution.footprint import free_bytes, graph_bytes
-from metaloop.inner.execution.over_tasks import Loop, OverTasks, TaskGradient, TaskLoss, Tree, Vmap, tree_map
+from metaloop.inner.execution.over_tasks import Loop, OverTasks, Result, TaskGradient, TaskLoss, Tree, Vmap
 from metaloop.inner.execution.workers import Workers, cores
 from metaloop.types import Params, Tasks
 
@@ -75,7 +76,7 @@ class Auto(OverTasks):
         """See :meth:`OverTasks.mean_of_gradients`."""
         return self._run(_kind(task), lambda strategy, m, t: strategy.mean_of_gradients(task, m, t), meta, tasks)
 
-    def map(self, function: Callable[[Tree, Autodiff], Tree], trees: Tree) -> Tree:
+    def map(self, function: Callable[[Tree, Autodiff], Result], trees: Tree) -> Result:
         """See :meth:`OverTasks.map`; chosen apart from training, at the first call."""
         if self.mapped is None:
             self.mapped = Loop()

@@ -5,12 +5,12 @@ derivatives that work where it runs (``Eager`` in the loop, ``Functional`` under
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 from metaloop.errors import UserError
 from metaloop.inner.autodiff import Autodiff, Eager, Functional
@@ -18,35 +18,9 @@ from metaloop.types import Examples, Params, Tasks
 
 TaskLoss = Callable[[Params, Examples, Examples, Autodiff], tuple[Tensor, Params]]
 TaskGradient = Callable[[Params, Examples, Examples, Autodiff], tuple[Params, Params]]
-Tree = dict[str, Any]  # nested dicts of tensors with a leading tasks axis
-
-
-def pack(examples: Examples) -> Tree:
-    """Examples as a tree without Nones, which vmap does not take."""
-    tree: Tree = {"x": examples.x, "y": examples.y}
-    names = ("mask", "number", "unlabelled", "unlabelled_mask")
-    rest = {name: getattr(examples, name) for name in names}
-    return tree | {name: value for name, value in rest.items() if value is not None}
-
-
-def unpack(tree: Tree, ways: int) -> Examples:
-    """The inverse of :func:`pack`."""
-    mask, number, unlabelled, real = (tree.get(name) for name in ("mask", "number", "unlabelled", "unlabelled_mask"))
-    return Examples(tree["x"], tree["y"], mask, ways, number, unlabelled, real)
-
-
-def tree_map(function: Callable[..., Tensor], *trees: Any) -> Any:
-    """Apply ``function`` to the tensors that stand at the same place of nested dicts."""
-    first = trees[0]
-    if isinstance(first, Tensor):
-        return function(*trees)
-    return {name: tree_map(function, *(tree[name] for tree in trees)) for name in first}
-
-
-def _size(tree: Any) -> int:
-    while not isinstance(tree, Tensor):
-        tree = next(iter(tree.values()))
-    return len(tree)
+Tree = TypeVar("Tree")  # tensors in dicts, tuples, Examples, ...: whatever torch.utils._pytree takes apart
+Result = TypeVar("Result")  # likewise
+_Sums = Callable[[Params, Examples, Examples], tuple[Params, Params]]  # of meta-parameters, support and query of stacked tasks
 
 
 class OverTasks(ABC):
@@ -74,7 +48,7 @@ class OverTasks(ABC):
         """The same for a per-task function that returns its own gradient first."""
 
     @abstractmethod
-    def map(self, function: Callable[[Tree, Autodiff], Tree], trees: Tree) -> Tree:
+    def map(self, function: Callable[[Tree, Autodiff], Result], trees: Tree) -> Result:
         """``function`` of each task's slice of ``trees``, stacked. Nothing is differentiated through it."""
 
 
@@ -114,9 +88,9 @@ class Loop(OverTasks):
             asides.append(aside)
         return {n: g.div_(len(tasks)) for n, g in total.items()}, tree_map(lambda *parts: torch.stack(parts), *asides)
 
-    def map(self, function: Callable[[Tree, Autodiff], Tree], trees: Tree) -> Tree:
+    def map(self, function: Callable[[Tree, Autodiff], Result], trees: Tree) -> Result:
         """See :meth:`OverTasks.map`."""
-        results = [function(tree_map(lambda t, i=i: t[i], trees), Eager()) for i in range(_size(trees))]
+        results = [function(tree_map(lambda t, i=i: t[i], trees), Eager()) for i in range(len(tree_leaves(trees)[0]))]
         return tree_map(lambda *parts: torch.stack(parts), *results)
 
 
@@ -134,7 +108,7 @@ class Vmap(OverTasks):
             raise UserError(f"algorithm.over_tasks.chunk={chunk}: at least 1, or null for the whole meta-batch")
         self.chunk = chunk
         self.compiled = compiled
-        self._compiled: dict[Any, Callable[..., Any]] = {}
+        self._compiled: dict[Hashable, tuple[TreeSpec, _Sums]] = {}
 
     @property
     def name(self) -> str:
@@ -151,60 +125,54 @@ class Vmap(OverTasks):
     def mean_gradient(self, task: TaskLoss, meta: Params, tasks: Tasks) -> tuple[Params, Params]:
         """See :meth:`OverTasks.mean_gradient`."""
 
-        ways = tasks.support.ways
-
-        def sums(meta: Params, support: Tree, query: Tree) -> tuple[Params, Params]:
+        def sums(meta: Params, support: Examples, query: Examples) -> tuple[Params, Params]:
             def total(at: Params) -> tuple[Tensor, Params]:
-                losses, aside = torch.func.vmap(
-                    lambda s, q: task(at, unpack(s, ways), unpack(q, ways), Functional()), randomness="different"
-                )(support, query)
+                one = torch.func.vmap(lambda s, q: task(at, s, q, Functional()), randomness="different")
+                losses, aside = one(support, query)
                 return losses.sum(), aside
 
             return torch.func.grad(total, has_aux=True)(dict(meta))
 
-        return self._mean(("loss", task, ways), sums, meta, tasks)
+        return self._mean(("loss", task), sums, meta, tasks)
 
     def mean_of_gradients(self, task: TaskGradient, meta: Params, tasks: Tasks) -> tuple[Params, Params]:
         """See :meth:`OverTasks.mean_of_gradients`."""
 
-        ways = tasks.support.ways
-
-        def sums(meta: Params, support: Tree, query: Tree) -> tuple[Params, Params]:
-            gradients, aside = torch.func.vmap(
-                lambda s, q: task(meta, unpack(s, ways), unpack(q, ways), Functional()), randomness="different"
-            )(support, query)
+        def sums(meta: Params, support: Examples, query: Examples) -> tuple[Params, Params]:
+            one = torch.func.vmap(lambda s, q: task(meta, s, q, Functional()), randomness="different")
+            gradients, aside = one(support, query)
             return {name: value.sum(0) for name, value in gradients.items()}, aside
 
-        return self._mean(("gradient", task, ways), sums, meta, tasks)
+        return self._mean(("gradient", task), sums, meta, tasks)
 
-    def _mean(self, key: Any, sums: Callable[..., tuple[Params, Params]], meta: Params, tasks: Tasks) -> tuple[Params, Params]:
+    def _mean(self, key: Hashable, sums: _Sums, meta: Params, tasks: Tasks) -> tuple[Params, Params]:
         plain = {name: value.detach() for name, value in meta.items()}
         parts = []
         with torch.no_grad():  # torch.func differentiates by itself; no second graph beside it
             for start in range(0, len(tasks), self.chunk or len(tasks)):
                 part = tasks[start : start + (self.chunk or len(tasks))]
-                arguments = (plain, pack(part.support), pack(part.query))
+                arguments = (plain, part.support, part.query)
                 # Compiled code is kept by per-task function and shape: a new closure every step must not compile every step.
                 parts.append(self._compile(key, sums, arguments)(*arguments) if self.compiled else sums(*arguments))
         gradients = tree_map(lambda *terms: sum(terms[1:], terms[0]) / len(tasks), *(gradient for gradient, _ in parts))
         return gradients, tree_map(lambda *terms: torch.cat(terms), *(aside for _, aside in parts))
 
-    def _compile(self, key: Any, sums: Callable[..., Any], arguments: tuple[Tree, ...]) -> Callable[..., Any]:
+    def _compile(self, key: Hashable, sums: _Sums, arguments: tuple[Params, Examples, Examples]) -> _Sums:
         leaves, layout = tree_flatten(arguments)
         key = (key, tuple((leaf.shape, leaf.dtype, leaf.device) for leaf in leaves))
-        if key not in self._compiled:
-            self._compiled[key] = _compiled(sums, leaves, layout)
-        return self._compiled[key]
+        known = self._compiled.get(key)
+        if known is None or known[0] != layout:  # a mask may be of the shape of what stood in its place before
+            known = self._compiled[key] = layout, _compiled(sums, leaves, layout)
+        return known[1]
 
-    def map(self, function: Callable[[Tree, Autodiff], Tree], trees: Tree) -> Tree:
+    def map(self, function: Callable[[Tree, Autodiff], Result], trees: Tree) -> Result:
         """See :meth:`OverTasks.map`."""
         with torch.no_grad():
-            return torch.func.vmap(lambda tree: function(tree, Functional()), chunk_size=self.chunk, randomness="different")(
-                trees
-            )
+            each = torch.func.vmap(lambda tree: function(tree, Functional()), chunk_size=self.chunk, randomness="different")
+            return each(trees)
 
 
-def _compiled(function: Callable[..., Any], leaves: list[Tensor], layout: Any) -> Callable[..., Any]:
+def _compiled(function: _Sums, leaves: list[Tensor], layout: TreeSpec) -> _Sums:
     """``function`` compiled for these shapes.
 
     It is traced to a flat graph of tensor operations first: nothing of the Python around it (the parameter swapping of
@@ -212,7 +180,7 @@ def _compiled(function: Callable[..., Any], leaves: list[Tensor], layout: Any) -
     """
     from torch.fx.experimental.proxy_tensor import make_fx  # heavy, and only needed here
 
-    outputs: list[Any] = []
+    outputs: list[TreeSpec] = []
 
     def flat(*tensors: Tensor) -> list[Tensor]:
         results, out_layout = tree_flatten(function(*tree_unflatten(list(tensors), layout)))
@@ -223,13 +191,14 @@ def _compiled(function: Callable[..., Any], leaves: list[Tensor], layout: Any) -
     # CUDA graphs launch thousands of small kernels as one.
     graph = torch.compile(traced, dynamic=False, mode="reduce-overhead" if on_gpu else None)
 
-    def call(*arguments: Tree) -> Any:
+    def call(meta: Params, support: Examples, query: Examples) -> tuple[Params, Params]:
         if on_gpu:
             torch.compiler.cudagraph_mark_step_begin()
-        results = graph(*tree_flatten(arguments)[0])
+        results = graph(*tree_leaves((meta, support, query)))
         if on_gpu:  # the next replay writes over what this one gave
             results = [result.clone() for result in results]
-        return tree_unflatten(results, outputs[0])
+        gradients, aside = tree_unflatten(results, outputs[0])
+        return gradients, aside
 
     return call
 

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils._pytree import tree_map
 
 from metaloop.errors import UserError
 from metaloop.inner.autodiff import Autodiff
-from metaloop.inner.execution.over_tasks import Loop, OverTasks, TaskGradient, TaskLoss, Tree, tree_map
+from metaloop.inner.execution.over_tasks import Loop, OverTasks, Result, TaskGradient, TaskLoss, Tree
 from metaloop.inner.execution.shared import Arena
 from metaloop.system.cores import available_cores
 from metaloop.types import Params, Tasks
@@ -76,7 +77,7 @@ class Workers(OverTasks):
         """See :meth:`OverTasks.mean_of_gradients`."""
         return self._mean("mean_of_gradients", task, meta, tasks)
 
-    def map(self, function: Callable[[Tree, Autodiff], Tree], trees: Tree) -> Tree:
+    def map(self, function: Callable[[Tree, Autodiff], Result], trees: Tree) -> Result:
         """See :meth:`OverTasks.map`; done in this process."""
         return self.within.map(function, trees)
 

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from metaloop.inner.autodiff import Autodiff
-from metaloop.inner.execution.over_tasks import OverTasks, Tree, pack, unpack
+from metaloop.inner.execution.over_tasks import OverTasks
 from metaloop.inner.problem import InnerProblem
 from metaloop.learners.gradient.constant_part import ConstantPart
 from metaloop.learners.learner import Answer, Predictor
-from metaloop.types import Examples, Inputs, Params
+from metaloop.types import Examples, Inputs, Params, Queries
 
 if TYPE_CHECKING:  # it imports this module
     from metaloop.learners.gradient.gradient_learner import GradientTask
@@ -47,16 +47,15 @@ def adapt(
     head = task.on_features()
     used = replace(problem, task=head or task)
 
-    def adapted(tree: Tree, autodiff: Autodiff) -> Tree:
-        examples = unpack(tree, support.ways)
+    def adapted(examples: Examples, autodiff: Autodiff) -> dict[int, Params]:
         if head:
             examples = replace(examples, x=task.features(meta, examples))
         walk = used.walk(meta, examples, range(steps), autodiff, exact_from=steps)
-        return {str(step): dict(params) for step, (params, _) in enumerate(walk) if step in shown}
+        return {step: dict(params) for step, (params, _) in enumerate(walk) if step in shown}
 
     with torch.no_grad():
-        path = over_tasks.map(adapted, pack(support))
-    return _predictor(task, meta, support, {step: path[str(step)] for step in shown}, over_tasks)
+        path = over_tasks.map(adapted, support)
+    return _predictor(task, meta, support, path, over_tasks)
 
 
 def adapted_before(
@@ -72,7 +71,7 @@ def _constant(task: "GradientTask") -> ConstantPart:
 
 
 def _predictor(
-    task: "GradientTask", meta: Params, support: Examples, path: Mapping[int, Tree], over_tasks: OverTasks
+    task: "GradientTask", meta: Params, support: Examples, path: Mapping[int, Params], over_tasks: OverTasks
 ) -> Predictor:
     """From the adapted parameters after some steps, the last ones last."""
     head, constant = task.on_features(), _constant(task)
@@ -86,29 +85,25 @@ def _predictor(
     return Predictor(answers, tuple(path), prepare if head or constant.call else None, path[max(path)])
 
 
-def _answer(task: "GradientTask", meta: Params, support: Examples, params: Tree, over_tasks: OverTasks) -> Answer:
+def _answer(task: "GradientTask", meta: Params, support: Examples, params: Params, over_tasks: OverTasks) -> Answer:
+    def one(of_task: tuple[Examples, Params, Queries], autodiff: Autodiff) -> Tensor:
+        own, at, queries = of_task
+        return task.answer(meta, at, own, queries.x, queries.mask)
+
     def answer(x: Inputs, mask: Tensor | None) -> Tensor:
-        trees = {"support": pack(support), "params": params, "x": x} | ({} if mask is None else {"mask": mask})
-
-        def one(tree: Tree, autodiff: Autodiff) -> Tree:
-            own = unpack(tree["support"], support.ways)
-            return {"logits": task.answer(meta, tree["params"], own, tree["x"], tree.get("mask"))}
-
         with torch.no_grad():
-            return over_tasks.map(one, trees)["logits"]
+            return over_tasks.map(one, (support, params, Queries(x, mask)))
 
     return answer
 
 
 def _query_features(task: "GradientTask", meta: Params, support: Examples, over_tasks: OverTasks) -> Answer:
+    def one(of_task: tuple[Examples, Queries], autodiff: Autodiff) -> Tensor:
+        own, queries = of_task
+        return task.query_features(meta, own, queries.x, queries.mask)
+
     def prepare(x: Inputs, mask: Tensor | None) -> Tensor:
-        trees = {"support": pack(support), "x": x} | ({} if mask is None else {"mask": mask})
-
-        def one(tree: Tree, autodiff: Autodiff) -> Tree:
-            own = unpack(tree["support"], support.ways)
-            return {"features": task.query_features(meta, own, tree["x"], tree.get("mask"))}
-
         with torch.no_grad():
-            return over_tasks.map(one, trees)["features"]
+            return over_tasks.map(one, (support, Queries(x, mask)))
 
     return prepare

@@ -1,12 +1,15 @@
 """Strategies on their own, and the scalar that carries a gradient."""
 
+from dataclasses import fields, replace
+
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from metaloop.errors import UserError
 from metaloop.inner.autodiff import Autodiff
-from metaloop.inner.execution.over_tasks import Loop, OverTasks, Vmap, pack, tree_map, unpack, with_gradient
+from metaloop.inner.execution.over_tasks import Loop, OverTasks, Vmap, with_gradient
 from metaloop.types import Examples, Params, Tasks
 
 every_strategy = pytest.mark.parametrize("strategy", [Loop(), Vmap(), Vmap(chunk=2)], ids=lambda s: s.name)
@@ -76,9 +79,69 @@ def test_a_scalar_carries_a_given_gradient() -> None:
     assert params["b"].grad.tolist() == [70]
 
 
-def test_examples_survive_packing() -> None:
-    for mask in (None, torch.ones(1, 2, dtype=torch.bool)):
-        examples = Examples({"ids": torch.ones(1, 2, 3)}, torch.zeros(1, 2), mask, 5)
-        assert unpack(pack(examples), 5) == examples
-        assert all(value is not None for value in pack(examples).values())
-    assert tree_map(lambda a, b: a + b, {"x": {"y": torch.tensor(1)}}, {"x": {"y": torch.tensor(2)}}) == {"x": {"y": 3}}
+def with_every_field() -> Tasks:
+    """Five tasks whose every field is filled, also those that are added after this test was written."""
+    shapes = iter(range(100))
+
+    def filled(kind: type[Examples] | type[Tasks], **given: object) -> dict[str, object]:
+        rest = [field for field in fields(kind) if field.name not in given]
+        return {f.name: 4 if f.type is int else torch.randn(5, 2 + next(shapes)) for f in rest} | given
+
+    support, query = (Examples(**filled(Examples, x={"ids": torch.randn(5, 3), "mask": torch.randn(5, 3)})) for _ in range(2))
+    return Tasks(**filled(Tasks, support=support, query=query))
+
+
+def every_leaf(tasks: Tasks) -> list[Tensor]:
+    parts = [vars(tasks), vars(tasks.support), vars(tasks.query), tasks.support.x, tasks.query.x]
+    return [value for part in parts for value in part.values() if isinstance(value, Tensor)]
+
+
+def test_a_tree_of_tasks_holds_every_field() -> None:
+    tasks = with_every_field()
+    leaves, layout = tree_flatten(tasks)
+    assert {id(leaf) for leaf in leaves} == {id(leaf) for leaf in every_leaf(tasks)}
+    again = tree_unflatten(leaves, layout)
+    assert (again.support.ways, again.query.ways) == (4, 4)
+    assert all(a is b for a, b in zip(every_leaf(again), every_leaf(tasks), strict=True))
+    doubled = tasks.map(lambda tensor: 2 * tensor)
+    assert all(torch.equal(a, 2 * b) for a, b in zip(every_leaf(doubled), every_leaf(tasks), strict=True))
+    assert all(torch.equal(a, b[1:3]) for a, b in zip(every_leaf(tasks[1:3]), every_leaf(tasks), strict=True))
+    examples, number = tasks.support.map(lambda tensor: 2 * tensor), tasks.support.number
+    assert examples.number is number  # a task's number has no examples axis
+    assert all(
+        torch.equal(vars(examples)[n], 2 * v) for n, v in vars(tasks.support).items() if n not in ("x", "ways", "number")
+    )
+
+
+@every_strategy
+def test_a_task_gets_every_field_of_its_examples(strategy: OverTasks) -> None:
+    tasks = with_every_field()
+    looked_at = []
+
+    def own(meta: Params, support: Examples, query: Examples, autodiff: Autodiff) -> tuple[Params, Params]:
+        looked_at.append({name for part in (support, query) for name, value in vars(part).items() if value is None})
+        return {"w": meta["w"]}, {n: v for n, v in vars(support).items() if n not in ("x", "ways")} | dict(support.x)
+
+    _, aside = strategy.mean_of_gradients(own, {"w": torch.zeros(1)}, tasks)
+    mapped = strategy.map(lambda tree, autodiff: tree, tasks)
+    assert not set().union(*looked_at)
+    expected = {n: v for n, v in vars(tasks.support).items() if n not in ("x", "ways")} | dict(tasks.support.x)
+    assert aside.keys() == expected.keys()
+    assert all(torch.equal(aside[name], value) for name, value in expected.items())
+    assert all(torch.equal(a, b) for a, b in zip(every_leaf(mapped), every_leaf(tasks), strict=True))
+
+
+def test_compiled_code_is_not_shared_between_a_mask_and_what_has_its_shape() -> None:
+    strategy, w = Vmap(compiled=True), torch.ones(1)
+    one = Examples(torch.randn(5, 2), torch.randn(5, 2))
+
+    def task(meta: Params, support: Examples, query: Examples, autodiff: Autodiff) -> tuple[Tensor, Params]:
+        extra = support.mask if support.sequence is None else -support.sequence
+        assert extra is not None
+        value = (meta["w"] * extra).sum()
+        return value, {"loss": value}
+
+    for field, sign in (("mask", 1), ("sequence", -1), ("mask", 1)):
+        tasks = Tasks(replace(one, **{field: torch.ones(5, 2)}), one, torch.arange(5))
+        gradients, _ = strategy.mean_gradient(task, {"w": w}, tasks)
+        assert gradients["w"] == 2 * sign
