@@ -35,7 +35,7 @@ COUNTS = {
     "dataset": 27,
     "dataset/augmentation": 3,
     "episode": 11,
-    "experiment": 40,
+    "experiment": 12,
     "logger": 3,
     "model": 15,
     "outer": 4,
@@ -137,13 +137,6 @@ WITH = {
     "experiment/meta_baseline_cifarfs_5w1s": FEW_PICTURES,
     "experiment/snell2017_prototypes_cifarfs_5w1s": FEW_PICTURES,
 }
-TEXT_EXPERIMENTS = sorted(file.stem for file in FILES if file.parts[0] == "experiment" and file.stem.startswith("text_"))
-for _name in TEXT_EXPERIMENTS:
-    _small = ("dataset=words", "episode.ways=3", "episode.shots=1", "episode.queries=2", "episode.train.queries=2")
-    _shape = ("model.size=100",) if _name.endswith("tfidf") else ("model=tiny_bert",)
-    _shape += ("model.projection=8",) if _name.endswith(("prototypes", "anil", "protomaml", "finetune")) else ()
-    _layers = ("algorithm.adapted.at=query",) if _name.endswith("lora") else ()
-    WITH[f"experiment/{_name}"] = (*_small, *_shape, *_layers)
 SLOT_EXPERIMENTS = ["slots_snips_5w1s_matching", "slots_snips_5w1s_nearest_neighbour"]
 # The rest of a run is the smallest there is; two steps with a validation after each.
 TWO_STEPS = (
@@ -164,7 +157,6 @@ ELSEWHERE = {
 }
 SLOW = {"algorithm/over_tasks/compiled", "experiment/finn2017_maml_sinusoid_5shot"}  # a compiler runs
 NOTHING_LEARNED = ("algorithm/scratch", "algorithm/meta_gradient/none", "algorithm/nearest_centroid", "algorithm/regime/none")
-NOTHING_LEARNED += tuple(f"experiment/{name}" for name in TEXT_EXPERIMENTS if name.endswith(("tfidf", "centroid")))
 NOTHING_LEARNED += (
     "algorithm/nearest_neighbour",
     "experiment/slots_snips_5w1s_nearest_neighbour",
@@ -308,7 +300,7 @@ WITHOUT_NUMBERS = {
     "nguyen2022_tnp_gp_rbf": "the paper's functions have other noise, so its log-likelihoods mean something else",
     "meta_baseline_cifarfs_5w1s": "a recipe of our own, as long as its bar allows",
     "noisy_labels_glyphs": "a comparison of our own",
-    **dict.fromkeys([*TEXT_EXPERIMENTS, *SLOT_EXPERIMENTS], "no paper tests MiniLM so"),
+    **dict.fromkeys(SLOT_EXPERIMENTS, "no paper tests MiniLM so"),
 }
 EXPERIMENTS = [file for file in FILES if file.parts[0] == "experiment" and file.stem not in WITHOUT_NUMBERS]
 

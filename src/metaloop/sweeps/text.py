@@ -1,5 +1,6 @@
 """Values as they are typed on a command line."""
 
+import re
 from typing import Any
 
 
@@ -14,6 +15,6 @@ def text(value: Any) -> str:
     if isinstance(value, dict):
         return "{" + ",".join(f"{key}:{text(each)}" for key, each in value.items()) + "}"
     if isinstance(value, str) and any(mark in value for mark in ",'\"\\[]{}()=: $"):
-        quoted = value.replace("\\", "\\\\").replace("'", "\\'")
+        quoted = re.sub(r"(\\+)(?='|$)", r"\1\1", value).replace("'", "\\'")  # elsewhere Hydra reads backslashes as they are
         return f"'{quoted}'"
     return str(value)

@@ -94,6 +94,8 @@ def test_an_unknown_sweep_is_told_what_there_is() -> None:
         ({"a": 1}, "{a:1}"),
         ("a b", "'a b'"),
         ("it's", "'it\\'s'"),
+        (r"layer\.5\..*", r"'layer\.5\..*'"),
+        ("[\\", r"'[\\'"),
     ],
 )
 def test_values_are_typed_as_hydra_reads_them(value: object, typed: str) -> None:
