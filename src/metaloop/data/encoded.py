@@ -1,10 +1,7 @@
 """A data set whose examples were read once by an encoder that never changes: what is drawn are its features."""
 
 import hashlib
-import os
-import struct
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,11 +18,11 @@ from metaloop.data.pool import ClassPool
 from metaloop.data.texts.word_pool import WordPool
 from metaloop.data.user.own_tasks import Columns, OwnExamples, OwnRows, OwnTasks
 from metaloop.errors import UserError
+from metaloop.system.cache import cached
 from metaloop.types import Inputs, map_inputs
 
 Pool = ClassPool | WordPool
 _BATCH = 128  # examples that are encoded at once
-_HEADER = struct.Struct("<32s16xQQ")  # SHA-256 of the rows, their number and their width; 64 bytes, then the rows
 
 
 @dataclass(frozen=True)
@@ -115,15 +112,8 @@ class EncodedDataset(OwnExamples):
         return replace(rows, inputs=torch.from_numpy(_encoded(pool, self._made(pool.input_shape))))
 
     def _features(self, pool: Pool, encoder: Encoder) -> Tensor:
-        path = self._folder / f"features-{_key(pool.inputs, encoder.key)}.rows"
-        with _alone(path):
-            rows = _mapped(path)
-            if rows is None:
-                rows = _encoded(pool, encoder)
-                _write(path, rows)
-                mapped = _mapped(path)
-                rows = rows if mapped is None else mapped
-        return torch.from_numpy(rows)
+        key = _key(pool.inputs, encoder.key)
+        return torch.from_numpy(cached(self._folder, "features", key, lambda: {"rows": _encoded(pool, encoder)})["rows"])
 
 
 def check_encoder(dataset: object, before: Mapping[str, Any] | None, whose: str) -> None:
@@ -176,46 +166,3 @@ def _encoded(pool: Pool, encoder: Encoder) -> np.ndarray:
             x = map_inputs(lambda tensor, longest=longest: tensor[:, :longest], x)  # type: ignore[misc]
         rows[part.numpy()] = encoder.encode(x).cpu().numpy()
     return rows
-
-
-def _mapped(path: Path) -> np.ndarray | None:
-    """The rows of a file; None where it is absent, cut short or altered."""
-    try:
-        with path.open("rb") as file:
-            digest, count, width = _HEADER.unpack(file.read(_HEADER.size))
-        if path.stat().st_size != _HEADER.size + 4 * count * width:
-            return None
-        # Copy on write: torch wants to be able to write, and the file stays as it is.
-        rows = np.memmap(path, np.float32, "c", _HEADER.size, (count, width))
-    except (OSError, ValueError, struct.error):
-        return None
-    return rows if hashlib.sha256(rows.data).digest() == digest else None
-
-
-def _write(path: Path, rows: np.ndarray) -> None:
-    """Write the whole file under another name, then give it its own."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(_HEADER.pack(hashlib.sha256(rows.data).digest(), *rows.shape))
-            file.write(rows.data)
-        temporary.replace(path)
-    except OSError:  # read-only or full: the rows are in memory
-        with suppress(OSError):
-            temporary.unlink()
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Hold the file's lock where there can be one: of several processes one encodes, the others wait and read."""
-    try:
-        import fcntl  # POSIX only
-
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = path.with_suffix(".lock").open("w")
-    except (ImportError, OSError):
-        yield
-        return
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

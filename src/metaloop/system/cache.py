@@ -1,67 +1,123 @@
-"""Prepared arrays on disk: made once, checked by their SHA-256 whenever read, made again if they do not match."""
+"""The cache: what is made once and kept between runs. One root, one lock, one way to write and to verify.
 
+An entry of arrays is one file: SHA-256 of the rest, length of a table, the table as JSON (type, shape and place of each array),
+then the arrays, each at a multiple of 64 bytes. It is mapped into memory, so that processes share it.
+"""
+
+import fcntl
 import hashlib
-import io
+import json
+import logging
 import os
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from metaloop.system.files import replace_atomically
+
 Arrays = Mapping[str, np.ndarray]
-_DIGEST = 32  # bytes; a cache file is the SHA-256 of its rest, then an uncompressed npz
+_ALIGN = 64
+_DIGEST = 32  # bytes
+
+log = logging.getLogger(__name__)
 
 
 def cache_folder(cache_dir: str | None) -> Path:
-    """``cache_dir``; else the environment's METALOOP_CACHE; else ~/.cache/metaloop."""
+    """The root: ``cache_dir``; else the environment's METALOOP_CACHE; else ``metaloop`` in the user's cache folder."""
     chosen = cache_dir or os.environ.get("METALOOP_CACHE")
-    return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "metaloop"
+    if chosen:
+        return Path(chosen).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "metaloop"
+
+
+def entry(folder: Path, name: str, key: str, suffix: str) -> Path:
+    """The file of an entry.
+
+    Args:
+        folder: Root of the cache.
+        name: What the entry is; begins the file's name.
+        key: Everything that its contents depend on; other keys are other files.
+        suffix: Of the file.
+    """
+    return folder / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:20]}.{suffix}"
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold an entry's lock: one process makes the entry while others wait. The lock dies with its process.
+
+    Raises:
+        OSError: the folder cannot be made or written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_suffix(".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.info("waiting for another process that prepares %s", path.name)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def cached(folder: Path, name: str, key: str, make: Callable[[], Arrays]) -> Arrays:
-    """The arrays that ``make`` gives, kept in ``folder``.
+    """The arrays that ``make`` returns, made if no sound entry exists; writing to them changes no file.
 
-    A folder that cannot be written costs the time of making them at every start and nothing else.
-
-    Args:
-        folder: made if need be.
-        name: what the arrays are; begins the file's name.
-        key: everything they depend on; other keys are other files.
-        make: called where no sound file with this key exists.
+    A folder that cannot be written costs the time of making them at every start and nothing else. For the arguments see
+    :func:`entry`.
     """
-    path = folder / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:20]}.arrays"
+    path = entry(folder, name, key, "arrays")
     arrays = _read(path)
-    if arrays is None:
-        arrays = make()
-        _write(path, arrays)
-    return arrays
+    if arrays is not None:
+        return arrays
+    with ExitStack() as stack:
+        with suppress(OSError):
+            stack.enter_context(locked(path))
+        arrays = _read(path)
+        if arrays is None:
+            arrays = make()
+            with suppress(OSError):  # read-only or full: the arrays are in memory
+                replace_atomically(path, partial(_write, arrays))
+                arrays = _read(path) or arrays
+        return arrays
 
 
 def _read(path: Path) -> Arrays | None:
-    """What the file holds; None where it is absent, cut short or altered."""
+    """Map a file into memory, copy on write; None if it is absent, cut short or altered."""
     try:
-        content = memoryview(path.read_bytes())
-    except OSError:
+        content = np.memmap(path, np.uint8, "c")
+    except (OSError, ValueError):
         return None
-    if len(content) <= _DIGEST or hashlib.sha256(content[_DIGEST:]).digest() != content[:_DIGEST]:
+    if len(content) <= _ALIGN or hashlib.sha256(content[_DIGEST:].data).digest() != content[:_DIGEST].tobytes():
         return None
-    with np.load(io.BytesIO(content[_DIGEST:]), allow_pickle=False) as stored:
-        return {name: stored[name] for name in stored.files}
+    size = int.from_bytes(content[_DIGEST:_ALIGN].tobytes(), "little")
+    table = json.loads(content[_ALIGN : _ALIGN + size].tobytes())
+    start = _ALIGN + _padded(size)
+    return {name: np.ndarray(shape, dtype, content.data, start + place) for name, (dtype, shape, place) in table.items()}
 
 
-def _write(path: Path, arrays: Arrays) -> None:
-    """Write the whole file under another name, then give it its own: readers see all of it or nothing."""
-    packed = io.BytesIO()
-    np.savez(packed, **dict(arrays))  # type: ignore[arg-type]
-    content = packed.getbuffer()
-    temporary = path.with_name(f"{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(hashlib.sha256(content).digest())
-            file.write(content)
-        temporary.replace(path)
-    except OSError:  # read-only or full: the arrays are in memory, which is all a run needs
-        with suppress(OSError):
-            temporary.unlink()
+def _write(arrays: Arrays, path: Path) -> None:
+    table, place = {}, 0
+    for name, array in arrays.items():
+        table[name] = (array.dtype.str, array.shape, place)
+        place += _padded(array.nbytes)
+    head = json.dumps(table).encode()
+    parts = [
+        np.frombuffer(head, np.uint8),
+        *(np.ascontiguousarray(array).reshape(-1).view(np.uint8) for array in arrays.values()),
+    ]
+    pieces = [len(head).to_bytes(_ALIGN - _DIGEST, "little")]
+    for part in parts:
+        pieces += [part.data, bytes(_padded(len(part)) - len(part))]
+    digest = hashlib.sha256()
+    for piece in pieces:
+        digest.update(piece)
+    with path.open("wb") as file:
+        file.write(digest.digest())
+        file.writelines(pieces)
+
+
+def _padded(size: int) -> int:
+    return -(-size // _ALIGN) * _ALIGN

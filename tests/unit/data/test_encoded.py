@@ -88,7 +88,7 @@ def test_other_weights_are_told(tmp_path: Path) -> None:
 def test_a_damaged_file_is_made_again(tmp_path: Path, damage: str) -> None:
     sums = Sums()
     expected = EncodedDataset(Sentences(), sums.encoder, tmp_path).split("test").inputs.clone()  # type: ignore[union-attr]
-    (path,) = tmp_path.glob("*.rows")
+    (path,) = tmp_path.glob("*.arrays")
     content = path.read_bytes()
     last = bytes([content[-1] ^ 1])
     path.write_bytes({"cut": content[:-4], "altered": content[:-1] + last, "emptied": b""}[damage])

@@ -31,14 +31,14 @@ def test_made_once_per_key(tmp_path: Path) -> None:
     for key, calls in (("k", 1), ("k", 1), ("other", 2), ("k", 2)):
         ask(tmp_path / "new" / "folder", maker, key)
         assert maker.calls == calls
-    assert len(list((tmp_path / "new" / "folder").iterdir())) == 2  # and no temporary files
+    assert [path.suffix for path in sorted((tmp_path / "new" / "folder").iterdir())] == [".arrays", ".lock"] * 2  # nothing else
 
 
-@pytest.mark.parametrize("damage", [lambda b: b[:-1], lambda b: b[:10], lambda b: b"", lambda b: b[:-900] + b"?" + b[-899:]])
+@pytest.mark.parametrize("damage", [lambda b: b[:-1], lambda b: b[:10], lambda b: b"", lambda b: b[:-200] + b"?" + b[-199:]])
 def test_damage_is_noticed_and_mended(tmp_path: Path, damage) -> None:
     maker = Maker()
     ask(tmp_path, maker)
-    (file,) = tmp_path.iterdir()
+    (file,) = tmp_path.glob("*.arrays")
     whole = file.read_bytes()
     file.write_bytes(damage(whole))
     ask(tmp_path, maker)
@@ -60,7 +60,7 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(Path, "replace", full)
     ask(tmp_path, Maker())
-    assert list(tmp_path.iterdir()) == []
+    assert [path.suffix for path in tmp_path.iterdir()] == [".lock"]
 
 
 def test_where_the_cache_lies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -68,4 +68,17 @@ def test_where_the_cache_lies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     assert cache_folder(None) == tmp_path
     assert cache_folder("elsewhere") == Path("elsewhere")
     monkeypatch.delenv("METALOOP_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder(None) == tmp_path / "metaloop"
+    monkeypatch.delenv("XDG_CACHE_HOME")
     assert cache_folder(None) == Path.home() / ".cache" / "metaloop"
+
+
+def test_an_entry_is_mapped_and_never_written_to(tmp_path: Path) -> None:
+    rows = np.arange(12, dtype=np.float32).reshape(3, 4)
+    first = cached(tmp_path, "rows", "k", lambda: {"none": np.empty((0, 2)), "rows": rows})["rows"]
+    first[0] = -1.0
+    again = cached(tmp_path, "rows", "k", lambda: pytest.fail("made again"))
+    assert np.array_equal(again["rows"], rows)
+    assert again["none"].shape == (0, 2)
+    assert again["rows"].ctypes.data % 64 == 0

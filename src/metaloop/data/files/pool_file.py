@@ -5,7 +5,6 @@ image and SHA-256), ``NAME.sound`` size and time of change of the pixels when al
 Whoever is killed leaves whole parts behind, and the next start makes the others.
 """
 
-import fcntl
 import hashlib
 import json
 import logging
@@ -26,6 +25,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from metaloop.data.files.archives import Unreadable
 from metaloop.errors import UserError
+from metaloop.system.cache import entry, locked
+from metaloop.system.files import write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -39,9 +40,7 @@ def prepared(folder: Path, name: str, key: str, shape: tuple[int, ...], parts: P
     """The pool (images, *shape) uint8 as a read-only memory map, made where no sound one lies in ``folder``.
 
     Args:
-        folder: made if need be.
-        name: what the images are; begins the files' names.
-        key: everything that they depend on; other keys are other files.
+        folder, name, key: see :func:`metaloop.system.cache.entry`.
         shape: (images, channels, height, width).
         parts: see :data:`Parts`; what it gives raises :class:`Unreadable` for images that it cannot read.
         workers: processes that read; 0 reads here.
@@ -49,10 +48,10 @@ def prepared(folder: Path, name: str, key: str, shape: tuple[int, ...], parts: P
     Raises:
         UserError: images cannot be read (all are tried first; the message names them), or the folder cannot be written.
     """
-    path = folder / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:20]}.pool"
+    path = entry(folder, name, key, "pool")
     if not _known_sound(path):
         try:
-            with _locked(path):
+            with locked(path):
                 _make_missing(path, shape, parts, workers)
         except OSError as error:
             size = f"{math.prod(shape) / 1e6:,.0f} MB"
@@ -76,19 +75,6 @@ def _stamp(path: Path) -> list[int]:
     return [state.st_size, state.st_mtime_ns]
 
 
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """One process prepares, the others wait for it; the lock dies with its process."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_suffix(".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            log.info("waiting for another process that prepares %s", path.name)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 def _make_missing(path: Path, shape: tuple[int, ...], parts: Parts, workers: int) -> None:
     if _known_sound(path):  # another process was faster
         return
@@ -102,9 +88,7 @@ def _make_missing(path: Path, shape: tuple[int, ...], parts: Parts, workers: int
     missing = [first for first in starts if first not in sound]
     if missing:
         _make(path, shape, missing, parts, workers, len(starts))
-    temporary = path.with_suffix(f".sound{os.getpid()}")
-    temporary.write_text(json.dumps(_stamp(path)))
-    temporary.replace(path.with_suffix(".sound"))
+    write_atomically(path.with_suffix(".sound"), json.dumps(_stamp(path)))
 
 
 def _sound_parts(path: Path, shape: tuple[int, ...]) -> set[int]:

@@ -2,14 +2,16 @@
 
 import ctypes
 import functools
-import hashlib
 import logging
 import os
 import platform
 import shutil
 import subprocess
-import tempfile
+from functools import partial
 from pathlib import Path
+
+from metaloop.system.cache import cache_folder, entry, locked
+from metaloop.system.files import replace_atomically
 
 _FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-std=c++17", "-shared", "-fPIC")
 
@@ -25,30 +27,25 @@ def compiler() -> str | None:
 def library(name: str) -> ctypes.CDLL | None:
     """The kernels of ``<name>.cpp`` beside this file, or None where they cannot be had: no compiler, no place to keep them.
 
-    Compiled once per source, compiler flags and processor, and kept in ``$XDG_CACHE_HOME/metaloop`` (``~/.cache/metaloop``).
+    Compiled once per source, compiler flags and processor, and kept in the cache (see :mod:`metaloop.system.cache`).
     """
     chosen = compiler()
     if chosen is None or platform.system() != "Linux":
         return None
     source = Path(__file__).with_name(f"{name}.cpp")
-    key = hashlib.sha256(repr((source.read_bytes(), _FLAGS, chosen, _processor())).encode()).hexdigest()[:16]
+    path = entry(cache_folder(None), name, repr((source.read_bytes(), _FLAGS, chosen, _processor())), "so")
     try:
-        directory = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "metaloop"
-        found = directory / f"{name}-{key}.so"
-        if not found.exists():
-            directory.mkdir(parents=True, exist_ok=True)
-            _compile(chosen, source, found)
-        return ctypes.CDLL(str(found))
+        if not path.exists():
+            with locked(path):
+                replace_atomically(path, partial(_compile, chosen, source))
+        return ctypes.CDLL(str(path))
     except (OSError, RuntimeError, subprocess.SubprocessError) as error:
         log.info("%s runs without its own kernels: %s", name, error)
         return None
 
 
 def _compile(chosen: str, source: Path, to: Path) -> None:
-    with tempfile.TemporaryDirectory(dir=to.parent) as scratch:
-        made = Path(scratch) / to.name
-        subprocess.run([chosen, *_FLAGS, "-o", str(made), str(source)], check=True, capture_output=True, timeout=120)
-        made.replace(to)  # at once: other processes compile the same
+    subprocess.run([chosen, *_FLAGS, "-o", str(to), str(source)], check=True, capture_output=True, timeout=120)
 
 
 def _processor() -> str:

@@ -133,5 +133,5 @@ def test_a_sound_pool_in_a_folder_that_cannot_be_written_is_read(tmp_path: Path,
     def refuse(path: Path) -> None:
         raise PermissionError(path)
 
-    monkeypatch.setattr(pool_file, "_locked", refuse)
+    monkeypatch.setattr(pool_file, "locked", refuse)
     assert np.array_equal(prepared(tmp_path, "numbers", "key", SHAPE, parts), expected())

@@ -73,7 +73,7 @@ def test_texts_are_tokenised_once_and_read_from_the_cache_then(tmp_path: Path) -
 
 def test_a_damaged_cache_is_made_again(tmp_path: Path) -> None:
     made(tmp_path).split("train")
-    [file] = tmp_path.iterdir()
+    [file] = tmp_path.glob("*.arrays")
     content = bytearray(file.read_bytes())
     content[-5] ^= 1
     file.write_bytes(content)
