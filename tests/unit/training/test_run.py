@@ -263,7 +263,7 @@ def test_a_neural_process_leaves_bands_likelihoods_and_what_could_be_reached(tmp
     test = record["test"]
     assert {"log_likelihood", "coverage"} <= set(test["others"])
     assert test["oracle"]["others"]["log_likelihood"]["mean"] > test["others"]["log_likelihood"]["mean"]
-    assert 0.8 < test["oracle"]["coverage"]["mean"] <= 1
+    assert 0.8 < test["oracle"]["others"]["coverage"]["mean"] <= 1
     assert {"log_likelihood", "coverage"} <= set(rows(tmp_path / "episodes.csv")[0])
     samples = np.load(tmp_path / "samples.npz")
     assert samples["low"].shape == samples["true"].shape == (4, 200)
