@@ -29,6 +29,7 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/evaluation.py $(WITH_PEERS)
 	$(BIN)/python benchmarks/sampling.py $(WITH_PEERS)
 	$(BIN)/python benchmarks/memory.py $(WITH_PEERS)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/kernels.py
 	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/launching.py
 	$(BIN)/python benchmarks/reporting.py

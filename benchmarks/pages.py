@@ -116,6 +116,15 @@ def memory(record: Record) -> str:
     return f"{body}\n\n{said} Median of {record['repeats']} processes a point. {machine(record)}"
 
 
+def kernels(record: Record) -> str:
+    """The kernels of Conv-4 on and off."""
+    said = (
+        f"Medians (lowest to highest) of {record['rounds']} rounds in which the two take turns; distances of "
+        f"{record['seeds']} weights and tasks; one thread. {machine(record)}"
+    )
+    return markdown_table(tables.kernel_rows(record["cases"])) + "\n\n" + said
+
+
 def scaling(record: Record) -> str:
     """One rank and two."""
     said = f"Two ranks against one: {span(record['ratio'])}. Median of {record['rounds']} rounds. {machine(record)}"
@@ -194,6 +203,7 @@ TABLES: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
         lambda drawn, step: markdown_table(tables.share_rows(drawn["cases"], step["cases"], drawn["meta_batch"])),
     ),
     "memory": (("memory",), memory),
+    "kernels": (("kernels",), kernels),
     "scaling": (("scaling",), scaling),
     "launching": (("launching",), launching),
     "images": (("images",), images),
@@ -209,6 +219,7 @@ COMMANDS = {
     "evaluation": "python benchmarks/evaluation.py --peers VENV",
     "sampling": "python benchmarks/sampling.py --peers VENV",
     "memory": "python benchmarks/memory.py --peers VENV",
+    "kernels": "OMP_NUM_THREADS=1 python benchmarks/kernels.py",
     "scaling": "python benchmarks/scaling.py",
     "launching": "python benchmarks/launching.py",
     "images": "python benchmarks/images.py --data DIR",

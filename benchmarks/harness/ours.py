@@ -14,6 +14,9 @@ from harness.peers import Contestant
 from metaloop.config.build import build_learner, make
 from metaloop.config.folder import conf_dir
 from metaloop.models.norm import with_own_layer_norms
+from metaloop.problems.classification import Classification
+from metaloop.problems.problem import Problem
+from metaloop.problems.regression import Regression
 from metaloop.records.environment import versions
 from metaloop.system.allocator import tune
 from metaloop.types import EpisodeSpec, Examples, Tasks
@@ -29,9 +32,9 @@ class Shapes:
     num_classes: ClassVar[None] = None
 
     @property
-    def kind(self) -> str:
-        """ "classification" or "regression"."""
-        return "classification" if self.case.ways else "regression"
+    def problem(self) -> Problem:
+        """Classification or regression."""
+        return Classification() if self.case.ways else Regression()
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -119,6 +119,21 @@ def seconds_rows(points: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Row
     return rows
 
 
+def kernel_rows(cases: Cases) -> Rows:
+    """Speed, memory and precision with metaloop's C++ kernels and without."""
+    rows = [["case", "", "processor ms a task", "speed-up", "memory, MB", "distance to float64"]]
+    for letter, found in cases.items():
+        for name in found["distance"]:
+            far = found["distance"][name]
+            row = [letter, name, "", "", "", f"{far['median']:.1e} ({far['low']:.1e} to {far['high']:.1e})"]
+            if name in found["seconds"]:
+                row[2] = span({key: 1000 * value for key, value in found["seconds"][name].items()})
+                row[4] = megabytes(found["memory"][name])
+            rows.append(row)
+        rows[-len(found["distance"])][3] = span(found["speed_up"])
+    return rows
+
+
 def scaling_rows(ranks: Mapping[str, Mapping[str, Any]]) -> Rows:
     """Tasks a second of one rank and of two."""
     return [["ranks", "tasks/s"]] + [[count, span(found["rate"])] for count, found in ranks.items()]

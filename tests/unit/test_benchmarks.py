@@ -26,6 +26,7 @@ sys.path.insert(0, str(BENCHMARKS))
 import contestant  # noqa: E402
 import evaluation  # noqa: E402
 import images  # noqa: E402
+import kernels  # noqa: E402
 import launching  # noqa: E402
 import memory  # noqa: E402
 import pages  # noqa: E402
@@ -157,6 +158,7 @@ def test_the_page_is_filled_from_what_the_benchmarks_write(tmp_path: Path) -> No
     evaluation.main([*small, "--rounds", "1"])
     sampling.main([*small, "--cases", "a"])
     memory.main([*small, "--steps", "1", "2", "--repeats", "1"])
+    kernels.main([*small, "--cases", "d", "--rounds", "1", "--seeds", "1"])
     assert pages.records(tmp_path) == {}  # quick ones do not count
     for path in tmp_path.glob("*.json"):
         path.write_text(path.read_text().replace('"quick": true', '"quick": false'))
@@ -165,6 +167,7 @@ def test_the_page_is_filled_from_what_the_benchmarks_write(tmp_path: Path) -> No
     assert page.count("Not measured yet") == 4  # scaling, launching and reporting, which take whole runs, and images
     rate = found["evaluation"]["cases"]["a"]["rates"]["metaloop"]["median"]
     assert pages.number(rate) in page
+    assert found["kernels"]["cases"]["d"]["distance"]["kernels"]["high"] < 1e-4
     assert set(found["memory"]["points"]) >= {"unrolled", "reverse_sweep", "first_order"}
     assert found["memory"]["points"]["reverse_sweep"]["2"]["net"] is not None
 
