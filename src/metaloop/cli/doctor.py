@@ -66,7 +66,7 @@ def _versions() -> Facts:
     from metaloop.records.environment import git_state, versions
 
     git = git_state()
-    commit = None if git is None else f"{git['commit']}{' (changed since)' if git['dirty'] else ''}"
+    commit = None if git is None else f"{git.commit}{' (changed since)' if git.dirty else ''}"
     return {"metaloop": __version__, "commit": commit, **{name: v for name, v in versions().items() if name != "metaloop"}}
 
 
@@ -81,7 +81,7 @@ def _processor() -> Facts:
 
     limit = memory_limit()
     return {
-        "model": hardware(1)["cpu"],
+        "model": hardware(1).cpu,
         "cores": os.cpu_count(),
         "cores for this process": available_cores(),
         "limit by control group": cpu_limit(),
@@ -174,7 +174,7 @@ def _wandb() -> Facts:
     version = _version("wandb")
     if version is None:
         return {"version": None}
-    from metaloop.tracking.loggers import has_key
+    from metaloop.tracking.wandb import has_key
 
     return {"version": version, "API key": has_key(), "WANDB_MODE": os.environ.get("WANDB_MODE")}
 

@@ -84,8 +84,8 @@ examples:
 PREDICT = """usage: metaloop predict run=DIR support=FILE query=FILE [KEY=VALUE ...]
        metaloop predict model=DIR query=FILE [KEY=VALUE ...]
 
-Adapts the best checkpoint of a finished run to a few labelled examples of yours (support) and predicts others (query). The run's
-data set prepares your files as it prepared its own examples. Classes and examples per class can be any number.
+Adapts the best checkpoint of a finished run to a few labelled examples of yours (support) and predicts others (query). The
+run's data set prepares your files as it prepared its own examples. Classes and examples per class can be any number.
 
 texts       CSV, TSV, JSON or JSON lines with the columns text and label; for a query also .txt, one text per line
 pictures    a folder or zip archive with one folder per class, or a CSV file with the columns path and label; for a query
@@ -112,8 +112,8 @@ keys:
   out=FILE       a .csv file for the predictions; earlier predictions in it are replaced
   save=DIR       keep the adapted model in this new folder"""
 
-INSPECT = """Shows what adaptation does in a finished run: how far parameters and representations move in each layer, losses, the
-gain from adapting the head or the body, accuracy by class. Writes a page, pictures and data into DIR/inspection/.
+INSPECT = """Shows what adaptation does in a finished run: how far parameters and representations move in each layer, losses,
+the gain from adapting the head or the body, accuracy by class. Writes a page, pictures and data into DIR/inspection/.
 
 examples:
   metaloop inspect outputs/maml_glyphs/2026-01-31_12-00-00-000000

@@ -85,7 +85,7 @@ def cached(folder: Path, name: str, key: str, make: Callable[[], Arrays]) -> Arr
 
 
 def _read(path: Path) -> Arrays | None:
-    """Map a file into memory, copy on write; None if it is absent, cut short or altered."""
+    """Map a file into memory, copy on write; None if it is absent, cut short, altered or of another format."""
     try:
         content = np.memmap(path, np.uint8, "c")
     except (OSError, ValueError):
@@ -93,7 +93,10 @@ def _read(path: Path) -> Arrays | None:
     if len(content) <= _ALIGN or hashlib.sha256(content[_DIGEST:].data).digest() != content[:_DIGEST].tobytes():
         return None
     size = int.from_bytes(content[_DIGEST:_ALIGN].tobytes(), "little")
-    table = json.loads(content[_ALIGN : _ALIGN + size].tobytes())
+    try:
+        table = json.loads(content[_ALIGN : _ALIGN + size].tobytes())
+    except ValueError:  # an intact file of another version of metaloop
+        return None
     start = _ALIGN + _padded(size)
     return {name: np.ndarray(shape, dtype, content.data, start + place) for name, (dtype, shape, place) in table.items()}
 

@@ -6,15 +6,17 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import hydra
 import pytest
 from omegaconf import DictConfig
 
 from metaloop.cli.main import main
-from metaloop.cli.main import main as cli
 from metaloop.config.exit_codes import run_and_exit_code
 from metaloop.errors import UserError
+from metaloop.evaluation import evaluate
+from metaloop.runs import start
 
 COMMANDS = ["train", "evaluate", "inspect", "report", "list", "data"]
 
@@ -176,9 +178,8 @@ def test_a_users_mistake_ends_with_status_2(argv: list[str], parts: list[str], c
         assert part in said
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate"])
-def test_train_and_evaluate_get_all_the_words(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = __import__(f"metaloop.{command}", fromlist=["main"])
+@pytest.mark.parametrize(("command", "module"), [("train", start), ("evaluate", evaluate)])
+def test_train_and_evaluate_get_all_the_words(command: str, module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[str]] = []
     monkeypatch.setattr(module, "main", lambda argv: seen.append(argv) or 0)
     assert main([command, "seed=1,2", "--config-dir", "x"]) == 0
@@ -300,7 +301,3 @@ def test_a_reader_that_has_gone_is_no_fault() -> None:
         done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, env=environment)
         assert (done.returncode, done.stderr) == (0, "")
     os.close(writer)
-
-
-def test_the_exit_function_is_offered_here() -> None:
-    assert cli.run_and_exit_code is run_and_exit_code

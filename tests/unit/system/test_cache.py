@@ -1,5 +1,6 @@
 """Prepared arrays are read back only when sound."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,16 @@ def test_damage_is_noticed_and_mended(tmp_path: Path, damage) -> None:
     ask(tmp_path, maker)
     assert maker.calls == 2
     assert file.read_bytes() == whole
+
+
+def test_an_intact_file_of_another_format_is_made_again(tmp_path: Path) -> None:
+    maker = Maker()
+    ask(tmp_path, maker)
+    (path,) = tmp_path.glob("*.arrays")
+    content = (5).to_bytes(32, "little") + b"\x80npz?" * 20
+    path.write_bytes(hashlib.sha256(content).digest() + content)
+    ask(tmp_path, maker)
+    assert maker.calls == 2
 
 
 def test_a_folder_that_cannot_be_written_is_no_obstacle(tmp_path: Path) -> None:
