@@ -34,8 +34,8 @@ WORDS = {
 }  # fmt: skip
 LAUNCHERS: Mapping[str, Sequence[str]] = {
     "metaloop": ("metaloop", "train", "-m"),
-    "joblib": ("metaloop.runs.start", "-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs={cores}"),
-    "basic": ("metaloop.runs.start", "-m"),
+    "joblib": ("metaloop.cli.hydra_entry", "-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs={cores}"),
+    "basic": ("metaloop.cli.hydra_entry", "-m"),
 }
 
 

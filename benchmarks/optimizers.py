@@ -25,16 +25,17 @@ import yaml
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from metaloop.config.build import build_dataset, build_learner, build_plan, plain
+from metaloop.config.build import build_dataset, build_learner, build_plan
 from metaloop.config.composition import composer
+from metaloop.config.identity import plain
 from metaloop.data.episodes import Episodes
 from metaloop.data.philox import Stream
 from metaloop.inner.autodiff import Autodiff, detached
 from metaloop.learners.gradient.gradient_learner import GradientLearner
 from metaloop.metrics.interval import mean_interval
 from metaloop.metrics.paired import paired_difference
-from metaloop.records.directory import description
 from metaloop.records.environment import git_state, hardware, versions
+from metaloop.records.reading import read_identity
 from metaloop.records.writing import write_json
 from metaloop.report.figures.theme import LIGHT, curve_look, legend, new_figure, png, titles
 from metaloop.training.checkpoints import BEST, load_checkpoint
@@ -197,7 +198,7 @@ def changed(config: Config, lines: Sequence[str]) -> Config:
 
 def compare(run: Path, changes: Sequence[str]) -> dict[str, Any]:
     """Tune, test and describe all optimisers; the trained one first."""
-    problems = Problems.of(changed(description(run)["config"], changes))
+    problems = Problems.of(changed(read_identity(run).config, changes))
     learner = problems.learner()
     state, prefix = load_checkpoint(run / "checkpoints" / BEST)["state_dict"], "learner.rule."
     learner.rule.load_state_dict({name.removeprefix(prefix): v for name, v in state.items() if name.startswith(prefix)})

@@ -10,16 +10,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-import hydra
 import torch
 
 from metaloop.cli.main import main
-from metaloop.config.folder import conf_dir
+from metaloop.config.composed import compose
 from metaloop.data.distribution import SPLITS, Dataset
 from metaloop.data.philox import Stream
 from metaloop.data.pool import ClassPool
 from metaloop.models.mlp import MLP
-from metaloop.runs.start import describe_run, run
+from metaloop.records.schema import RunIdentity
+from metaloop.runs.start import run_rank
 from metaloop.tracking.tracker import RunInfo, Tracker
 from metaloop.types import EpisodeSpec, Tasks
 
@@ -86,20 +86,15 @@ class Words(Dataset):
         return ClassPool(inputs, [8] * 6, [f"{name}{number}" for number in range(6)], split=name)
 
 
-def described(*overrides: str) -> dict[str, Any]:
+def described(*overrides: str) -> RunIdentity:
     """What run.json would say of a run with these overrides of the whole configuration."""
-    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        lines = [f"hydra.searchpath=[file://{SMALL_CONF}]", *overrides]
-        config = hydra.compose("train", lines, return_hydra_config=True)
-        choices = dict(config.hydra.runtime.choices)
-    del config._content["hydra"]
-    return describe_run(config, choices, overrides, None)
+    return compose(*overrides, config_dirs=[str(SMALL_CONF)])
 
 
 def trained(directory: Path, *overrides: str, resume: bool = False, small: Sequence[str] = SMALL) -> dict[str, Any]:
     """Run ``small`` with ``overrides`` in ``directory`` as one rank of a run does; returns the record."""
     directory.mkdir(parents=True, exist_ok=True)
-    return run(described(*small, *overrides), str(directory), resume)
+    return dict(run_rank(described(*small, *overrides), directory, resume))
 
 
 def words(directory: Path, *overrides: str) -> list[str]:

@@ -18,6 +18,8 @@ def one_after_another(words: Mapping[str, str], steps: Sequence[int]) -> list[di
     """
     import torch
 
+    from metaloop.records.schema import RunIdentity
+    from metaloop.records.typed_json import decode
     from metaloop.runs.start import start
     from metaloop.sweeps.compose import compose_runs
     from metaloop.sweeps.plan import Plan
@@ -28,7 +30,8 @@ def one_after_another(words: Mapping[str, str], steps: Sequence[int]) -> list[di
         for number, count in enumerate(steps):
             (planned,) = compose_runs(Plan("warm", overrides={**words, **length(count), "seed": str(number)}), [])
             before, used = time.perf_counter(), time.process_time()
-            record = start(planned.description, Path(parent) / str(number), resume=False)
+            identity = decode(RunIdentity, planned.description, planned.directory)
+            record = start(identity, Path(parent) / str(number), resume=False)
             took = {"seconds": time.perf_counter() - before, "processor": time.process_time() - used}
             found.append({**took, "training": record["training"]["wall_seconds"]})
     return found

@@ -9,8 +9,8 @@ import torch
 import yaml
 
 from fake_texts import write_official
-from metaloop.config.build import fingerprint
 from metaloop.config.folder import conf_dir
+from metaloop.config.identity import fingerprint
 from metaloop.errors import UserError
 from metaloop.report.paper import MARKS, check_paper
 from metaloop.system.devices import ranks_of
@@ -255,12 +255,12 @@ def test_what_is_tested_elsewhere_exists() -> None:
 def test_gpu_trainers_are_refused_without_one(trainer: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with pytest.raises(UserError, match=r"has 0 GPUs; take trainer=cpu"):
-        ranks_of(described("name=small", f"trainer={trainer}")["config"])
+        ranks_of(described("name=small", f"trainer={trainer}").config)
 
 
 def test_ranks_are_what_the_trainer_says(monkeypatch: pytest.MonkeyPatch) -> None:
     def ranks(*lines: str) -> int:
-        return ranks_of(described("name=small", *lines)["config"])
+        return ranks_of(described("name=small", *lines).config)
 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     assert ranks("trainer=cpu") == 1
@@ -275,21 +275,21 @@ def test_ranks_are_what_the_trainer_says(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_the_default_is_one_that_needs_nothing() -> None:
     told = described("name=small")
-    assert told["choices"] == {
+    assert told.choices == {
         "algorithm": "maml", "algorithm/adapted": "all", "algorithm/augmentation": "none", "algorithm/head_init": "learned",
         "algorithm/meta_gradient": "unrolled", "algorithm/objective": "last_step", "algorithm/over_tasks": "auto",
         "algorithm/rule": "gradient_descent", "algorithm/support_loss": "mean", "dataset": "glyphs",
         "episode": "5w1s", "logger": "none", "model": "conv4",
         "outer": "adam", "trainer": "cpu",
     }  # fmt: skip
-    assert told["config"]["evaluation"]["episodes"] == 600
+    assert told.config["evaluation"]["episodes"] == 600
 
 
 def test_the_fingerprint_is_of_what_is_run() -> None:
     base = described("name=small", "model.filters=4", "seed=1")
-    assert base["fingerprint"] == described("name=small", "seed=1", "model.filters=4")["fingerprint"]
-    assert base["fingerprint"] == described("name=small", "seed=1", "model.filters=4", "resume=auto")["fingerprint"]
-    assert base["fingerprint"] != described("name=small", "seed=1", "model.filters=5")["fingerprint"]
+    assert base.fingerprint == described("name=small", "seed=1", "model.filters=4").fingerprint
+    assert base.fingerprint == described("name=small", "seed=1", "model.filters=4", "resume=auto").fingerprint
+    assert base.fingerprint != described("name=small", "seed=1", "model.filters=5").fingerprint
     assert fingerprint({"a": 1, "b": {"c": 2, "d": 3}}) == fingerprint({"b": {"d": 3, "c": 2}, "a": 1})
 
 
@@ -308,8 +308,8 @@ EXPERIMENTS = [file for file in FILES if file.parts[0] == "experiment" and file.
 @pytest.mark.parametrize("name", WITHOUT_NUMBERS)
 def test_an_experiment_without_published_numbers_claims_none(name: str) -> None:
     told = described(f"experiment={name}")
-    assert told["config"]["name"] == name
-    assert told["config"]["paper"] is None
+    assert told.config["name"] == name
+    assert told.config["paper"] is None
 
 
 @pytest.mark.parametrize("file", EXPERIMENTS, ids=str)
@@ -322,8 +322,8 @@ def test_an_experiment_says_what_was_published_and_how_it_is_known(file: Path) -
     assert author_and_year[:-4].capitalize() in paper["citation"]
     assert author_and_year[-4:] in paper["citation"]
     composed = described(f"experiment={file.stem}")
-    assert composed["choices"]["algorithm"] == algorithm
-    metric = "mse" if composed["choices"]["episode"] == "regression" else "accuracy"
+    assert composed.choices["algorithm"] == algorithm
+    metric = "mse" if composed.choices["episode"] == "regression" else "accuracy"
     check_paper(paper, metric)
     assert paper["mark"] in MARKS
     assert paper["deviations"]

@@ -47,8 +47,8 @@ def test_the_guide_shows_the_metric_learner_that_is_run_here(file: str) -> None:
 
 
 def test_a_program_of_its_own_runs_them(tmp_path: Path) -> None:
-    """As typed in a shell, through ``python -m metaloop.runs.start``."""
-    command = [sys.executable, "-m", "metaloop.runs.start", *OURS, *CHOSEN, *SHORT, "algorithm=cosine"]
+    """As typed in a shell, through ``python -m metaloop.cli.hydra_entry``."""
+    command = [sys.executable, "-m", "metaloop.cli.hydra_entry", *OURS, *CHOSEN, *SHORT, "algorithm=cosine"]
     environment = os.environ | {"PYTHONPATH": str(MYLAB)}
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -51,7 +51,7 @@ options:
   --info defaults      print where each part of it comes from
   --hydra-help         Hydra's other options
 
-metaloop list shows what can be chosen. python -m metaloop.runs.start takes the same arguments. With Hydra's
+metaloop list shows what can be chosen. python -m metaloop.cli.hydra_entry takes the same arguments. With Hydra's
 --shell-completion it completes groups, options and keys in the shell; see its --hydra-help."""
 
 SWEEP = """Runs every combination that conf/sweep/NAME.yaml or the overrides name, several at a time. Given again, the
@@ -79,7 +79,8 @@ examples:
   metaloop evaluate run=DIR episode.shots=5 evaluation.episodes=2000
   metaloop evaluate run=DIR algorithm.eval_steps=10         more inner steps than in training
   metaloop evaluate run=DIR dataset=omniglot                another data set
-  metaloop evaluate run=DIR dataset=omniglot_challenge      the one-shot task of Lake et al.: the error rate"""
+  metaloop evaluate run=DIR dataset=omniglot_challenge      the one-shot task of Lake et al.: the error rate
+  metaloop evaluate run=DIR unfinished=true                 the best checkpoint so far of a run that was stopped"""
 
 PREDICT = """usage: metaloop predict run=DIR support=FILE query=FILE [KEY=VALUE ...]
        metaloop predict model=DIR query=FILE [KEY=VALUE ...]
@@ -109,6 +110,7 @@ keys:
   query=FILE     examples to predict; optional with save=
   text=, path=, label=NAME   names of the columns in the files (default: text, path, label)
   steps=N        inner steps (default: those of the run's meta-test)
+  unfinished=true   take the best checkpoint so far of a run that was stopped
   out=FILE       a .csv file for the predictions; earlier predictions in it are replaced
   save=DIR       keep the adapted model in this new folder"""
 

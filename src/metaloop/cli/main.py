@@ -47,7 +47,7 @@ def _train(argv: list[str]) -> int:
         from metaloop.cli import sweep as command
 
         return command.multirun(argv)
-    from metaloop.runs import start as train
+    from metaloop.cli import train
 
     return train.main(argv)
 
@@ -110,10 +110,11 @@ def _inspect(argv: list[str]) -> int:
     parser.add_argument("run", metavar="DIR", help="a run directory")
     parser.add_argument("--episodes", type=int, default=50, metavar="N", help="meta-test episodes to look at (default: 50)")
     parser.add_argument("--steps", type=int, metavar="N", help="inner steps (default: those of the run's meta-test)")
-    arguments = parser.parse_args(argv)
+    parser.add_argument("--unfinished", action="store_true", help="take the best checkpoint so far of a run that was stopped")
+    given = parser.parse_args(argv)
     from metaloop.evaluation import inspection
 
-    inspection.show(inspection.inspect_run(Path(arguments.run), arguments.episodes, arguments.steps))
+    inspection.show(inspection.inspect_run(given.run, given.episodes, given.steps, unfinished=given.unfinished))
     return 0
 
 

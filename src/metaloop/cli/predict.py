@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from metaloop.config.override_values import is_true
 from metaloop.errors import UserError
 from metaloop.system.suggestions import did_you_mean
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:  # they import torch, which a mistyped word need not wait for
     from metaloop.evaluation.adapted_model import AdaptedModel
     from metaloop.evaluation.predictions import Predictions
 
-KEYS = ("run", "model", "support", "query", "text", "path", "label", "steps", "out", "save")
+KEYS = ("run", "model", "support", "query", "text", "path", "label", "steps", "unfinished", "out", "save")
 _FOLDER = "predictions"
 _COMMAND = ["metaloop", "predict"]  # how the command in a record of predictions begins
 _FIRST_COLUMNS = "row,input,"
@@ -40,7 +41,7 @@ def words(argv: Sequence[str]) -> dict[str, str]:
         raise UserError("predict: name one of run=DIR (with support=FILE) and model=DIR")
     if "run" in found and "support" not in found:
         raise UserError("predict run=...: support=FILE is needed, your labelled examples")
-    for key in ("support", "steps", "save"):
+    for key in ("support", "steps", "unfinished", "save"):
         if "model" in found and key in found:
             raise UserError(f"predict model=...: {key}= goes with run=; a kept model is adapted already")
     if not {"query", "save"} & set(found):
@@ -94,14 +95,15 @@ def _steps(found: Mapping[str, str]) -> int | None:
 def main(argv: list[str]) -> int:
     """Adapt or load, predict, write, and print a short table."""
     found = words(argv)
-    steps = _steps(found)
+    steps, unfinished = _steps(found), is_true("unfinished", [found[key] for key in ("unfinished",) if key in found])
     from metaloop.data.user.own_tasks import Columns
 
     named = {key: found[key] for key in ("text", "path", "label") if key in found}
     from metaloop.evaluation.adapted_model import adapt_to, load_model
 
     if "run" in found:
-        model, base = adapt_to(found["run"], found["support"], Columns(**named), steps), Path(found["run"])
+        base = Path(found["run"])
+        model = adapt_to(base, found["support"], Columns(**named), steps, unfinished=unfinished)
     else:
         model, base = load_model(found["model"]), Path(found["model"])
     result, said = None, []

@@ -3,7 +3,6 @@
 What goes further is plain: objects, numbers, dicts. A run is built from a plain dict, so that another process can build it too.
 """
 
-import hashlib
 import inspect
 import json
 from collections.abc import Callable, Mapping
@@ -15,8 +14,6 @@ from typing import Any
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import get_class, get_object, instantiate
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from metaloop.data.distribution import Dataset, TaskDistribution
 from metaloop.data.encoded import EncodedDataset, Encoder
@@ -34,29 +31,6 @@ from metaloop.training.run import RunParts
 from metaloop.types import EpisodeSpec, Inputs, highest
 
 Config = Mapping[str, Any]
-_NOT_THE_RUN = ("resume",)  # says how to start, not what to run
-
-
-def plain(config: DictConfig) -> dict[str, Any]:
-    """A config as a plain dict, everything resolved.
-
-    Raises:
-        UserError: a mandatory value (???) is missing or an interpolation does not resolve.
-    """
-    try:
-        missing = sorted(OmegaConf.missing_keys(config))
-        if missing:
-            raise UserError(f"{', '.join(missing)}: a value is needed; give one with {missing[0]}=...")
-        found = OmegaConf.to_container(config, resolve=True)
-    except OmegaConfBaseException as error:
-        raise UserError(f"the config is incomplete: {str(error).splitlines()[0]}") from error
-    assert isinstance(found, dict)
-    return {str(key): value for key, value in found.items() if key not in _NOT_THE_RUN}
-
-
-def fingerprint(config: Config) -> str:
-    """What identifies a run's config: a hash that does not depend on the order of keys."""
-    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
 
 
 def make(node: Any, key: str, **more: Any) -> Any:

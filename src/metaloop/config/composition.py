@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.types import Override
@@ -29,6 +30,11 @@ class Composer:
         self._config_name = config_name
         self.searchpath = searchpath
 
+    @property
+    def loader(self) -> ConfigLoader:
+        """Hydra's own loader of configurations, for those who start jobs."""
+        return GlobalHydra.instance().config_loader()
+
     def is_group(self, group: str) -> bool:
         """Whether there is a folder of this name."""
         parent, _, name = group.rpartition("/")
@@ -39,8 +45,7 @@ class Composer:
         return self._list(group, ObjectType.CONFIG)
 
     def _list(self, group: str, kind: ObjectType) -> list[str]:
-        loader = GlobalHydra.instance().config_loader()
-        return loader.get_group_options(group, kind, config_name=None, overrides=self.searchpath)
+        return self.loader.get_group_options(group, kind, config_name=None, overrides=self.searchpath)
 
     def compose(self, lines: Sequence[str]) -> DictConfig:
         """The config under the overrides ``lines``, with Hydra's own node.
@@ -67,7 +72,9 @@ def _missing(error: MissingConfigException) -> str:
 
 
 @contextmanager
-def composer(config_name: str, config_dirs: Sequence[str], overrides: Sequence[Override]) -> Iterator[Composer]:
+def composer(
+    config_name: str, config_dirs: Sequence[str], overrides: Sequence[Override], job_name: str = "check"
+) -> Iterator[Composer]:
     """A `Composer` over our configuration folder, ``config_dirs`` and the search path that the overrides ask for.
 
     It leaves no trace in Hydra's global state, also inside a running Hydra.
@@ -81,7 +88,7 @@ def composer(config_name: str, config_dirs: Sequence[str], overrides: Sequence[O
     running = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(str(conf_dir()), job_name="check", version_base="1.3"):
+        with initialize_config_dir(str(conf_dir()), job_name=job_name, version_base="1.3"):
             yield Composer(config_name, _searchpath(config_name, config_dirs, overrides))
     finally:
         GlobalHydra.instance().hydra = running

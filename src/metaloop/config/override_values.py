@@ -14,6 +14,18 @@ Leaves = Mapping[str, object]  # dotted key -> plain default; inner nodes are th
 _NAMES = {bool: "true or false", int: "a whole number", float: "a number"}
 
 
+def is_true(key: str, values: Sequence[str]) -> bool:
+    """The last of the values given for a key of a command, true or false; false where there is none.
+
+    Raises:
+        UserError: it is neither.
+    """
+    value = values[-1].lower() if values else "false"
+    if value not in ("true", "false"):
+        raise UserError(f"{key}={values[-1]}: true or false")
+    return value == "true"
+
+
 def flatten(config: DictConfig) -> Leaves:
     """All keys of a composed config, inner ones too, with their defaults; interpolations stay as they are written."""
     return dict(_walk("", OmegaConf.to_container(config, resolve=False)))

@@ -16,14 +16,13 @@ from metaloop.data.encoded import EncodedDataset, check_encoder
 from metaloop.data.user.own_tables import in_order_of
 from metaloop.data.user.own_tasks import Columns, OwnRows, OwnTask, OwnTasks, from_tensors, own_task
 from metaloop.errors import UserError
+from metaloop.evaluation.finished_run import FinishedRun
 from metaloop.evaluation.predictions import Predictions, predictions
+from metaloop.evaluation.restored import set_up_device
 from metaloop.learners.learner import Learner, Predictor, TakesSteps
-from metaloop.records.directory import BEST, description
+from metaloop.records.directory import BEST
 from metaloop.records.environment import versions
-from metaloop.system.tf32 import allow_tf32
 from metaloop.training.checkpoints import load_checkpoint
-from metaloop.training.meta_test import restored
-from metaloop.training.silence import quieten
 from metaloop.types import map_inputs
 
 TENSORS, ABOUT, ENCODER = "adapted.pt", "model.json", "encoder"
@@ -110,7 +109,14 @@ class AdaptedModel:
         return {**self.about, "config": config, "encoder": encoder, **more}
 
 
-def adapt_to(run: str | Path, support: str | Path, columns: Columns | None = None, steps: int | None = None) -> AdaptedModel:
+def adapt_to(
+    run: str | Path,
+    support: str | Path,
+    columns: Columns | None = None,
+    steps: int | None = None,
+    *,
+    unfinished: bool = False,
+) -> AdaptedModel:
     """Adapt the best checkpoint of a finished run to a user's own support set.
 
     Args:
@@ -119,33 +125,31 @@ def adapt_to(run: str | Path, support: str | Path, columns: Columns | None = Non
             with one folder a class, or as a file of paths and labels. Prepared as the run's data set prepared its own.
         columns: what the file calls its columns; None for text, path and label.
         steps: inner steps; None for those of the run's meta-test.
+        unfinished: whether a run whose training was stopped is taken too, with its best checkpoint so far.
 
     Raises:
         UserError: the run is not finished, its data set prepares no files, or the file does not give a task that it can do.
     """
-    run, support, columns = Path(run), Path(support), columns or Columns()
-    told = description(run)
-    record = _record(run)
-    quieten()
-    config = _config(told["config"], steps)
-    allow_tf32(config.get("tf32", False))  # older runs have no such key
+    support, columns = Path(support), columns or Columns()
+    opened = FinishedRun.open(run, unfinished=unfinished)
+    config = _config(opened.config, steps)
+    device = set_up_device(config)
     dataset = _preparing(config)
-    check_encoder(dataset, (record.get("training") or {}).get("encoder"), f"the run {run}")
+    opened.check_encoder(dataset)
     tasks = trained_on(dataset.split("train"), build_plan(config).train_spec)
     rows = dataset.read_own(support, columns, tasks.input_shape, labelled=True)
     task = own_task(rows, tasks.problem)
-    learner = build_learner_for(config, tasks)
+    learner = opened.learner(config, tasks)
     _check_ways(learner, task, rows)
-    learner = restored(learner, tasks.problem, told["fingerprint"], run / "checkpoints" / BEST).learner
     about = {
-        "run": str(run.resolve()),
+        "run": str(opened.directory.resolve()),
         "checkpoint": BEST,
-        "step": record["training"]["best_step"] if record.get("training") else None,
+        "step": opened.training.get("best_step"),
         "support": {"file": str(support), "sha256": rows.digest, "classes": dict(zip(task.classes, task.shots, strict=False))},
         "versions": versions(),
         "config": config,
     }
-    return _adapted(about, tasks, task, dataset, learner, columns, None)
+    return _adapted(about, tasks, task, dataset, learner.to(device).eval(), columns, None)
 
 
 def load_model(folder: str | Path) -> AdaptedModel:
@@ -167,8 +171,7 @@ def load_model(folder: str | Path) -> AdaptedModel:
         raise UserError(
             f"model={folder} holds no adapted model ({ABOUT}); metaloop predict run=... save={folder} makes one"
         ) from error
-    quieten()
-    allow_tf32(config.get("tf32", False))
+    device = set_up_device(config)
     saved = load_checkpoint(folder / TENSORS)
     task = from_tensors(saved["task"])
     examples = map_inputs(lambda tensor: tensor[0], task.inputs)  # what was counted in the training texts is in the parameters
@@ -181,7 +184,7 @@ def load_model(folder: str | Path) -> AdaptedModel:
         learner.load_state_dict(saved["learner"])
     except RuntimeError as error:
         raise UserError(f"{folder / TENSORS} does not fit the model: {' '.join(str(error).split())[:300]}") from error
-    return _adapted(about, tasks, task, dataset, learner, columns, saved["adapted"])
+    return _adapted(about, tasks, task, dataset, learner.to(device).eval(), columns, saved["adapted"])
 
 
 def _adapted(
@@ -194,10 +197,7 @@ def _adapted(
     adapted: Mapping[str, Tensor] | None,
 ) -> AdaptedModel:
     """Take the inner steps, or take up the parameters that they left."""
-    # What was trained on a GPU may be used without one.
-    on_gpu = about["config"]["trainer"].get("accelerator") in ("gpu", "cuda") and torch.cuda.is_available()
-    device = torch.device("cuda" if on_gpu else "cpu")
-    learner = learner.to(device).eval()
+    device = next((parameter.device for parameter in learner.parameters()), torch.device("cpu"))
     x, _, scale = dataset.own_inputs(task.inputs, task.targets, task.mask, task.inputs)
     support = replace(task.support(x, scale).map(lambda tensor: tensor.to(device)), number=task.number.to(device))
     if adapted is not None and isinstance(learner, TakesSteps):
@@ -205,15 +205,6 @@ def _adapted(
     else:
         predictor = learner.adapt(support)
     return AdaptedModel(about, tasks, task, dataset, learner, predictor, columns)
-
-
-def _record(run: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads((run / "record.json").read_text()))
-    except FileNotFoundError as error:
-        raise UserError(f"{run} is not finished, it has no record.json; go on with metaloop train resume={run}") from error
-    except (OSError, ValueError) as error:
-        raise UserError(f"{run / 'record.json'} cannot be read: {error}") from error
 
 
 def _config(trained: Mapping[str, Any], steps: int | None) -> dict[str, Any]:

@@ -1,14 +1,15 @@
 """``metaloop compare A B``: the episodes on which two runs disagree, answered anew from their checkpoints."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from metaloop.errors import UserError
+from metaloop.evaluation.finished_run import FinishedRun
 from metaloop.records.runs import read_run
+from metaloop.records.schema import RECORD
+from metaloop.records.typed_json import read_object
 from metaloop.report import formats
 from metaloop.report.comparison import Comparison, compare_runs, difference_text
 from metaloop.report.pages.comparison_page import write_comparison
@@ -51,36 +52,23 @@ def lines(found: Comparison) -> list[str]:
 
 
 class _Answering:
-    """A run's best checkpoint and its test episodes.
+    """A run's best checkpoint and the test episodes of the run, or of a later evaluation of it.
+
+    Args:
+        directory: of the run, or of the evaluation.
 
     Raises:
         UserError: the checkpoint or the data are missing.
     """
 
     def __init__(self, directory: Path) -> None:
-        import torch
-
-        from metaloop.evaluation.rebuild import rebuild
-        from metaloop.records.directory import BEST, description
-        from metaloop.training.datamodule import EpisodeDataModule
-        from metaloop.training.meta_test import restored
-        from metaloop.training.silence import quieten
-
-        quieten()
-        record = json.loads((directory / "record.json").read_text())
-        config = record["config"]
-        run = directory.parents[1] if directory.parent.name == "evaluations" else directory
-        told = description(run)
-        own = not any(text.startswith("episode") for text in record["overrides"])
-        built = rebuild(told["config"], config, own_episodes=own)
-        problem = built.dataset.split("test").problem
-        self.device = torch.device("cpu")
-        module = restored(built.learner, problem, told["fingerprint"], run / "checkpoints" / BEST).to(self.device).eval()
-        self.learner = module.learner
-        self.episodes = EpisodeDataModule(built.dataset, built.plan).episodes("test", self.device)
+        record = read_object(directory / RECORD, "record")
+        run = FinishedRun.open(directory.parents[1] if directory.parent.name == "evaluations" else directory)
+        own_episodes = not any(text.startswith("episode") for text in record["overrides"])
+        self._test = run.test(record["config"], own_episodes=own_episodes)
 
     def __call__(self, numbers: Sequence[int]) -> list[dict[str, np.ndarray]]:
+        """Its answers in the episodes of these numbers."""
         from metaloop.training.samples import answers
 
-        found: Any = answers(self.learner, self.episodes, numbers, self.device)
-        return list(found)
+        return list(answers(self._test.learner, self._test.episodes, numbers, self._test.device))

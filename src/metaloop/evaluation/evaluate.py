@@ -1,19 +1,21 @@
 """``metaloop evaluate run=DIR``: meta-test a finished run, as it was or otherwise."""
 
 import argparse
-import hashlib
-import json
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from metaloop.config.composition import composer
-from metaloop.config.override_values import check_value, flatten
+from metaloop.config.identity import plain
+from metaloop.config.override_values import check_value, flatten, is_true
 from metaloop.config.overrides import check_overrides, parse
 from metaloop.errors import UserError
+from metaloop.evaluation.finished_run import FinishedRun
+from metaloop.records.schema import RECORD
 
 GROUPS = ("dataset", "episode", "trainer")  # what an evaluation may replace as a whole
 KEYS = ("tf32", "dataset.", "episode.", "evaluation.", "trainer.", "algorithm.eval_steps", "algorithm.over_tasks", "model.norm")
@@ -37,8 +39,6 @@ def changed(config: Mapping[str, Any], overrides: Sequence[str], config_dirs: Se
                 f"{override!r}: an evaluation can change the groups {', '.join(GROUPS)}, their keys, evaluation.*, "
                 f"algorithm.eval_steps, algorithm.over_tasks, model.norm and tf32; for anything else train a new run"
             )
-    from metaloop.config.build import plain
-
     groups = [override for override in overrides if override.partition("=")[0] in GROUPS]
     check_overrides("train", groups, config_dirs, multirun=False)
     node = OmegaConf.create(dict(config))
@@ -61,52 +61,51 @@ def _change(node: DictConfig, line: str) -> None:
     OmegaConf.update(node, override.key_or_group, override.value(), merge=False)
 
 
-def evaluate(directory: Path, overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> tuple[dict[str, Any], Path]:
-    """Score the run's best checkpoint, on one device; returns the record of the evaluation and where it shall lie."""
-    from metaloop.records.directory import description
+def evaluate(
+    directory: str | Path, overrides: Sequence[str] = (), config_dirs: Sequence[str] = (), *, unfinished: bool = False
+) -> tuple[dict[str, Any], Path]:
+    """Score the best checkpoint of a finished run, on one device.
 
-    told = description(directory)  # first: a folder that is no run is answered before torch is imported
-    from metaloop.config.build import make
-    from metaloop.data.encoded import check_encoder
-    from metaloop.evaluation.rebuild import rebuild
-    from metaloop.records.directory import BEST
-    from metaloop.system.devices import ranks_of
-    from metaloop.system.tf32 import allow_tf32
-    from metaloop.training.meta_test import meta_test_checkpoint
-    from metaloop.training.run import RunIdentity, make_record
-    from metaloop.training.silence import quieten
+    Args:
+        directory: of the run.
+        overrides: what the evaluation wants otherwise.
+        config_dirs: further folders of configuration groups.
+        unfinished: whether a run whose training was stopped is taken too; its record says so.
 
-    quieten()
-    config = changed(told["config"], overrides, config_dirs)
-    allow_tf32(config.get("tf32", False))  # older runs have no such key
+    Returns:
+        The record of the evaluation and where it shall lie.
+
+    Raises:
+        UserError: the run is not finished, an override is refused, or the learner cannot be tested so.
+    """
+    run = FinishedRun.open(directory, unfinished=unfinished)  # answered before torch is imported
+    config = changed(run.config, overrides, config_dirs)
     config["trainer"] |= {"devices": 1, "strategy": "auto"}  # several ranks would give the same scores
+    from metaloop.config.build import make
+    from metaloop.config.identity import fingerprint
+    from metaloop.system.devices import ranks_of
+    from metaloop.training.meta_test import meta_test, quiet_trainer
+    from metaloop.training.run import make_record
+
     ranks_of(config)  # refuses a GPU where there is none
-    target = directory / "evaluations" / hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
-    own_episodes = not any(override.startswith("episode") for override in overrides)
-    test_of = rebuild(told["config"], config, own_episodes=own_episodes)
-    if config["model"] == told["config"]["model"]:  # another encoder may be asked for on purpose
-        check_encoder(test_of.dataset, _encoder_of(directory), f"the run {directory}")
-    trainer = make(config["trainer"], "trainer")
-    learner, best = test_of.learner, directory / "checkpoints" / BEST
-    test = meta_test_checkpoint(learner, test_of.dataset, test_of.plan, trainer, told["fingerprint"], best, target)
-    choices = {**told["choices"], **{n: v for n, _, v in (o.partition("=") for o in overrides) if n in GROUPS}}
-    command = ["metaloop", "evaluate", f"run={directory}", *overrides]
-    more = {"config": config, "choices": choices, "overrides": list(overrides), "command": command}
-    identity = RunIdentity(directory=directory, **{**told, **more})
-    return make_record(identity, None, test, 1), target
-
-
-def _encoder_of(run: Path) -> Mapping[str, Any] | None:
-    """What the record says of the frozen encoder; None where the run is not finished, or has none."""
-    try:
-        record = json.loads((run / "record.json").read_text())
-    except (OSError, ValueError):
-        return None
-    return (record.get("training") or {}).get("encoder")
+    test = run.test(config, own_episodes=not any(override.startswith("episode") for override in overrides))
+    target = run.directory / "evaluations" / fingerprint(config)[:12]
+    target.mkdir(parents=True, exist_ok=True)
+    trainer = quiet_trainer(make(config["trainer"], "trainer"), [])
+    result = meta_test(trainer, test.module, test.data, target)
+    identity = replace(
+        run.identity,
+        config=config,
+        choices={**run.identity.choices, **{n: v for n, _, v in (o.partition("=") for o in overrides) if n in GROUPS}},
+        overrides=tuple(overrides),
+        command=("metaloop", "evaluate", f"run={directory}", *overrides),
+    )
+    status = {} if run.record is not None else {"status": "unfinished"}
+    return {**make_record(identity, None, result, 1), **status}, target
 
 
 def main(argv: list[str]) -> int:
-    """``run=DIR``, overrides and ``--config-dir``; prints the score."""
+    """``run=DIR``, overrides, ``unfinished=true`` and ``--config-dir``; prints the score."""
     parser = argparse.ArgumentParser(prog="metaloop evaluate", allow_abbrev=False)
     parser.add_argument("--config-dir", "-cd", action="append", default=[])
     parser.add_argument("words", nargs="*")
@@ -114,13 +113,14 @@ def main(argv: list[str]) -> int:
     runs = [word.removeprefix("run=") for word in given.words if word.startswith("run=")]
     if len(runs) != 1:
         raise UserError("name one run to evaluate: metaloop evaluate run=outputs/... [overrides]")
-    overrides = [word for word in given.words if not word.startswith("run=")]
-    record, target = evaluate(Path(runs[0]), overrides, given.config_dir)
+    unfinished = [word.removeprefix("unfinished=") for word in given.words if word.startswith("unfinished=")]
+    overrides = [word for word in given.words if not word.startswith(("run=", "unfinished="))]
+    record, target = evaluate(runs[0], overrides, given.config_dir, unfinished=is_true("unfinished", unfinished))
     from metaloop.records.writing import write_json
     from metaloop.report.pages.run_report import write_run_report
     from metaloop.report.summary import print_summary
 
-    write_json(target / "record.json", record)
+    write_json(target / RECORD, record)
     write_run_report(target)
     print_summary(record, target)
     return 0

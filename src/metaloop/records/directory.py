@@ -2,16 +2,17 @@
 
 import errno
 import fcntl
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from metaloop.errors import UserError
+from metaloop.records.reading import read_identity
+from metaloop.records.schema import IDENTITY, RECORD, RunIdentity
+from metaloop.records.writing import write_json
 from metaloop.system.files import write_atomically
 
-IDENTITY = "run.json"
 LAST, BEST = "last.ckpt", "best.ckpt"  # in its folder "checkpoints"
 
 
@@ -35,7 +36,7 @@ def claimed(directory: Path) -> Iterator[None]:
         yield
 
 
-def describe(directory: Path, identity: Mapping[str, Any], config_text: str) -> None:
+def describe(directory: Path, identity: RunIdentity, config_text: str) -> None:
     """Write what the run is, before it starts: run.json for the program, config.yaml (``config_text``) for people.
 
     Raises:
@@ -47,30 +48,16 @@ def describe(directory: Path, identity: Mapping[str, Any], config_text: str) -> 
             f"{directory} already holds a run: continue it with resume={directory}, or choose another hydra.run.dir"
         )
     write_atomically(directory / "config.yaml", config_text)
-    write_atomically(path, json.dumps(identity, indent=1) + "\n")
-
-
-def description(directory: Path) -> dict[str, Any]:
-    """What :func:`describe` wrote.
-
-    Raises:
-        UserError: it is no run directory.
-    """
-    try:
-        return dict(json.loads((directory / IDENTITY).read_text()))
-    except FileNotFoundError as error:
-        raise UserError(f"{directory} is no run directory: it has no {IDENTITY}") from error
-    except (ValueError, OSError) as error:
-        raise UserError(f"{directory / IDENTITY} cannot be read: {error}") from error
+    write_json(path, asdict(identity))
 
 
 def unfinished(root: Path, fingerprint: str) -> Path | None:
     """The newest run below ``root`` with this config's fingerprint that has no record yet."""
     for path in sorted(root.rglob(IDENTITY), key=lambda found: found.stat().st_mtime, reverse=True):
         try:
-            told = description(path.parent)
+            identity = read_identity(path.parent)
         except UserError:  # a broken run is not this one
             continue
-        if told.get("fingerprint") == fingerprint and not (path.parent / "record.json").exists():
+        if identity.fingerprint == fingerprint and not (path.parent / RECORD).exists():
             return path.parent
     return None

@@ -1,24 +1,15 @@
 """From a plan to the runs that a ledger keeps: every config composed and checked before anything runs."""
 
-import copy
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Glob, IntervalSweep, Override
-from hydra.errors import CompactHydraException
-from omegaconf import DictConfig, open_dict
-from omegaconf.errors import OmegaConfBaseException
 
+from metaloop.config.composed import RunComposer
 from metaloop.config.composition import Composer, composer
-from metaloop.config.override_values import check_value, flatten
-from metaloop.config.overrides import check_overrides, parse
+from metaloop.config.overrides import parse
 from metaloop.errors import UserError
-from metaloop.runs.start import describe_run
 from metaloop.sweeps.ledger import Planned
 from metaloop.sweeps.plan import Plan
 
@@ -70,79 +61,13 @@ def compose_runs(plan: Plan, config_dirs: Sequence[str], named: Sequence[str] | 
     found: dict[str, Planned] = {}
     varied = plan.varied() if named is None else named
     with composer("train", config_dirs, []) as hydra:
-        composed = _Composed(hydra, config_dirs)
+        runs = RunComposer(hydra, config_dirs)
         for run in plan.runs():
             lines = [f"{key}={value}" for key, value in run.items()]
-            description = composed.described(lines, plan.name)
-            key = description["fingerprint"]
-            found.setdefault(key, Planned(key, tuple(lines), description, _directory(run, varied, key)))
+            identity = runs.compose(lines).identity(plan.name)
+            key = identity.fingerprint
+            found.setdefault(key, Planned(key, tuple(lines), asdict(identity), _directory(run, varied, key)))
     return list(found.values())
-
-
-class _Composed:
-    """Composes runs as Hydra does, but what runs with the same choices of groups have in common only once.
-
-    A composition takes a quarter of a second; values are set afterwards, in Hydra too.
-    """
-
-    def __init__(self, hydra: Composer, config_dirs: Sequence[str]) -> None:
-        self.hydra = hydra
-        self.config_dirs = config_dirs
-        self._bases: dict[tuple[str, ...], _Base] = {}
-
-    def described(self, lines: Sequence[str], group: str) -> dict[str, Any]:
-        """What run.json will say of the run with these overrides.
-
-        Raises:
-            UserError: they cannot be composed, or a value has another type than the default.
-        """
-        overrides = {line: parse(line) for line in lines}
-        groups = tuple(line for line, each in overrides.items() if self.hydra.is_group(each.key_or_group))
-        values = [each for line, each in overrides.items() if line not in groups]
-        try:
-            if groups not in self._bases:
-                self._bases[groups] = _Base(self.hydra.compose(groups))
-            return self._bases[groups].described(values, lines, group)
-        except (UserError, CompactHydraException, OmegaConfBaseException) as error:
-            check_overrides("train", lines, self.config_dirs, multirun=False)  # says what was meant
-            raise UserError(f"{error}\nwith the overrides: {' '.join(lines)}") from error
-
-
-class _Base:
-    """A composition before values are set."""
-
-    def __init__(self, config: DictConfig) -> None:
-        self.whole = config
-        self.choices = {str(name): choice for name, choice in config.hydra.runtime.choices.items()}
-        self.leaves = flatten(config)
-        self.own = config.copy()
-        with open_dict(self.own):
-            del self.own["hydra"]
-        self._checked: set[str] = set()
-
-    def described(self, values: Sequence[Override], lines: Sequence[str], group: str) -> dict[str, Any]:
-        """See :meth:`_Composed.described`."""
-        for override in values:
-            adds = override.is_add() or override.is_force_add() or override.is_delete()
-            if not adds and str(override.input_line) not in self._checked:
-                check_value(self.whole, self.leaves, list(self.choices), override)
-                self._checked.add(str(override.input_line))
-        own = copy.deepcopy(self.own)
-        ConfigLoaderImpl._apply_overrides_to_config(list(values), own)
-        with _current(self.whole):
-            return describe_run(own, self.choices, lines, group)
-
-
-@contextmanager
-def _current(config: DictConfig) -> Iterator[None]:
-    """Let ``${hydra:...}`` speak of this config."""
-    holder = HydraConfig.instance()
-    before = holder.cfg
-    holder.set_config(config)
-    try:
-        yield
-    finally:
-        holder.cfg = before
 
 
 def _directory(run: Mapping[str, str], varied: Sequence[str], key: str) -> str:

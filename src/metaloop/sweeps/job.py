@@ -4,12 +4,14 @@ import _thread
 import json
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from metaloop.errors import UserError
+from metaloop.records.schema import IDENTITY, RunIdentity
+from metaloop.records.typed_json import decode
 from metaloop.runs.start import start
 from metaloop.sweeps.ledger import BEAT, DONE, FAILED, INTERRUPTED, Ledger, result_of
 
@@ -18,7 +20,7 @@ _SHOWN = 4000  # characters of an error that the ledger keeps
 log = logging.getLogger(__name__)
 
 
-def run_job(ledger: Ledger, key: str, device: str, retries: int) -> dict[str, Any] | None:
+def run_job(ledger: Ledger, key: str, device: str, retries: int) -> Mapping[str, Any] | None:
     """Run what the ledger describes under ``key`` in its directory, from its last checkpoint where it has one.
 
     Returns its record; None where there was nothing to do, because it is done or somebody runs it.
@@ -34,7 +36,8 @@ def run_job(ledger: Ledger, key: str, device: str, retries: int) -> dict[str, An
         with _alive(ledger, key, owner):
             record = _record(directory)
             if record is None:
-                record = start(ledger.description(key), directory, resume=(directory / "run.json").exists())
+                identity = decode(RunIdentity, ledger.description(key), str(ledger.path))
+                record = start(identity, directory, resume=(directory / IDENTITY).exists())
     except (KeyboardInterrupt, SystemExit):  # Ctrl-C, cancelled, or preempted: it goes on later
         ledger.end(key, owner, INTERRUPTED)
         raise

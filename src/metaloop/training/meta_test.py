@@ -8,7 +8,6 @@ import torch
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from metaloop.data.distribution import Dataset
 from metaloop.data.episodes import Episodes
 from metaloop.errors import UserError
 from metaloop.learners.learner import Learner
@@ -16,7 +15,7 @@ from metaloop.models.norm import norm_mode
 from metaloop.problems.problem import Baseline, Problem
 from metaloop.records.writing import write_csv
 from metaloop.training.checkpoints import AtomicCheckpointIO, checked, load_checkpoint
-from metaloop.training.datamodule import EpisodeDataModule, EpisodePlan
+from metaloop.training.datamodule import EpisodeDataModule
 from metaloop.training.outer_module import OuterModule
 from metaloop.training.samples import save_samples
 from metaloop.training.scores import interval_of, statistics_of, summary, table
@@ -88,36 +87,14 @@ def oracle(problem: Problem, episodes: Episodes, count: int, device: torch.devic
     }
 
 
-def meta_test_checkpoint(
-    learner: Learner,
-    dataset: Dataset,
-    plan: EpisodePlan,
-    make_trainer: Callable[..., Trainer],
-    fingerprint: str,
-    checkpoint: Path,
-    directory: Path,
-) -> dict[str, Any]:
-    """Meta-test a saved learner; the record's ``test``.
+def restored(learner: Learner, problem: Problem, fingerprint: str, checkpoint: Path) -> OuterModule:
+    """The learner with a checkpoint's parameters.
 
     Args:
-        learner: built as it was trained; gets the checkpoint's parameters.
-        dataset: whose test split is scored.
-        plan: which episodes.
-        make_trainer: where.
+        learner: built as it was trained.
+        problem: of its tasks.
         fingerprint: of the config that was trained.
         checkpoint: the file.
-        directory: for episodes.csv and samples.npz.
-
-    Raises:
-        UserError: the checkpoint is missing, corrupt, or of another config.
-    """
-    module = restored(learner, dataset.split("test").problem, fingerprint, checkpoint)
-    directory.mkdir(parents=True, exist_ok=True)
-    return meta_test(quiet_trainer(make_trainer, []), module, EpisodeDataModule(dataset, plan), directory)
-
-
-def restored(learner: Learner, problem: Problem, fingerprint: str, checkpoint: Path) -> OuterModule:
-    """The learner with a checkpoint's parameters; arguments as for :func:`meta_test_checkpoint`.
 
     Raises:
         UserError: the checkpoint is missing, corrupt, or of another config.

@@ -16,6 +16,7 @@ from metaloop.learners.learner import Learner
 from metaloop.problems.problem import Problem
 from metaloop.records.directory import BEST, LAST
 from metaloop.records.environment import git_state, hardware, peak_memory, versions
+from metaloop.records.schema import RunIdentity
 from metaloop.records.writing import write_json
 from metaloop.tracking.csv import CsvTracker
 from metaloop.tracking.tensorboard import TensorBoardTracker
@@ -48,31 +49,8 @@ class RunParts:
     patience: int | None
 
 
-@dataclass(frozen=True)
-class RunIdentity:
-    """Who a run is: what its record says beside results.
-
-    Attributes:
-        directory: of the run.
-        name, seed, choices, config, overrides, command, created: as in the record.
-        fingerprint: of the config.
-        group: of runs that belong together (a sweep), or None.
-    """
-
-    directory: Path
-    name: str
-    seed: int
-    choices: Mapping[str, str]
-    config: Mapping[str, Any]
-    overrides: Sequence[str]
-    command: Sequence[str]
-    created: str
-    fingerprint: str
-    group: str | None = None
-
-
 def train(
-    parts: RunParts, identity: RunIdentity, *, resume: bool, report: Callable[[Path], object] | None = None
+    parts: RunParts, identity: RunIdentity, directory: Path, *, resume: bool, report: Callable[[Path], object] | None = None
 ) -> dict[str, Any]:
     """Meta-train (or go on), meta-test the best checkpoint once, write record.json and the rest; returns the record.
 
@@ -81,7 +59,7 @@ def train(
     """
     start_up = StartUp()
     torch.manual_seed(identity.seed)
-    checkpoints = identity.directory / "checkpoints"
+    checkpoints = directory / "checkpoints"
     last = checkpoints / LAST
     resumed = load_checkpoint(last) if resume and last.exists() else None
     if resumed:
@@ -98,18 +76,18 @@ def train(
         trackers.log,
         keeper.last_good,
     )
-    choices = KeptChoices(identity.directory / "choices.json", parts.learner.over_tasks)
+    choices = KeptChoices(directory / "choices.json", parts.learner.over_tasks)
     trainer = quiet_trainer(_make_trainer(parts), [keeper, choices, Progress(parts.problem.metric), start_up])
     data = EpisodeDataModule(parts.dataset, parts.plan)
     if trainer.is_global_zero:
-        trackers.start(_info(identity, resumed["global_step"] if resumed else 0))
+        trackers.start(_info(identity, directory, resumed["global_step"] if resumed else 0))
     record, status = None, "failed"
     try:
         _fit(trainer, module, data, last if resumed else None)
-        record = _finish(parts, identity, trainer, module, keeper, data, start_up.seconds)
+        record = _finish(parts, identity, directory, trainer, module, keeper, data, start_up.seconds)
         status = "finished"
         if report is not None and trainer.is_global_zero:
-            report(identity.directory)
+            report(directory)
     finally:
         trackers.finish(record, status)
     return record
@@ -155,10 +133,10 @@ class Trackers:
             tracker.finish(record, status)
 
 
-def _info(identity: RunIdentity, step: int) -> RunInfo:
+def _info(identity: RunIdentity, directory: Path, step: int) -> RunInfo:
     return RunInfo(
-        directory=identity.directory,
-        name=identity.directory.name if identity.group else identity.name,
+        directory=directory,
+        name=directory.name if identity.group else identity.name,
         group=identity.group,
         choices=dict(sorted(identity.choices.items())),
         config=identity.config,
@@ -169,6 +147,7 @@ def _info(identity: RunIdentity, step: int) -> RunInfo:
 def _finish(
     parts: RunParts,
     identity: RunIdentity,
+    directory: Path,
     trainer: Trainer,
     module: OuterModule,
     keeper: Checkpoints,
@@ -191,10 +170,10 @@ def _finish(
         "best_validation": keeper.best_score,
         "encoder": parts.dataset.encoded_by if isinstance(parts.dataset, EncodedDataset) else None,
     }
-    test = meta_test(trainer, module, data, identity.directory)
+    test = meta_test(trainer, module, data, directory)
     record = make_record(identity, training, test, trainer.world_size)
     if trainer.is_global_zero:
-        write_json(identity.directory / "record.json", record)
+        write_json(directory / "record.json", record)
     return record
 
 

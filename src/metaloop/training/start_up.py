@@ -8,7 +8,7 @@ from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from metaloop import IMPORTED
+from metaloop.system.import_time import IMPORTED
 
 log = logging.getLogger(__name__)
 

@@ -12,11 +12,11 @@ import hydra
 import pytest
 from omegaconf import DictConfig
 
+from metaloop.cli import train
 from metaloop.cli.main import main
 from metaloop.config.exit_codes import run_and_exit_code
 from metaloop.errors import UserError
 from metaloop.evaluation import evaluate
-from metaloop.runs import start
 
 COMMANDS = ["train", "evaluate", "inspect", "report", "list", "data"]
 
@@ -178,7 +178,7 @@ def test_a_users_mistake_ends_with_status_2(argv: list[str], parts: list[str], c
         assert part in said
 
 
-@pytest.mark.parametrize(("command", "module"), [("train", start), ("evaluate", evaluate)])
+@pytest.mark.parametrize(("command", "module"), [("train", train), ("evaluate", evaluate)])
 def test_train_and_evaluate_get_all_the_words(command: str, module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[str]] = []
     monkeypatch.setattr(module, "main", lambda argv: seen.append(argv) or 0)
@@ -198,7 +198,6 @@ def test_train_and_evaluate_get_all_the_words(command: str, module: ModuleType, 
 )
 def test_a_multirun_is_a_sweep_unless_it_is_hydras_own(words: list[str], whose: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from metaloop.cli import sweep as command
-    from metaloop.runs import start as train
 
     seen: list[tuple[str, list[str]]] = []
     monkeypatch.setattr(train, "main", lambda argv: seen.append(("train", argv)) or 0)

@@ -23,7 +23,7 @@ from metaloop.errors import UserError
 from metaloop.evaluation.adapted_model import adapt_to, load_model
 from metaloop.evaluation.evaluate import evaluate
 from metaloop.records.directory import describe
-from metaloop.runs.start import run
+from metaloop.runs.start import run_rank
 from small_runs import described, rows
 
 Captured = pytest.CaptureFixture[str]
@@ -44,7 +44,7 @@ def trained(directory: Path, *overrides: str) -> None:
     identity = described(*SMALL, *overrides)
     directory.mkdir()
     describe(directory, identity, "")
-    run(identity, str(directory), resume=False)
+    run_rank(identity, directory, resume=False)
 
 
 def write(path: Path, table: Sequence[Sequence[object]]) -> Path:

@@ -16,8 +16,8 @@ from metaloop.config.build import (
     check_learner,
     episode_specs,
     make,
-    plain,
 )
+from metaloop.config.identity import plain
 from metaloop.data.texts.word_pool import WordPool
 from metaloop.errors import UserError
 from metaloop.learners.learner import Learner
@@ -27,7 +27,7 @@ from small_runs import SMALL, described, trained
 
 
 def config(*overrides: str) -> dict[str, Any]:
-    return described(*SMALL, *overrides)["config"]
+    return dict(described(*SMALL, *overrides).config)
 
 
 def learner(*overrides: str) -> Learner:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -133,13 +134,27 @@ def test_a_checkpoint_of_another_run_is_refused(run: Path, tmp_path: Path) -> No
     (directory / "run.json").write_bytes((run / "run.json").read_bytes())
     os.link(tmp_path / "other" / "checkpoints" / "best.ckpt", directory / "checkpoints" / "best.ckpt")
     with pytest.raises(UserError, match="of another config"):
-        evaluate(directory, [])
+        evaluate(directory, [], unfinished=True)
 
 
 def test_a_run_without_a_checkpoint_is_refused(run: Path, tmp_path: Path) -> None:
     (tmp_path / "run.json").write_bytes((run / "run.json").read_bytes())
     with pytest.raises(UserError, match="no checkpoint at"):
-        evaluate(tmp_path, [])
+        evaluate(tmp_path, [], unfinished=True)
+
+
+def test_a_run_that_is_not_finished_is_evaluated_only_where_the_user_says_so(
+    run: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    stopped = shutil.copytree(run, tmp_path / "stopped", ignore=shutil.ignore_patterns("record.json", "evaluations"))
+    said = refused(capsys, f"run={stopped}")
+    assert f"metaloop train resume={stopped}" in said
+    assert "unfinished=true" in said
+    assert "unfinished=maybe: true or false" in refused(capsys, f"run={stopped}", "unfinished=maybe")
+    record, episodes = evaluated(stopped, "unfinished=true")
+    assert record["status"] == "unfinished"
+    assert record["overrides"] == []
+    assert episodes == rows(run / "episodes.csv")
 
 
 def test_keys_are_those_of_the_runs_own_choices(run: Path) -> None:

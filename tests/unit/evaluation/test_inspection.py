@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +63,7 @@ def test_done_again_it_is_the_same_and_takes_the_place_of_the_old(run: Path) -> 
 )  # fmt: skip
 def test_other_kinds_of_learners_have_a_page(overrides: tuple[str, ...], tmp_path: Path) -> None:
     trained(tmp_path, small=overrides)
-    (tmp_path / "run.json").write_text(json.dumps(described(*overrides)))
+    (tmp_path / "run.json").write_text(json.dumps(asdict(described(*overrides))))
     assert main(["inspect", str(tmp_path), "--episodes", "2"]) == 0
     assert "Not shown" in (tmp_path / "inspection" / "index.html").read_text()
 
@@ -70,7 +71,7 @@ def test_other_kinds_of_learners_have_a_page(overrides: tuple[str, ...], tmp_pat
 def test_dropout_is_off_as_in_the_meta_test(tmp_path: Path) -> None:
     overrides = (*SMALL, "model._target_=small_runs.Dropping", "model.hidden=[32]")
     trained(tmp_path, small=overrides)
-    (tmp_path / "run.json").write_text(json.dumps(described(*overrides)))
+    (tmp_path / "run.json").write_text(json.dumps(asdict(described(*overrides))))
     assert main(["inspect", str(tmp_path), "--episodes", "6"]) == 0
     found = json.loads((tmp_path / "inspection" / "inspection.json").read_text())
     assert found["by_episode"]["all"] == [float(row["score"]) for row in rows(tmp_path / "episodes.csv")]

@@ -33,7 +33,7 @@ CPU = torch.device("cpu")
 
 
 def built(*overrides: str) -> tuple[Learner, Episodes]:
-    config = described(*overrides)["config"]
+    config = dict(described(*overrides).config)
     dataset, plan = build_dataset(config), build_plan(config)
     learner = build_learner(config, dataset.split("train"), plan.train_spec).eval()
     return learner, Episodes(dataset.split("test"), plan.spec, Stream(plan.eval_seed, "test"))

@@ -7,13 +7,19 @@ from pathlib import Path
 import pytest
 
 from metaloop.errors import UserError
-from metaloop.records.directory import claimed, describe, description, unfinished
+from metaloop.records.directory import claimed, describe, unfinished
+from metaloop.records.reading import read_identity
+from metaloop.records.schema import RunIdentity
+
+
+def identity(name: str = "a", fingerprint: str = "f") -> RunIdentity:
+    return RunIdentity(name, 1, {}, {}, (), (), "", fingerprint)
 
 
 def made(root: Path, name: str, fingerprint: str, age: int, *, finished: bool = False) -> Path:
     directory = root / name
     directory.mkdir(parents=True)
-    describe(directory, {"fingerprint": fingerprint}, "")
+    describe(directory, identity(fingerprint=fingerprint), "")
     os.utime(directory / "run.json", (1000 - age, 1000 - age))
     if finished:
         (directory / "record.json").write_text("{}")
@@ -32,20 +38,12 @@ def test_a_claim_ends_with_its_block(tmp_path: Path) -> None:
 
 
 def test_a_run_is_described_once(tmp_path: Path) -> None:
-    describe(tmp_path, {"name": "a", "seed": 1}, "seed: 1")
+    describe(tmp_path, identity("a"), "seed: 1")
     assert (tmp_path / "config.yaml").read_text() == "seed: 1"
-    assert description(tmp_path) == {"name": "a", "seed": 1}
+    assert read_identity(tmp_path) == identity("a")
     with pytest.raises(UserError, match=f"already holds a run: continue it with resume={tmp_path}"):
-        describe(tmp_path, {"name": "b"}, "")
-    assert description(tmp_path)["name"] == "a"
-
-
-def test_what_is_no_run_is_said(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="is no run directory"):
-        description(tmp_path)
-    (tmp_path / "run.json").write_text('{"cut')
-    with pytest.raises(UserError, match="cannot be read"):
-        description(tmp_path)
+        describe(tmp_path, identity("b"), "")
+    assert read_identity(tmp_path).name == "a"
 
 
 def test_the_newest_unfinished_run_of_a_config_is_found(tmp_path: Path) -> None:

@@ -27,9 +27,9 @@ def test_a_run_is_what_train_makes_of_its_overrides() -> None:
     plan = with_overrides(Plan("p"), [*SMALL, "algorithm=maml,anil"], CONF)
     first, second = compose_runs(plan, CONF)
     alone = described(*SMALL, "algorithm=anil")
-    assert second.description["config"] == alone["config"]
-    assert second.key == second.description["fingerprint"] == alone["fingerprint"]
-    assert second.description["choices"] == alone["choices"]
+    assert second.description["config"] == alone.config
+    assert second.key == second.description["fingerprint"] == alone.fingerprint
+    assert second.description["choices"] == alone.choices
     assert (first.directory, second.directory) == (f"algorithm=maml-{first.key[:8]}", f"algorithm=anil-{second.key[:8]}")
 
 

@@ -67,7 +67,7 @@ def test_a_lightning_logger_that_fails_at_first_has_everything(tmp_path: Path, m
 def test_a_logger_without_its_package_is_refused_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lightning, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'metaloop\[mlflow\]'"):
-        build_run(described(*SMALL, "logger=mlflow")["config"])
+        build_run(described(*SMALL, "logger=mlflow").config)
     monkeypatch.setattr(lightning, "find_spec", lambda name: object())
-    (tracker,) = build_run(described(*SMALL, "logger=mlflow")["config"]).trackers
+    (tracker,) = build_run(described(*SMALL, "logger=mlflow").config).trackers
     assert isinstance(tracker, LightningTracker)

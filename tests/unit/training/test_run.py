@@ -134,7 +134,7 @@ def test_parameters_that_rest_are_moved_by_nothing(tmp_path: Path, monkeypatch: 
 
 def test_where_nothing_is_learned_no_optimiser_moves_anything(tmp_path: Path) -> None:
     trained(tmp_path, "algorithm=nearest_centroid", "outer=sgd", "outer.optimizer.weight_decay=0.5")
-    config = described(*SMALL, "algorithm=nearest_centroid")["config"]
+    config = described(*SMALL, "algorithm=nearest_centroid").config
     came = build_learner(config, build_dataset(config).split("train"), build_plan(config).train_spec).state_dict()
     for name, value in learned(tmp_path).items():
         assert torch.equal(value, came[name.removeprefix("learner.")]), name

@@ -1,0 +1,52 @@
+"""``python -m metaloop.cli.hydra_entry``: the same runs by plain Hydra, with its own sweeps, options and shell completion."""
+
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from metaloop.config.folder import conf_dir
+from metaloop.config.identity import run_identity
+from metaloop.records.directory import unfinished
+from metaloop.runs.resume import resume
+from metaloop.runs.start import start
+
+
+@hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")
+def job(config: DictConfig) -> float:
+    """One run, or one of a sweep; returns the best meta-validation score, for Hydra's sweepers."""
+    settings = HydraConfig.get()
+    multirun = settings.mode == hydra.types.RunMode.MULTIRUN
+    group = Path(settings.sweep.dir).name if multirun else None
+    identity = run_identity(config, settings.runtime.choices, settings.overrides.task, group)
+    directory = Path(settings.runtime.output_dir)
+    stopped = unfinished(Path("outputs"), identity.fingerprint) if config.resume == "auto" else None
+    if stopped is None:
+        record = start(identity, directory, resume=False)
+    else:
+        shutil.rmtree(directory)  # made by Hydra for a new run, with nothing in it but a log that has not begun
+        record = resume(stopped, screen=False)
+    return float(record["training"]["best_validation"])
+
+
+def run(argv: Sequence[str]) -> None:
+    """Hand the command line to Hydra."""
+    sys.argv = [sys.argv[0], *argv]
+    job()
+
+
+def main(argv: list[str]) -> int:
+    """Check the command line, then hand it to Hydra."""
+    from metaloop.cli.train import by_hydra
+
+    return by_hydra(argv)
+
+
+if __name__ == "__main__":
+    from metaloop.config.exit_codes import run_and_exit_code
+
+    sys.exit(run_and_exit_code(main, sys.argv[1:]))

@@ -1,0 +1,86 @@
+"""``metaloop train``: one config in, one run directory out."""
+
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra._internal.callbacks import Callbacks
+from hydra._internal.utils import get_args_parser
+from hydra.core.utils import run_job
+from hydra.types import HydraContext, RunMode
+from omegaconf import DictConfig
+
+from metaloop.config.composed import ComposedRun, RunComposer
+from metaloop.config.composition import Composer, composer
+from metaloop.config.overrides import check_overrides, parse
+from metaloop.errors import UserError
+from metaloop.records.directory import unfinished
+from metaloop.runs.resume import resume
+
+_HYDRAS = ("cfg", "info", "hydra_help", "shell_completion", "multirun", "config_path", "config_name", "package")
+_ONLY_SHOW = ("cfg", "info", "hydra_help", "shell_completion")
+
+
+def main(argv: list[str]) -> int:
+    """Run with these overrides and flags; returns the exit code of success, errors are raised."""
+    resumed = [word.removeprefix("resume=") for word in argv if word.startswith("resume=")]
+    if resumed and resumed[-1] not in ("auto", "null"):
+        others = [word for word in argv if not word.startswith("resume=")]
+        if others:
+            raise UserError(
+                f"resume={resumed[-1]} goes on with the run as it was configured; leave out {' '.join(others)}, or start a "
+                f"new run"
+            )
+        resume(Path(resumed[-1]))
+        return 0
+    flags = _flags(argv)
+    if any(vars(flags)[name] for name in _HYDRAS) or any(parse(line).is_sweep_override() for line in flags.overrides):
+        return by_hydra(argv)
+    config_dirs = _config_dirs(flags)
+    with composer("train", config_dirs, [parse(line) for line in flags.overrides], job_name="train") as hydra:
+        run = RunComposer(hydra, config_dirs).compose(flags.overrides)
+        if run.whole.hydra.mode != RunMode.MULTIRUN:
+            _start(run, hydra)
+            return 0
+    return by_hydra(argv)
+
+
+def by_hydra(argv: Sequence[str]) -> int:
+    """Check the command line and hand it to Hydra: for sweeps by Hydra and for what only Hydra can show."""
+    from metaloop.cli import hydra_entry
+
+    argv = sorted(argv, key=lambda word: word not in ("-m", "--multirun"))  # Hydra takes it only before overrides
+    flags = _flags(argv)
+    if not any(vars(flags)[name] for name in _ONLY_SHOW):
+        check_overrides("train", flags.overrides, _config_dirs(flags), bool(flags.multirun))
+    hydra_entry.run(argv)
+    return 0
+
+
+def _flags(argv: Sequence[str]) -> Namespace:
+    flags: Namespace = get_args_parser().parse_args(sorted(argv, key=lambda word: word not in ("-m", "--multirun")))
+    return flags
+
+
+def _config_dirs(flags: Namespace) -> list[str]:
+    return [flags.config_dir] if flags.config_dir else []
+
+
+def _start(run: ComposedRun, hydra: Composer) -> None:
+    """Start the run in Hydra's directory and with its logging; with ``resume=auto`` go on with an unfinished one."""
+    from metaloop.runs.start import start
+
+    run.whole.hydra.mode = RunMode.RUN
+    identity = run.identity(None)
+    if run.whole.resume == "auto":
+        directory = unfinished(Path("outputs"), identity.fingerprint)
+        if directory is not None:
+            resume(directory)
+            return
+
+    def task(config: DictConfig) -> None:
+        start(identity, Path(run.whole.hydra.runtime.output_dir), resume=False)
+
+    context = HydraContext(hydra.loader, Callbacks(run.whole))
+    result = run_job(task, run.whole, "hydra.run.dir", None, context)
+    _ = result.return_value  # raises what the run raised

@@ -1,0 +1,138 @@
+"""Runs composed from overrides, each by one composition, with the nearest names where an override is wrong."""
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.types import Override
+from hydra.errors import CompactHydraException
+from omegaconf import DictConfig, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from metaloop.config.composition import Composer, composer, is_searchpath
+from metaloop.config.identity import run_identity
+from metaloop.config.override_values import check_value, flatten
+from metaloop.config.overrides import check_overrides, parse
+from metaloop.errors import UserError
+from metaloop.records.schema import RunIdentity
+
+
+def compose(*overrides: str, config_dirs: Sequence[str] = ()) -> RunIdentity:
+    """Compose a run from Python: what ``metaloop train`` would run with these overrides.
+
+    Args:
+        overrides: such as ``"algorithm=anil"`` or ``"trainer.max_steps=100"``.
+        config_dirs: further folders of configuration groups.
+
+    Raises:
+        UserError: an override is unknown or mistyped; names the nearest valid names.
+    """
+    with composer("train", config_dirs, [parse(line) for line in overrides]) as hydra:
+        return RunComposer(hydra, config_dirs).compose(overrides).identity(None)
+
+
+@dataclass(frozen=True)
+class ComposedRun:
+    """The config of one run.
+
+    Attributes:
+        whole: the config with Hydra's own node.
+        overrides: that it was composed from.
+    """
+
+    whole: DictConfig
+    overrides: tuple[str, ...]
+
+    def identity(self, group: str | None) -> RunIdentity:
+        """What run.json will say of it; ``group`` is the sweep that it belongs to, or None.
+
+        Raises:
+            UserError: the config is incomplete.
+        """
+        own = copy.deepcopy(self.whole)
+        with open_dict(own):
+            del own["hydra"]
+        with _current(self.whole):
+            return run_identity(own, self.whole.hydra.runtime.choices, self.overrides, group)
+
+
+class RunComposer:
+    """Composes runs as Hydra does.
+
+    Runs with the same choices of groups share one composition, which takes a quarter of a second; values are set afterwards,
+    as in Hydra.
+
+    Args:
+        hydra: composes the choices of groups.
+        config_dirs: further folders of configuration groups.
+    """
+
+    def __init__(self, hydra: Composer, config_dirs: Sequence[str]) -> None:
+        self.hydra = hydra
+        self.config_dirs = config_dirs
+        self._bases: dict[tuple[str, ...], _Base] = {}
+
+    def compose(self, lines: Sequence[str]) -> ComposedRun:
+        """The run with these overrides.
+
+        Raises:
+            UserError: they cannot be composed, or a value has another type than the default.
+        """
+        overrides = [parse(line) for line in lines]
+        groups = [each for each in overrides if self._is_group(each)]
+        values = [each for each in overrides if each not in groups and not is_searchpath(each)]
+        key = tuple(str(each.input_line) for each in groups)
+        try:
+            if key not in self._bases:
+                self._bases[key] = _Base(self.hydra.compose(key))
+            return ComposedRun(self._bases[key].with_values(values, overrides), tuple(lines))
+        except (UserError, CompactHydraException, OmegaConfBaseException) as error:
+            check_overrides("train", lines, self.config_dirs, multirun=False)  # names what is near
+            raise UserError(f"{error}\nwith the overrides: {' '.join(lines)}") from error
+
+    def _is_group(self, override: Override) -> bool:
+        return not isinstance(override.value(), dict) and self.hydra.is_group(override.key_or_group)
+
+
+class _Base:
+    """A composition before values are set."""
+
+    def __init__(self, config: DictConfig) -> None:
+        self.config = config
+        self.leaves = flatten(config)
+        self.choices = [str(name) for name in config.hydra.runtime.choices]
+        self._checked: set[str] = set()
+
+    def with_values(self, values: Sequence[Override], overrides: Sequence[Override]) -> DictConfig:
+        """A copy with ``values`` set; ``overrides`` are all that the run was composed from."""
+        for override in values:
+            adds = override.is_add() or override.is_force_add()
+            if not adds and str(override.input_line) not in self._checked:
+                check_value(self.config, self.leaves, self.choices, override)
+                self._checked.add(str(override.input_line))
+        config = copy.deepcopy(self.config)
+        ConfigLoaderImpl._apply_overrides_to_config(list(values), config)
+        theirs: Any = config.hydra
+        own = [override for override in overrides if not override.is_hydra_override()]
+        theirs.overrides.task = [str(override.input_line) for override in own]
+        words = theirs.job.config.override_dirname
+        theirs.job.override_dirname = get_overrides_dirname(
+            own, kv_sep=words.kv_sep, item_sep=words.item_sep, exclude_keys=words.exclude_keys
+        )
+        return config
+
+
+@contextmanager
+def _current(config: DictConfig) -> Iterator[None]:
+    """Let ``${hydra:...}`` speak of this config."""
+    holder = HydraConfig.instance()
+    before = holder.cfg
+    holder.set_config(config)
+    try:
+        yield
+    finally:
+        holder.cfg = before

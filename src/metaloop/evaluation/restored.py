@@ -1,0 +1,79 @@
+"""The learner of a finished run and its test episodes, built again."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from metaloop.config.build import build_dataset, build_learner, build_plan, check_learner
+from metaloop.data.distribution import TaskDistribution
+from metaloop.data.episodes import Episodes, check_spec
+from metaloop.errors import UserError
+from metaloop.evaluation.finished_run import FinishedRun
+from metaloop.learners.learner import Learner
+from metaloop.training.datamodule import EpisodeDataModule
+from metaloop.training.meta_test import restored
+from metaloop.training.outer_module import OuterModule
+from metaloop.training.process import set_up
+
+
+@dataclass(frozen=True)
+class RestoredTest:
+    """What a test, an inspection or a comparison of a run starts from.
+
+    Attributes:
+        module: the learner with the best checkpoint's parameters, in evaluation mode.
+        data: the episodes.
+        device: of both.
+    """
+
+    module: OuterModule
+    data: EpisodeDataModule
+    device: torch.device
+
+    @property
+    def learner(self) -> Learner:
+        """The restored learner."""
+        return self.module.learner
+
+    @property
+    def episodes(self) -> Episodes:
+        """Those of the meta-test."""
+        return self.data.episodes("test", self.device)
+
+
+def set_up_device(config: Mapping[str, Any]) -> torch.device:
+    """Set the process up by the config and choose the device; what was trained on a GPU runs without one on the CPU."""
+    set_up(tf32=config["tf32"])
+    on_gpu = config["trainer"].get("accelerator") in ("gpu", "cuda") and torch.cuda.is_available()
+    return torch.device("cuda" if on_gpu else "cpu")
+
+
+def restore_test(run: FinishedRun, config: Mapping[str, Any], *, own_episodes: bool) -> RestoredTest:
+    """See :meth:`FinishedRun.test`."""
+    device = set_up_device(config)
+    dataset, plan = build_dataset(config), build_plan(config)
+    test_split = dataset.split("test")
+    if test_split.spec is not None and own_episodes:
+        plan = replace(plan, spec=test_split.spec)
+    check_spec(test_split, plan.spec)
+    trained_on = build_dataset(run.config).split("train")
+    _check_alike(trained_on, test_split)
+    learner = build_learner(config, trained_on, build_plan(run.config).train_spec)
+    check_learner(learner, test_split, plan.spec)
+    if config["model"] == run.config["model"]:  # another encoder may be asked for on purpose
+        run.check_encoder(dataset)
+    module = restored(learner, test_split.problem, run.identity.fingerprint, run.checkpoint)
+    return RestoredTest(module.to(device).eval(), EpisodeDataModule(dataset, plan), device)
+
+
+def _check_alike(trained_on: TaskDistribution, test: TaskDistribution) -> None:
+    ours, theirs = tuple(trained_on.input_shape), tuple(test.input_shape)
+    if type(trained_on.problem.loss) is not type(test.problem.loss):  # answers mean something else
+        difference = f"tasks of {trained_on.problem.name}, this data set has {test.problem.name}"
+    elif ours != theirs:
+        difference = f"inputs of shape {ours}, this data set has {theirs}"
+    else:
+        return
+    raise UserError(f"the run was trained on {difference}: choose another dataset=..., or its keys")

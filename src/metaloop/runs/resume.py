@@ -1,0 +1,51 @@
+"""Going on with a run that was stopped."""
+
+import logging
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from metaloop.errors import UserError
+from metaloop.records.reading import read_identity
+from metaloop.records.schema import RECORD
+
+
+def resume(directory: Path, *, screen: bool = True) -> Mapping[str, Any]:
+    """Go on with the run in ``directory`` from its last checkpoint, as it was configured; returns the record.
+
+    Args:
+        directory: of the run.
+        screen: whether to log to the screen, where Hydra does not already.
+
+    Raises:
+        UserError: it is no run, or finished.
+    """
+    from metaloop.runs.start import start
+
+    if (directory / RECORD).exists():
+        raise UserError(f"{directory} is finished: see metaloop report {directory}, or metaloop evaluate run={directory}")
+    identity = read_identity(directory)
+    with _logged(directory / "train.log", screen):
+        return start(identity, directory, resume=True)
+
+
+@contextmanager
+def _logged(path: Path, screen: bool) -> Iterator[None]:
+    """Log to the file and to the screen, as Hydra does where it starts a run."""
+    root, before = logging.getLogger(), logging.getLogger().level
+    handlers: list[logging.Handler] = [logging.FileHandler(path)]
+    if screen:
+        handlers.append(logging.StreamHandler(sys.stdout))
+    for handler in handlers:
+        handler.setFormatter(logging.Formatter("[%(asctime)s][%(name)s][%(levelname)s] - %(message)s"))
+        root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        root.setLevel(before)
+        for handler in handlers:
+            root.removeHandler(handler)
+            handler.close()
