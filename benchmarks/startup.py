@@ -20,7 +20,7 @@ from typing import Any
 from metaloop.records.environment import git_state, hardware, versions
 from metaloop.records.writing import write_json
 
-TIMES, BAR = 5, 6.0  # runs; seconds that the default may take to its first step
+TIMES, BAR = 5, 4.0  # runs; seconds that the default may take to its first step
 RECORD = Path(__file__).parent / "records" / "startup.json"
 ANSWERS = ("--help", "list", "train --help", "train algorithm=mamll")
 

@@ -69,7 +69,7 @@ def build_dataset(config: Config) -> Dataset:
     """
     needs_tokenizer = _says(config["dataset"], "needs_tokenizer")
     more = {"tokenizer": build_tokenizer(config["model"])} if needs_tokenizer else {}
-    dataset = make(config["dataset"], "dataset", **more)
+    dataset: Dataset = make(config["dataset"], "dataset", **more)
     if not config.get("model", {}).get("frozen"):
         return dataset
     return EncodedDataset(dataset, partial(build_encoder, config), cache_folder(config["dataset"].get("cache_dir")))
@@ -87,7 +87,8 @@ def build_tokenizer(model: Config) -> Tokenizer:
             f"model._target_={model['_target_']!r} reads no texts, which this data set is of; take one that has a tokenizer, "
             f"such as model=minilm, model=tfidf or model=tiny_bert"
         )
-    return maker(**{key: model[key] for key in inspect.signature(maker).parameters if key in model})
+    tokenizer: Tokenizer = maker(**{key: model[key] for key in inspect.signature(maker).parameters if key in model})
+    return tokenizer
 
 
 def keep_model_files(model: Config, folder: Path) -> None:

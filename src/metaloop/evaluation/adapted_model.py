@@ -3,16 +3,18 @@
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from metaloop.config.build import TrainedOn, build_dataset, build_learner_for, build_plan, keep_model_files, trained_on
 from metaloop.data.encoded import EncodedDataset, check_encoder
+from metaloop.data.user.in_memory import as_file
 from metaloop.data.user.own_tables import in_order_of
 from metaloop.data.user.own_tasks import Columns, OwnRows, OwnTask, OwnTasks, from_tensors, own_task
 from metaloop.errors import UserError
@@ -56,17 +58,24 @@ class AdaptedModel:
         """The names of the task's classes; none for a regression."""
         return self.task.classes
 
-    def predict(self, query: str | Path, columns: Columns | None = None) -> Predictions:
-        """Predictions for the examples of a file (or folder of pictures); labels, where it has any, are only scored.
+    def predict(self, query: str | Path | Sequence[Any] | np.ndarray, columns: Columns | None = None) -> Predictions:
+        """Predictions for the examples of a file (or folder of pictures), or for examples in memory.
+
+        Labels that a file has are only scored.
 
         Args:
-            query: CSV, TSV, JSON, JSON lines; of texts also .txt; of pictures also a folder or zip archive.
+            query: CSV, TSV, JSON, JSON lines; of texts also .txt; of pictures also a folder or zip archive. Or a list of texts,
+                of pictures (uint8 arrays), or an array of a table's numbers (rows, features) in the support file's order.
             columns: what it calls its columns; None for the names of the support file.
 
         Raises:
             UserError: the file is missing or broken, or its columns do not go with the support set.
         """
-        rows = self.dataset.read_own(Path(query), columns or self.columns, self.tasks.input_shape, labelled=False)
+        columns = columns or self.columns
+        if not isinstance(query, str | Path):
+            with as_file(query, columns, self.task.features) as path:
+                return self.predict(path, columns)
+        rows = self.dataset.read_own(Path(query), columns, self.tasks.input_shape, labelled=False)
         if self.task.features:
             rows = in_order_of(self.task.features, rows)
         return predictions(self.dataset, self.task, self.learner, self.predictor, rows)

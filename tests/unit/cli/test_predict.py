@@ -193,6 +193,27 @@ def test_the_kept_model_of_a_learner_that_takes_steps_has_taken_them(runs: Path,
     assert level.flatten().tolist() == [0.5] * 4  # what was kept is what answers
 
 
+def test_examples_in_memory_are_answered_as_those_of_files(runs: Path, tmp_path: Path) -> None:
+    model = adapt_to(runs / "texts", write(tmp_path / "s.csv", TEXT))
+    assert model.predict(["a ping", "a pong"]).labels == ["p", "q"]
+    with pytest.raises(UserError, match="example 0 is of shape"):
+        model.predict([3.0])
+    pictures = own(tmp_path / "own", ["x", "y"], 5)
+    seen = adapt_to(runs / "images", pictures, steps=20)
+    files = sorted((pictures / "x").glob("*.png"))
+    from_memory = seen.predict([np.asarray(Image.open(path)) for path in files]).probabilities
+    from_files = seen.predict(pictures / "x").probabilities
+    assert from_memory is not None
+    assert from_files is not None
+    assert torch.equal(from_memory, from_files)
+    support = write(tmp_path / "t.csv", [["a", "b", "label"], [1, 5, "n"], [2, "", "n"], [6, 5, "m"], [7, 4, "m"]])
+    table = adapt_to(runs / "table", support, steps=30)
+    asked = write(tmp_path / "q.csv", [["b", "a"], [4, 7], ["", 1]])
+    assert table.predict(np.array([[7, 4], [1, np.nan]])).labels == table.predict(asked).labels
+    with pytest.raises(UserError, match=r"numbers of \(rows, 2\) are expected, the columns a, b"):
+        table.predict([[1.0, 2.0, 3.0]])
+
+
 def test_a_regression_answers_in_the_users_unit_with_its_uncertainty(runs: Path, tmp_path: Path, capsys: Captured) -> None:
     support = write(tmp_path / "s.csv", [["size", "price"], *([k, 1000 + 10 * k] for k in range(8)), [3, 1031]])
     query = write(tmp_path / "q.csv", [["size", "price"], [3, 1030], [9, ""], [4, "dear"]])

@@ -1,0 +1,70 @@
+"""A user's examples in memory, written to a temporary file, so that they are prepared just as files are."""
+
+import csv
+import json
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from metaloop.data.user.own_tasks import Columns
+from metaloop.errors import UserError
+
+
+@contextmanager
+def as_file(examples: Sequence[object] | np.ndarray, columns: Columns, features: Sequence[str]) -> Iterator[Path]:
+    """The file, or folder of pictures; it is gone when the block ends.
+
+    Args:
+        examples: texts; or pictures, uint8 of (height, width) or (height, width, 3) each; or rows of a table, numbers of
+            (rows, features).
+        columns: their name for texts.
+        features: names of a table's columns, in the order of the numbers; empty where the data set is no table.
+
+    Raises:
+        UserError: the examples are none of these.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if features:
+            yield _table(examples, features, folder)
+        elif len(examples) and all(isinstance(example, str) for example in examples):
+            yield _texts(examples, columns, folder)
+        else:
+            yield _pictures(examples, folder)
+
+
+def _texts(examples: Sequence[object] | np.ndarray, columns: Columns, folder: Path) -> Path:
+    path = folder / "texts.jsonl"
+    path.write_text("".join(json.dumps({columns.text: str(text)}) + "\n" for text in examples), encoding="utf-8")
+    return path
+
+
+def _table(examples: Sequence[object] | np.ndarray, features: Sequence[str], folder: Path) -> Path:
+    rows = np.asarray(examples)
+    if rows.ndim != 2 or rows.shape[1] != len(features) or rows.dtype.kind not in "iufb":
+        raise UserError(
+            f"examples of shape {rows.shape} and type {rows.dtype}: numbers of (rows, {len(features)}) are expected, "
+            f"the columns {', '.join(features)} of the support set"
+        )
+    path = folder / "table.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(features)
+        writer.writerows(["" if value != value else value for value in row] for row in rows.tolist())
+    return path
+
+
+def _pictures(examples: Sequence[object] | np.ndarray, folder: Path) -> Path:
+    for number, example in enumerate(examples):
+        pixels = np.asarray(example)
+        if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] != 3):
+            raise UserError(
+                f"example {number} is of shape {pixels.shape} and type {pixels.dtype}: a text, or uint8 pixels of "
+                f"(height, width) or (height, width, 3)"
+            )
+        Image.fromarray(pixels).save(folder / f"{number:08}.png")
+    return folder
