@@ -2,6 +2,7 @@
 
 import importlib
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,6 +63,12 @@ def test_what_a_page_mentions_exists(page: Path) -> None:
     text = page.read_text()
     assert sorted(missing_files(text, page)) == []
     assert list(missing_names(text)) == []
+
+
+def test_the_architecture_page_shows_the_layers_of_the_contract() -> None:
+    contract = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"][0]
+    block = (ROOT / "docs" / "architecture.md").read_text().split("```")[1]
+    assert ["__main__", *(re.split(r"\s{2,}", line)[0] for line in block.strip().splitlines())] == contract["layers"]
 
 
 def test_what_does_not_exist_is_noticed() -> None:
