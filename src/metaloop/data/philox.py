@@ -1,7 +1,6 @@
-"""Counter-based random numbers: the draw for episode *i* is a pure function of (seed, split, i).
+"""Random numbers of episodes: the draw for episode *i* is a pure function of (seed, split, i).
 
-Philox4x32 with ten rounds (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011), written in int64 tensor
-arithmetic so that a whole block of episodes is drawn at once, on any device, with the same bits.
+A whole block of episodes is drawn at once by Philox, on any device, with the same bits.
 """
 
 import zlib
@@ -10,20 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from metaloop.system.counter_random import box_muller, philox4x32
+
 _MASK = 0xFFFFFFFF
-_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
-_WEYL = (0x9E3779B9, 0xBB67AE85)
-
-
-def philox4x32(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int]) -> tuple[Tensor, ...]:
-    """Ten Philox rounds of four 32-bit words held in int64 tensors of one shape; returns four such tensors."""
-    c0, c1, c2, c3 = counter
-    k0, k1 = key
-    for _ in range(10):
-        p0, p1 = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]  # 64-bit products; the sign bit is only a bit here
-        c0, c1, c2, c3 = ((p1 >> 32) & _MASK) ^ c1 ^ k0, p1 & _MASK, ((p0 >> 32) & _MASK) ^ c3 ^ k1, p0 & _MASK
-        k0, k1 = (k0 + _WEYL[0]) & _MASK, (k1 + _WEYL[1]) & _MASK
-    return c0, c1, c2, c3
 
 
 @dataclass(frozen=True)
@@ -70,8 +58,7 @@ class Stream:
     def normal(self, numbers: Tensor, words: int, purpose: str) -> Tensor:
         """(episodes, words) float64, standard normal (Box and Muller)."""
         u = (self.bits(numbers, 2 * words, purpose).double() + 0.5) * 2.0**-32
-        radius = torch.sqrt(-2.0 * torch.log(u[:, 0::2]))
-        return radius * torch.cos(2.0 * torch.pi * u[:, 1::2])
+        return box_muller(u[:, 0::2], u[:, 1::2])
 
     def without_replacement(self, numbers: Tensor, sizes: Tensor, count: int, purpose: str) -> Tensor:
         """Ordered draws without replacement: a Fisher-Yates shuffle of which only the first ``count`` places are made.

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from metaloop.data.philox import Stream, philox4x32
+from metaloop.data.philox import Stream
+from metaloop.system.counter_random import philox4x32
 
 
 def word(value: int) -> torch.Tensor:

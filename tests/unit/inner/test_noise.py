@@ -5,7 +5,8 @@ import torch
 from scipy import stats
 
 from metaloop.errors import UserError
-from metaloop.inner.noise import _mixed, normal, task_number, uniform
+from metaloop.inner.noise import normal, task_number, uniform
+from metaloop.system.counter_random import scattered
 from metaloop.types import Examples
 
 
@@ -19,7 +20,7 @@ def lowbias32(x: int) -> int:
 
 def test_the_hash_is_the_published_one() -> None:
     for value in (0, 1, 2, 12345, 2**31, 2**32 - 1):
-        assert _mixed(torch.tensor(value)).item() == lowbias32(value)
+        assert scattered(torch.tensor(value)).item() == lowbias32(value)
 
 
 @pytest.mark.parametrize("number", [0, 7, 2**40 + 1])
