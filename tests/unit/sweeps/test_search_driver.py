@@ -1,16 +1,14 @@
 """A search and its ledger: what is proposed, told, shared and resumed. Runs are ended by hand but where it says so."""
 
 import json
-import os
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gated_runs import Gate, started, wait_until
+from gated_runs import jobs as jobs_of
 from metaloop.cli.main import main
 from metaloop.errors import UserError
 from metaloop.problems.metric import ACCURACY
@@ -222,21 +220,6 @@ def test_a_dry_run_runs_nothing(capsys: Captured) -> None:
     assert not Path("outputs").exists()
 
 
-def started(said: Path, trials: int, *more: str) -> subprocess.Popen[bytes]:
-    words = ["sweep", "small_search", "--config-dir", *CONF, "--jobs", "1", f"search.trials={trials}", *more]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])}
-    with said.open("a") as file:
-        return subprocess.Popen([sys.executable, "-m", "metaloop", *words], stdout=file, stderr=file, env=environment)
-
-
-def seen(state: str, count: int, said: Path) -> None:
-    """Wait until so many runs are in this state."""
-    directory, deadline = Path("outputs/sweeps/small_search"), time.monotonic() + 200
-    while not (directory / "ledger.sqlite").exists() or sum(job.state == state for job in Ledger(directory).jobs()) < count:
-        assert time.monotonic() < deadline, said.read_text()
-        time.sleep(0.05)
-
-
 def test_a_search_by_its_command_goes_on_to_more_trials(capsys: Captured) -> None:
     """Real runs."""
     directory = Path("outputs/sweeps/small_search")
@@ -257,13 +240,16 @@ def test_a_search_by_its_command_goes_on_to_more_trials(capsys: Captured) -> Non
 @pytest.mark.parametrize("trials", [3, 12])
 def test_kill_9_and_two_processes_end_with_exactly_the_trials(trials: int, tmp_path: Path) -> None:
     """The real command, killed while it has a run; then two at once."""
-    said, directory = tmp_path / "said.txt", Path("outputs/sweeps/small_search")
-    first = started(said, trials)
-    seen(RUNNING, 1, said)
-    first.send_signal(signal.SIGKILL)
-    first.wait()
-    both = [started(said, trials), started(said, trials)]
-    assert [process.wait(timeout=500) for process in both] == [0, 0], said.read_text()
+    messages, directory = tmp_path / "messages.txt", Path("outputs/sweeps/small_search")
+    with Gate(tmp_path / "gate", step=3) as gate:
+        words = ["sweep", "small_search", "--config-dir", *CONF, "--jobs", "1", f"search.trials={trials}", gate.override]
+        first = started(words, messages)
+        wait_until(lambda: any(job.state == RUNNING for job in jobs_of(directory)), first, messages)
+        first.kill()
+        first.wait()
+        gate.open()
+        both = [started(words, messages), started(words, messages)]
+        assert [process.wait() for process in both] == [0, 0], messages.read_text()
     jobs = Ledger(directory).jobs()
     assert [job.state for job in jobs] == [DONE] * len(jobs)
     assert len(list(directory.rglob("record.json"))) == len(jobs) == len({job.key for job in jobs})

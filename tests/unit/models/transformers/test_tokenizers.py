@@ -1,6 +1,5 @@
 """Tokenizers: the hashing one, and where a stored one comes from."""
 
-import time
 from importlib.util import find_spec
 
 import pytest
@@ -48,15 +47,17 @@ def test_a_package_that_is_absent_is_named_with_the_way_to_get_it(monkeypatch: p
 
 
 def test_a_hub_out_of_reach_is_said_within_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+
     def unreachable(self: object, name: str, timeout: float) -> None:
-        assert timeout <= 5
+        waits.append(timeout)
         raise ConnectionError("no route to host")
 
     monkeypatch.setattr("huggingface_hub.HfApi.model_info", unreachable)
-    begun = time.monotonic()
     with pytest.raises(UserError, match=r"no route to host.*hf download nobody/none --local-dir FOLDER"):
         TextClassifier((6,), 3, name_or_path="nobody/none")
-    assert time.monotonic() - begun < 30
+    assert 1 <= len(waits) <= 3
+    assert max(waits) <= 5
 
 
 def test_fused_attention_is_refused_with_the_fix() -> None:
