@@ -20,8 +20,8 @@ from metaloop.data.philox import Stream
 from metaloop.data.pool import ClassPool
 from metaloop.types import EpisodeSpec
 
-HERE = Path(__file__).parent
-CONF = HERE.parents[1] / "conf"
+LOSSES = Path(__file__).parent / "losses"
+CONF = Path(__file__).parents[2] / "conf"
 PRESETS = sorted(path.stem for path in (CONF / "algorithm").glob("*.yaml"))
 STEPS, META_BATCH = 20, 2
 # What a preset needs to run on small images, or to run in a second.
@@ -68,4 +68,4 @@ def losses(preset: str) -> list[float]:
 
 if __name__ == "__main__":
     for each in PRESETS:
-        (HERE / f"{each}.json").write_text(json.dumps([round(loss, 8) for loss in losses(each)], indent=0) + "\n")
+        (LOSSES / f"{each}.json").write_text(json.dumps([round(loss, 8) for loss in losses(each)], indent=0) + "\n")
