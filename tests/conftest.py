@@ -12,6 +12,13 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault("METALOOP_CACHE", str(config.rootpath / ".pytest_cache" / "metaloop"))
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what the run cost on all cores; CONTRIBUTING.md has the budget."""
+    user, system, children_user, children_system, _ = os.times()
+    seconds = user + system + children_user + children_system
+    terminalreporter.write_line(f"CPU time of all processes: {seconds / 60:.1f} minutes")
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real data sets; tests that need it are skipped where it is absent."""

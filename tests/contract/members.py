@@ -4,7 +4,7 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cache, partial
 
 import torch
 from torch import nn
@@ -414,7 +414,8 @@ ALL_MEMBERS: Mapping[type, set[type]] = {
 }
 
 
-def package_classes() -> set[type]:
+@cache
+def package_classes() -> frozenset[type]:
     """All classes defined in the package's modules; the entry points' modules are not needed for that."""
     found = set()
     for module in pkgutil.walk_packages(metaloop.__path__, "metaloop."):
@@ -422,7 +423,7 @@ def package_classes() -> set[type]:
             continue  # entry points
         members = vars(importlib.import_module(module.name)).values()
         found |= {each for each in members if inspect.isclass(each) and each.__module__ == module.name}
-    return found
+    return frozenset(found)
 
 
 def is_model(cls: type) -> bool:
@@ -430,7 +431,7 @@ def is_model(cls: type) -> bool:
     return issubclass(cls, nn.Module) and list(inspect.signature(cls).parameters)[:2] == ["input_shape", "outputs"]
 
 
-def not_covered(base: type, classes: set[type]) -> set[str]:
+def not_covered(base: type, classes: frozenset[type]) -> set[str]:
     """Names of the concrete subclasses of ``base`` (models for ``nn.Module``) among ``classes`` without a line above."""
     if base is nn.Module:
         members = {cls for cls in classes if is_model(cls)}

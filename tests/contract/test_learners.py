@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from metaloop.inner.execution.over_tasks import Loop, OverTasks, Vmap
 from metaloop.learners.learner import Learner
 from metaloop.models.norm import MODES
 from metaloop.types import Examples, Tasks
+from pairwise import Row, covering, each_once
 
 NORMS = [mode for mode in MODES if mode != "running"]  # tested below
 
@@ -52,12 +54,16 @@ POOLED = (
 
 IN_ORDER = ("inner batches", "matching, in context")  # they go through the support set
 
+
+def batch_and_another(rows: Sequence[Row]) -> list[Row]:
+    """Every learner with norms of the batch, which make it transductive, and with one of the others in turn."""
+    return [row for row in rows if row[1] == "batch"] + each_once([row for row in rows if row[1] != "batch"])
+
+
 every_learner = pytest.mark.parametrize("name", LEARNERS)
 
 
-@pytest.mark.parametrize("masked", [False, True], ids=["all real", "masked"])
-@pytest.mark.parametrize("norm", ["batch", "support"])
-@every_learner
+@covering(("name", "norm", "masked"), LEARNERS, ["batch", "support"], [False, True], select=each_once)
 def test_strategies_over_tasks_agree(name: str, norm: str, masked: bool) -> None:
     tasks = tasks_of(name, masked=masked)
     found = {}
@@ -106,8 +112,7 @@ def test_query_labels_are_no_argument_of_adaptation(name: str) -> None:
     assert parameters["support"].annotation is Examples
 
 
-@pytest.mark.parametrize("norm", NORMS)
-@every_learner
+@covering(("name", "norm"), LEARNERS, NORMS, select=batch_and_another)
 def test_other_queries_matter_to_transductive_learners_only(name: str, norm: str) -> None:
     tasks = tasks_of(name, queries=4)
     learner = made_learner(name, norm=norm).eval()
@@ -153,8 +158,7 @@ def test_only_meta_losses_move_running_averages_and_padding_does_not_count() -> 
     assert_same(*averages)
 
 
-@pytest.mark.parametrize("norm", ["batch", "support", "layer"])
-@every_learner
+@covering(("name", "norm"), LEARNERS, ["batch", "support", "layer"], select=each_once)
 def test_the_content_of_padding_changes_nothing(name: str, norm: str) -> None:
     tasks = tasks_of(name, masked=True)
     noisy = replace(tasks, support=scrambled(tasks.support), query=scrambled(tasks.query))

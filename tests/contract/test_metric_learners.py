@@ -7,6 +7,7 @@ from members import METRIC, OF_MAPS
 
 from metaloop.inner.execution.over_tasks import Loop, OverTasks, Vmap
 from metaloop.learners.metric.metric_learner import Metric
+from pairwise import covering, each_once
 
 every_metric = pytest.mark.parametrize("name", METRIC)
 
@@ -19,8 +20,7 @@ def made(name: str, over_tasks: OverTasks | None = None, *, norm: str = "support
     return METRIC[name](made_model(model_of(name), norm=norm, outputs=None), over_tasks or Loop())
 
 
-@pytest.mark.parametrize("masked", [False, True], ids=["all real", "masked"])
-@every_metric
+@covering(("name", "masked"), METRIC, [True, False], select=each_once)
 def test_meta_gradients_equal_finite_differences(name: str, masked: bool) -> None:
     tasks, learner = made_tasks(model_of(name), masked=masked), made(name).eval()
     parameters = dict(learner.named_parameters())

@@ -14,6 +14,7 @@ from metaloop.learners.learner import Learner
 from metaloop.models.mlp import MLP
 from metaloop.problems.task_loss import MeanSquaredError
 from metaloop.types import Examples, Tasks
+from pairwise import covering, each_once
 
 CLASSIFY_ONLY = ("versa",)
 
@@ -36,8 +37,7 @@ def check_against_finite_differences(learner: Learner, tasks: Tasks) -> None:
     assert min(abs(each - expected) for each in found) < 1e-6 * abs(expected), (found, expected)
 
 
-@pytest.mark.parametrize("masked", [False, True], ids=["all real", "masked"])
-@pytest.mark.parametrize("name", READERS)
+@covering(("name", "masked"), READERS, [True, False], select=each_once)
 def test_meta_gradients_equal_finite_differences(name: str, masked: bool) -> None:
     check_against_finite_differences(classifier(name), made_tasks("mlp", masked=masked))
 

@@ -28,7 +28,7 @@ def only_record(root: Path) -> tuple[Path, dict]:
     return path.parent, json.loads(path.read_text())
 
 
-@pytest.mark.parametrize("algorithm", ["maml", "anil", "cosine", "manhattan"])
+@pytest.mark.parametrize("algorithm", ["maml", pytest.param("anil", marks=pytest.mark.slow), "cosine", "manhattan"])
 def test_model_and_data_set_learn_with_any_learner(algorithm: str, tmp_path: Path) -> None:
     more = [] if algorithm == "cosine" else ["algorithm/over_tasks=loop"]
     assert main(["train", *OURS, *CHOSEN, *SHORT, *QUIET, f"algorithm={algorithm}", *more]) == 0

@@ -129,6 +129,7 @@ def test_rounds_are_compared_pair_by_pair() -> None:
     assert "ratio" not in driver.compare({"metaloop": [1.0]}, units=8)
 
 
+@pytest.mark.slow
 def test_speed_in_a_process_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     speed.main(["--quick", "--cases", "c", "--rounds", "1", "--records", str(tmp_path), LOOP])
     assert "metaloop" in capsys.readouterr().out
@@ -150,6 +151,7 @@ def test_without_a_gpu_speed_runs_the_tests_of_its_code_path(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_here")
 def test_the_page_is_filled_from_what_the_benchmarks_write(tmp_path: Path) -> None:
     """Every benchmark's record has what its tables need."""
@@ -238,6 +240,7 @@ def test_many_records_are_a_sweep_that_reports_read(tmp_path: Path) -> None:
     assert len({run.test["mean"] for run in runs}) == 202
 
 
+@pytest.mark.slow
 def test_images_of_episodes_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     few = {"train": 15, "test": 1}
     for module in (cifar100, cifar100_files):

@@ -14,6 +14,7 @@ def test_there_are_notebooks_but_few() -> None:
     assert 1 <= len(NOTEBOOKS) <= 4
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_runs(path: Path, tmp_path: Path) -> None:

@@ -40,9 +40,9 @@ def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Path:
-    directory = tmp_path / "run"
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("learned") / "run"
     assert main(["train", *SMALL, *QUIET, f"hydra.run.dir={directory}"]) == 0
     return directory
 

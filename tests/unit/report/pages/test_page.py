@@ -232,6 +232,7 @@ document.body.dataset.focusable = button("name").tabIndex;
 </script>"""
 
 
+@pytest.mark.slow
 def test_headers_sort_in_a_browser(report: Path, tmp_path: Path) -> None:
     browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if browser is None:
