@@ -96,7 +96,7 @@ def main(argv: list[str]) -> int:
     """Adapt or load, predict, write, and print a short table."""
     found = words(argv)
     steps, unfinished = _steps(found), is_true("unfinished", [found[key] for key in ("unfinished",) if key in found])
-    from metaloop.data.user.own_tasks import Columns
+    from metaloop.data.user.tasks import Columns
 
     named = {key: found[key] for key in ("text", "path", "label") if key in found}
     from metaloop.evaluation.adapted_model import adapt_to, load_model
@@ -197,7 +197,7 @@ def _print_table(result: "Predictions") -> None:
     for name in ("row", "input", *(("label", "probability") if result.classes else ("mean", "standard deviation"))):
         table.add_column(name, justify="left" if name in ("input", "label") else "right", no_wrap=True)
     for place in range(min(_SHOWN, len(result.rows))):
-        shown = " ".join(result.rows.shown[place].split())
+        shown = " ".join(result.rows.captions[place].split())
         table.add_row(str(place + 1), _cut(shown), *_answer(result, place))
     console = Console(markup=False, highlight=False)
     console.print(table)

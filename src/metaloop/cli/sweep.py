@@ -46,9 +46,9 @@ def multirun(argv: list[str]) -> int:
 def run(plan: Plan, overrides: Sequence[str], given: argparse.Namespace, directory: Path) -> int:
     """Start the plan, or go on with it, in ``directory`` or where ``hydra.sweep.dir`` says."""
     from metaloop.sweeps.compose import with_overrides
+    from metaloop.sweeps.devices import Machine
     from metaloop.sweeps.driver import sweep
     from metaloop.sweeps.options import Options
-    from metaloop.sweeps.room import Machine
 
     said = {key: value for key, _, value in (word.partition("=") for word in overrides) if key in _FOR_HYDRA}
     for key in ("hydra.run.dir", "hydra.sweep.subdir"):
@@ -56,7 +56,7 @@ def run(plan: Plan, overrides: Sequence[str], given: argparse.Namespace, directo
             raise UserError(f"{key}: runs of a sweep have directories of their own; choose the sweep's by hydra.sweep.dir")
     directory = Path(said.get("hydra.sweep.dir", directory))
     plan = with_overrides(plan, [word for word in overrides if word.partition("=")[0] not in _FOR_HYDRA], given.config_dir)
-    machine = Machine.here(given.gpus.split(",") if given.gpus else None, given.per_gpu, given.jobs, given.threads)
+    machine = Machine.detect(given.gpus.split(",") if given.gpus else None, given.per_gpu, given.jobs, given.threads)
     if given.retries < 0 or given.stale <= 0:
         raise UserError("--retries is at least 0, --stale above 0")
     options = Options(directory, given.config_dir, machine, given.retries, given.stale, given.dry_run)

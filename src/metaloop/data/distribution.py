@@ -1,4 +1,4 @@
-"""What a data set is: a distribution over tasks for each of three splits."""
+"""The interface of data sets: a distribution over tasks for each of three splits."""
 
 import math
 from abc import ABC, abstractmethod
@@ -8,23 +8,30 @@ import torch
 from torch import Tensor
 
 from metaloop.data.philox import Stream
+from metaloop.errors import UserError
 from metaloop.problems.problem import Line, Problem
 from metaloop.types import EpisodeSpec, Tasks, highest
 
 SPLITS = ("train", "validation", "test")
 
 
+def check_split(name: str) -> None:
+    """Raise a UserError if ``name`` is not the name of a split."""
+    if name not in SPLITS:
+        raise UserError(f"split {name!r} must be one of {', '.join(SPLITS)}")
+
+
 class TaskDistribution(ABC):
-    """p(T) of one split; an instance is complete when constructed and lives on one device.
+    """The distribution p(T) over the tasks of one split, on one device.
 
     Attributes:
-        problem: what tasks ask, and how answers are scored.
-        input_shape: one example's shape; for named tensors the shape of the first.
-        episodes: how many episodes exist, or None where they never end.
-        spec: the only size that episodes can have, or None where they are drawn in any size.
-        has_unlabelled: whether :meth:`draw` gives ``spec.unlabelled`` examples; where it does not, they are refused.
-        num_classes: classes of the split, which ``Tasks.classes`` then numbers from 0, or None where it has no such numbers.
-        oracle_name: what :meth:`oracle` is called beside its score; empty where there is no oracle.
+        problem: what the tasks ask for, and how predictions are scored.
+        input_shape: shape of one example; of the first tensor if inputs are several named tensors.
+        episodes: number of episodes that exist; None if it is unlimited.
+        spec: the only size that episodes can have; None if any size can be drawn.
+        has_unlabelled: whether :meth:`draw` supports ``spec.unlabelled``.
+        num_classes: number of classes of the split, which ``Tasks.classes`` numbers from 0; None if there are no such numbers.
+        oracle_name: name of :meth:`oracle` in reports; empty if there is no oracle.
     """
 
     problem: Problem
@@ -37,48 +44,48 @@ class TaskDistribution(ABC):
 
     @abstractmethod
     def check(self, spec: EpisodeSpec) -> None:
-        """Raise a UserError, naming the class or key at fault, where ``spec`` asks for more than there is."""
+        """Raise a UserError that names the class or config key at fault, if episodes of this size cannot be drawn."""
 
     @abstractmethod
     def outputs(self, spec: EpisodeSpec) -> int:
-        """How many numbers a model must answer per query: the (highest) ways, or the target's size."""
+        """Number of outputs that a model needs for each query: the (highest) ways, or the size of the target."""
 
     def elements(self, spec: EpisodeSpec) -> int:
-        """About how many input numbers an episode has, which decides how many are drawn at once."""
+        """Approximate number of input values in an episode, which decides how many episodes are drawn together."""
         examples = highest(spec.ways) * (highest(spec.shots) + spec.queries)
         examples += (highest(spec.ways) + spec.distractors) * spec.unlabelled
         return examples * math.prod(self.input_shape)
 
     @abstractmethod
     def draw(self, stream: Stream, numbers: Tensor, spec: EpisodeSpec) -> Tasks:
-        """The episodes with these numbers, a pure function of its arguments.
+        """Draw the episodes with these numbers, as a pure function of the arguments.
 
         Args:
-            stream: the split's random numbers.
-            numbers: (tasks,) int64 on this distribution's device.
-            spec: the episodes' size; has passed :meth:`check`.
+            stream: random numbers of the split.
+            numbers: (tasks,) int64 numbers of the episodes, on this distribution's device.
+            spec: size of the episodes, which has passed :meth:`check`.
         """
 
     def oracle(self, stream: Stream, tasks: Tasks) -> Tensor:
-        """(tasks, queries, *output): the answers of the process that drew these episodes, where there is an oracle."""
+        """Predictions (tasks, queries, *output) of the process that generated these episodes, if there is an oracle."""
         raise NotImplementedError(f"{type(self).__name__} has no oracle")
 
     def line(self, stream: Stream, numbers: Tensor, spec: EpisodeSpec) -> Line | None:
-        """The true functions of these episodes, for pictures; None where tasks are no functions of one number."""
+        """The true functions of these episodes, for plots; None if tasks are not functions of one variable."""
         return None
 
     @abstractmethod
     def to(self, device: torch.device | str) -> Self:
-        """The same distribution with its tensors on ``device``."""
+        """Return the same distribution with its tensors on ``device``."""
 
 
 class Dataset(ABC):
-    """The three splits of a data set. Nothing is read before :meth:`split` asks for it."""
+    """The three splits of a data set. Files are read when :meth:`split` is called, not before."""
 
     @abstractmethod
     def split(self, name: str) -> TaskDistribution:
-        """The distribution of ``"train"``, ``"validation"`` or ``"test"``; the same object each time.
+        """Return the distribution of ``"train"``, ``"validation"`` or ``"test"``, the same object at every call.
 
         Raises:
-            UserError: the data is missing or broken (names path, command and licence), or the split does not exist.
+            UserError: the data is missing or broken (the message names path, command and licence), or the split does not exist.
         """

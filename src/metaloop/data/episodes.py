@@ -1,4 +1,4 @@
-"""Episodes by number: a meta-batch is ``numbers -> Tasks``, whoever asks and however often."""
+"""Episodes by number: a meta-batch is a pure function of the numbers of its episodes."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -10,26 +10,29 @@ from metaloop.data.philox import Stream
 from metaloop.errors import UserError
 from metaloop.types import EpisodeSpec, Tasks
 
-# Drawing many episodes at once costs hardly more than drawing one, so several meta-batches are drawn together, up to:
+# Drawing many episodes together costs little more than drawing one. So several meta-batches are drawn together, up to:
 _BLOCK_BATCHES = 64
 _BLOCK_ELEMENTS = 2**22
 
 
 def check_spec(distribution: TaskDistribution, spec: EpisodeSpec) -> None:
-    """Raise a UserError where ``distribution`` has no episodes of this size."""
+    """Raise a UserError if ``distribution`` has no episodes of this size."""
     if spec.unlabelled and not distribution.has_unlabelled:
-        raise UserError(f"episode.unlabelled={spec.unlabelled}: this data set gives none; take 0, or another dataset")
+        raise UserError(f"episode.unlabelled={spec.unlabelled}: this data set has no unlabelled examples; set it to 0")
     distribution.check(spec)
 
 
 @dataclass(frozen=True)
 class Episodes:
-    """The frozen sequence of a split's episodes.
+    """The fixed sequence of episodes of a split.
 
     Attributes:
-        distribution: where tasks come from.
-        spec: their size; checked here.
-        stream: their random numbers.
+        distribution: the distribution of tasks.
+        spec: size of the episodes.
+        stream: random numbers of the episodes.
+
+    Raises:
+        UserError: the distribution has no episodes of this size.
     """
 
     distribution: TaskDistribution
@@ -40,18 +43,18 @@ class Episodes:
         check_spec(self.distribution, self.spec)
 
     def tasks(self, numbers: torch.Tensor) -> Tasks:
-        """The episodes with these numbers, (tasks,) int64 on the distribution's device, stacked."""
+        """Draw the episodes with these numbers, (tasks,) int64 on the distribution's device."""
         tasks = self.distribution.draw(self.stream, numbers, self.spec)
-        # What a learner draws within a task must differ between seeds and splits, as the tasks do.
+        # The randomness inside a task must differ between seeds and splits, as the tasks do.
         high, low = self.stream.bits(numbers, 2, "within a task").unbind(-1)
         return replace(tasks, support=replace(tasks.support, number=(high << 8) + (low >> 24)))
 
     def batches(
         self, first: int, stop: int, size: int, device: torch.device | str, *, rank: int = 0, ranks: int = 1
     ) -> Iterator[Tasks]:
-        """Meta-batches of ``size`` consecutive episodes from ``first`` up to ``stop``; the last may be short.
+        """Draw meta-batches of ``size`` consecutive episodes from ``first`` up to ``stop`` (exclusive). The last may be small.
 
-        With several ranks a meta-batch is global: each rank gets its own consecutive share of every one.
+        With several ranks a meta-batch is global, and each rank gets a consecutive share of it.
         """
         share = -(-size // ranks)
         mine = torch.tensor(

@@ -1,4 +1,4 @@
-"""A classification data set some of whose support labels are wrong."""
+"""A classification data set with some wrong support labels."""
 
 from dataclasses import replace
 from typing import Self
@@ -13,19 +13,19 @@ from metaloop.types import EpisodeSpec, Examples, Tasks
 
 
 class NoisyEpisodes(TaskDistribution):
-    """The episodes of ``base`` with wrong labels among the support examples; queries stay clean, so scores are true.
+    """The episodes of ``base`` with some wrong support labels. Query labels are unchanged, so scores remain correct.
 
-    A wrong label is drawn uniformly among the other classes of the episode ("UniformFlip" of Ren et al. 2018, section 4),
-    each example's on its own. Which are wrong is a function of the episode's number.
+    A wrong label is drawn independently for each example, uniformly from the other classes of the episode ("UniformFlip" of
+    Ren et al. 2018, section 4). The noise is a function of the episode's number.
 
     Args:
-        base: a classification data set's split.
-        fraction: how likely a support label is wrong, in [0, 1).
+        base: a split of a classification data set.
+        fraction: probability that a support label is wrong, in [0, 1).
     """
 
     def __init__(self, base: TaskDistribution, fraction: float) -> None:
         if not base.problem.has_classes:
-            raise UserError("dataset.dataset: wrong labels need a classification data set")
+            raise UserError("dataset.dataset must be a classification data set: wrong labels need classes")
         self.base = base
         self.fraction = fraction
         self.problem = base.problem
@@ -34,11 +34,11 @@ class NoisyEpisodes(TaskDistribution):
         self.has_unlabelled = base.has_unlabelled
 
     def check(self, spec: EpisodeSpec) -> None:
-        """As ``base``."""
+        """See :meth:`TaskDistribution.check`."""
         self.base.check(spec)
 
     def outputs(self, spec: EpisodeSpec) -> int:
-        """As many as ``base``."""
+        """See :meth:`TaskDistribution.outputs`."""
         return self.base.outputs(spec)
 
     def draw(self, stream: Stream, numbers: Tensor, spec: EpisodeSpec) -> Tasks:
@@ -47,13 +47,13 @@ class NoisyEpisodes(TaskDistribution):
         return replace(tasks, support=replace(tasks.support, y=self._labels(stream, numbers, tasks.support)))
 
     def _labels(self, stream: Stream, numbers: Tensor, support: Examples) -> Tensor:
-        """(tasks, examples): the labels, some of them moved on by 1 to ways - 1 places around the circle of real classes."""
+        """The noisy labels (tasks, examples). A wrong label is shifted by 1 to ways - 1, modulo the number of real classes."""
         y = support.y
         real = torch.ones_like(y, dtype=torch.bool) if support.mask is None else support.mask
         ways = torch.where(real, y + 1, 1).amax(1, keepdim=True)  # of each task
         wrong = stream.uniform(numbers, y.shape[1], "wrong labels") < self.fraction
-        by = 1 + stream.integers(numbers, y.shape[1], "wrong classes", (ways - 1).clamp(min=1))
-        return torch.where(wrong & real, (y + by) % ways, y)
+        shift = 1 + stream.integers(numbers, y.shape[1], "wrong classes", (ways - 1).clamp(min=1))
+        return torch.where(wrong & real, (y + shift) % ways, y)
 
     def to(self, device: torch.device | str) -> Self:
         """See :meth:`TaskDistribution.to`."""
@@ -61,16 +61,16 @@ class NoisyEpisodes(TaskDistribution):
 
 
 class NoisyLabels(Dataset):
-    """:class:`NoisyEpisodes` of every split of a classification data set: tasks with wrong labels in training and in testing.
+    """:class:`NoisyEpisodes` of every split of a classification data set, in training and in testing.
 
     Args:
-        dataset: the clean one.
-        fraction: how likely a support label is wrong, in [0, 1).
+        dataset: the data set with correct labels.
+        fraction: probability that a support label is wrong, in [0, 1).
     """
 
     def __init__(self, dataset: Dataset, fraction: float) -> None:
         if not 0 <= fraction < 1:
-            raise UserError(f"dataset.fraction={fraction}: the share of wrong labels, in [0, 1)")
+            raise UserError(f"dataset.fraction={fraction} must be the share of wrong labels, in [0, 1)")
         self._dataset = dataset
         self._fraction = fraction
         self._splits: dict[str, NoisyEpisodes] = {}

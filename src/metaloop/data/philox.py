@@ -1,6 +1,6 @@
 """Random numbers of episodes: the draw for episode *i* is a pure function of (seed, split, i).
 
-A whole block of episodes is drawn at once by Philox, on any device, with the same bits.
+A block of episodes is drawn at once by Philox, with the same bits on every device.
 """
 
 import zlib
@@ -16,24 +16,24 @@ _MASK = 0xFFFFFFFF
 
 @dataclass(frozen=True)
 class Stream:
-    """The random numbers of one split's episodes.
+    """The random numbers of the episodes of one split.
 
     Attributes:
-        seed: at least 0, below 2**32.
-        split: the split's name; each split has numbers of its own.
+        seed: seed in [0, 2**32).
+        split: name of the split; the numbers of different splits are independent.
     """
 
     seed: int
     split: str
 
     def bits(self, numbers: Tensor, words: int, purpose: str) -> Tensor:
-        """32 random bits for every episode and word.
+        """Draw 32 random bits for every episode and word.
 
         Args:
-            numbers: (episodes,) int64, the episodes' numbers.
-            words: how many words each episode needs.
-            purpose: what they decide ("classes", "drawings", ...); purposes are independent of each other, so a new one
-                leaves the others' draws as they were.
+            numbers: (episodes,) int64, numbers of the episodes.
+            words: number of words for each episode.
+            purpose: name of what the bits decide ("classes", "drawings", ...). Purposes are independent, so a new one does not
+                change the draws of others.
 
         Returns:
             (episodes, words) int64 in [0, 2**32); word *j* does not depend on ``words``.
@@ -48,35 +48,35 @@ class Stream:
         return torch.stack(philox4x32((block, tag, low, high), key), -1).reshape(len(numbers), -1)[:, :words]
 
     def integers(self, numbers: Tensor, words: int, purpose: str, bound: Tensor | int) -> Tensor:
-        """(episodes, words) int64, uniform in [0, bound); ``bound`` broadcasts and is below 2**31."""
+        """Draw integers (episodes, words), uniform in [0, bound). ``bound`` broadcasts and is below 2**31."""
         return (self.bits(numbers, words, purpose) * bound) >> 32
 
     def uniform(self, numbers: Tensor, words: int, purpose: str) -> Tensor:
-        """(episodes, words) float64, uniform in [0, 1)."""
+        """Draw float64 numbers (episodes, words), uniform in [0, 1)."""
         return self.bits(numbers, words, purpose).double() * 2.0**-32
 
     def normal(self, numbers: Tensor, words: int, purpose: str) -> Tensor:
-        """(episodes, words) float64, standard normal (Box and Muller)."""
+        """Draw standard normal float64 numbers (episodes, words), by the method of Box and Muller."""
         u = (self.bits(numbers, 2 * words, purpose).double() + 0.5) * 2.0**-32
         return box_muller(u[:, 0::2], u[:, 1::2])
 
     def without_replacement(self, numbers: Tensor, sizes: Tensor, count: int, purpose: str) -> Tensor:
-        """Ordered draws without replacement: a Fisher-Yates shuffle of which only the first ``count`` places are made.
+        """Draw in order without replacement, by the first ``count`` steps of a Fisher-Yates shuffle.
 
         Args:
-            numbers: (episodes,) int64.
-            sizes: (episodes, groups) int64, how many items each group holds, each at least ``count``.
-            count: draws a group.
+            numbers: (episodes,) int64, numbers of the episodes.
+            sizes: (episodes, groups) int64, number of items in each group, at least ``count``.
+            count: number of draws from each group.
             purpose: see :meth:`bits`.
 
         Returns:
-            (episodes, groups, count) int64; entries of a group are distinct and in [0, size).
+            (episodes, groups, count) int64; the entries of a group are distinct and in [0, size).
         """
         groups = sizes.shape[1]
         bits = self.bits(numbers, groups * count, purpose).view(len(numbers), groups, count)
         offsets = torch.arange(count, device=sizes.device)
         places = offsets + ((bits * (sizes[..., None] - offsets)) >> 32)
-        # The shuffled array is never made: a place holds its own number unless an earlier swap wrote to it.
+        # The shuffled array is not stored: a place holds its own number unless an earlier swap wrote to it.
         moved = torch.empty_like(places)
         drawn = torch.empty_like(places)
         for k in range(count):
@@ -87,10 +87,10 @@ class Stream:
 
 
 def _read(place: Tensor, written: Tensor, values: Tensor) -> Tensor:
-    """What ``place`` (...) holds after ``values`` (..., k) went to the places ``written`` (..., k), the last write winning."""
+    """The content of ``place`` (...) after ``values`` (..., k) were written to the places ``written`` (..., k) in order."""
     if not written.shape[-1]:
         return place
     order = torch.arange(1, written.shape[-1] + 1, device=place.device)
     last = ((written == place[..., None]) * order).amax(-1, keepdim=True)
-    found = values.gather(-1, (last - 1).clamp(min=0))[..., 0]
-    return torch.where(last[..., 0] > 0, found, place)
+    content = values.gather(-1, (last - 1).clamp(min=0))[..., 0]
+    return torch.where(last[..., 0] > 0, content, place)

@@ -1,4 +1,4 @@
-"""Classification episodes from a pool of examples that lives once, as it was stored, on the training device."""
+"""Classification episodes from a pool of examples, stored once on the training device."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -18,23 +18,23 @@ ROTATIONS = ("none", "classes", "augment")
 
 
 class ClassPool(TaskDistribution):
-    """Examples grouped by class; an episode is a gather.
+    """Examples grouped by class. An episode is a gather of rows.
 
     Args:
-        inputs: (examples, *input), or a mapping of such tensors; the examples of a class are neighbours. Images are uint8
-            (examples, channels, height, width) and reach the model as float32 in [0, 1]; token ids and masks are integers
-            (examples, length) and reach it as int64.
-        sizes: examples of each class, in order.
-        names: the classes' names, in order.
-        rotations: "none"; "classes" makes the turns by 90, 180 and 270 degrees classes of their own (class ``4 c + r``);
-            "augment" turns every class of an episode by a random one of the four. Square images only.
-        groups: how many consecutive classes each group has; an episode's classes are then all of one group, drawn uniformly.
-            Empty: all classes are one.
-        split: the split's name, for messages.
-        augmentation: what is done to every image of an episode; None for nothing.
+        inputs: (examples, *input), or a mapping of such tensors, ordered by class. Images are uint8 (examples, channels,
+            height, width), and the model reads them as float32 in [0, 1]. Token ids and masks are integers (examples, length),
+            and the model reads them as int64.
+        sizes: number of examples of each class, in order.
+        names: names of the classes, in order.
+        rotations: "none"; "classes" makes the rotations by 90, 180 and 270 degrees further classes (class ``4 c + r``);
+            "augment" turns every class of an episode by a random multiple of 90 degrees. Square images only.
+        groups: number of consecutive classes in each group. The classes of an episode then come from one group, drawn
+            uniformly. Empty for a single group of all classes.
+        split: name of the split, for messages.
+        augmentation: random changes of every image of an episode; None for none.
 
     Attributes:
-        num_classes: classes an episode can draw from; rotations as classes count.
+        num_classes: number of classes that an episode can draw from, including rotations as classes.
     """
 
     problem = Classification()
@@ -53,17 +53,17 @@ class ClassPool(TaskDistribution):
     ) -> None:
         first = inputs if isinstance(inputs, Tensor) else next(iter(inputs.values()))
         if rotations not in ROTATIONS:
-            raise UserError(f"dataset.rotations={rotations!r}: one of {', '.join(ROTATIONS)}")
+            raise UserError(f"dataset.rotations={rotations!r} must be one of {', '.join(ROTATIONS)}")
         if rotations != "none" and (first.ndim != 4 or first.shape[-1] != first.shape[-2]):
             raise UserError(
                 f"dataset.rotations={rotations} needs square images, got examples of shape {tuple(first.shape[1:])}"
             )
         if sum(sizes) != len(first) or len(sizes) != len(names):
-            raise ValueError(f"{len(first)} examples, sizes for {sum(sizes)}, {len(sizes)} sizes and {len(names)} names")
+            raise ValueError(f"{len(first)} examples but sizes for {sum(sizes)}; {len(sizes)} sizes but {len(names)} names")
         turns = 4 if rotations == "classes" else 1
         if groups and (sum(groups) != len(names) or min(groups) < 1):
-            raise ValueError(f"groups of {list(groups)} classes, of {len(names)}")
-        # Four turned copies cost memory (Omniglot: 100 MB) and make an episode one gather.
+            raise ValueError(f"groups of {list(groups)} classes do not divide {len(names)} classes")
+        # Four rotated copies cost memory (100 MB for Omniglot), but make an episode a single gather.
         turned = map_inputs(_all_turns, inputs) if rotations != "none" else inputs
         self.inputs = inputs
         self._turned = turned
@@ -83,7 +83,7 @@ class ClassPool(TaskDistribution):
         self._starts = torch.cumsum(self._sizes, 0) - self._sizes
 
     def check(self, spec: EpisodeSpec) -> None:
-        """Raise a UserError where ways, or shots and queries, exceed what the split holds."""
+        """Raise a UserError if the split has too few classes, or a class has too few examples."""
         classes, more = highest(spec.ways) + spec.distractors, ""
         if classes > self.num_classes:
             more = f" + episode.distractors={spec.distractors}" if spec.distractors else ""
@@ -92,8 +92,8 @@ class ClassPool(TaskDistribution):
             )
         if classes > (least := min(self.groups, default=len(self.names)) * (self.num_classes // len(self.names))):
             raise UserError(
-                f"episode.ways={highest(spec.ways)}{more}: all classes of an episode are of one group, and one of the "
-                f"{self.split} split's has only {least}"
+                f"episode.ways={highest(spec.ways)}{more}: all classes of an episode come from one group, and the smallest "
+                f"group of the {self.split} split has only {least}"
             )
         need = highest(spec.shots) + spec.queries + spec.unlabelled
         smallest = min(range(len(self.class_sizes)), key=self.class_sizes.__getitem__)
@@ -111,66 +111,75 @@ class ClassPool(TaskDistribution):
         return highest(spec.ways)
 
     def draw(self, stream: Stream, numbers: Tensor, spec: EpisodeSpec) -> Tasks:
-        """See :meth:`TaskDistribution.draw`; labels are the order in which the classes were drawn."""
+        """See :meth:`TaskDistribution.draw`. Classes are labelled in the order in which they were drawn."""
         ways, shots = highest(spec.ways), highest(spec.shots)
-        shown = self.draw_classes(stream, numbers, ways + spec.distractors)
-        classes, base = shown[:, :ways], self._stored(shown[:, :ways])
-        drawings = stream.without_replacement(numbers, self._sizes[base], shots + spec.queries, "drawings")
-        rows = self._starts[base][..., None] + drawings  # (tasks, ways, shots + queries)
+        drawn = self.draw_classes(stream, numbers, ways + spec.distractors)
+        classes, stored = drawn[:, :ways], self._stored_class(drawn[:, :ways])
+        members = stream.without_replacement(numbers, self._sizes[stored], shots + spec.queries, "drawings")
+        rows = self._starts[stored][..., None] + members  # (tasks, ways, shots + queries)
         turns = self._turns_of(stream, numbers, classes)
         labels = torch.arange(ways, device=numbers.device)[:, None].expand(len(numbers), ways, rows.shape[-1])
         support_mask, query_mask = episode_masks(stream, numbers, spec)
 
         def part(name: str, columns: slice, mask: Tensor | None) -> Examples:
-            x = self._shown(stream, numbers, rows[..., columns], turns, name)
+            x = self._prepare(stream, numbers, rows[..., columns], turns, name)
             return Examples(x, labels[..., columns].flatten(1), mask, ways)
 
         support, query = part("support", slice(0, shots), support_mask), part("query", slice(shots, None), query_mask)
         if spec.unlabelled:
-            x, real = self._unlabelled(stream, numbers, spec, shown, drawings, support_mask)
+            x, real = self._unlabelled(stream, numbers, spec, drawn, members, support_mask)
             support = replace(support, unlabelled=x, unlabelled_mask=real)
         if support_mask is not None:
             classes = classes.masked_fill(~support_mask.view(*classes.shape, shots).any(-1), -1)
         return Tasks(support, query, numbers, classes)
 
     def _unlabelled(
-        self, stream: Stream, numbers: Tensor, spec: EpisodeSpec, shown: Tensor, taken: Tensor, support_mask: Tensor | None
+        self, stream: Stream, numbers: Tensor, spec: EpisodeSpec, classes: Tensor, used: Tensor, support_mask: Tensor | None
     ) -> tuple[Inputs, Tensor | None]:
-        """(tasks, unlabelled, *input) further examples of the classes ``shown`` (tasks, ways + distractors), class by class.
+        """Draw unlabelled examples, class by class.
 
-        Those of a class of the episode are none of its examples ``taken`` (tasks, ways, examples). The mask (tasks, unlabelled)
-        leaves out classes that an episode does not have.
+        Args:
+            stream: see :meth:`draw`.
+            numbers: see :meth:`draw`.
+            spec: see :meth:`draw`.
+            classes: (tasks, ways + distractors) classes of the unlabelled examples.
+            used: (tasks, ways, examples) examples of the support and query sets, which are not drawn again.
+            support_mask: mask of the support set, from :func:`episode_masks`.
+
+        Returns:
+            Inputs (tasks, unlabelled, *input), and a mask (tasks, unlabelled) that is False for classes which an episode does
+            not have (None if all episodes have all classes).
         """
-        base, ways = self._stored(shown), taken.shape[1]
-        sizes = self._sizes[base]
-        own = stream.without_replacement(numbers, sizes[:, :ways] - taken.shape[2], spec.unlabelled, "unlabelled")
-        drawings = _past(own, taken)
+        stored, ways = self._stored_class(classes), used.shape[1]
+        sizes = self._sizes[stored]
+        unused = stream.without_replacement(numbers, sizes[:, :ways] - used.shape[2], spec.unlabelled, "unlabelled")
+        members = _skip(unused, used)
         if spec.distractors:
-            others = stream.without_replacement(numbers, sizes[:, ways:], spec.unlabelled, "distractors")
-            drawings = torch.cat([drawings, others], 1)
-        rows = self._starts[base][..., None] + drawings
-        x = self._shown(stream, numbers, rows, self._turns_of(stream, numbers, shown), "unlabelled")
+            distractors = stream.without_replacement(numbers, sizes[:, ways:], spec.unlabelled, "distractors")
+            members = torch.cat([members, distractors], 1)
+        rows = self._starts[stored][..., None] + members
+        x = self._prepare(stream, numbers, rows, self._turns_of(stream, numbers, classes), "unlabelled")
         if support_mask is None:
             return x, None
         present = support_mask.view(len(numbers), ways, -1).any(-1)
         real = torch.cat([present, present.new_ones(len(numbers), spec.distractors)], 1)
         return x, real.repeat_interleave(spec.unlabelled, 1)
 
-    def _shown(self, stream: Stream, numbers: Tensor, rows: Tensor, turns: Tensor | None, part: str) -> Inputs:
-        """(tasks, ways * examples, *input): the rows (tasks, ways, examples), turned by class and augmented one by one."""
+    def _prepare(self, stream: Stream, numbers: Tensor, rows: Tensor, turns: Tensor | None, part: str) -> Inputs:
+        """Inputs (tasks, ways * examples, *input) of the rows (tasks, ways, examples), rotated by class and augmented."""
         turn = None if turns is None else turns[..., None].expand(rows.shape).flatten(1)
         if self.augmentation is None:
             return self.gather(rows.flatten(1), turn)
-        images = self._taken(rows.flatten(1), turn)
+        images = self._gather_stored(rows.flatten(1), turn)
         assert isinstance(images, Tensor)
         return self.augmentation(images, stream, numbers, part)
 
-    def _stored(self, classes: Tensor) -> Tensor:
-        """Which stored class each class is."""
+    def _stored_class(self, classes: Tensor) -> Tensor:
+        """The class of the pool of which each class is a rotation."""
         return classes // 4 if self.rotations == "classes" else classes
 
     def draw_classes(self, stream: Stream, numbers: Tensor, ways: int) -> Tensor:
-        """(tasks, ways) int64, distinct classes for every episode."""
+        """Draw distinct classes (tasks, ways) int64 for every episode."""
         if not self.groups:
             total = torch.full((len(numbers), 1), self.num_classes, device=numbers.device)
             return stream.without_replacement(numbers, total, ways, "classes")[:, 0]
@@ -180,17 +189,19 @@ class ClassPool(TaskDistribution):
         return starts[group] + drawn
 
     def gather(self, rows: Tensor, turns: Tensor | None = None) -> Inputs:
-        """Examples by row of the pool: (tasks, examples) int64 to (tasks, examples, *input), images as floats in [0, 1].
+        """Gather model inputs (tasks, examples, *input) from the pool.
 
-        ``turns`` (tasks, examples) int64 says by how many quarters each is turned.
+        Args:
+            rows: (tasks, examples) int64 rows of the pool.
+            turns: (tasks, examples) int64 number of quarter turns of each image; None for none.
         """
-        return as_read(self._taken(rows, turns))
+        return as_read(self._gather_stored(rows, turns))
 
-    def _taken(self, rows: Tensor, turns: Tensor | None) -> Inputs:
-        """As they are stored."""
+    def _gather_stored(self, rows: Tensor, turns: Tensor | None) -> Inputs:
+        """As :meth:`gather`, but in the stored form."""
         if turns is not None:
             rows = rows + turns * self._examples
-        return map_inputs(lambda pool: pool.index_select(0, rows.flatten()).unflatten(0, rows.shape), self._turned)
+        return map_inputs(lambda pool: torch.unflatten(pool.index_select(0, rows.flatten()), 0, rows.shape), self._turned)
 
     def _turns_of(self, stream: Stream, numbers: Tensor, classes: Tensor) -> Tensor | None:
         if self.rotations == "none":
@@ -202,7 +213,7 @@ class ClassPool(TaskDistribution):
         return self.of(map_inputs(lambda tensor: tensor.to(device), self.inputs))
 
     def of(self, inputs: Inputs) -> Self:
-        """The same classes and episodes of other inputs: row for row what they are elsewhere, or what was made of them."""
+        """A pool with the same classes and episodes and other inputs, such as features of the examples, row for row."""
         return type(self)(
             inputs,
             self.class_sizes,
@@ -215,30 +226,35 @@ class ClassPool(TaskDistribution):
 
 
 def as_read(stored: Inputs) -> Inputs:
-    """What a model gets of stored examples (tasks, examples, *input): images as floats in [0, 1], whole numbers as int64."""
+    """Convert stored examples (tasks, examples, *input) to model inputs: images to floats in [0, 1], integers to int64."""
 
-    def scaled(values: Tensor) -> Tensor:
+    def convert(values: Tensor) -> Tensor:
         if values.is_floating_point():
             return values
         return values.float().div_(255.0) if values.dtype == torch.uint8 and values.ndim > 3 else values.long()
 
-    return map_inputs(scaled, stored)
+    return map_inputs(convert, stored)
 
 
 def _all_turns(images: Tensor) -> Tensor:
-    """(4 * examples, ...): the images, then all of them turned by one, two and three quarters."""
+    """The images, followed by all images after one, two and three quarter turns: (4 * examples, ...)."""
     return torch.cat([images.rot90(turn, (-2, -1)) for turn in range(4)])
 
 
-def _past(drawn: Tensor, taken: Tensor) -> Tensor:
-    """The numbers ``drawn`` (..., m) of what is left when the items ``taken`` (..., n) are gone, as items of the whole."""
-    for item in taken.sort(-1).values.unbind(-1):
-        drawn = drawn + (drawn >= item[..., None]).to(drawn.dtype)
-    return drawn
+def _skip(indices: Tensor, used: Tensor) -> Tensor:
+    """Convert indices (..., m) among the items that are not in ``used`` (..., n) to indices among all items."""
+    for item in used.sort(-1).values.unbind(-1):
+        indices = indices + (indices >= item[..., None]).to(indices.dtype)
+    return indices
 
 
 def episode_masks(stream: Stream, numbers: Tensor, spec: EpisodeSpec) -> tuple[Tensor | None, Tensor | None]:
-    """(tasks, ways * shots) and (tasks, ways * queries): which examples are real, where episodes differ in size; else Nones."""
+    """Draw the sizes of episodes.
+
+    Returns:
+        Masks (tasks, ways * shots) and (tasks, ways * queries) of the real support and query examples; None and None if all
+        episodes have one size.
+    """
     if not spec.variable:
         return None, None
 
@@ -253,6 +269,6 @@ def episode_masks(stream: Stream, numbers: Tensor, spec: EpisodeSpec) -> tuple[T
 
 
 def pool_from_arrays(images: Mapping[str, Tensor], *, rotations: str = "none", split: str = "") -> ClassPool:
-    """A pool from one uint8 (examples, channels, height, width) tensor a class."""
+    """Build a pool from one uint8 tensor (examples, channels, height, width) for each class."""
     sizes = [len(stack) for stack in images.values()]
     return ClassPool(torch.cat(list(images.values())), sizes, list(images), rotations=rotations, split=split)

@@ -15,8 +15,8 @@ from torch import Tensor
 from metaloop.config.build import TrainedOn, build_dataset, build_learner_for, build_plan, keep_model_files, trained_on
 from metaloop.data.encoded import EncodedDataset, check_encoder
 from metaloop.data.user.in_memory import as_file
-from metaloop.data.user.own_tables import in_order_of
-from metaloop.data.user.own_tasks import Columns, OwnRows, OwnTask, OwnTasks, from_tensors, own_task
+from metaloop.data.user.tables import reorder_columns
+from metaloop.data.user.tasks import Columns, UserFileDataset, UserRows, UserTask, from_tensors, user_task
 from metaloop.errors import UserError
 from metaloop.evaluation.finished_run import FinishedRun
 from metaloop.evaluation.predictions import Predictions, predictions
@@ -47,8 +47,8 @@ class AdaptedModel:
 
     about: Mapping[str, Any]
     tasks: TrainedOn
-    task: OwnTask
-    dataset: OwnTasks
+    task: UserTask
+    dataset: UserFileDataset
     learner: Learner
     predictor: Predictor
     columns: Columns
@@ -75,9 +75,9 @@ class AdaptedModel:
         if not isinstance(query, str | Path):
             with as_file(query, columns, self.task.features) as path:
                 return self.predict(path, columns)
-        rows = self.dataset.read_own(Path(query), columns, self.tasks.input_shape, labelled=False)
+        rows = self.dataset.read_user_file(Path(query), columns, self.tasks.input_shape, labelled=False)
         if self.task.features:
-            rows = in_order_of(self.task.features, rows)
+            rows = reorder_columns(self.task.features, rows)
         return predictions(self.dataset, self.task, self.learner, self.predictor, rows)
 
     def save(self, folder: str | Path) -> None:
@@ -146,8 +146,8 @@ def adapt_to(
     dataset = _preparing(config)
     opened.check_encoder(dataset)
     tasks = trained_on(dataset.split("train"), build_plan(config).train_spec)
-    rows = dataset.read_own(support, columns, tasks.input_shape, labelled=True)
-    task = own_task(rows, tasks.problem)
+    rows = dataset.read_user_file(support, columns, tasks.input_shape, labelled=True)
+    task = user_task(rows, tasks.problem)
     learner = opened.learner(config, tasks)
     _check_ways(learner, task, rows)
     about = {
@@ -199,15 +199,15 @@ def load_model(folder: str | Path) -> AdaptedModel:
 def _adapted(
     about: Mapping[str, Any],
     tasks: TrainedOn,
-    task: OwnTask,
-    dataset: OwnTasks,
+    task: UserTask,
+    dataset: UserFileDataset,
     learner: Learner,
     columns: Columns,
     adapted: Mapping[str, Tensor] | None,
 ) -> AdaptedModel:
     """Take the inner steps, or take up the parameters that they left."""
     device = next((parameter.device for parameter in learner.parameters()), torch.device("cpu"))
-    x, _, scale = dataset.own_inputs(task.inputs, task.targets, task.mask, task.inputs)
+    x, _, scale = dataset.user_inputs(task.inputs, task.targets, task.mask, task.inputs)
     support = replace(task.support(x, scale).map(lambda tensor: tensor.to(device)), number=task.number.to(device))
     if adapted is not None and isinstance(learner, TakesSteps):
         predictor = learner.adapted_before(support, {name: value.to(device) for name, value in adapted.items()})
@@ -231,9 +231,9 @@ def _with_model(config: Mapping[str, Any], keys: Mapping[str, Any]) -> dict[str,
     return {**config, "model": {**config["model"], **keys}}
 
 
-def _preparing(config: Mapping[str, Any]) -> OwnTasks:
+def _preparing(config: Mapping[str, Any]) -> UserFileDataset:
     dataset = build_dataset(config)
-    if not isinstance(dataset, OwnTasks):
+    if not isinstance(dataset, UserFileDataset):
         raise UserError(
             f"the run was trained on {config['dataset']['_target_']}, which prepares no files of one's own; data sets of "
             f"texts, of images and dataset=tabular do"
@@ -241,7 +241,7 @@ def _preparing(config: Mapping[str, Any]) -> OwnTasks:
     return dataset
 
 
-def _check_ways(learner: Learner, task: OwnTask, rows: OwnRows) -> None:
+def _check_ways(learner: Learner, task: UserTask, rows: UserRows) -> None:
     try:
         learner.check(max(1, len(task.classes)))
     except UserError as error:

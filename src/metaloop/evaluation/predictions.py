@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
-from metaloop.data.user.own_tasks import OwnRows, OwnTask, OwnTasks, Scale
+from metaloop.data.user.tasks import Scale, UserFileDataset, UserRows, UserTask
 from metaloop.errors import UserError
 from metaloop.learners.learner import Learner, Predictor
 from metaloop.metrics.interval import Interval, mean_interval
@@ -36,7 +36,7 @@ class Predictions:
         transductive: whether an answer depends on the other queries.
     """
 
-    rows: OwnRows
+    rows: UserRows
     classes: tuple[str, ...]
     probabilities: Tensor | None
     mean: Tensor | None
@@ -57,7 +57,7 @@ class Predictions:
         """The columns of predictions.csv; rows are counted from 1."""
         first: dict[str, list[str] | list[float] | list[int]] = {
             "row": list(range(1, len(self.rows) + 1)),
-            "input": list(self.rows.shown),
+            "input": list(self.rows.captions),
         }
         if self.probabilities is not None:
             shares = {f"p({name})": self.probabilities[:, place].tolist() for place, name in enumerate(self.classes)}
@@ -67,7 +67,9 @@ class Predictions:
         return {**first, "mean": self.mean.tolist(), **more}
 
 
-def predictions(dataset: OwnTasks, task: OwnTask, learner: Learner, predictor: Predictor, rows: OwnRows) -> Predictions:
+def predictions(
+    dataset: UserFileDataset, task: UserTask, learner: Learner, predictor: Predictor, rows: UserRows
+) -> Predictions:
     """Ask an adapted learner about a user's examples.
 
     Args:
@@ -84,12 +86,12 @@ def predictions(dataset: OwnTasks, task: OwnTask, learner: Learner, predictor: P
     size = len(rows) if learner.transductive else _BATCH
     answers, scale = [], None
     for query in _shown(list(_batches(rows.inputs, len(rows), size))):
-        _, x, scale = dataset.own_inputs(task.inputs, task.targets, task.mask, query)
+        _, x, scale = dataset.user_inputs(task.inputs, task.targets, task.mask, query)
         answers.append(predictor(map_inputs(lambda tensor: tensor.to(device), x))[0].detach().float().cpu())
     outputs = torch.cat(answers)
     if not torch.isfinite(outputs).all():
         raise UserError("the adapted model's answers are not finite: take fewer inner steps with steps=")
-    repeated = sum(same in task.known for same in rows.same)
+    repeated = sum(digest in task.known for digest in rows.hashes)
     labels = [task.label(given) for given in rows.labels]
     strange = tuple(given for given, known in zip(rows.labels, labels, strict=True) if given is not None and known is None)
     if task.classes:

@@ -1,4 +1,4 @@
-"""The only confidence-interval formula of the project, and the spread over seeds that is never mixed with it."""
+"""Confidence intervals of means, and the spread over seeds. Every interval of the project is computed here."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -14,11 +14,11 @@ class Interval:
     """A mean with a symmetric confidence interval, ``mean - half_width`` to ``mean + half_width``.
 
     Attributes:
-        mean: in the unit of the values (accuracy in [0, 1]).
-        half_width: in the same unit; None where no spread can be estimated (one value, or a value that is not finite).
-        n: how many values.
-        level: the confidence level in (0, 1).
-        freedom: degrees of freedom of Student's t; None for n - 1.
+        mean: mean of the values, in their unit.
+        half_width: half the width of the interval, in the same unit; None for a single value or if a value is not finite.
+        n: number of values.
+        level: confidence level in (0, 1).
+        freedom: degrees of freedom of Student's t; None means n - 1.
     """
 
     mean: float
@@ -29,15 +29,15 @@ class Interval:
 
 
 def mean_interval(values: Iterable[float], level: float = LEVEL) -> Interval:
-    """The mean of independent values, such as the scores of meta-test episodes, with Student's t interval.
+    """Compute the mean of independent values, such as the scores of meta-test episodes, with Student's t interval.
 
     ``half_width = t(1 - (1 - level) / 2; n - 1) * s / sqrt(n)`` with the sample standard deviation s (divisor n - 1).
-    One value has no interval. A value that is not finite (an adaptation that diverged) makes the mean not finite and
-    leaves no interval: it is shown, not dropped.
+    One value has no interval. A value that is not finite (an adaptation that diverged) is kept: the mean is then not
+    finite either, and there is no interval.
 
     Args:
         values: (n,) at least one number; a sequence, an array or a CPU tensor.
-        level: the confidence level in (0, 1).
+        level: confidence level in (0, 1).
 
     Raises:
         ValueError: no values, more than one axis, or a level outside (0, 1).
@@ -49,28 +49,28 @@ def mean_interval(values: Iterable[float], level: float = LEVEL) -> Interval:
         raise ValueError(f"values of shape {array.shape}: an interval needs a list of at least one number")
     n = array.size
     if not np.isfinite(array).all():
-        return Interval(sum(array.tolist()), None, n, level)  # inf stays inf; nan, or inf - inf, is nan
+        return Interval(sum(array.tolist()), None, n, level)  # inf stays inf; nan and inf - inf give nan
     mean = float(array.mean())
     if n == 1:
         return Interval(mean, None, n, level)
-    from scipy import special  # slow to import, and first needed when a run ends
+    from scipy import special  # slow to import, and only needed when a run ends
 
     quantile = float(special.stdtrit(n - 1, 1.0 - (1.0 - level) / 2.0))
     return Interval(mean, quantile * float(array.std(ddof=1)) / math.sqrt(n), n, level)
 
 
 def stratified_interval(strata: Sequence[Sequence[float]], level: float = LEVEL) -> Interval:
-    """The mean of the means of several groups, such as the episodes of several data sets, each group counting the same.
+    """Compute the mean of the means of several independent groups, such as the episodes of several data sets.
 
-    The groups are independent, so that the variance is the mean of theirs over their number; degrees of freedom by Welch and
-    Satterthwaite. Of one group it is :func:`mean_interval`.
+    Every group has the same weight. The variance is the mean of the groups' variances, divided by the number of groups.
+    The degrees of freedom are those of Welch and Satterthwaite. For one group the result equals :func:`mean_interval`.
 
     Args:
-        strata: of each group its values, at least one.
-        level: the confidence level in (0, 1).
+        strata: the values of each group, at least one a group.
+        level: confidence level in (0, 1).
 
     Raises:
-        ValueError: see :func:`mean_interval`; or there is no group.
+        ValueError: there is no group, or as for :func:`mean_interval`.
     """
     parts = [mean_interval(values, level) for values in strata]
     if not parts:
@@ -93,12 +93,12 @@ def stratified_interval(strata: Sequence[Sequence[float]], level: float = LEVEL)
 
 @dataclass(frozen=True)
 class Spread:
-    """How much runs that differ only in their seed differ.
+    """Variation between runs that differ only in their seed. It is not a confidence interval.
 
     Attributes:
-        mean: the mean of the runs' means.
-        sd: their sample standard deviation (divisor n - 1), not an interval; None for one seed.
-        n: how many seeds.
+        mean: mean of the runs' means.
+        sd: sample standard deviation of the runs' means (divisor n - 1); None for one seed.
+        n: number of seeds.
     """
 
     mean: float
@@ -107,10 +107,10 @@ class Spread:
 
 
 def seed_spread(means: Iterable[float]) -> Spread:
-    """Mean and standard deviation over seeds.
+    """Compute the mean and the standard deviation over seeds.
 
     Args:
-        means: (seeds,) the mean score of each run, at least one.
+        means: (seeds,) mean score of each run, at least one.
 
     Raises:
         ValueError: no means.

@@ -33,7 +33,7 @@ class Classification(Problem):
     name = "classification"
     metric = ACCURACY
     loss = CrossEntropy()
-    statistics = (CROSS_ENTROPY, RECALL, F1, REJECTION, REJECTION_BY_LOGIT, CALIBRATION_ERROR)
+    statistics: tuple[Metric, ...] = (CROSS_ENTROPY, RECALL, F1, REJECTION, REJECTION_BY_LOGIT, CALIBRATION_ERROR)
 
     def scores(self, outputs: Tensor, query: Examples) -> Scores:
         """See :meth:`Problem.scores`; ``score`` is in [0, 1]."""
@@ -80,7 +80,7 @@ def _rejection(inside: Tensor, outside: Tensor, real: Tensor) -> Scores:
 
     by_softmax = [F.softmax(logits, -1).amax(-1) for logits in (inside, outside)]
     return {
-        REJECTION.name: area_under_roc(*by_softmax, real),
+        REJECTION.name: area_under_roc(by_softmax[0], by_softmax[1], real),
         REJECTION_BY_LOGIT.name: area_under_roc(inside.amax(-1), outside.amax(-1), real),
     }
 

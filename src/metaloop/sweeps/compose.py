@@ -1,4 +1,4 @@
-"""From a plan to the runs that a ledger keeps: every config composed and checked before anything runs."""
+"""Composition of all runs of a plan: every config is composed and checked before any run starts."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -13,15 +13,15 @@ from metaloop.errors import UserError
 from metaloop.sweeps.ledger import Planned
 from metaloop.sweeps.plan import Plan
 
-_LONGEST = 80  # characters of a directory's name that say what the run is
-_HASH = 8  # and of its hash
+_MAX_NAME = 80  # characters of a directory's name for the run's settings
+_HASH = 8  # characters of a directory's name for the run's hash
 
 
 def with_overrides(plan: Plan, lines: Sequence[str], config_dirs: Sequence[str]) -> Plan:
-    """The plan with what the command line says: one value holds a key, several make it an axis.
+    """Apply the overrides of the command line: one value fixes a key, several values make it an axis.
 
     Raises:
-        UserError: an override cannot be read, or is no choice between values.
+        UserError: an override cannot be parsed, or its sweep has no values.
     """
     with composer("train", config_dirs, []) as hydra:
         for line in lines:
@@ -37,48 +37,48 @@ def with_overrides(plan: Plan, lines: Sequence[str], config_dirs: Sequence[str])
 def _values(override: Override, hydra: Composer) -> list[str]:
     value = override.value()
     if isinstance(value, IntervalSweep):
-        raise UserError(f"{override.input_line}: a sweep needs values, such as choice(1,2,3); an interval has none of its own")
+        raise UserError(f"{override.input_line}: an interval has no fixed values; a sweep needs values, such as choice(1,2,3)")
     if isinstance(value, Glob):
-        found = value.filter(hydra.options(override.key_or_group))
+        values = value.filter(hydra.options(override.key_or_group))
     else:
-        found = list(override.sweep_string_iterator())
-    if not found:
+        values = list(override.sweep_string_iterator())
+    if not values:
         raise UserError(f"{override.input_line}: this sweep has no value")
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(values))
 
 
-def compose_runs(plan: Plan, config_dirs: Sequence[str], named: Sequence[str] | None = None) -> list[Planned]:
-    """Every run of the plan, composed and checked; the same config under two names is one run.
+def compose_runs(plan: Plan, config_dirs: Sequence[str], name_keys: Sequence[str] | None = None) -> list[Planned]:
+    """Compose and check every run of the plan. Runs with equal configs become one run.
 
     Args:
-        plan: of the sweep.
-        config_dirs: further folders of configuration groups.
-        named: the keys that directories are named by; None for those in which runs differ.
+        plan: plan of the sweep.
+        config_dirs: further folders of config groups.
+        name_keys: the keys that form the names of directories; None for the keys that differ between runs.
 
     Raises:
         UserError: a run cannot be composed.
     """
-    found: dict[str, Planned] = {}
-    varied = plan.varied() if named is None else named
+    unique: dict[str, Planned] = {}
+    name_keys = plan.varied() if name_keys is None else name_keys
     with composer("train", config_dirs, []) as hydra:
         runs = RunComposer(hydra, config_dirs)
         for run in plan.runs():
             lines = [f"{key}={value}" for key, value in run.items()]
             identity = runs.compose(lines).identity(plan.name)
             key = identity.fingerprint
-            found.setdefault(key, Planned(key, tuple(lines), asdict(identity), _directory(run, varied, key)))
-    return list(found.values())
+            unique.setdefault(key, Planned(key, tuple(lines), asdict(identity), _directory(run, name_keys, key)))
+    return list(unique.values())
 
 
-def _directory(run: Mapping[str, str], varied: Sequence[str], key: str) -> str:
-    """A name that people can read and that nothing else of the sweep has."""
-    said = ",".join(f"{name.rpartition('.')[2].rpartition('/')[2]}={run[name]}" for name in varied if name in run)
-    said = re.sub(r"[^\w.,=+-]+", "_", said)[:_LONGEST].strip("_.,")
-    return f"{said}-{key[:_HASH]}" if said else key[:_HASH]
+def _directory(run: Mapping[str, str], name_keys: Sequence[str], key: str) -> str:
+    """A readable directory name, unique within the sweep."""
+    settings = ",".join(f"{name.rpartition('.')[2].rpartition('/')[2]}={run[name]}" for name in name_keys if name in run)
+    settings = re.sub(r"[^\w.,=+-]+", "_", settings)[:_MAX_NAME].strip("_.,")
+    return f"{settings}-{key[:_HASH]}" if settings else key[:_HASH]
 
 
-def launcher_overrides(plan: Plan) -> tuple[Plan, list[str]]:
-    """The plan without what it says of a Hydra launcher, and that."""
-    theirs = [key for key in plan.overrides if key.lstrip("+").startswith(("hydra/launcher", "hydra.launcher."))]
-    rest = {key: value for key, value in plan.overrides.items() if key not in theirs}
-    return replace(plan, overrides=rest), [f"{key}={plan.overrides[key]}" for key in theirs]
+def split_launcher(plan: Plan) -> tuple[Plan, list[str]]:
+    """Separate a plan from its overrides of the Hydra launcher."""
+    launcher = [key for key in plan.overrides if key.lstrip("+").startswith(("hydra/launcher", "hydra.launcher."))]
+    overrides = {key: value for key, value in plan.overrides.items() if key not in launcher}
+    return replace(plan, overrides=overrides), [f"{key}={plan.overrides[key]}" for key in launcher]

@@ -1,6 +1,6 @@
-"""A sweep by any launcher that is made for Hydra: joblib, Slurm (submitit), Ray.
+"""Sweeps through any Hydra launcher, such as joblib, Slurm (submitit) or Ray.
 
-The launcher's processes look into the same ledger, so it does not matter which of them are requeued, killed or started twice.
+All processes use the same ledger, so it does not matter if some are requeued, killed or started twice.
 """
 
 import logging
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 def run_one(sweep: str, stale: float, retries: int, config: DictConfig) -> None:
-    """What a launcher's job does: the run whose directory it was given. How it ended stands in the ledger."""
+    """Run the run whose directory Hydra passes: the main function of a launcher's job. The ledger records how it ended."""
     ledger = Ledger(Path(sweep), stale)
     subdir = HydraConfig.get().sweep.subdir
     key = next(job.key for job in ledger.jobs() if job.directory == subdir)
@@ -36,30 +36,30 @@ def run_one(sweep: str, stale: float, retries: int, config: DictConfig) -> None:
         except (Exception, KeyboardInterrupt):
             traceback.print_exc()
         finally:
-            logging.basicConfig(force=True)  # the file closes
+            logging.basicConfig(force=True)  # close the file
 
 
 def launch(ledger: Ledger, jobs: Sequence[Job], options: Sequence[str], config_dirs: Sequence[str], retries: int) -> None:
-    """Have a Hydra launcher run these, and wait for it.
+    """Run jobs through a Hydra launcher, and wait until they have ended.
 
     Args:
-        ledger: of the sweep.
-        jobs: to run.
-        options: which launcher, and its settings: overrides of hydra/launcher and hydra.launcher.
-        config_dirs: further folders of configuration groups.
-        retries: of a run that failed.
+        ledger: ledger of the sweep.
+        jobs: jobs to run.
+        options: overrides of hydra/launcher and hydra.launcher, which choose and set up the launcher.
+        config_dirs: further folders of config groups.
+        retries: how often a failed run is started again.
     """
-    with composer("train", config_dirs, []) as own:
+    with composer("train", config_dirs, []) as search_path:
         hydra = GlobalHydra.instance().hydra
         assert hydra is not None
-        # What Hydra would print of every job the ledger's teller says better, and a job has a log of its own.
-        named = [f"hydra.sweep.dir='{ledger.directory}'", f"hydra.job.name='{ledger.directory.name}'"]
-        more = [*named, "hydra/hydra_logging=none", "hydra/job_logging=none"]
-        config = hydra.compose_config("train", [*own.searchpath, *more, *options], RunMode.MULTIRUN)
+        names = [f"hydra.sweep.dir='{ledger.directory}'", f"hydra.job.name='{ledger.directory.name}'"]
+        # The sweep prints its own progress, and every job has its own log.
+        quiet = ["hydra/hydra_logging=none", "hydra/job_logging=none"]
+        config = hydra.compose_config("train", [*search_path.searchpath, *names, *quiet, *options], RunMode.MULTIRUN)
         context = HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks())
         task: Callable[[DictConfig], None] = partial(run_one, str(ledger.directory), ledger.stale, retries)
         launcher = Plugins.instance().instantiate_launcher(context, task, config)
         try:
             launcher.launch([[*job.overrides, f"hydra.sweep.subdir='{job.directory}'"] for job in jobs], initial_job_idx=0)
-        except Exception as error:  # one job that was killed; the ledger knows how all the others fare
+        except Exception as error:  # one job was killed; the ledger has the states of the others
             log.warning("the launcher ended with %s: %s", type(error).__name__, error)

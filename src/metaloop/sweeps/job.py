@@ -1,4 +1,4 @@
-"""One run of a sweep, in the process that runs it: claimed, kept alive in the ledger, ended."""
+"""One run of a sweep in its process: claim it, send heartbeats to the ledger, and enter how it ended."""
 
 import _thread
 import json
@@ -15,41 +15,42 @@ from metaloop.records.typed_json import decode
 from metaloop.runs.start import start
 from metaloop.sweeps.ledger import BEAT, DONE, FAILED, INTERRUPTED, Ledger, result_of
 
-_SHOWN = 4000  # characters of an error that the ledger keeps
+_MAX_ERROR = 4000  # characters of an error that the ledger keeps
 
 log = logging.getLogger(__name__)
 
 
 def run_job(ledger: Ledger, key: str, device: str, retries: int) -> Mapping[str, Any] | None:
-    """Run what the ledger describes under ``key`` in its directory, from its last checkpoint where it has one.
+    """Run the run ``key`` of the ledger in its directory, from its last checkpoint if there is one.
 
-    Returns its record; None where there was nothing to do, because it is done or somebody runs it.
+    Returns:
+        The record of the run; None if the run is already done, or is run by another process.
 
     Raises:
-        BaseException: whatever ended the run, after the ledger was told.
+        BaseException: the error that ended the run, after it was entered into the ledger.
     """
     owner = ledger.claim(key, device, retries)
     if owner is None:
         return None
     directory = ledger.directory / ledger.job(key).directory
     try:
-        with _alive(ledger, key, owner):
+        with _heartbeat(ledger, key, owner):
             record = _record(directory)
             if record is None:
                 identity = decode(RunIdentity, ledger.description(key), str(ledger.path))
                 record = start(identity, directory, resume=(directory / IDENTITY).exists())
-    except (KeyboardInterrupt, SystemExit):  # Ctrl-C, cancelled, or preempted: it goes on later
+    except (KeyboardInterrupt, SystemExit):  # Ctrl-C, cancelled or preempted: it can be resumed
         ledger.end(key, owner, INTERRUPTED)
         raise
     except BaseException as error:
-        ledger.end(key, owner, FAILED, error=f"{type(error).__name__}: {error}"[-_SHOWN:])
+        ledger.end(key, owner, FAILED, error=f"{type(error).__name__}: {error}"[-_MAX_ERROR:])
         raise
     ledger.end(key, owner, DONE, result=result_of(record))
     return record
 
 
-def _record(directory: Path) -> dict[str, Any] | None:
-    """Of a run that was cut off after its record was written."""
+def _record(directory: Path) -> Mapping[str, Any] | None:
+    """The record of a run that was interrupted after it had written its record; None for another run."""
     try:
         return dict(json.loads((directory / "record.json").read_text()))
     except FileNotFoundError:
@@ -57,20 +58,20 @@ def _record(directory: Path) -> dict[str, Any] | None:
 
 
 @contextmanager
-def _alive(ledger: Ledger, key: str, owner: str) -> Iterator[None]:
-    """Tell the ledger now and then that the run is alive; stop it as by Ctrl-C where it was cancelled or pruned."""
-    over = threading.Event()
+def _heartbeat(ledger: Ledger, key: str, owner: str) -> Iterator[None]:
+    """Send heartbeats to the ledger, and interrupt the run as by Ctrl-C if it was cancelled or pruned."""
+    ended = threading.Event()
 
     def beat() -> None:
-        while not over.wait(BEAT):
+        while not ended.wait(BEAT):
             try:
-                mine = ledger.beat(key, owner)
-            except UserError as error:  # a disk that is full for a while must not end a training
+                owned = ledger.beat(key, owner)
+            except UserError as error:  # a disk that is full for a while must not end the training
                 log.warning("%s", error)
                 continue
-            if not mine:
+            if not owned:
                 log.warning("this run was cancelled or pruned, or another process took it over")
-                if not over.is_set():
+                if not ended.is_set():
                     _thread.interrupt_main()
                 return
 
@@ -79,5 +80,5 @@ def _alive(ledger: Ledger, key: str, owner: str) -> Iterator[None]:
     try:
         yield
     finally:
-        over.set()
+        ended.set()
         thread.join()

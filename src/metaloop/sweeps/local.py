@@ -1,6 +1,6 @@
-"""Runs of a sweep as processes of this machine, each on the GPUs or cores that it is given.
+"""Runs of a sweep as processes of this machine, each on its own GPUs or cores.
 
-A run is forked from a server that has everything imported, so that it starts at once; nothing of one run reaches another.
+A run is forked from a server that has already imported everything, so it starts at once. Runs share no state.
 """
 
 import logging
@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from metaloop.errors import UserError
+from metaloop.sweeps.devices import CPU, FreeDevices, Machine, Needs
 from metaloop.sweeps.ledger import FAILED, INTERRUPTED, LOG, LOG_FORMAT, RUNNING, Job, Ledger, runnable
-from metaloop.sweeps.room import CPU, Machine, Needs, Room
 
-# What a run needs, imported once in the server; a name that is wrong there would only make every run start slower.
+# Modules that the server imports once. A wrong name here only makes runs start slower.
 PRELOADED = (
     "metaloop.sweeps.job",
     "metaloop.config.build",
@@ -34,58 +34,59 @@ PRELOADED = (
     "scipy.special",
     "PIL.Image",
 )
-_LOOK = 1.0  # seconds between two looks at what other processes of the sweep do
-_LAST_WORDS = 20.0  # seconds that a stopped run has to write what it knows
+_POLL = 1.0  # seconds between two reads of the ledger, for the runs of other processes
+_GRACE = 20.0  # seconds that a stopped run has to write its state
 
-Told = Callable[[Job], None]
-Supply = Callable[[Room], Mapping[str, Needs]]
-Running = dict[str, tuple[Any, tuple[str, ...], Job]]  # a run's process, its devices, and how it stood
+OnEnd = Callable[[Job], None]
+Supply = Callable[[FreeDevices], Mapping[str, Needs]]
+Running = dict[str, tuple[Any, tuple[str, ...], Job]]  # by key: the process, its devices, and the job before the start
 
 
 def warm_up() -> None:
-    """Have the server import while the sweep is composed."""
+    """Start the server, so that it imports while the sweep is composed."""
     _context()
     forkserver.ensure_running()
 
 
-def run_locally(ledger: Ledger, supply: Supply, machine: Machine, retries: int, told: Told) -> None:
-    """Run what is to be run of the ledger until nothing of it is left, here or elsewhere.
+def run_locally(ledger: Ledger, supply: Supply, machine: Machine, retries: int, on_end: OnEnd) -> None:
+    """Run the runs of a ledger until none is waiting or running, in this or another process.
 
     Args:
-        ledger: of the sweep.
-        supply: the runs to care for by key, each with its needs; asked at every look with what is free, for which it may
-            enter further runs into the ledger.
-        machine: what they may use.
-        retries: of a run that failed.
-        told: hears of each attempt that ended.
+        ledger: ledger of the sweep.
+        supply: returns the needs of the runs, by key. It is called at every poll with the free devices, and may enter further
+            runs into the ledger.
+        machine: devices that the runs may use.
+        retries: how often a failed run is started again.
+        on_end: called after each attempt that ended.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C; all that ran was stopped and can be resumed.
-        UserError: a run needs more than there is.
+        KeyboardInterrupt: Ctrl-C was pressed. All runs were stopped and can be resumed.
+        UserError: a run needs more devices than the machine has.
     """
-    context, room, running = _context(), Room(machine), Running()
-    for one in set(supply(room).values()):
-        Room(machine).take(one)  # refused before anything starts
-    heard = {(job.key, job.attempts) for job in ledger.jobs() if job.state != RUNNING}
+    context, free, running = _context(), FreeDevices(machine), Running()
+    for one in set(supply(free).values()):
+        FreeDevices(machine).acquire(one)  # raises before anything starts
+    reported = {(job.key, job.attempts) for job in ledger.jobs() if job.state != RUNNING}
     try:
         while True:
-            needs = supply(room)
+            needs = supply(free)
             jobs = [job for job in ledger.jobs() if job.key in needs]
             for job in jobs:
-                if job.key not in running and job.attempts and job.state != RUNNING and (job.key, job.attempts) not in heard:
-                    heard.add((job.key, job.attempts))
-                    told(job)
+                attempt = (job.key, job.attempts)
+                if job.key not in running and job.attempts and job.state != RUNNING and attempt not in reported:
+                    reported.add(attempt)
+                    on_end(job)
             waiting = [job for job in jobs if job.key not in running and runnable(job, ledger.stale, retries)]
             if not running and not waiting and not any(job.state == RUNNING for job in jobs):
                 return
             for job in waiting:
-                devices = room.take(needs[job.key])
+                devices = free.acquire(needs[job.key])
                 if devices is not None:
-                    running[job.key] = _started(context, ledger, job, devices, machine.threads, retries), devices, job
-            wait([process.sentinel for process, *_ in running.values()], timeout=_LOOK)
+                    running[job.key] = _start(context, ledger, job, devices, machine.threads, retries), devices, job
+            wait([process.sentinel for process, *_ in running.values()], timeout=_POLL)
             for key in [key for key, (process, *_) in running.items() if not process.is_alive()]:
                 process, devices, job = running.pop(key)
-                room.give_back(devices)
+                free.release(devices)
                 _bury(ledger, job, process)
     except BaseException:
         _stop(ledger, running)
@@ -98,10 +99,10 @@ def _context() -> Any:
     return context
 
 
-def _started(context: Any, ledger: Ledger, job: Job, devices: Sequence[str], threads: int, retries: int) -> Any:
+def _start(context: Any, ledger: Ledger, job: Job, devices: Sequence[str], threads: int, retries: int) -> Any:
     sweep = (str(ledger.directory), ledger.stale, job.key)
-    here = (str(Path.cwd()), dict(os.environ))  # the server has those of when it was started
-    process = context.Process(target=_child, args=(*sweep, devices, threads, retries, *here), name=job.directory)
+    surroundings = (str(Path.cwd()), dict(os.environ))  # the server's are those of the time when it was started
+    process = context.Process(target=_child, args=(*sweep, devices, threads, retries, *surroundings), name=job.directory)
     process.start()
     return process
 
@@ -116,8 +117,8 @@ def _child(
     cwd: str,
     environment: Mapping[str, str],
 ) -> None:
-    """What a run's process does."""
-    os.setpgid(0, 0)  # Ctrl-C comes from the sweep's own process, once
+    """Run a job: the main function of a run's process."""
+    os.setpgid(0, 0)  # Ctrl-C must come once, from the sweep's process
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     os.chdir(cwd)
@@ -151,26 +152,26 @@ def _child(
 
 
 def _bury(ledger: Ledger, job: Job, process: Any) -> None:
-    """Enter the failure of a process that could not do so itself.
+    """Enter into the ledger the failure of a process that could not do so itself.
 
     Raises:
-        UserError: it ended before it had the run, and would again.
+        UserError: the process ended before it claimed the run, and would do so again.
     """
     process.join()
     code = process.exitcode or 0
-    by = f"signal {-code}" if code < 0 else f"exit code {code}"
-    ledger.bury(job.key, process.pid, FAILED, f"the process ended by {by}")
+    cause = f"signal {-code}" if code < 0 else f"exit code {code}"
+    ledger.bury(job.key, process.pid, FAILED, f"the process ended by {cause}")
     if code and ledger.job(job.key).attempts == job.attempts:
-        raise UserError(f"the process of {job.directory} ended by {by} before the run began; see {LOG} there")
+        raise UserError(f"the process of {job.directory} ended by {cause} before the run began; see {LOG} there")
 
 
 def _stop(ledger: Ledger, running: Running) -> None:
-    """Stop all as by Ctrl-C, and wait until their last words are written."""
+    """Interrupt all runs as by Ctrl-C, and wait until they have written their state."""
     for process, *_ in running.values():
         with suppress(ProcessLookupError):
             os.kill(process.pid, signal.SIGINT)
     for process, _, job in running.values():
-        process.join(timeout=_LAST_WORDS)
+        process.join(timeout=_GRACE)
         if process.is_alive():
             process.kill()
             process.join()

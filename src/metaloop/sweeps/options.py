@@ -1,23 +1,23 @@
-"""How a sweep is run."""
+"""Options of a sweep's execution."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from metaloop.sweeps.room import Machine
+from metaloop.sweeps.devices import Machine
 
 
 @dataclass(frozen=True)
 class Options:
-    """How a sweep is run.
+    """Options of a sweep's execution.
 
     Attributes:
-        directory: of the sweep.
-        config_dirs: further folders of configuration groups.
-        machine: what local runs may use.
-        retries: how often a run that failed is started again.
-        stale: seconds of silence after which a run is taken over.
-        dry_run: only say what would run.
+        directory: folder of the sweep.
+        config_dirs: further folders of config groups.
+        machine: devices that local runs may use.
+        retries: how often a failed run is started again.
+        stale: seconds without a heartbeat after which another process takes over a run.
+        dry_run: whether to print the runs without starting them.
     """
 
     directory: Path

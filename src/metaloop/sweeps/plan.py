@@ -1,4 +1,4 @@
-"""What a sweep runs: from axes, points, conditions and seeds to lists of overrides."""
+"""Plans of sweeps: from axes, points, conditions and seeds to the overrides of every run."""
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,8 +10,8 @@ import yaml
 
 from metaloop.config.folder import conf_dir
 from metaloop.errors import UserError
+from metaloop.sweeps.override_text import override_text
 from metaloop.sweeps.search import Search, read_search
-from metaloop.sweeps.text import text
 from metaloop.system.suggestions import did_you_mean
 
 Values = tuple[str, ...]
@@ -21,33 +21,33 @@ _KEYS = ("overrides", "axes", "points", "when", "seeds", "search")
 
 @dataclass(frozen=True)
 class Condition:
-    """Axes that only some points have.
+    """Axes of only those points that match.
 
     Attributes:
-        matches: key to the values of which it must have one.
-        axes: what is then swept too.
+        matches: for each key, the values that match.
+        axes: the axes of matching points.
     """
 
     matches: Axes
     axes: Axes
 
     def holds(self, point: Mapping[str, str]) -> bool:
-        """Whether a point has these axes."""
+        """Whether a point matches."""
         return all(point.get(key) in values for key, values in self.matches.items())
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A sweep: every point with every value of every axis, under every seed; or a search, which chooses its runs itself.
+    """A sweep: every point with every value of every axis and every seed; or a search, which chooses its runs.
 
     Attributes:
-        name: of its folder and of the group of its runs.
-        overrides: key to value, the same for all runs.
-        axes: key to the values that are swept.
-        points: further settings, each a key to value; one empty point where only axes are swept.
-        when: conditions, in the order in which they are looked at.
-        seeds: outermost, so that all points have run once before any runs again; empty for the config's own.
-        search: instead of axes, points, conditions and seeds.
+        name: name of the sweep's folder and of the group of its runs.
+        overrides: value by key, for all runs.
+        axes: swept values by key.
+        points: further settings, each with values by key; one empty point if only axes are swept.
+        when: conditions, applied in order.
+        seeds: seeds of the outermost loop, so that every point runs once before any runs again; empty for the config's seed.
+        search: search that takes the place of axes, points, conditions and seeds; None for none.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Plan:
     search: Search | None = None
 
     def with_fixed(self, key: str, value: str) -> "Plan":
-        """The same sweep with ``key`` held at ``value``, whether it was swept or not."""
+        """The same sweep with ``key`` fixed at ``value``, whether it was swept before or not."""
         if self.search is not None:
             return self._with_fixed_in(self.search, key, value)
         if key == "seed":
@@ -75,46 +75,46 @@ class Plan:
 
     def _with_fixed_in(self, search: Search, key: str, value: str) -> "Plan":
         if key.startswith("search."):
-            return replace(self, search=search.setting(key, value))
+            return replace(self, search=search.with_setting(key, value))
         return replace(self, overrides={**self.overrides, key: value}, search=search.without(key))
 
     def with_axis(self, key: str, values: Values) -> "Plan":
-        """The same sweep over other values of ``key``; a search chooses among them."""
+        """The same sweep with ``values`` as the axis of ``key``; a search chooses between them."""
         if self.search is not None:
             overrides = {name: value for name, value in self.overrides.items() if name != key}
-            return replace(self, overrides=overrides, search=self.search.over(key, values))
+            return replace(self, overrides=overrides, search=self.search.with_choices(key, values))
         if key == "seed":
             return replace(self, seeds=values)
-        free = self.with_fixed(key, values[0])
-        overrides = {name: value for name, value in free.overrides.items() if name != key}
-        return replace(free, overrides=overrides, axes={**free.axes, key: values})
+        fixed = self.with_fixed(key, values[0])
+        overrides = {name: value for name, value in fixed.overrides.items() if name != key}
+        return replace(fixed, overrides=overrides, axes={**fixed.axes, key: values})
 
     def runs(self) -> list[dict[str, str]]:
-        """The overrides of every run, key to value, without repetitions."""
-        found: dict[tuple[tuple[str, str], ...], dict[str, str]] = {}
+        """The overrides of every run, as values by key, without duplicates."""
+        unique: dict[tuple[tuple[str, str], ...], dict[str, str]] = {}
         for seed in self.seeds or (None,):
             for point in self._points():
                 run = {**self.overrides, **point} | ({} if seed is None else {"seed": seed})
-                found.setdefault(tuple(sorted(run.items())), run)
-        return list(found.values())
+                unique.setdefault(tuple(sorted(run.items())), run)
+        return list(unique.values())
 
     def varied(self) -> tuple[str, ...]:
-        """The keys in which runs differ, in the order of the plan."""
+        """The keys whose values differ between runs, in the order of the plan."""
         runs = self.runs()
         keys = dict.fromkeys(key for run in runs for key in run)
         return tuple(key for key in keys if len({run.get(key) for run in runs}) > 1)
 
     def _points(self) -> Iterator[dict[str, str]]:
         for point in self.points:
-            for own in _product(self.axes):
-                found = [{**own, **point}]
+            for values in _product(self.axes):
+                points = [{**values, **point}]
                 for condition in self.when:
-                    found = [
+                    points = [
                         {**each, **more}
-                        for each in found
+                        for each in points
                         for more in (_product(condition.axes) if condition.holds({**self.overrides, **each}) else ({},))
                     ]
-                yield from found
+                yield from points
 
 
 def _product(axes: Axes) -> Iterator[dict[str, str]]:
@@ -123,76 +123,80 @@ def _product(axes: Axes) -> Iterator[dict[str, str]]:
 
 
 def read_plan(name: str, config_dirs: Sequence[str] = ()) -> Plan:
-    """The sweep of ``conf/sweep/<name>.yaml``, ours or in one of ``config_dirs``.
+    """Read the sweep ``conf/sweep/<name>.yaml`` from this package or from one of ``config_dirs``.
 
     Raises:
-        UserError: there is no such sweep, or its file says what cannot be; names the file.
+        UserError: there is no such sweep, or its file is invalid. The message names the file.
     """
     folders = [*map(Path, config_dirs), conf_dir()]
-    found = {path.stem: path for folder in reversed(folders) for path in sorted((folder / "sweep").glob("*.yaml"))}
-    if name not in found:
-        raise UserError(f"there is no sweep {name!r}; {did_you_mean(name, found)}sweeps: {', '.join(found) or 'none'}")
+    paths = {path.stem: path for folder in reversed(folders) for path in sorted((folder / "sweep").glob("*.yaml"))}
+    if name not in paths:
+        raise UserError(f"there is no sweep {name!r}; {did_you_mean(name, paths)}sweeps: {', '.join(paths) or 'none'}")
     try:
-        told = yaml.safe_load(found[name].read_text()) or {}
-        if not isinstance(told, dict):
-            raise UserError("it is no mapping")
-        return _plan(name, told)
+        content = yaml.safe_load(paths[name].read_text()) or {}
+        if not isinstance(content, dict):
+            raise UserError("the file is not a mapping")
+        return _parse_plan(name, content)
     except (yaml.YAMLError, UserError) as error:
-        raise UserError(f"{found[name]}: {error}") from error
+        raise UserError(f"{paths[name]}: {error}") from error
 
 
-def _plan(name: str, told: Mapping[str, Any]) -> Plan:
-    for key in told:
+def _parse_plan(name: str, content: Mapping[str, Any]) -> Plan:
+    for key in content:
         if key not in _KEYS:
-            raise UserError(f"{key!r} is no part of a sweep; {did_you_mean(str(key), _KEYS)}it has {', '.join(_KEYS)}")
-    points = [_point(point) for point in _list(told, "points")]
+            hint = did_you_mean(str(key), _KEYS)
+            raise UserError(f"{key!r} is not a key of a sweep; {hint}the keys are {', '.join(_KEYS)}")
+    points = [_parse_point(point) for point in _list(content, "points")]
     return Plan(
         name,
-        overrides=_point(told.get("overrides") or {}),
-        axes=_axes(told.get("axes") or {}),
+        overrides=_parse_point(content.get("overrides") or {}),
+        axes=_parse_axes(content.get("axes") or {}),
         points=points or ({},),
-        when=[_condition(one) for one in _list(told, "when")],
-        seeds=_seeds(told.get("seeds")),
-        search=read_search(told["search"], told) if "search" in told else None,
+        when=[_parse_condition(one) for one in _list(content, "when")],
+        seeds=_parse_seeds(content.get("seeds")),
+        search=read_search(content["search"], content) if "search" in content else None,
     )
 
 
-def _list(told: Mapping[str, Any], key: str) -> list[Any]:
-    value = told.get(key) or []
+def _list(content: Mapping[str, Any], key: str) -> list[Any]:
+    value = content.get(key) or []
     if not isinstance(value, list):
-        raise UserError(f"{key} is a list")
+        raise UserError(f"{key} must be a list, not {value!r}")
     return value
 
 
-def _condition(told: Any) -> Condition:
-    if not isinstance(told, dict) or set(told) != {"if", "axes"}:
-        raise UserError("each of `when` has an `if` (key: value, or a list of values) and `axes`")
-    return Condition(_axes(told["if"]), _axes(told["axes"]))
+def _parse_condition(block: Any) -> Condition:
+    if not isinstance(block, dict) or set(block) != {"if", "axes"}:
+        raise UserError("each entry of `when` needs `if` (key: value, or a list of values) and `axes`")
+    return Condition(_parse_axes(block["if"]), _parse_axes(block["axes"]))
 
 
-def _axes(told: Any) -> dict[str, Values]:
-    if not isinstance(told, dict):
-        raise UserError(f"axes are key: [values], not {told!r}")
-    axes = {str(key): tuple(text(v) for v in (value if isinstance(value, list) else [value])) for key, value in told.items()}
+def _parse_axes(block: Any) -> dict[str, Values]:
+    if not isinstance(block, dict):
+        raise UserError(f"axes must be key: [values], not {block!r}")
+    axes = {
+        str(key): tuple(override_text(each) for each in (value if isinstance(value, list) else [value]))
+        for key, value in block.items()
+    }
     for key, values in axes.items():
         if not values:
             raise UserError(f"the axis {key} has no value")
         if key == "seed":
-            raise UserError("seeds have a place of their own: seeds: [0, 1, 2]")
+            raise UserError("seeds are not an axis; write seeds: [0, 1, 2]")
     return axes
 
 
-def _point(told: Any) -> dict[str, str]:
-    if not isinstance(told, dict):
-        raise UserError(f"a point is key: value, not {told!r}")
-    return {str(key): text(value) for key, value in told.items()}
+def _parse_point(block: Any) -> dict[str, str]:
+    if not isinstance(block, dict):
+        raise UserError(f"a point must be key: value, not {block!r}")
+    return {str(key): override_text(value) for key, value in block.items()}
 
 
-def _seeds(told: Any) -> Values:
-    if told is None:
+def _parse_seeds(value: Any) -> Values:
+    if value is None:
         return ()
-    if isinstance(told, int) and not isinstance(told, bool) and told > 0:
-        return tuple(str(seed) for seed in range(told))
-    if isinstance(told, list) and told and all(isinstance(seed, int) for seed in told):
-        return tuple(str(seed) for seed in told)
-    raise UserError(f"seeds is how many, or a list of them, not {told!r}")
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return tuple(str(seed) for seed in range(value))
+    if isinstance(value, list) and value and all(isinstance(seed, int) for seed in value):
+        return tuple(str(seed) for seed in value)
+    raise UserError(f"seeds must be a number of seeds or a list of seeds, not {value!r}")

@@ -1,4 +1,4 @@
-"""``search.json``: a search as plain data, which is all that reports read of it."""
+"""``search.json``: a search as plain data. Reports read only this file."""
 
 import csv
 import json
@@ -25,11 +25,11 @@ _STATES = {"COMPLETE": DONE, "PRUNED": PRUNED, "FAIL": FAILED}
 
 
 def write_search(path: Path, study: "Study", search: Search, jobs: Mapping[str, Job], metric: Metric) -> dict[str, Any]:
-    """Write what is known of the search, atomically; returns it."""
+    """Write the state of the search atomically, and return it."""
     from metaloop.sweeps.search_study import IMPORTANCE
 
-    trials = [_trial(trial, study, search, jobs[key]) for trial in study.trials() if (key := study.key_of(trial)) in jobs]
-    told = {
+    trials = [_trial(trial, study, search, job) for trial in study.trials() if (job := jobs.get(study.key_of(trial) or ""))]
+    content = {
         "schema": SCHEMA,
         "metric": metric.as_dict(),
         "space": {key: asdict(one) for key, one in search.space.items()},
@@ -43,20 +43,20 @@ def write_search(path: Path, study: "Study", search: Search, jobs: Mapping[str, 
         "importances": study.importances(),
         "importance_method": IMPORTANCE,
     }
-    write_atomically(path, json.dumps(told, indent=1) + "\n")
-    return told
+    write_atomically(path, json.dumps(content, indent=1) + "\n")
+    return content
 
 
 def _trial(trial: "FrozenTrial", study: "Study", search: Search, job: Job) -> dict[str, Any]:
-    """One trial; its parameters are those that ran, numbers as numbers and choices as they are typed."""
-    typed = study.typed(trial)
+    """One trial as plain data. Its parameters have the rounded values of the run; choices are texts."""
+    overrides = study.overrides_of(trial)
     complete = trial.state.name == "COMPLETE"
     return {
         "number": trial.number,
         "key": job.key,
         "directory": job.directory,
         "overrides": list(job.overrides),
-        "params": {key: _KINDS[one.kind](typed[key]) for key, one in search.space.items()},
+        "params": {key: _KINDS[one.kind](overrides[key]) for key, one in search.space.items()},
         "state": _STATES.get(trial.state.name, job.state),
         "values": dict(zip(study.directions, trial.values, strict=True)) if complete and trial.values else None,
         "intermediate": {str(step): value for step, value in sorted(trial.intermediate_values.items())},
@@ -64,20 +64,20 @@ def _trial(trial: "FrozenTrial", study: "Study", search: Search, job: Job) -> di
 
 
 def validations(directory: Path) -> dict[int, float]:
-    """Meta-validation scores by outer step of a run that may be writing at this moment; a half-written row is left out."""
+    """Meta-validation scores of a run by outer step. The run may be writing the file; a partial row is left out."""
     try:
         text = (directory / "metrics.csv").read_text()
     except OSError:
         return {}
-    found = {}
+    scores = {}
     for row in csv.DictReader(text[: text.rfind("\n") + 1].splitlines()):
         if row.get("validation/score"):
-            found[int(row["step"])] = float(row["validation/score"])
-    return found
+            scores[int(row["step"])] = float(row["validation/score"])
+    return scores
 
 
-def shown(objective: str, value: float | None, metric: Metric) -> str:
-    """An objective's value as people read it."""
+def value_text(objective: str, value: float | None, metric: Metric) -> str:
+    """The value of an objective as text with its unit."""
     if objective == "validation":
         return f"meta-validation {metric.with_unit(metric.number(value))}"
     if objective == "tasks_per_second":

@@ -1,7 +1,7 @@
-"""The trials of a search, kept by Optuna in a journal in the sweep's folder; the only file that imports it.
+"""The trials of a search, which Optuna keeps in a journal in the sweep's folder. Only this module imports Optuna.
 
-Optuna proposes and remembers; what ran and how it ended is the ledger's. Every method that reads or writes is called while
-:meth:`Study.locked`, so that several processes share one search.
+Optuna proposes trials and remembers them; the ledger has the runs and how they ended. Every method that reads or writes must be
+called inside :meth:`Study.locked`, so that several processes can share one search.
 """
 
 import fcntl
@@ -10,6 +10,7 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,40 +23,41 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from metaloop.errors import UserError
-from metaloop.sweeps.search import Parameter, Search
+from metaloop.sweeps.search import Direction, Parameter, Search
 
 JOURNAL, LOCK = "search.journal", "search.lock"
-IMPORTANCE = "PED-ANOVA"  # Watanabe et al. 2023; needs nothing but Optuna
+IMPORTANCE = "PED-ANOVA"  # Watanabe et al. 2023; needs no package besides Optuna
 _NAME = "search"
-_ENOUGH = 10  # finished trials from which importances are told
-_GOOD = 5  # trials that PED-ANOVA compares with the rest, at least
-_KEY, _AGAIN = "key", "again"  # of a trial: its run in the ledger; the failed trial whose run was mended
+_MIN_TRIALS = 10  # finished trials that importances need
+_MIN_GOOD = 5  # smallest number of good trials that PED-ANOVA compares with the others
+_KEY, _AGAIN = "key", "again"  # attributes of a trial: its run in the ledger; the failed trial that it replaces
 
 
 class Study:
     """The trials of the search in ``directory``.
 
     Args:
-        directory: of the sweep.
-        search: what is searched.
-        overrides: of all runs; together with the space they are what the search is.
-        mode: "maximize" or "minimize", of the meta-validation score.
-        resource: outer steps of the first validation and of a whole run, between which hyperband shares them out.
+        directory: folder of the sweep.
+        search: the search.
+        overrides: overrides of all runs. They and the space identify the search.
+        direction: "maximize" or "minimize", for the meta-validation score.
+        resource: outer steps of the first validation and of a whole run, the limits of hyperband.
 
     Raises:
         UserError: the folder holds another search.
     """
 
     def __init__(
-        self, directory: Path, search: Search, overrides: Mapping[str, str], mode: str, resource: tuple[int, int]
+        self, directory: Path, search: Search, overrides: Mapping[str, str], direction: Direction, resource: tuple[int, int]
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         directory.mkdir(parents=True, exist_ok=True)
         self.directory, self.search = directory, search
-        self.directions = {name: direction or mode for name, direction in search.objectives.items()}
+        self.directions: dict[str, Direction] = {name: each or direction for name, each in search.objectives.items()}
         self.space = {key: _distribution(one) for key, one in search.space.items()}
         with self.locked():
-            self._storage = JournalStorage(JournalFileBackend(str(directory / JOURNAL), lock_obj=_Held(str(directory / LOCK))))
+            backend = JournalFileBackend(str(directory / JOURNAL), lock_obj=_NoLock(str(directory / LOCK)))
+            self._storage = JournalStorage(backend)
             self._study = optuna.create_study(
                 storage=self._storage, study_name=_NAME, load_if_exists=True, pruner=_pruner(search, resource),
                 directions=list(self.directions.values()), sampler=_sampler(search, 0),
@@ -63,42 +65,42 @@ class Study:
             self._check_identity(search.identity() | {"overrides": dict(overrides)})
         self._id = self._storage.get_study_id_from_name(_NAME)
 
-    def _check_identity(self, told: dict[str, Any]) -> None:
+    def _check_identity(self, identity: dict[str, Any]) -> None:
         known = self._study.user_attrs.get("search")
         if known is None:
-            self._study.set_user_attr("search", told)
-        elif known != told:
-            parts = [name for name in told if known.get(name) != told[name]]
+            self._study.set_user_attr("search", identity)
+        elif known != identity:
+            parts = [name for name in identity if known.get(name) != identity[name]]
             raise UserError(
-                f"{self.directory} holds a search with other {' and '.join(parts)}: their trials cannot be compared. Take "
-                f"another hydra.sweep.dir, or the earlier {' and '.join(parts)}; trials, sampler, seed and prune may change"
+                f"{self.directory} holds a search with other {' and '.join(parts)}, so trials cannot be compared. Set another "
+                f"hydra.sweep.dir, or restore the earlier {' and '.join(parts)}; trials, sampler, seed and prune may change"
             )
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the search's lock, which dies with the process, however it dies."""
+        """Hold the lock of the search. The system releases it if the process dies."""
         with (self.directory / LOCK).open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            _drop_half_a_line(self.directory / JOURNAL)
+            _drop_partial_line(self.directory / JOURNAL)
             yield
 
     def trials(self) -> list[FrozenTrial]:
-        """All that count, in their order: not those whose proposal was cut off, nor failures that were mended since."""
-        found = self._study.get_trials(deepcopy=False)
-        mended = {trial.user_attrs.get(_AGAIN) for trial in found}
+        """All trials in order, without incomplete proposals and without failed trials that were replaced."""
+        trials = self._study.get_trials(deepcopy=False)
+        replaced = {trial.user_attrs.get(_AGAIN) for trial in trials}
         return [
-            trial for trial in found
-            if trial.number not in mended and (trial.state != TrialState.FAIL or _KEY in trial.user_attrs)
+            trial for trial in trials
+            if trial.number not in replaced and (trial.state != TrialState.FAIL or _KEY in trial.user_attrs)
         ]  # fmt: skip
 
     def ask(self) -> FrozenTrial:
-        """A new proposal. It depends on the trials that have ended, the seed and its own number, not on who asks."""
+        """Propose a new trial. It depends on the ended trials, the seed and its own number, but not on the process."""
         self._study.sampler = _sampler(self.search, len(self._study.get_trials(deepcopy=False)))
         number = self._study.ask(self.space).number
         return self._study.get_trials(deepcopy=False)[number]
 
-    def whole(self, trial: FrozenTrial) -> bool:
-        """Whether the trial has all its parameters; ends it where its proposal was cut off."""
+    def is_complete(self, trial: FrozenTrial) -> bool:
+        """Whether the trial has all its parameters. A trial whose proposal was interrupted is marked as failed."""
         if set(trial.params) == set(self.space):
             return True
         self._study.tell(trial.number, state=TrialState.FAIL)
@@ -106,89 +108,98 @@ class Study:
 
     @staticmethod
     def key_of(trial: FrozenTrial) -> str | None:
-        """The trial's run in the ledger; None where its proposer was killed before it had one."""
+        """Key of the trial's run in the ledger; None if the proposing process was killed before it entered the run."""
         return trial.user_attrs.get(_KEY)
 
-    def typed(self, trial: FrozenTrial) -> dict[str, str]:
-        """The overrides that a trial stands for."""
-        return {key: one.typed(trial.params[key]) for key, one in self.search.space.items()}
+    def overrides_of(self, trial: FrozenTrial) -> dict[str, str]:
+        """The overrides of a trial's run."""
+        return {key: one.to_text(trial.params[key]) for key, one in self.search.space.items()}
 
     def assign(self, trial: FrozenTrial, key: str) -> None:
-        """Note which run of the ledger the trial is."""
-        self._storage.set_trial_user_attr(self._number(trial), _KEY, key)
+        """Record the key of the trial's run in the ledger."""
+        self._storage.set_trial_user_attr(self._storage_id(trial), _KEY, key)
 
     def report(self, trial: FrozenTrial, scores: Mapping[int, float]) -> bool:
-        """Note meta-validation scores by outer step; whether there were new ones after which the trial should be pruned."""
-        known = self._now(trial).intermediate_values
+        """Record meta-validation scores by outer step. Return whether new scores mean that the trial should be pruned."""
+        known = self._current(trial).intermediate_values
         new = {step: score for step, score in scores.items() if step not in known}
         for step, score in new.items():
-            self._storage.set_trial_intermediate_value(self._number(trial), step, score)
+            self._storage.set_trial_intermediate_value(self._storage_id(trial), step, score)
         if not new or self.search.prune is None:
             return False
-        return bool(self._study.pruner.prune(self._study, self._now(trial)))
+        return bool(self._study.pruner.prune(self._study, self._current(trial)))
 
     def end(self, trial: FrozenTrial, values: Sequence[float | None]) -> None:
-        """The trial's run is done, with these values of the objectives; one that is no number makes it a failure."""
+        """Record that the trial's run is done with these objective values. A value that is not finite makes it a failure."""
         if all(value is not None and math.isfinite(value) for value in values):
             self._study.tell(trial.number, [float(value) for value in values if value is not None])
         else:
             self.fail(trial)
 
     def fail(self, trial: FrozenTrial) -> None:
-        """The trial's run failed for good."""
+        """Record that the trial's run failed and will not be retried."""
         self._study.tell(trial.number, state=TrialState.FAIL)
 
     def prune(self, trial: FrozenTrial) -> None:
-        """The trial's run was stopped early."""
+        """Record that the trial's run was stopped early."""
         self._study.tell(trial.number, state=TrialState.PRUNED)
 
-    def mend(self, trial: FrozenTrial, values: Sequence[float | None]) -> bool:
-        """A failed trial's run was tried again and is done; whether its values are any better."""
-        given = [float(value) for value in values if value is not None and math.isfinite(value)]
-        if len(given) < len(values):
+    def replace_failed(self, trial: FrozenTrial, values: Sequence[float | None]) -> bool:
+        """Replace a failed trial whose run was retried and is done. Return False if a value is not finite again."""
+        finite = [float(value) for value in values if value is not None and math.isfinite(value)]
+        if len(finite) < len(values):
             return False
         attrs = {_KEY: self.key_of(trial), _AGAIN: trial.number}
-        mended = create_trial(params=trial.params, distributions=trial.distributions, values=given, user_attrs=attrs)
-        self._study.add_trial(mended)
+        new = create_trial(params=trial.params, distributions=trial.distributions, values=finite, user_attrs=attrs)
+        self._study.add_trial(new)
         return True
 
     def best(self) -> list[FrozenTrial]:
-        """The best trial, or with several objectives those that no other beats in all; each run once."""
+        """The best trial, or the Pareto-optimal trials if there are several objectives; each run once."""
         if not any(trial.state == TrialState.COMPLETE for trial in self.trials()):
             return []
-        found: dict[str | None, FrozenTrial] = {}
+        unique: dict[str | None, FrozenTrial] = {}
         for trial in sorted(self._study.best_trials, key=lambda trial: trial.number):
-            found.setdefault(self.key_of(trial), trial)
-        return list(found.values())[: 1 if len(self.directions) == 1 else None]
+            unique.setdefault(self.key_of(trial), trial)
+        return list(unique.values())[: 1 if len(self.directions) == 1 else None]
 
     def importances(self) -> dict[str, dict[str, float] | None]:
-        """Share of each parameter in reaching good values, by objective; None while too few trials have ended."""
+        """Importance of each parameter for reaching good values, by objective; None while too few trials have ended."""
         done = sum(trial.state == TrialState.COMPLETE for trial in self.trials())
-        if done < _ENOUGH:
+        if done < _MIN_TRIALS:
             return dict.fromkeys(self.directions)
-        evaluator = PedAnovaImportanceEvaluator(target_quantile=min(0.5, max(0.1, _GOOD / done)))
-        found: dict[str, dict[str, float] | None] = {}
-        for place, (name, direction) in enumerate(self.directions.items()):
-            sign = -1 if direction == "maximize" else 1
+        evaluator = PedAnovaImportanceEvaluator(target_quantile=min(0.5, max(0.1, _MIN_GOOD / done)))
+        result: dict[str, dict[str, float] | None] = {}
+        for index, (name, direction) in enumerate(self.directions.items()):
+            target = _Target(index, -1 if direction == "maximize" else 1)
             with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", message=".*importances of params to achieve low.*")  # that is wanted
-                shares = get_param_importances(
-                    self._study, evaluator=evaluator, target=lambda trial, place=place, sign=sign: sign * trial.values[place]
-                )
-            found[name] = {key: float(share) for key, share in shares.items()}
-        return found
+                warnings.filterwarnings("ignore", message=".*importances of params to achieve low.*")  # low is what we want
+                shares = get_param_importances(self._study, evaluator=evaluator, target=target)
+            result[name] = {key: float(share) for key, share in shares.items()}
+        return result
 
-    def _now(self, trial: FrozenTrial) -> FrozenTrial:
-        """The trial as it stands."""
+    def _current(self, trial: FrozenTrial) -> FrozenTrial:
+        """The trial in its current state."""
         return self._study.get_trials(deepcopy=False)[trial.number]
 
-    def _number(self, trial: FrozenTrial) -> int:
+    def _storage_id(self, trial: FrozenTrial) -> int:
         """The trial's number in the storage."""
         return self._storage.get_trial_id_from_study_id_trial_number(self._id, trial.number)
 
 
-class _Held(JournalFileOpenLock):
-    """Optuna's lock of the journal, which :meth:`Study.locked` already is."""
+@dataclass(frozen=True)
+class _Target:
+    """One objective of a trial, with the sign that makes low values good."""
+
+    index: int
+    sign: int
+
+    def __call__(self, trial: FrozenTrial) -> float:
+        return self.sign * float(trial.values[self.index])
+
+
+class _NoLock(JournalFileOpenLock):
+    """A lock of the journal that does nothing, since :meth:`Study.locked` already holds one."""
 
     def acquire(self) -> bool:
         return True
@@ -197,8 +208,8 @@ class _Held(JournalFileOpenLock):
         pass
 
 
-def _drop_half_a_line(path: Path) -> None:
-    """What a process that was killed, or a full disk, left at the journal's end; Optuna would not read past it."""
+def _drop_partial_line(path: Path) -> None:
+    """Remove the partial line that a killed process or a full disk left at the journal's end. Optuna cannot read past it."""
     if not path.exists() or not path.stat().st_size:
         return
     with path.open("rb+") as file:
@@ -217,7 +228,7 @@ def _distribution(one: Parameter) -> BaseDistribution:
 
 
 def _sampler(search: Search, number: int) -> optuna.samplers.BaseSampler:
-    """Made anew for every trial: a search that is started again does not draw the same numbers twice."""
+    """The sampler of one trial. Every trial has its own seed, so that a resumed search does not repeat random numbers."""
     seed = int(np.random.SeedSequence([search.seed, number]).generate_state(1)[0])
     if search.sampler == "random":
         return optuna.samplers.RandomSampler(seed)

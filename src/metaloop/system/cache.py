@@ -111,7 +111,7 @@ def _write(arrays: Arrays, path: Path) -> None:
         np.frombuffer(head, np.uint8),
         *(np.ascontiguousarray(array).reshape(-1).view(np.uint8) for array in arrays.values()),
     ]
-    pieces = [len(head).to_bytes(_ALIGN - _DIGEST, "little")]
+    pieces: list[bytes | memoryview] = [len(head).to_bytes(_ALIGN - _DIGEST, "little")]
     for part in parts:
         pieces += [part.data, bytes(_padded(len(part)) - len(part))]
     digest = hashlib.sha256()

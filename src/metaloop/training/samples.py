@@ -19,7 +19,7 @@ def save_samples(path: Path, learner: Learner, episodes: Episodes, device: torch
 
     def write(temporary: Path) -> None:
         with temporary.open("wb") as file:
-            np.savez_compressed(file, **pictures[0])
+            np.savez_compressed(file, **pictures[0])  # type: ignore[arg-type]
 
     replace_atomically(path, write)
     return True

@@ -18,7 +18,7 @@ from tokenizers.pre_tokenizers import Whitespace
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from metaloop.cli.main import main
-from metaloop.data.user.own_tasks import Columns
+from metaloop.data.user.tasks import Columns
 from metaloop.errors import UserError
 from metaloop.evaluation.adapted_model import adapt_to, load_model
 from metaloop.evaluation.evaluate import evaluate
@@ -196,7 +196,7 @@ def test_the_kept_model_of_a_learner_that_takes_steps_has_taken_them(runs: Path,
 def test_examples_in_memory_are_answered_as_those_of_files(runs: Path, tmp_path: Path) -> None:
     model = adapt_to(runs / "texts", write(tmp_path / "s.csv", TEXT))
     assert model.predict(["a ping", "a pong"]).labels == ["p", "q"]
-    with pytest.raises(UserError, match="example 0 is of shape"):
+    with pytest.raises(UserError, match="example 0 of shape"):
         model.predict([3.0])
     pictures = own(tmp_path / "own", ["x", "y"], 5)
     seen = adapt_to(runs / "images", pictures, steps=20)
@@ -210,7 +210,7 @@ def test_examples_in_memory_are_answered_as_those_of_files(runs: Path, tmp_path:
     table = adapt_to(runs / "table", support, steps=30)
     asked = write(tmp_path / "q.csv", [["b", "a"], [4, 7], ["", 1]])
     assert table.predict(np.array([[7, 4], [1, np.nan]])).labels == table.predict(asked).labels
-    with pytest.raises(UserError, match=r"numbers of \(rows, 2\) are expected, the columns a, b"):
+    with pytest.raises(UserError, match=r"must be numbers \(rows, 2\), with the columns a, b"):
         table.predict([[1.0, 2.0, 3.0]])
 
 
@@ -234,14 +234,14 @@ TEXT = [["text", "label"], ["one ping", "p"], ["two pong", "q"]]
 @pytest.mark.parametrize(
     ("support", "query", "expected"),
     [
-        ([["text", "label"], ["one", "p"], ["two", "p"]], TEXT, "1 class (p), where at least 2"),
-        ([["txt", "label"], ["one", "p"]], TEXT, "no column 'text'; there are 'txt', 'label'; choose with text="),
-        ([["text", "class"], ["one", "p"]], TEXT, "no column 'label'; there are 'text', 'class'; choose with label="),
+        ([["text", "label"], ["one", "p"], ["two", "p"]], TEXT, "1 class (p), at least 2"),
+        ([["txt", "label"], ["one", "p"]], TEXT, "no column 'text'; set text= to one of 'txt', 'label'"),
+        ([["text", "class"], ["one", "p"]], TEXT, "no column 'label'; set label= to one of 'text', 'class'"),
         ([*TEXT, ["three", ""]], TEXT, "'three' has no label"),
         ([*TEXT, [" ", "p"]], TEXT, "line 4: an empty text"),
-        ([*TEXT, ["one ping", "q"]], TEXT, "'one ping' is labelled 'p' and, again, 'q'"),
+        ([*TEXT, ["one ping", "q"]], TEXT, "'one ping' has two labels, 'p' and 'q'"),
         ([["text", "label"]], TEXT, "no rows"),
-        (TEXT, [["label"], ["p"]], "no column 'text'; there are 'label'"),
+        (TEXT, [["label"], ["p"]], "no column 'text'; set text= to one of 'label'"),
         ([["text", "label", "label"], ["one", "p", "q"]], TEXT, "line 1: column 'label' is named twice"),
         (TEXT, [["text"]], "no rows"),
     ],
@@ -259,25 +259,27 @@ def test_tables_and_pictures_that_give_no_task_are_refused(runs: Path, tmp_path:
     good = write(tmp_path / "s.csv", [["a", "b", "label"], [1, 2, "n"], [2, 3, "m"]])
     table = f"run={runs / 'table'}"
     for content, expected in (
-        ([["a", "b", "label"], [1, "x", "n"]], "line 2: column 'b': a finite number is expected, not 'x'"),
+        ([["a", "b", "label"], [1, "x", "n"]], "line 2: column 'b' must hold a finite number or nothing, not 'x'"),
         ([["label"], ["n"], ["m"]], "no features"),
         ([["a", "label"], [1, "n"], [2, "m"], [3, "o"]], "has 3 classes. episode.ways=3: the model's head was made for 2 ways"),
-        ([[*map(str, range(70)), "label"], [*range(70), "n"]], "70 features, and the run's widest table has 64"),
+        ([[*map(str, range(70)), "label"], [*range(70), "n"]], "70 features, but the widest table of the run has 64"),
     ):
         bad = write(tmp_path / "bad.csv", content)
         assert expected in refused(capsys, table, f"support={bad}", f"query={good}")
     other = write(tmp_path / "q.csv", [["a", "c"], [1, 2]])
     assert "lacks 'b' and also has 'c'" in refused(capsys, table, f"support={good}", f"query={other}")
     price = write(tmp_path / "p.csv", [["a", "label"], [1, "dear"]])
-    assert "'dear' is no finite number" in refused(capsys, f"run={runs / 'target'}", f"support={price}", f"query={price}")
+    assert "finite numbers as targets, not 'dear'" in refused(
+        capsys, f"run={runs / 'target'}", f"support={price}", f"query={price}"
+    )
     pictures = own(tmp_path / "own", ["x", "y"], 2)
     (pictures / "y" / "broken.png").write_bytes(b"no picture")
     images = f"run={runs / 'images'}"
     assert "y/broken.png" in refused(capsys, images, f"support={pictures}", f"query={pictures}")
     shutil.copy(pictures / "x" / "0.png", pictures / "stray.png")
-    assert "stray.png lies in no folder" in refused(capsys, images, f"support={pictures}", f"query={pictures}")
+    assert "stray.png is not in a folder" in refused(capsys, images, f"support={pictures}", f"query={pictures}")
     gone = write(tmp_path / "l.csv", [["path", "label"], ["nowhere.png", "x"]])
-    assert "there is no picture" in refused(capsys, images, f"support={gone}", f"query={gone}")
+    assert "there is no image" in refused(capsys, images, f"support={gone}", f"query={gone}")
 
 
 @pytest.mark.parametrize(
@@ -372,7 +374,7 @@ def test_a_run_that_is_not_finished_has_no_checkpoint_or_takes_no_steps_is_refus
     shutil.copy(runs / "texts" / "record.json", tmp_path / "run")
     assert "no checkpoint at" in refused(capsys, run, *files)
     assert "takes no inner steps" in refused(capsys, f"run={runs / 'texts'}", *files, "steps=3")
-    assert "a file is expected that ends in" in refused(capsys, f"run={runs / 'texts'}", f"support={tmp_path}", "query=q.csv")
+    assert "a file is needed that ends in" in refused(capsys, f"run={runs / 'texts'}", f"support={tmp_path}", "query=q.csv")
 
 
 def test_columns_have_names_of_their_own_in_a_query(runs: Path, tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def test_unlabelled_examples_that_nobody_would_look_at_or_give_are_refused() -> 
     build_run(config("algorithm=soft_kmeans", "episode.unlabelled=2"))
     with pytest.raises(UserError, match=r"episode\.unlabelled=2: this learner looks at labelled examples alone"):
         build_run(config("algorithm=prototypes", "episode.unlabelled=2"))
-    with pytest.raises(UserError, match=r"episode\.unlabelled=2: this data set gives none"):
+    with pytest.raises(UserError, match=r"episode\.unlabelled=2: this data set has no unlabelled examples"):
         build_run(config("dataset=sinusoid", "episode=regression", "+episode.unlabelled=2"))
 
 

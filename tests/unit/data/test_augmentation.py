@@ -139,10 +139,10 @@ def test_turns_keep_the_middle_and_go_both_ways(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"padding": -1}, "padding=-1: pixels"),
-        ({"padding": 1.5}, r"padding=1\.5: pixels"),
-        ({"brightness": 1.5}, r"brightness=1\.5: a number from 0 to 1"),
-        ({"rotation": 200}, "rotation=200: a number from 0 to 180"),
+        ({"padding": -1}, "padding=-1 must be a whole number of pixels"),
+        ({"padding": 1.5}, r"padding=1\.5 must be a whole number of pixels"),
+        ({"brightness": 1.5}, r"brightness=1\.5 must be a number from 0 to 1"),
+        ({"rotation": 200}, "rotation=200 must be a number from 0 to 180"),
     ],
 )
 def test_strengths_out_of_range_are_refused(arguments: dict[str, float], message: str) -> None:
@@ -151,7 +151,7 @@ def test_strengths_out_of_range_are_refused(arguments: dict[str, float], message
 
 
 def test_what_is_no_picture_is_refused() -> None:
-    with pytest.raises(UserError, match="no images"):
+    with pytest.raises(UserError, match="are not images"):
         ClassPool(torch.zeros(4, 5), [2, 2], ["a", "b"], augmentation=Augmentation(flip=True))
     with pytest.raises(UserError, match="three colours"):
         ClassPool(pictures(4)[:, :1], [2, 2], ["a", "b"], augmentation=Augmentation(saturation=0.1))

@@ -9,7 +9,7 @@ from torch import Tensor
 from metaloop.data.augmentation import Augmentation
 from metaloop.data.distribution import Dataset
 from metaloop.data.encoded import EncodedDataset, Encoder
-from metaloop.data.outside import WithOutside
+from metaloop.data.out_of_scope import WithOutOfScope
 from metaloop.data.philox import Stream
 from metaloop.data.pool import ClassPool
 from metaloop.errors import UserError
@@ -80,7 +80,7 @@ def test_other_weights_are_told(tmp_path: Path) -> None:
     assert before == {"weights": "sums", "input_shape": [8]}
     EncodedDataset(Sentences(), Sums().encoder, tmp_path).check_encoder(before, "the run")
     other = EncodedDataset(Sentences(), lambda shape: Sums().encoder(shape, "other"), tmp_path)
-    with pytest.raises(UserError, match=r"SHA-256 is other\.\.\., and sums\.\.\. made the features of the run"):
+    with pytest.raises(UserError, match=r"SHA-256 is other\.\.\., but the features of the run came from weights with sums"):
         other.check_encoder(before, "the run")
 
 
@@ -116,9 +116,9 @@ def test_augmented_pictures_have_no_features_made_once(tmp_path: Path) -> None:
 def test_queries_of_no_class_are_encoded_too(tmp_path: Path) -> None:
     sentences = Sentences()
     outside = {key: value[:7].flip(0) for key, value in sentences.pool.inputs.items()}
-    sentences.pool = WithOutside(sentences.pool, outside, 4)  # type: ignore[assignment]
+    sentences.pool = WithOutOfScope(sentences.pool, outside, 4)  # type: ignore[assignment]
     found = EncodedDataset(sentences, Sums().encoder, tmp_path).split("test")
-    assert isinstance(found, WithOutside)
+    assert isinstance(found, WithOutOfScope)
     tasks = found.draw(Stream(0, "test"), torch.arange(2), EpisodeSpec(2, 1, 1))
     assert tasks.outside is not None
     assert tasks.outside.shape == (2, 4, WIDTH)

@@ -152,7 +152,7 @@ def test_classes_of_different_sizes_are_drawn_whole() -> None:
 
 
 def test_bad_arguments() -> None:
-    with pytest.raises(UserError, match=r"dataset\.rotations='sometimes': one of none, classes, augment"):
+    with pytest.raises(UserError, match=r"dataset\.rotations='sometimes' must be one of none, classes, augment"):
         make_pool("sometimes")
     with pytest.raises(UserError, match="square images"):
         pool_from_arrays({"a": torch.zeros(2, 1, 2, 3)}, rotations="classes")

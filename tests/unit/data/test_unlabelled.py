@@ -104,5 +104,5 @@ def test_more_than_there_is_is_refused(spec: EpisodeSpec, said: str) -> None:
 
 
 def test_a_data_set_without_unlabelled_examples_refuses_them() -> None:
-    with pytest.raises(UserError, match=r"episode\.unlabelled=2: this data set gives none"):
+    with pytest.raises(UserError, match=r"episode\.unlabelled=2: this data set has no unlabelled examples"):
         Episodes(Sinusoids((0.1, 5.0), (0.0, 3.0), (-5.0, 5.0)), EpisodeSpec(1, 5, 5, 2), STREAM)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from metaloop.metrics.interval import mean_interval, stratified_interval
-from metaloop.metrics.multiple import holm
+from metaloop.metrics.multiple_comparisons import holm
 from metaloop.metrics.paired import paired_difference, stratified_difference
 
 REPEATS = 2000

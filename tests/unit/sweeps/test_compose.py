@@ -4,7 +4,7 @@ import pytest
 
 from metaloop.config.folder import conf_dir
 from metaloop.errors import UserError
-from metaloop.sweeps.compose import compose_runs, launcher_overrides, with_overrides
+from metaloop.sweeps.compose import compose_runs, split_launcher, with_overrides
 from metaloop.sweeps.plan import Plan, read_plan
 from metaloop.sweeps.search_driver import checked_runs
 from small_runs import SMALL, SMALL_CONF, described
@@ -69,13 +69,13 @@ def test_a_wrong_value_in_one_run_of_many_is_found() -> None:
 
 def test_what_is_for_the_launcher_is_no_part_of_the_runs() -> None:
     plan = with_overrides(Plan("p"), ["algorithm=maml", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"], [])
-    rest, theirs = launcher_overrides(plan)
+    rest, theirs = split_launcher(plan)
     assert theirs == ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
     assert rest.overrides == {"algorithm": "maml"}
 
 
 def test_what_is_said_of_a_launcher_is_no_part_of_the_runs() -> None:
     theirs = {"hydra/launcher": "ray", "hydra.launcher.ray.init.address": "local", "+hydra.launcher.ray.init.num_cpus": "2"}
-    plan, launcher = launcher_overrides(Plan("sweep", overrides={"algorithm": "maml", **theirs}))
+    plan, launcher = split_launcher(Plan("sweep", overrides={"algorithm": "maml", **theirs}))
     assert plan.overrides == {"algorithm": "maml"}
     assert launcher == [f"{key}={value}" for key, value in theirs.items()]

@@ -66,7 +66,7 @@ def test_ctrl_c_stops_all_and_the_same_command_goes_on(tmp_path: Path, gate: Gat
     wait_until(lambda: running(directory, STEP), sweep, messages)
     sweep.send_signal(signal.SIGINT)
     assert sweep.wait() == 130
-    assert "the same command goes on" in messages.read_text()
+    assert "run the same command to resume" in messages.read_text()
     assert {job.state for job in jobs(directory)} <= {"interrupted", "waiting"}
     assert not running(directory)
     gate.open()

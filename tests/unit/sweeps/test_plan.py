@@ -7,8 +7,8 @@ import yaml
 
 from metaloop.config.folder import conf_dir
 from metaloop.errors import UserError
+from metaloop.sweeps.override_text import override_text
 from metaloop.sweeps.plan import Plan, read_plan
-from metaloop.sweeps.text import text
 
 
 def plan(tmp_path: Path, told: object) -> Plan:
@@ -62,15 +62,15 @@ def test_the_command_line_replaces(tmp_path: Path) -> None:
     [
         ({"axis": {"a": [1]}}, "did you mean axes"),
         ({"axes": {"a": []}}, "axis a has no value"),
-        ({"axes": {"seed": [1]}}, "seeds have a place of their own"),
-        ({"axes": [1]}, "axes are key"),
-        ({"seeds": 0}, "seeds is how many"),
-        ({"seeds": ["a"]}, "seeds is how many"),
-        ({"points": {"a": 1}}, "points is a list"),
-        ({"points": [1]}, "a point is key: value"),
-        ({"when": [{"axes": {}}]}, "each of `when`"),
+        ({"axes": {"seed": [1]}}, "seeds are not an axis"),
+        ({"axes": [1]}, "axes must be key"),
+        ({"seeds": 0}, "seeds must be a number of seeds"),
+        ({"seeds": ["a"]}, "seeds must be a number of seeds"),
+        ({"points": {"a": 1}}, "points must be a list"),
+        ({"points": [1]}, "a point must be key: value"),
+        ({"when": [{"axes": {}}]}, "each entry of `when`"),
         ("a: [", "mine.yaml"),
-        ("- 1", "no mapping"),
+        ("- 1", "not a mapping"),
     ],
 )
 def test_a_wrong_file_is_refused_by_name(told: object, reason: str, tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_an_unknown_sweep_is_told_what_there_is() -> None:
     ],
 )
 def test_values_are_typed_as_hydra_reads_them(value: object, typed: str) -> None:
-    assert text(value) == typed
+    assert override_text(value) == typed
 
 
 @pytest.mark.parametrize("path", sorted((conf_dir() / "sweep").glob("*.yaml")), ids=lambda path: path.stem)

@@ -36,7 +36,7 @@ def test_kill_9_and_ctrl_c(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         wait_until(lambda: jobs(directory)[first.number].attempts == 2, sweep, messages)
         sweep.send_signal(signal.SIGINT)
         assert sweep.wait() == 130, messages.read_text()
-        assert "the same command goes on" in messages.read_text()
+        assert "run the same command to resume" in messages.read_text()
         assert any(job.state != DONE for job in jobs(directory))
         gate.open()
         assert started(words, messages).wait() == 0, messages.read_text()

@@ -34,10 +34,10 @@ def test_a_space_has_ranges_whole_numbers_and_choices(tmp_path: Path) -> None:
 
 
 def test_numbers_are_typed_short_and_stay_within_their_range() -> None:
-    assert Parameter("float", 0.01, 1.0).typed(0.123456) == "0.1235"
-    assert Parameter("float", 1e-6, 1.0).typed(1.23456e-5) == "1.235e-05"
-    assert Parameter("float", 0.012344, 1.0).typed(0.012344) == "0.012344"  # not 0.01234
-    assert Parameter("int", 1, 9).typed(3) == "3"
+    assert Parameter("float", 0.01, 1.0).to_text(0.123456) == "0.1235"
+    assert Parameter("float", 1e-6, 1.0).to_text(1.23456e-5) == "1.235e-05"
+    assert Parameter("float", 0.012344, 1.0).to_text(0.012344) == "0.012344"  # not 0.01234
+    assert Parameter("int", 1, 9).to_text(3) == "3"
 
 
 def test_objectives_have_their_directions(tmp_path: Path) -> None:
@@ -50,14 +50,14 @@ def test_objectives_have_their_directions(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"space": {}}, "search.space names what is searched"),
+        ({"space": {}}, "search.space must have entries"),
         ({"space": {"a": {"low": 2, "high": 1}}}, "low=2 must be below high=1"),
         ({"space": {"a": {"low": 0, "high": 1, "log": True}}}, "must be above 0"),
         ({"space": {"a": {"low": 0, "high": 1, "log": "yes"}}}, "true or false"),
         ({"space": {"a": {"low": 0, "hi": 1}}}, "or a range"),
         ({"space": {"a": {"low": 0, "high": 1, "lag": True}}}, "did you mean log"),
-        ({"space": {"a": {"low": "x", "high": 1}}}, "search.space.a.low: a number"),
-        ({"space": {"a": {"low": True, "high": 2}}}, "search.space.a.low: a number"),
+        ({"space": {"a": {"low": "x", "high": 1}}}, "search.space.a.low must be a number"),
+        ({"space": {"a": {"low": True, "high": 2}}}, "search.space.a.low must be a number"),
         ({"space": {"a": {"low": 0, "high": 1, "step": 3}}}, "at most high - low"),
         ({"space": {"a": [1]}}, "at least two values"),
         ({"space": {"a": 1}}, "a list of values, or a range"),
@@ -67,12 +67,12 @@ def test_objectives_have_their_directions(tmp_path: Path) -> None:
         ({"seed": -1}, "search.seed=-1"),
         ({"sampler": "grid"}, "a grid is a sweep with axes"),
         ({"sampler": "rndom"}, "did you mean random"),
-        ({"sampler": "nsga2"}, "is for several objectives"),
+        ({"sampler": "nsga2"}, "needs several objectives"),
         ({"prune": "mdian"}, "did you mean median"),
-        ({"prune": "median", "objectives": ["validation", "seconds"]}, "only a search by validation alone"),
-        ({"objectives": ["test"]}, "objectives are validation"),
+        ({"prune": "median", "objectives": ["validation", "seconds"]}, "needs validation as the only objective"),
+        ({"objectives": ["test"]}, "must be one of validation"),
         ({"objectives": []}, "search.objectives is empty"),
-        ({"objectives": {"validation": "minimize"}}, "follows the metric"),
+        ({"objectives": {"validation": "minimize"}}, "the metric has a direction"),
         ({"objectives": {"seconds": "less"}}, "maximize, minimize or null"),
         ({"trails": 3}, "did you mean trials"),
     ],
@@ -85,7 +85,7 @@ def test_a_wrong_search_is_refused_by_name(change: dict[str, Any], reason: str, 
 
 @pytest.mark.parametrize("part", [{"axes": {"a": [1]}}, {"seeds": 2}, {"points": [{}]}, {"when": []}])
 def test_a_search_has_no_axes(part: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="beside search"):
+    with pytest.raises(UserError, match="a sweep cannot have both search and"):
         plan(tmp_path, {"space": LR}, **part)
 
 
@@ -102,7 +102,7 @@ def test_the_command_line_fixes_chooses_and_sets(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("word", "reason"),
     [
-        ("algorithm.rule.lr=0.1", "leave one key"),
+        ("algorithm.rule.lr=0.1", "the only key of search.space"),
         ("search.trails=3", "did you mean trials"),
         ("search.trials=few", "a whole number"),
         ("search.trials=3,4", "one value"),

@@ -13,11 +13,11 @@ from metaloop.cli.main import main
 from metaloop.errors import UserError
 from metaloop.problems.metric import ACCURACY
 from metaloop.sweeps.compose import with_overrides
+from metaloop.sweeps.devices import FreeDevices, Machine
 from metaloop.sweeps.ledger import CANCELLED, DONE, FAILED, PRUNED, RUNNING, Job, Ledger
 from metaloop.sweeps.options import Options
 from metaloop.sweeps.plan import read_plan
-from metaloop.sweeps.room import Machine, Room
-from metaloop.sweeps.search_driver import Searching, checked_runs
+from metaloop.sweeps.search_driver import SearchDriver, checked_runs
 from metaloop.sweeps.search_file import validations
 from small_runs import SMALL_CONF
 
@@ -32,12 +32,12 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def searching(directory: Path, *words: str, objectives: dict[str, Any] | None = None) -> Searching:
+def searching(directory: Path, *words: str, objectives: dict[str, Any] | None = None) -> SearchDriver:
     plan = with_overrides(read_plan("small_search", CONF), words, CONF)
     assert plan.search is not None
     search = plan.search if objectives is None else type(plan.search)(plan.search.space, objectives=objectives)
     options = Options(directory, CONF, MACHINE, 0, 60, False)
-    return Searching(plan, search, checked_runs(plan, search, CONF)[0], options)
+    return SearchDriver(plan, search, checked_runs(plan, search, CONF)[0], options)
 
 
 def ended(ledger: Ledger, job: Job, state: str = DONE, score: float = 0.5, rate: float = 1.0) -> None:
@@ -62,13 +62,13 @@ def states(directory: Path) -> list[str]:
 
 def test_as_many_are_proposed_as_there_is_room_and_as_are_wanted(tmp_path: Path) -> None:
     one = searching(tmp_path, "search.trials=5")
-    room = Room(MACHINE)
-    assert len(one.supply(room)) == 2
-    assert len(one.supply(room)) == 2  # they have not started yet
+    free = FreeDevices(MACHINE)
+    assert len(one.supply(free)) == 2
+    assert len(one.supply(free)) == 2  # they have not started yet
     for count in (4, 5, 5):
         for job in waiting(one.ledger):
             ended(one.ledger, job)
-        assert len(one.supply(room)) == count
+        assert len(one.supply(free)) == count
     assert states(tmp_path) == [DONE] * 5
     for trial in told(tmp_path)["trials"]:
         assert {f"{key}={value}" for key, value in trial["params"].items()} <= set(trial["overrides"])
@@ -78,7 +78,7 @@ def test_two_processes_share_the_trials(tmp_path: Path) -> None:
     first, second = searching(tmp_path, "search.trials=3"), searching(tmp_path, "search.trials=3")
     for _ in range(4):
         for one in (first, second):
-            one.supply(Room(MACHINE))
+            one.supply(FreeDevices(MACHINE))
             for job in waiting(one.ledger)[:1]:
                 ended(one.ledger, job)
     assert len(first.ledger.jobs()) == 3
@@ -88,12 +88,12 @@ def test_two_processes_share_the_trials(tmp_path: Path) -> None:
 def test_the_same_config_twice_is_run_once(tmp_path: Path) -> None:
     words = ("algorithm.rule.lr=0.1", "algorithm.steps=1,2", "algorithm/objective=last_step", "search.trials=6")
     one = searching(tmp_path, *words)
-    room = Room(MACHINE)
+    free = FreeDevices(MACHINE)
     for _ in range(6):
-        one.supply(room)
+        one.supply(free)
         for job in waiting(one.ledger):
             ended(one.ledger, job, score=float(job.number))
-    one.supply(room)
+    one.supply(free)
     assert len(one.ledger.jobs()) == 2
     assert states(tmp_path) == [DONE] * 6
     assert {(trial["key"], trial["values"]["validation"]) for trial in told(tmp_path)["trials"]} == {
@@ -106,20 +106,20 @@ def test_a_proposal_whose_process_was_killed_before_the_ledger_knew_is_run(tmp_p
     with one.study.locked():
         one.study.ask()
     again = searching(tmp_path, "search.trials=1")
-    assert len(again.supply(Room(MACHINE))) == len(waiting(again.ledger)) == 1
+    assert len(again.supply(FreeDevices(MACHINE))) == len(waiting(again.ledger)) == 1
 
 
 def test_a_failure_is_told_and_what_becomes_of_it_after_a_retry_too(tmp_path: Path) -> None:
     one = searching(tmp_path, "search.trials=2")
-    one.supply(Room(MACHINE))
+    one.supply(FreeDevices(MACHINE))
     bad, good = waiting(one.ledger)
     ended(one.ledger, bad, FAILED)
     ended(one.ledger, good, score=0.4)
-    one.supply(Room(MACHINE))
+    one.supply(FreeDevices(MACHINE))
     assert states(tmp_path) == [FAILED, DONE]
     one.ledger.retry([bad.key])
     ended(one.ledger, bad, score=0.9)
-    one.supply(Room(MACHINE))
+    one.supply(FreeDevices(MACHINE))
     assert sorted(states(tmp_path)) == [DONE, DONE]
     (best,) = [trial for trial in told(tmp_path)["trials"] if trial["number"] in told(tmp_path)["best"]]
     assert best["key"] == bad.key
@@ -127,32 +127,32 @@ def test_a_failure_is_told_and_what_becomes_of_it_after_a_retry_too(tmp_path: Pa
 
 def test_after_a_cancel_nothing_new_is_proposed(tmp_path: Path) -> None:
     one = searching(tmp_path)
-    one.supply(Room(MACHINE))
+    one.supply(FreeDevices(MACHINE))
     one.ledger.cancel([job.key for job in one.ledger.jobs()])
-    one.supply(Room(MACHINE))
+    one.supply(FreeDevices(MACHINE))
     assert [job.state for job in one.ledger.jobs()] == [CANCELLED, CANCELLED]
     assert one.close() == 1
 
 
 def test_a_trial_that_falls_behind_is_pruned_in_the_ledger(tmp_path: Path) -> None:
     one = searching(tmp_path, "search.prune=median", "search.trials=7")
-    room = Room(MACHINE)
+    free = FreeDevices(MACHINE)
     for _ in range(3):
-        one.supply(room)
+        one.supply(free)
         for job in waiting(one.ledger):
             scores(tmp_path / job.directory, 0.8)
             ended(one.ledger, job, score=0.8)
-    one.supply(room)
+    one.supply(free)
     (job,) = waiting(one.ledger)
     owner = one.ledger.claim(job.key, "cpu", 0)
     scores(tmp_path / job.directory, 0.2)
-    one.supply(room)
+    one.supply(free)
     assert one.ledger.job(job.key).state == PRUNED
     assert owner is not None
     assert not one.ledger.beat(job.key, owner)  # so that its process stops
     assert not one.ledger.end(job.key, owner, "interrupted")
     assert one.ledger.claim(job.key, "cpu", 9) is None
-    one.supply(room)
+    one.supply(free)
     assert states(tmp_path) == [DONE] * 6 + [PRUNED]
     assert told(tmp_path)["trials"][-1]["intermediate"] == {"2": 0.2}
     assert one.close() == 0
@@ -173,7 +173,7 @@ def test_several_objectives_have_a_front(tmp_path: Path, capsys: Captured) -> No
     one = searching(tmp_path, objectives={"validation": None, "tasks_per_second": "maximize"})
     values = iter([(0.5, 9.0), (0.6, 5.0), (0.4, 4.0), (0.3, 10.0)])
     for _ in range(2):
-        one.supply(Room(MACHINE))
+        one.supply(FreeDevices(MACHINE))
         for job in waiting(one.ledger):
             score, rate = next(values)
             ended(one.ledger, job, score=score, rate=rate)
@@ -188,9 +188,9 @@ def test_several_objectives_have_a_front(tmp_path: Path, capsys: Captured) -> No
     [
         (["algorithm.stepz=1,2"], "did you mean algorithm.steps"),
         (["algorithm/objective=last_step,first_step"], "did you mean last_step"),
-        (["hydra/launcher=joblib"], "a search is run by the machines that it is started on"),
+        (["hydra/launcher=joblib"], "a search cannot use a launcher"),
         (["search.trials=0"], "search.trials=0"),
-        (["trainer=gpu"], "GPUs, of which there are 0"),
+        (["trainer=gpu"], "GPUs, but there are 0"),
     ],
 )
 def test_a_mistake_is_refused_before_anything_runs(words: list[str], reason: str, capsys: Captured) -> None:
@@ -208,7 +208,7 @@ def test_without_optuna_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, caps
 def test_a_key_cannot_be_held_and_searched(tmp_path: Path) -> None:
     plan = read_plan("small_search", CONF)
     assert plan.search is not None
-    with pytest.raises(UserError, match="cannot be held and searched"):
+    with pytest.raises(UserError, match="remove it from one of them"):
         checked_runs(type(plan)("x", {"algorithm.steps": "1"}, search=plan.search), plan.search, CONF)
 
 

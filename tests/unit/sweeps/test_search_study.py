@@ -24,7 +24,7 @@ def tried(one: Study, values: list[float]) -> list[dict[str, str]]:
             trial = one.ask()
             one.assign(trial, f"key{trial.number}")
             one.end(trial, [value] * len(one.directions))
-            found.append(one.typed(trial))
+            found.append(one.overrides_of(trial))
     return found
 
 
@@ -63,7 +63,7 @@ def test_a_proposal_that_was_cut_off_does_not_count(tmp_path: Path) -> None:
     (tmp_path / JOURNAL).write_text("".join(journal[:-1]))  # without its last parameter
     again = study(tmp_path)
     (trial,) = again.trials()
-    assert not again.whole(trial)
+    assert not again.is_complete(trial)
     assert again.trials() == []
 
 
@@ -86,8 +86,8 @@ def test_values_that_are_no_numbers_are_failures_and_a_mended_one_is_not(tmp_pat
     one = study(tmp_path)
     tried(one, [math.nan, 0.5])
     assert [trial.state.name for trial in one.trials()] == ["FAIL", "COMPLETE"]
-    assert not one.mend(one.trials()[0], [math.inf])
-    assert one.mend(one.trials()[0], [0.7])
+    assert not one.replace_failed(one.trials()[0], [math.inf])
+    assert one.replace_failed(one.trials()[0], [0.7])
     assert [(trial.number, trial.value) for trial in one.trials()] == [(1, 0.5), (2, 0.7)]
     assert [one.key_of(trial) for trial in one.best()] == ["key0"]
 

@@ -89,9 +89,9 @@ def test_a_dry_run_runs_nothing(capsys: Captured) -> None:
         ([*WORDS, "algorithm=mmal"], "did you mean maml"),
         ([*WORDS, "trainer.max_stepz=3"], "did you mean trainer.max_steps"),
         ([*WORDS, "trainer.max_steps=many"], "trainer.max_steps"),
-        ([*WORDS, "seed=interval(0,1)"], "an interval has none of its own"),
+        ([*WORDS, "seed=interval(0,1)"], "an interval has no fixed values"),
         ([*WORDS, "hydra.run.dir=here"], "choose the sweep's by hydra.sweep.dir"),
-        ([*WORDS, "trainer=gpu"], "GPUs, of which there are 0"),
+        ([*WORDS, "trainer=gpu"], "GPUs, but there are 0"),
         ([*WORDS, "--jobs", "0"], "at least 1"),
         (["sweep", "status", "nothing"], "is no sweep"),
     ],
@@ -127,7 +127,7 @@ def test_a_run_that_was_cut_off_is_resumed_in_its_directory(capsys: Captured, fi
     database.commit()
     database.close()
     shown = said(capsys, *WORDS, "seed=0", "algorithm=maml")
-    assert "1 cut off, resumed" in shown
+    assert "1 interrupted, resumed" in shown
     assert rows(directory / "episodes.csv") == before
     assert (directory / "metrics.csv").read_text().count("\n") < 20  # not trained twice
 

@@ -65,7 +65,7 @@ def prepared(folder: Path, name: str, key: str, shape: tuple[int, ...], parts: P
 def _known_sound(path: Path) -> bool:
     """Whether all parts were sound when the file was last changed; its hundreds of megabytes are not read for that."""
     try:
-        return json.loads(path.with_suffix(".sound").read_text()) == _stamp(path)
+        return bool(json.loads(path.with_suffix(".sound").read_text()) == _stamp(path))
     except (OSError, ValueError):
         return False
 

@@ -1,4 +1,4 @@
-"""Functions drawn from Gaussian processes of several kernels, and the exact posterior of the process that drew them."""
+"""Functions drawn from Gaussian processes with several kernels, and the exact posterior of each process."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ from metaloop.data.philox import Stream
 from metaloop.errors import UserError
 from metaloop.types import Tasks
 
-_JITTER = 1e-6  # added to the correlation of a point with itself, in draws and in the posterior alike
+_JITTER = 1e-6  # added to the correlation of a point with itself, both in draws and in the posterior
 
 
 def _rbf(r: Tensor, turns: Tensor, scale: Tensor) -> Tensor:
@@ -32,7 +32,8 @@ def _periodic(r: Tensor, turns: Tensor, scale: Tensor) -> Tensor:
     return torch.exp(-2 * (torch.sin(math.pi * turns) / scale).square())
 
 
-# Rasmussen and Williams 2006, equations 4.9, 4.17 and 4.31: correlations at distances in length scales and in periods.
+# Rasmussen and Williams 2006, equations 4.9, 4.17 and 4.31. Arguments: distance in length scales, distance in periods,
+# length scale.
 KERNELS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "rbf": _rbf,
     "matern32": _matern32,
@@ -42,18 +43,18 @@ KERNELS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
 
 
 class GaussianProcesses(FunctionDistribution):
-    """Every task is one draw of a Gaussian process with mean zero and a kernel of its own.
+    """Tasks that are draws from Gaussian processes with mean zero. Every task has its own kernel.
 
-    Kernel, length scale, amplitude and period are uniform over what is given; function values are drawn jointly by a Cholesky
-    factor, so they have exactly the process's distribution. All of it is float64.
+    Kernel, length scale, amplitude and period are drawn uniformly from the given values. The function values of a task are
+    drawn jointly through a Cholesky factor, in float64, so they follow the distribution of the process exactly.
 
     Args:
-        kernels: of "rbf", "matern32", "matern52", "periodic"; a task has one of them.
-        length_scale: (low, high), in the unit of x; of the periodic kernel in units of the sine.
-        amplitude: (low, high), the standard deviation of a function value, in the unit of y.
+        kernels: one or more of "rbf", "matern32", "matern52", "periodic".
+        length_scale: (low, high) in the unit of x; for the periodic kernel, in units of the sine.
+        amplitude: (low, high) standard deviation of a function value, in the unit of y.
         period: (low, high) of the periodic kernel, in the unit of x.
         domain: (low, high) of x.
-        noise: standard deviation of the observations around the function; above 0, else nothing has a likelihood.
+        noise: standard deviation of the observations around the function; above 0, since the likelihood needs it.
     """
 
     oracle_name = "exact Gaussian process, true kernel"
@@ -70,22 +71,22 @@ class GaussianProcesses(FunctionDistribution):
         super().__init__(domain, noise)
         unknown = [name for name in kernels if name not in KERNELS]
         if unknown or not kernels:
-            raise UserError(f"dataset.distribution.kernels={list(kernels)}: one or more of {', '.join(KERNELS)}")
+            raise UserError(f"dataset.distribution.kernels={list(kernels)} must be one or more of {', '.join(KERNELS)}")
         for name, (low, high) in (("length_scale", length_scale), ("amplitude", amplitude), ("period", period)):
             if not 0 < low <= high:
-                raise UserError(f"dataset.distribution.{name}={[low, high]}: needs 0 < low <= high")
+                raise UserError(f"dataset.distribution.{name}={[low, high]} must satisfy 0 < low <= high")
         if not noise > 0:
-            raise UserError(f"dataset.distribution.noise={noise}: above 0")
+            raise UserError(f"dataset.distribution.noise={noise} must be above 0")
         self.kernels = tuple(kernels)
         self.ranges = torch.tensor([length_scale, amplitude, period], dtype=torch.float64)
 
     def at(self, stream: Stream, numbers: Tensor, x: Tensor) -> Tensor:
-        """See :meth:`FunctionDistribution.at`: the first rows of a Cholesky factor do not depend on the others."""
-        factor = torch.linalg.cholesky(self.covariance(stream, numbers, x, x) + self._jitter(stream, numbers, x))
+        """See :meth:`FunctionDistribution.at`. The first rows of a Cholesky factor do not depend on later rows."""
+        factor: Tensor = torch.linalg.cholesky(self.covariance(stream, numbers, x, x) + self._jitter(stream, numbers, x))
         return (factor @ stream.normal(numbers, x.shape[1], "values")[..., None])[..., 0]
 
     def covariance(self, stream: Stream, numbers: Tensor, left: Tensor, right: Tensor) -> Tensor:
-        """(tasks, m, n): of function values at ``left`` (tasks, m) and ``right`` (tasks, n)."""
+        """Covariance (tasks, m, n) of the function values at ``left`` (tasks, m) and ``right`` (tasks, n)."""
         scale, amplitude, period = self._hyperparameters(stream, numbers)
         distance = (left[:, :, None] - right[:, None]).abs()
         chosen = stream.integers(numbers, 1, "kernel", len(self.kernels))[:, 0]
@@ -93,19 +94,19 @@ class GaussianProcesses(FunctionDistribution):
         return amplitude.square() * each[chosen, torch.arange(len(numbers), device=numbers.device)]
 
     def oracle(self, stream: Stream, tasks: Tasks) -> Tensor:
-        """(tasks, queries, 1, 2): mean and standard deviation of every query's ``y`` by itself, given the support set.
+        """Mean and standard deviation (tasks, queries, 1, 2) of each query's ``y``, given the support set.
 
-        The exact posterior of the process that drew the task (Rasmussen and Williams 2006, equations 2.23 and 2.24), noise
-        included: no learner can have a higher expected log-likelihood.
+        This is the exact posterior of the process that generated the task, including noise (Rasmussen and Williams 2006,
+        equations 2.23 and 2.24). No learner can have a higher expected log-likelihood.
         """
         numbers, support = tasks.index, tasks.support
         assert isinstance(support.x, Tensor)
         assert isinstance(tasks.query.x, Tensor)
         x, query = support.x[..., 0].double(), tasks.query.x[..., 0].double()
         real = torch.ones_like(x) if support.mask is None else support.mask.double()
-        own = torch.diag_embed(self.noise**2 * real + (1 - real)) + self._jitter(stream, numbers, x)
-        # A padded point is uncorrelated with all, so it tells nothing.
-        factor = torch.linalg.cholesky(self.covariance(stream, numbers, x, x) * real[:, :, None] * real[:, None] + own)
+        diagonal = torch.diag_embed(self.noise**2 * real + (1 - real)) + self._jitter(stream, numbers, x)
+        # A padded point is uncorrelated with all others, so it has no influence.
+        factor = torch.linalg.cholesky(self.covariance(stream, numbers, x, x) * real[:, :, None] * real[:, None] + diagonal)
         cross = self.covariance(stream, numbers, x, query) * real[:, :, None]
         weights = torch.cholesky_solve(cross, factor)
         mean = (weights * support.y.double()).sum(1)

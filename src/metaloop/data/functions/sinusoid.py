@@ -6,7 +6,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from metaloop.data.distribution import SPLITS, Dataset, TaskDistribution
+from metaloop.data.distribution import Dataset, TaskDistribution, check_split
 from metaloop.data.philox import Stream
 from metaloop.data.pool import episode_masks
 from metaloop.errors import UserError
@@ -22,7 +22,7 @@ class FunctionDistribution(TaskDistribution):
 
     Args:
         domain: (low, high) of x.
-        noise: standard deviation of what is added to the function at the support and query points, in the unit of y.
+        noise: standard deviation of the noise at the support and query points, in the unit of y.
     """
 
     problem = Regression()
@@ -31,26 +31,26 @@ class FunctionDistribution(TaskDistribution):
     def __init__(self, domain: tuple[float, float], noise: float = 0.0) -> None:
         low, high = domain
         if not low < high:
-            raise UserError(f"dataset.domain={list(domain)}: needs low < high")
+            raise UserError(f"dataset.domain={list(domain)} must satisfy low < high")
         if not noise >= 0:
-            raise UserError(f"dataset.noise={noise}: a standard deviation of at least 0")
+            raise UserError(f"dataset.noise={noise} must be a standard deviation of at least 0")
         self.domain = (float(low), float(high))
         self.noise = float(noise)
 
     @abstractmethod
     def at(self, stream: Stream, numbers: Tensor, x: Tensor) -> Tensor:
-        """(tasks, points) float64: the noiseless functions of these episodes at ``x`` (tasks, points).
+        """Noiseless function values (tasks, points) float64 of these episodes at ``x`` (tasks, points).
 
-        What it answers at the first points does not depend on the points that follow.
+        The values at the first points must not depend on the points that follow.
         """
 
     def check(self, spec: EpisodeSpec) -> None:
-        """Regression has no classes, and every point is a new one."""
+        """Raise a UserError unless ways is 1."""
         if spec.ways != 1:
-            raise UserError(f"episode.ways={spec.ways}: regression tasks have no classes; take episode=regression, or ways=1")
+            raise UserError(f"episode.ways={spec.ways}: a regression task has no classes; use episode=regression or ways=1")
 
     def outputs(self, spec: EpisodeSpec) -> int:
-        """One number a point."""
+        """One number for each point."""
         return 1
 
     def draw(self, stream: Stream, numbers: Tensor, spec: EpisodeSpec) -> Tasks:
@@ -66,35 +66,35 @@ class FunctionDistribution(TaskDistribution):
         return Tasks(support, query, numbers)
 
     def line(self, stream: Stream, numbers: Tensor, spec: EpisodeSpec) -> Line:
-        """See :meth:`TaskDistribution.line`; the grid is even over the domain."""
+        """See :meth:`TaskDistribution.line`. The grid is even over the domain."""
         grid = torch.linspace(*self.domain, _GRID, device=numbers.device)
         return Line(grid, self.true_function(stream, numbers, grid, spec))
 
     def true_function(self, stream: Stream, numbers: Tensor, x: Tensor, spec: EpisodeSpec) -> Tensor:
-        """(tasks, points) the noiseless functions of these episodes, of size ``spec``, at ``x`` (points,), for plots."""
-        own = self._points(stream, numbers, spec)
-        return self.at(stream, numbers, torch.cat([own, x.expand(len(numbers), -1).double()], 1))[:, own.shape[1] :]
+        """Noiseless function values (tasks, points) of these episodes of size ``spec`` at ``x`` (points,), for plots."""
+        drawn = self._points(stream, numbers, spec)
+        return self.at(stream, numbers, torch.cat([drawn, x.expand(len(numbers), -1).double()], 1))[:, drawn.shape[1] :]
 
     def _points(self, stream: Stream, numbers: Tensor, spec: EpisodeSpec) -> Tensor:
-        """(tasks, shots + queries) float64: where an episode looks at its function."""
+        """The support and query points (tasks, shots + queries) of each episode, float64."""
         low, high = self.domain
         return low + (high - low) * stream.uniform(numbers, highest(spec.shots) + spec.queries, "points")
 
     def to(self, device: torch.device | str) -> Self:
-        """Functions are made on the device of the episode numbers; nothing to move."""
+        """Return this distribution: functions are created on the device of the episode numbers."""
         return self
 
 
 class ParametricFunctions(FunctionDistribution):
-    """Functions that a few random numbers describe."""
+    """Functions given by a few random parameters."""
 
     @abstractmethod
     def parameters(self, stream: Stream, numbers: Tensor) -> Tensor:
-        """(tasks, parameters) float64: the functions of these episodes."""
+        """Parameters (tasks, parameters) float64 of the functions of these episodes."""
 
     @abstractmethod
     def values(self, parameters: Tensor, x: Tensor) -> Tensor:
-        """(tasks, points) float64: the functions at ``x`` (tasks, points)."""
+        """Function values (tasks, points) float64 at ``x`` (tasks, points)."""
 
     def at(self, stream: Stream, numbers: Tensor, x: Tensor) -> Tensor:
         """See :meth:`FunctionDistribution.at`."""
@@ -102,9 +102,14 @@ class ParametricFunctions(FunctionDistribution):
 
 
 class Sinusoids(ParametricFunctions):
-    """``y = a sin(x - p)``, amplitude a and phase p uniform.
+    """Sinusoids ``y = a sin(x - p)`` with uniform amplitude a and phase p.
 
-    The paper writes amplitude in [0.1, 5.0], phase in [0, pi], x in [-5, 5]; the authors' code subtracts the phase.
+    The paper has amplitudes in [0.1, 5.0], phases in [0, pi] and x in [-5, 5]. The authors' code subtracts the phase.
+
+    Args:
+        amplitude: (low, high), in the unit of y.
+        phase: (low, high), in radians.
+        domain: (low, high) of x.
     """
 
     def __init__(self, amplitude: tuple[float, float], phase: tuple[float, float], domain: tuple[float, float]) -> None:
@@ -112,7 +117,7 @@ class Sinusoids(ParametricFunctions):
         self.ranges = (tuple(amplitude), tuple(phase))
 
     def parameters(self, stream: Stream, numbers: Tensor) -> Tensor:
-        """(tasks, 2): amplitude and phase."""
+        """Amplitude and phase (tasks, 2)."""
         u = stream.uniform(numbers, 2, "function")
         return torch.stack([low + (high - low) * u[:, i] for i, (low, high) in enumerate(self.ranges)], -1)
 
@@ -122,10 +127,14 @@ class Sinusoids(ParametricFunctions):
 
 
 class Harmonics(ParametricFunctions):
-    """``y = a1 sin(w x + p1) + a2 sin(2 w x + p2)``, the two-harmonic tasks of Lacoste et al. 2018 (section 5.1).
+    """Sums of two harmonics ``y = a1 sin(w x + p1) + a2 sin(2 w x + p2)`` (Lacoste et al. 2018, section 5.1).
 
-    Amplitudes are standard normal, phases uniform in [0, 2 pi], the frequency uniform over ``frequency``; the paper also
-    centres the inputs of each task anew and adds noise, which we leave out so that the true function is known.
+    Amplitudes are standard normal and phases uniform in [0, 2 pi]. Deviation from the paper: it also centres the inputs of
+    each task and adds noise, which we leave out so that the true function is known.
+
+    Args:
+        frequency: (low, high) of w, drawn uniformly.
+        domain: (low, high) of x.
     """
 
     def __init__(self, frequency: tuple[float, float], domain: tuple[float, float]) -> None:
@@ -133,7 +142,7 @@ class Harmonics(ParametricFunctions):
         self.frequency = tuple(frequency)
 
     def parameters(self, stream: Stream, numbers: Tensor) -> Tensor:
-        """(tasks, 5): frequency, two amplitudes, two phases."""
+        """Frequency, two amplitudes and two phases (tasks, 5)."""
         low, high = self.frequency
         u = stream.uniform(numbers, 3, "function")
         u = torch.cat([low + (high - low) * u[:, :1], 2 * torch.pi * u[:, 1:]], -1)
@@ -146,13 +155,12 @@ class Harmonics(ParametricFunctions):
 
 
 class FunctionDataset(Dataset):
-    """The same distribution of functions in every split; the splits' streams differ."""
+    """The same distribution of functions in every split; each split has its own random stream."""
 
     def __init__(self, distribution: FunctionDistribution) -> None:
         self.distribution = distribution
 
     def split(self, name: str) -> TaskDistribution:
         """See :meth:`Dataset.split`."""
-        if name not in SPLITS:
-            raise UserError(f"split {name!r}: one of {', '.join(SPLITS)}")
+        check_split(name)
         return self.distribution

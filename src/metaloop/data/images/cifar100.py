@@ -8,32 +8,33 @@ import numpy as np
 import PIL
 
 from metaloop.data.augmentation import Augmentation
+from metaloop.data.distribution import check_split
 from metaloop.data.files.pool_file import prepared
 from metaloop.data.images.cifar100_files import CIFAR100, PARTS, SIDE, locate, read_images
-from metaloop.data.images.image_pools import check_side, check_split, class_pools
-from metaloop.data.images.pictures import resized
+from metaloop.data.images.image_files import resize
+from metaloop.data.images.image_pools import check_side, class_pools
 from metaloop.data.images.splits import CIFAR100_SCHEMES, read_cifar100_split
 from metaloop.data.pool import ClassPool
-from metaloop.data.user.own_pictures import OwnPictures, PictureForm
+from metaloop.data.user.images import ImageForm, UserImageDataset
 from metaloop.errors import UserError
 from metaloop.system.cache import cache_folder
 
-_VERSION = 1  # raise it when images are prepared otherwise
+_VERSION = 1  # increase it when the preparation of images changes
 
 
-class Cifar100(OwnPictures):
+class Cifar100(UserImageDataset):
     """The 60,000 images of CIFAR-100, 600 of each class, divided by class.
 
     Args:
-        data_dir: the folder of ``cifar-100-python.tar.gz``, or of the folder ``cifar-100-python`` that it unpacks to.
-        split_scheme: "cifar_fs" (64/16/20 classes at random, Bertinetto et al. 2019) or "fc100" (60/20/20 by superclass,
+        data_dir: folder with ``cifar-100-python.tar.gz``, or with its unpacked folder ``cifar-100-python``.
+        split_scheme: "cifar_fs" (64/16/20 random classes, Bertinetto et al. 2019) or "fc100" (60/20/20 classes by superclass,
             Oreshkin et al. 2018).
-        side: pixels.
-        augmentation: of meta-training images.
-        cache_dir: where the prepared images are kept between runs; None takes METALOOP_CACHE, else ~/.cache/metaloop.
+        side: side of the images in pixels.
+        augmentation: augmentation of meta-training images; None for none.
+        cache_dir: folder of the prepared images; None means METALOOP_CACHE, or ``metaloop`` in the user's cache folder.
 
     Raises:
-        UserError: an argument is not one of these.
+        UserError: an argument has a value that is not allowed.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class Cifar100(OwnPictures):
         cache_dir: str | None = None,
     ) -> None:
         if split_scheme not in CIFAR100_SCHEMES:
-            raise UserError(f"dataset.split_scheme={split_scheme!r}: one of {', '.join(CIFAR100_SCHEMES)}")
+            raise UserError(f"dataset.split_scheme={split_scheme!r} must be one of {', '.join(CIFAR100_SCHEMES)}")
         check_side(side)
         self._data_dir = Path(data_dir).expanduser()
         self._scheme, self._side, self._augmentation = split_scheme, side, augmentation
@@ -53,48 +54,48 @@ class Cifar100(OwnPictures):
         self._splits: dict[str, ClassPool] = {}
 
     def split(self, name: str) -> ClassPool:
-        """See :meth:`Dataset.split`; a fault in the files shows at the first call, whatever it asks for."""
+        """See :meth:`Dataset.split`. The first call reads all splits, and reports a fault in any of them."""
         check_split(name)
         if not self._splits:
             self._splits = self._read()
         return self._splits[name]
 
-    def own_form(self) -> PictureForm:
-        """See :meth:`metaloop.data.user.own_pictures.OwnPictures.own_form`."""
-        return PictureForm(self._side, "stretch")
+    def image_form(self) -> ImageForm:
+        """See :meth:`metaloop.data.user.images.UserImageDataset.image_form`."""
+        return ImageForm(self._side, "stretch")
 
     def _read(self) -> dict[str, ClassPool]:
-        place, splits = locate(self._data_dir), read_cifar100_split(self._scheme)
-        names, each = [name for classes in splits.values() for name in classes], sum(PARTS.values())
+        path, splits = locate(self._data_dir), read_cifar100_split(self._scheme)
+        names, per_class = [name for classes in splits.values() for name in classes], sum(PARTS.values())
 
         @cache
         def images() -> Mapping[str, np.ndarray]:
-            return _classes(place, names)
+            return _read_classes(path, names)
 
         def part(first: int, stop: int) -> partial[np.ndarray]:
-            rows = [images()[names[row // each]][row % each] for row in range(first, stop)]
-            return partial(resized, np.stack(rows), self._side)
+            rows = [images()[names[row // per_class]][row % per_class] for row in range(first, stop)]
+            return partial(resize, np.stack(rows), self._side)
 
-        key = f"{_VERSION} {self._scheme} {self._side} {PIL.__version__} {_stamp(place)}"
-        shape = (each * len(names), 3, self._side, self._side)
+        key = f"{_VERSION} {self._scheme} {self._side} {PIL.__version__} {_stamp(path)}"
+        shape = (per_class * len(names), 3, self._side, self._side)
         pool = prepared(self._cache, self._scheme, key, shape, part)
-        division = {split: dict.fromkeys(classes, each) for split, classes in splits.items()}
+        division = {split: dict.fromkeys(classes, per_class) for split, classes in splits.items()}
         return class_pools(pool, division, self._augmentation)
 
 
-def _classes(place: Path, names: list[str]) -> Mapping[str, np.ndarray]:
-    found = read_images(place)
-    missing = sorted(set(names) - set(found))
+def _read_classes(path: Path, names: list[str]) -> Mapping[str, np.ndarray]:
+    images = read_images(path)
+    missing = sorted(set(names) - set(images))
     if missing:
-        raise CIFAR100.problem(place, f"has no class {', '.join(missing)}")
-    return found
+        raise CIFAR100.problem(path, f"has no class {', '.join(missing)}")
+    return images
 
 
-def _stamp(place: Path) -> str:
-    """What changes when the files do: their sizes and times of change."""
-    files = [place] if place.is_file() else [place / name for name in ("meta", *PARTS)]
+def _stamp(path: Path) -> str:
+    """Sizes and modification times of the files, which change when the files do."""
+    files = [path] if path.is_file() else [path / name for name in ("meta", *PARTS)]
     try:
         states = [file.stat() for file in files]
     except OSError as error:
-        raise CIFAR100.problem(place, f"{error.filename} cannot be read ({error.strerror})") from error
+        raise CIFAR100.problem(path, f"{error.filename} cannot be read ({error.strerror})") from error
     return " ".join(f"{state.st_size} {state.st_mtime_ns}" for state in states)

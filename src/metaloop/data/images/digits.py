@@ -1,26 +1,26 @@
-"""The 8x8 handwritten digits that scikit-learn ships."""
+"""The 8x8 handwritten digits of scikit-learn."""
 
 import numpy as np
 import torch
 
-from metaloop.data.distribution import SPLITS
+from metaloop.data.distribution import SPLITS, check_split
 from metaloop.data.pool import ClassPool
-from metaloop.data.user.own_pictures import OwnPictures, PictureForm
+from metaloop.data.user.images import ImageForm, UserImageDataset
 from metaloop.errors import UserError
 
-_SHARES = {"train": (0.0, 0.5), "validation": (0.5, 0.75), "test": (0.75, 1.0)}  # of each class, in the file's order
+_SHARES = {"train": (0.0, 0.5), "validation": (0.5, 0.75), "test": (0.75, 1.0)}  # of each class, in the order of the file
 _SIDE = 8  # pixels
-_LEVELS = 16  # of grey
+_LEVELS = 16  # the value of full ink
 
 
-class Digits(OwnPictures):
-    """1,797 digits of 8x8 pixels in 16 greys, ten classes of 174 to 183 (Alpaydin and Kaynak 1998; CC BY 4.0).
+class Digits(UserImageDataset):
+    """1,797 digits of 8x8 grey pixels in ten classes of 174 to 183 images (Alpaydin and Kaynak 1998; CC BY 4.0).
 
-    The ten classes are in every split; the images differ: the first half of each class in the file's order is for
-    meta-training, the next quarter for meta-validation, the last for meta-test.
+    Every split has all ten classes, with different images: in the order of the file, the first half of each class is for
+    meta-training, the next quarter for meta-validation, the last quarter for meta-test.
 
     Raises:
-        UserError: scikit-learn, which holds the file, is not installed; nothing is downloaded.
+        UserError: scikit-learn, which contains the file, is not installed. Nothing is downloaded.
     """
 
     def __init__(self) -> None:
@@ -28,26 +28,25 @@ class Digits(OwnPictures):
 
     def split(self, name: str) -> ClassPool:
         """See :meth:`Dataset.split`."""
-        if name not in SPLITS:
-            raise UserError(f"split {name!r}: one of {', '.join(SPLITS)}")
+        check_split(name)
         if not self._splits:
             images, labels = _read()
             self._splits = {split: _pool(images, labels, split) for split in SPLITS}
         return self._splits[name]
 
-    def own_form(self) -> PictureForm:
-        """See :meth:`metaloop.data.user.own_pictures.OwnPictures.own_form`."""
-        return PictureForm(_SIDE, ink=True)
+    def image_form(self) -> ImageForm:
+        """See :meth:`metaloop.data.user.images.UserImageDataset.image_form`."""
+        return ImageForm(_SIDE, ink=True)
 
 
 def _read() -> tuple[np.ndarray, np.ndarray]:
-    """(images, 8, 8) greys in [0, 16], (images,) digits."""
+    """Images (images, 8, 8) with greys in [0, 16], and digits (images,)."""
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
-        raise UserError("the digits are part of scikit-learn, which is not installed: pip install scikit-learn") from error
-    found = load_digits()
-    return found.images, found.target
+        raise UserError("dataset=digits is part of scikit-learn, which is not installed: pip install scikit-learn") from error
+    digits = load_digits()
+    return digits.images, digits.target
 
 
 def _pool(images: np.ndarray, labels: np.ndarray, split: str) -> ClassPool:

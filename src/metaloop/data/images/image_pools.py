@@ -1,4 +1,4 @@
-"""From prepared images to the pools of the three splits, and what all image data sets check."""
+"""Pools of the three splits from prepared images, and argument checks that image data sets share."""
 
 import hashlib
 import warnings
@@ -10,89 +10,84 @@ import PIL
 import torch
 
 from metaloop.data.augmentation import Augmentation
-from metaloop.data.distribution import SPLITS
 from metaloop.data.files.pool_file import prepared
-from metaloop.data.images.pictures import FITS, Decode, Entry
+from metaloop.data.images.image_files import FITS, Decode, Entry
 from metaloop.data.pool import ClassPool
 from metaloop.errors import UserError
 from metaloop.system.cores import available_cores
 
-_VERSION = 2  # raise it when images are prepared otherwise
-_LARGEST_SIDE = 1024
-_LOOKED_AT = 32  # pictures whose contents are part of a key; more would cost seconds at every start
-_FEW = 2048  # pictures that are read before worker processes have started
+_VERSION = 2  # increase it when the preparation of images changes
+_MAX_SIDE = 1024
+_HASHED = 32  # images whose contents are part of a cache key; more would cost seconds at every start
+_FEW = 2048  # images that one process decodes sooner than worker processes start
 
-Division = Mapping[str, Mapping[str, int]]  # images of each class of each split, in the order of the pool
+Division = Mapping[str, Mapping[str, int]]  # number of images of each class of each split, in the order of the pool
 
 
 def check_side(side: int) -> None:
-    """Raise a UserError unless images can be made this large."""
-    if not isinstance(side, int) or not 1 <= side <= _LARGEST_SIDE:
-        raise UserError(f"dataset.side={side!r}: pixels, from 1 to {_LARGEST_SIDE}")
+    """Raise a UserError if images cannot have this side."""
+    if not isinstance(side, int) or not 1 <= side <= _MAX_SIDE:
+        raise UserError(f"dataset.side={side!r} must be a number of pixels from 1 to {_MAX_SIDE}")
 
 
 def check_fit(fit: str) -> None:
-    """Raise a UserError unless there is such a way to make pictures square."""
+    """Raise a UserError if ``fit`` is not a way to make images square."""
     if fit not in FITS:
-        raise UserError(f"dataset.fit={fit!r}: one of {', '.join(FITS)}")
+        raise UserError(f"dataset.fit={fit!r} must be one of {', '.join(FITS)}")
 
 
 def check_workers(workers: int | None) -> int:
-    """How many processes decode: ``dataset.decoders``, or as many as this process has cores."""
+    """The number of processes that decode: ``dataset.decoders``, or one for each core of this process."""
     if workers is None:
         return available_cores()
     if not isinstance(workers, int) or workers < 0:
-        raise UserError(f"dataset.decoders={workers!r}: a number of processes, 0 for none beside this one, null for one a core")
+        raise UserError(
+            f"dataset.decoders={workers!r} must be a number of processes: 0 decodes in this process, null uses one a core"
+        )
     return workers
 
 
-def check_split(name: str) -> None:
-    """Raise a UserError unless there is such a split."""
-    if name not in SPLITS:
-        raise UserError(f"split {name!r}: one of {', '.join(SPLITS)}")
+def prepared_images(folder: Path, name: str, entries: Mapping[str, Entry], side: int, fit: str, workers: int) -> np.ndarray:
+    """Decode images into a memory map (images, 3, side, side) uint8, in their order; see :func:`prepared`.
 
-
-def prepared_pictures(folder: Path, name: str, pictures: Mapping[str, Entry], side: int, fit: str, workers: int) -> np.ndarray:
-    """The pictures, in this order, as a memory map (pictures, 3, side, side) uint8; see :func:`prepared`.
-
-    The cache's key names each picture, its size and its time of change (in a zip archive: its checksum), and holds the contents
-    of a few: copies of folders may agree in all else.
+    The cache key has each image's name, size and modification time (its checksum in a zip archive), and a checksum of the
+    contents of some, since copies of a folder may agree in everything else.
     """
-    names = list(pictures)
+    names = list(entries)
 
     def part(first: int, stop: int) -> Decode:
-        return Decode({each: pictures[each] for each in names[first:stop]}, side, fit)
+        return Decode({each: entries[each] for each in names[first:stop]}, side, fit)
 
-    listing = "\n".join(f"{each} {entry.stamp()}" for each, entry in pictures.items())
-    key = f"{_VERSION} {side} {fit} {PIL.__version__} {_contents(list(pictures.values()))} {listing}"
+    listing = "\n".join(f"{each} {entry.stamp()}" for each, entry in entries.items())
+    key = f"{_VERSION} {side} {fit} {PIL.__version__} {_sample_digest(list(entries.values()))} {listing}"
     return prepared(folder, name, key, (len(names), 3, side, side), part, workers if len(names) > _FEW else 0)
 
 
-def _contents(entries: Sequence[Entry]) -> str:
-    """Checksum of evenly spaced pictures' contents."""
+def _sample_digest(entries: Sequence[Entry]) -> str:
+    """Checksum of the contents of evenly spaced images."""
     digest = hashlib.sha256()
-    for number in range(min(_LOOKED_AT, len(entries))):
+    for number in range(min(_HASHED, len(entries))):
         try:
-            content = entries[number * len(entries) // min(_LOOKED_AT, len(entries))].read()
-        except (OSError, ValueError):  # whoever decodes it names it
+            content = entries[number * len(entries) // min(_HASHED, len(entries))].read()
+        except (OSError, ValueError):  # decoding reports it
             content = b""
         digest.update(hashlib.sha256(content).digest())
     return digest.hexdigest()
 
 
 def class_pools(images: np.ndarray, division: Division, augmentation: Augmentation | None) -> dict[str, ClassPool]:
-    """A pool for each split over its part of ``images`` (images, 3, side, side), which stay where they are.
+    """Create the pool of each split over its part of ``images`` (images, 3, side, side), without a copy.
 
-    ``augmentation`` is for meta-training alone.
+    ``augmentation`` applies to meta-training only.
     """
     with warnings.catch_warnings():
-        # The map is read-only, and nothing writes to a pool; a private copy on write would count as memory of the process.
+        # The map is read-only and nothing writes to a pool. A copy-on-write map would count as memory of the process.
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        whole = torch.from_numpy(images)
+        tensor = torch.from_numpy(images)
     pools, first = {}, 0
     for split, classes in division.items():
         stop = first + sum(classes.values())
-        changed = augmentation if split == "train" else None
-        pools[split] = ClassPool(whole[first:stop], list(classes.values()), list(classes), split=split, augmentation=changed)
+        change = augmentation if split == "train" else None
+        pools[split] = ClassPool(tensor[first:stop], list(classes.values()), list(classes), split=split, augmentation=change)
         first = stop
     return pools

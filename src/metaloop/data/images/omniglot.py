@@ -8,35 +8,36 @@ import numpy as np
 import PIL
 import torch
 
-from metaloop.data.distribution import SPLITS
+from metaloop.data.distribution import check_split
 from metaloop.data.files.archives import RESAMPLING
 from metaloop.data.images.omniglot_archives import DRAWINGS, OMNIGLOT, ORIGINAL_SIDE, archive_name, read_characters
 from metaloop.data.images.splits import SCHEMES, read_split
 from metaloop.data.pool import ROTATIONS, ClassPool
-from metaloop.data.user.own_pictures import OwnPictures, PictureForm
+from metaloop.data.user.images import ImageForm, UserImageDataset
 from metaloop.errors import UserError
 from metaloop.system.cache import Arrays, cache_folder, cached
 
-_VERSION = 1  # raise it when images are prepared otherwise
+_VERSION = 1  # increase it when the preparation of images changes
 
 
-class Omniglot(OwnPictures):
-    """The official archives, divided as one of the papers does it.
+class Omniglot(UserImageDataset):
+    """The official archives, in the split of one of several papers.
 
     Args:
-        data_dir: the folder of ``images_background.zip`` and ``images_evaluation.zip``.
+        data_dir: folder with ``images_background.zip`` and ``images_evaluation.zip``.
         split_scheme: "finn" (1,100/100/423 characters mixed from all alphabets, Finn et al. 2017), "vinyals"
             (1,028/172/423, Vinyals et al. 2016), "lake" (background and evaluation alphabets, Lake et al. 2015),
             "minimal1" and "minimal2" (five background alphabets, Lake et al. 2019). The split files name our choices.
-        rotations: "none", "classes" (each character is four classes: Vinyals et al.) or "augment" (each class of an
-            episode is turned by a random multiple of 90 degrees: Finn et al.); in all splits, as in the papers' code.
-        side: pixels, at most the original 105.
-        resample: "lanczos" smooths the original black and white to greys. "nearest" is what Finn et al.'s code
-            comes to: it asks Pillow for Lanczos, which Pillow does not use on black and white images.
-        cache_dir: where the prepared images are kept between runs; None takes METALOOP_CACHE, else ~/.cache/metaloop.
+        rotations: "none", "classes" (each character becomes four classes, as in Vinyals et al.) or "augment" (each class of an
+            episode is turned by a random multiple of 90 degrees, as in Finn et al.). It applies to all splits, as in the
+            papers' code.
+        side: side of the images in pixels, at most the original 105.
+        resample: "lanczos" smooths the original black and white to greys. "nearest" is the effect of Finn et al.'s code: it
+            requests Lanczos, which Pillow does not apply to black and white images.
+        cache_dir: folder of the prepared images; None means METALOOP_CACHE, or ``metaloop`` in the user's cache folder.
 
     Raises:
-        UserError: an argument is not one of these.
+        UserError: an argument has a value that is not allowed.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class Omniglot(OwnPictures):
             ("resample", resample, tuple(RESAMPLING)),
         ):
             if value not in allowed:
-                raise UserError(f"dataset.{key}={value!r}: one of {', '.join(allowed)}")
+                raise UserError(f"dataset.{key}={value!r} must be one of {', '.join(allowed)}")
         check_side(side)
         self._data_dir = Path(data_dir).expanduser()
         self._scheme, self._rotations = split_scheme, rotations
@@ -63,26 +64,25 @@ class Omniglot(OwnPictures):
         self._splits: dict[str, ClassPool] = {}
 
     def split(self, name: str) -> ClassPool:
-        """See :meth:`Dataset.split`; a fault in either archive shows at the first call, whatever it asks for."""
-        if name not in SPLITS:
-            raise UserError(f"split {name!r}: one of {', '.join(SPLITS)}")
+        """See :meth:`Dataset.split`. The first call reads all splits, and reports a fault in either archive."""
+        check_split(name)
         if not self._splits:
             images = self._images()
             self._splits = {split: self._pool(split, names, images) for split, names in read_split(self._scheme).items()}
         return self._splits[name]
 
-    def own_form(self) -> PictureForm:
-        """See :meth:`metaloop.data.user.own_pictures.OwnPictures.own_form`."""
-        return PictureForm(self._side, resample=self._resample, ink=True)
+    def image_form(self) -> ImageForm:
+        """See :meth:`metaloop.data.user.images.UserImageDataset.image_form`."""
+        return ImageForm(self._side, resample=self._resample, ink=True)
 
     def _images(self) -> dict[str, np.ndarray]:
-        """(20, side, side) uint8 of each character of both archives."""
-        found: dict[str, np.ndarray] = {}
+        """The drawings (20, side, side) uint8 of each character of both archives."""
+        images: dict[str, np.ndarray] = {}
         for part, names in read_split("alphabets").items():
-            found.update(zip(names, self._part(part), strict=True))
-        return found
+            images.update(zip(names, self._read_part(part), strict=True))
+        return images
 
-    def _part(self, part: str) -> np.ndarray:
+    def _read_part(self, part: str) -> np.ndarray:
         path = self._data_dir / archive_name(part)
 
         def make() -> Arrays:
@@ -97,16 +97,16 @@ class Omniglot(OwnPictures):
 
 
 def check_side(side: int) -> None:
-    """Raise a UserError unless images can be made this large."""
+    """Raise a UserError if images cannot have this side."""
     if not 1 <= side <= ORIGINAL_SIDE:
-        raise UserError(f"dataset.side={side!r}: pixels, from 1 to the original {ORIGINAL_SIDE}")
+        raise UserError(f"dataset.side={side!r} must be a number of pixels from 1 to the original {ORIGINAL_SIDE}")
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of an archive's bytes.
+    """SHA-256 of an archive's bytes, in hexadecimal.
 
     Raises:
-        UserError: it cannot be read.
+        UserError: the archive cannot be read.
     """
     try:
         with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""Omniglot's official archives as arrays, checked against what they must hold (Lake et al. 2015, Science 350)."""
+"""Reading and checking of Omniglot's official archives (Lake et al. 2015, Science 350)."""
 
 import zipfile
 from pathlib import Path, PurePosixPath
@@ -11,45 +11,47 @@ from metaloop.data.images.splits import read_split
 OMNIGLOT = Origin("omniglot", "MIT")
 DRAWINGS = 20  # of every character
 ORIGINAL_SIDE = 105  # pixels
-RUNS = 20  # of the one-shot classification task, each with
-WAYS = 20  # characters of one alphabet
+RUNS = 20  # of the one-shot classification task
+WAYS = 20  # characters of a run, all from one alphabet
 
 
 def archive_name(part: str) -> str:
-    """The file of a part, "background" or "evaluation"."""
+    """The file name of a part, "background" or "evaluation"."""
     return f"images_{part}.zip"
 
 
 def read_characters(path: Path, part: str, side: int, resample: str) -> np.ndarray:
-    """(characters, 20, side, side) uint8, ink 255 on 0, characters in the order of ``read_split("alphabets")[part]``.
+    """Read the drawings (characters, 20, side, side) uint8 of a part, ink 255 on 0.
 
-    Drawings are in the order of their file names, which is that of the drawers.
+    Characters are in the order of ``read_split("alphabets")[part]``. Drawings are in the order of their file names, which is
+    the order of the people who drew them.
 
     Raises:
-        UserError: the archive is missing, broken, or does not hold the characters of this part with 20 drawings each.
+        UserError: the archive is missing, broken, or does not hold 20 drawings of each character of this part.
     """
     names = read_split("alphabets")[part]
     with open_archive(path, OMNIGLOT) as archive:
         drawings: dict[str, list[str]] = {name: [] for name in names}
         for entry in sorted(archive.namelist()):
-            place = PurePosixPath(entry)
-            if place.suffix == ".png" and len(place.parts) == 4:
-                drawings.setdefault("/".join(place.parts[1:3]), []).append(entry)
-        for name, found in drawings.items():
-            want = DRAWINGS if name in names else 0
-            if len(found) != want or any(PurePosixPath(entry).parts[0] != f"images_{part}" for entry in found):
-                raise OMNIGLOT.problem(path, f"not Omniglot's {part} part: {len(found)} drawings of {name}, not {want}")
+            entry_path = PurePosixPath(entry)
+            if entry_path.suffix == ".png" and len(entry_path.parts) == 4:
+                drawings.setdefault("/".join(entry_path.parts[1:3]), []).append(entry)
+        for name, entries in drawings.items():
+            expected = DRAWINGS if name in names else 0
+            if len(entries) != expected or any(PurePosixPath(entry).parts[0] != f"images_{part}" for entry in entries):
+                fault = f"not Omniglot's {part} part: {len(entries)} drawings of {name}, not {expected}"
+                raise OMNIGLOT.problem(path, fault)
         return np.stack([_stack(archive, path, drawings[name], side, resample) for name in names])
 
 
 def read_runs(path: Path, side: int, resample: str) -> tuple[np.ndarray, np.ndarray]:
-    """The one-shot classification task: two (20 runs, 20 characters, side, side) uint8 arrays, ink 255 on 0.
+    """Read the one-shot classification task as two (20 runs, 20 characters, side, side) uint8 arrays, ink 255 on 0.
 
-    The first holds the drawing to learn each character from, ``class01`` to ``class20``; the second the test drawing of
-    the same character, so answers are in order.
+    The first array has the training drawing of each character, ``class01`` to ``class20``. The second has the test drawings of
+    the same characters in the same order.
 
     Raises:
-        UserError: the archive is missing, broken or another one.
+        UserError: the archive is missing, broken or another archive.
     """
     with open_archive(path, OMNIGLOT) as archive:
         training, test = [], []
@@ -75,7 +77,7 @@ def _labels(archive: zipfile.ZipFile, path: Path, entry: str) -> list[tuple[str,
 
 
 def _stack(archive: zipfile.ZipFile, path: Path, entries: list[str], side: int, resample: str) -> np.ndarray:
-    """(entries, side, side) uint8."""
+    """The images (entries, side, side) uint8 of some entries."""
     images = np.empty((len(entries), side, side), np.uint8)
     for i, entry in enumerate(entries):
         try:

@@ -1,4 +1,4 @@
-"""Tables for tabular episodes: those that scientific packages ship, and the UCI regressions from a local archive."""
+"""Tables for tabular episodes: those of scikit-learn, and the UCI regressions from a local archive."""
 
 import io
 from dataclasses import dataclass
@@ -9,8 +9,8 @@ import numpy as np
 
 from metaloop.errors import UserError
 
-# By name: scikit-learn's loader, and whether its target is a class.
-SHIPPED = {
+# Tables of scikit-learn by name: the loader, and whether the target is a class.
+SCIKIT_LEARN = {
     "iris": ("load_iris", True),
     "wine": ("load_wine", True),
     "breast_cancer": ("load_breast_cancer", True),
@@ -36,10 +36,10 @@ class Table:
     """One table.
 
     Attributes:
-        name: of the table.
-        x: (rows, features) float64, nan where a value is missing.
-        y: (rows,): class numbers, or the target in its own unit.
-        classes: how many classes, or None for a regression.
+        name: name of the table.
+        x: (rows, features) float64, with nan for missing values.
+        y: (rows,) class numbers, or targets in their own unit.
+        classes: number of classes; None for a regression.
     """
 
     name: str
@@ -49,39 +49,40 @@ class Table:
 
 
 def read_table(name: str, data_dir: str) -> Table:
-    """A table by name.
+    """Read a table by name.
 
     Args:
-        name: one of :data:`SHIPPED` or :data:`UCI`.
-        data_dir: the folder with the archive of the UCI tables.
+        name: one of :data:`SCIKIT_LEARN` or :data:`UCI`.
+        data_dir: folder with the archive of the UCI tables.
 
     Raises:
-        UserError: there is no such table, its package is not installed, or its file is missing or broken.
+        UserError: the name is unknown, scikit-learn is not installed, or the archive is missing or broken.
     """
-    if name in SHIPPED:
-        return _shipped(name)
+    if name in SCIKIT_LEARN:
+        return _read_scikit_learn(name)
     if name in UCI:
-        return _uci(name, Path(data_dir) / ARCHIVE)
-    raise UserError(f"dataset.tables: no table {name!r}; one of {', '.join([*SHIPPED, *UCI])}")
+        return _read_uci(name, Path(data_dir) / ARCHIVE)
+    raise UserError(f"dataset.tables: {name!r} must be one of {', '.join([*SCIKIT_LEARN, *UCI])}")
 
 
-def _shipped(name: str) -> Table:
+def _read_scikit_learn(name: str) -> Table:
     try:
         import sklearn.datasets
     except ImportError as error:
         raise UserError(
-            f"the table {name} is part of scikit-learn, which is not installed: pip install scikit-learn"
+            f"dataset.tables: {name} is part of scikit-learn, which is not installed: pip install scikit-learn"
         ) from error
-    loader, classifies = SHIPPED[name]
-    found = getattr(sklearn.datasets, loader)()
-    return Table(name, found.data.astype(np.float64), found.target, len(found.target_names) if classifies else None)
+    loader, has_classes = SCIKIT_LEARN[name]
+    table = getattr(sklearn.datasets, loader)()
+    return Table(name, table.data.astype(np.float64), table.target, len(table.target_names) if has_classes else None)
 
 
-def _uci(name: str, path: Path) -> Table:
+def _read_uci(name: str, path: Path) -> Table:
     if not path.is_file():
         raise UserError(
-            f"dataset.tables: the table {name} is in {path}, which does not exist; put the UCI regressions there "
-            f"(<name>__data.txt, <name>__index_target.txt; its own notice is the licence) or set dataset.data_dir"
+            f"dataset.tables: the archive {path} of table {name} does not exist. There is no download command: put the UCI "
+            f"regressions there (<name>__data.txt, <name>__index_target.txt, <name>__index_features.txt; the archive's notice "
+            f"is the licence), or set dataset.data_dir"
         )
     try:
         with ZipFile(path) as archive:

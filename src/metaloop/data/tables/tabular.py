@@ -1,4 +1,4 @@
-"""Episodes from tables with different numbers of features, standardised by their support sets."""
+"""Episodes from tables with different numbers of features, standardised by the support set."""
 
 from collections.abc import Mapping, Sequence
 from itertools import chain
@@ -9,36 +9,36 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metaloop.data.distribution import SPLITS, TaskDistribution
+from metaloop.data.distribution import SPLITS, TaskDistribution, check_split
 from metaloop.data.philox import Stream
 from metaloop.data.pool import episode_masks
 from metaloop.data.tables.table_reading import Table, read_table
-from metaloop.data.user.own_tables import read_own_table
-from metaloop.data.user.own_tasks import Columns, OwnRows, OwnTasks, Scale
+from metaloop.data.user.tables import read_user_table
+from metaloop.data.user.tasks import Columns, Scale, UserFileDataset, UserRows
 from metaloop.errors import UserError
 from metaloop.problems.problem import Problem
 from metaloop.types import EpisodeSpec, Examples, Inputs, Tasks, highest
 
-_FARTHEST = 10.0  # standard deviations: a column that hardly varies in the support may be far off in a query
+_CLIP = 10.0  # standard deviations: a query can be far off in a column that hardly varies in the support set
 
 
-class Tabular(OwnTasks):
-    """Each episode is of one table: in classification of some of its classes, in regression of some of its rows.
+class Tabular(UserFileDataset):
+    """Tables as tasks: an episode has some classes of one table (classification), or some of its rows (regression).
 
-    Splits are by table. A table that several splits name is shared out: each gets as many consecutive rows of every class.
+    Splits are by table. If several splits name a table, each gets an equal number of consecutive rows of every class.
 
     Args:
-        problem: with classes, or with values.
-        tables: of each split, the names of its tables; see :mod:`metaloop.data.tables.table_reading`.
-        data_dir: the folder with the archive of the UCI tables.
-        missing: share of the values, in [0, 1), that are hidden at random, in an episode of its own each time.
+        problem: a classification, or a regression.
+        tables: names of the tables of each split; see :mod:`metaloop.data.tables.table_reading`.
+        data_dir: folder with the archive of the UCI tables.
+        missing: share of the feature values that are hidden, in [0, 1), drawn for each episode.
     """
 
     def __init__(self, problem: Problem, tables: Mapping[str, Sequence[str]], data_dir: str, missing: float = 0.0) -> None:
         if set(tables) != set(SPLITS) or not all(tables.values()):
-            raise UserError(f"dataset.tables={dict(tables)}: at least one table for each of {', '.join(SPLITS)}")
+            raise UserError(f"dataset.tables={dict(tables)} must have at least one table for each of {', '.join(SPLITS)}")
         if not 0 <= missing < 1:
-            raise UserError(f"dataset.missing={missing}: a share of at least 0 and below 1")
+            raise UserError(f"dataset.missing={missing} must be a share in [0, 1)")
         self.problem = problem
         self.tables = {split: tuple(names) for split, names in tables.items()}
         self.data_dir = data_dir
@@ -46,54 +46,55 @@ class Tabular(OwnTasks):
         self._splits: dict[str, TabularTasks] = {}
 
     def split(self, name: str) -> "TabularTasks":
-        """See :meth:`Dataset.split`; all tables are read when the first split is asked for, since the widest sets the width."""
-        if name not in SPLITS:
-            raise UserError(f"split {name!r}: one of {', '.join(SPLITS)}")
+        """See :meth:`Dataset.split`. The first call reads all tables, since the widest sets the number of features."""
+        check_split(name)
         if not self._splits:
-            read = {each: self._read(each) for each in dict.fromkeys(chain.from_iterable(self.tables.values()))}
-            width = max(table.x.shape[1] for table in read.values())
-            self._splits = {split: self._tasks(split, read, width) for split in SPLITS}
+            tables = {each: self._read(each) for each in dict.fromkeys(chain.from_iterable(self.tables.values()))}
+            width = max(table.x.shape[1] for table in tables.values())
+            self._splits = {split: self._tasks(split, tables, width) for split in SPLITS}
         return self._splits[name]
 
-    def read_own(self, path: Path, columns: Columns, input_shape: tuple[int, ...], *, labelled: bool) -> OwnRows:
-        """See :meth:`metaloop.data.user.own_tasks.OwnTasks.read_own`."""
-        return read_own_table(path, columns, input_shape[-1], labelled=labelled)
+    def read_user_file(self, path: Path, columns: Columns, input_shape: tuple[int, ...], *, labelled: bool) -> UserRows:
+        """See :meth:`metaloop.data.user.tasks.UserFileDataset.read_user_file`."""
+        return read_user_table(path, columns, input_shape[-1], labelled=labelled)
 
-    def own_inputs(
+    def user_inputs(
         self, support: Inputs, targets: Tensor | None, mask: Tensor | None, query: Inputs
     ) -> tuple[Inputs, Inputs, Scale | None]:
-        """See :meth:`metaloop.data.user.own_tasks.OwnTasks.own_inputs`: in the support set's standard deviations."""
+        """See :meth:`metaloop.data.user.tasks.UserFileDataset.user_inputs`. The scale is the support set's."""
         assert isinstance(support, Tensor)
         assert isinstance(query, Tensor)
         y = support.new_zeros(support.shape[:2]) if targets is None else targets
         rows = torch.cat([y[..., None], support], -1)
-        asked = torch.cat([query.new_zeros(*query.shape[:2], 1), query], -1)
-        (_, own), (_, x) = _standardised(rows, asked, mask)
-        _, mean, unit, _ = _units(rows, mask)
+        query_rows = torch.cat([query.new_zeros(*query.shape[:2], 1), query], -1)
+        (_, support_x), (_, query_x) = _standardize(rows, query_rows, mask)
+        _, mean, unit, _ = _statistics(rows, mask)
         scale = None if targets is None else Scale(mean[0, 0, 0].item(), unit[0, 0, 0].item())
-        return _inputs(own), _inputs(x), scale
+        return _inputs(support_x), _inputs(query_x), scale
 
     def _read(self, name: str) -> Table:
         table = read_table(name, self.data_dir)
         if (table.classes is None) is self.problem.has_classes:
             holds = "values" if table.classes is None else "classes"
-            raise UserError(f"dataset.tables: the targets of {name} are {holds}, no {self.problem.name} (dataset.problem)")
+            raise UserError(
+                f"dataset.tables: the targets of {name} are {holds}, so dataset.problem cannot be {self.problem.name}"
+            )
         return table
 
-    def _tasks(self, split: str, read: Mapping[str, Table], width: int) -> "TabularTasks":
-        groups, tables = [], []
+    def _tasks(self, split: str, tables: Mapping[str, Table], width: int) -> "TabularTasks":
+        groups, groups_of_table = [], []
         for name in self.tables[split]:
-            shared = [each for each in SPLITS if name in self.tables[each]]
-            parts = [_share(group, shared.index(split), len(shared)) for group in _groups(read[name])]
+            users = [each for each in SPLITS if name in self.tables[each]]
+            parts = [_share(group, users.index(split), len(users)) for group in _groups(tables[name])]
             groups += [np.pad(part, ((0, 0), (0, width + 1 - part.shape[1])), constant_values=np.nan) for part in parts]
-            tables.append(len(parts))
+            groups_of_table.append(len(parts))
         sizes = [len(group) for group in groups]
         rows = torch.from_numpy(np.concatenate(groups))
-        return TabularTasks(rows, sizes, tables, self.tables[split], self.problem, split, self.missing)
+        return TabularTasks(rows, sizes, groups_of_table, self.tables[split], self.problem, split, self.missing)
 
 
 def _groups(table: Table) -> list[np.ndarray]:
-    """Of every class, or of the whole table, (rows, 1 + features): the target and the features."""
+    """The rows (rows, 1 + features) of every class, or of the whole table in regression, with the target first."""
     rows = np.column_stack([table.y, table.x])
     return [rows] if table.classes is None else [rows[table.y == label] for label in range(table.classes)]
 
@@ -105,17 +106,17 @@ def _share(rows: np.ndarray, part: int, parts: int) -> np.ndarray:
 class TabularTasks(TaskDistribution):
     """Episodes of the tables of one split.
 
-    Inputs are (2, features): standardised values, zero where there is none, and ones where there is one. Mean and standard
-    deviation of every column, and in regression of the target, are those of the episode's support set; so mean squared errors
-    are in the support targets' variance. Values are cut at ten standard deviations.
+    Inputs are (2, features): the standardised values (zero for a missing one), and a mask with ones for known values. Mean and
+    standard deviation of every column are those of the episode's support set, and so are those of the target in regression. So
+    mean squared errors are in units of the variance of the support targets. Values are clipped at ten standard deviations.
 
     Args:
-        rows: (rows, 1 + features) float64, target first, nan where there is no value; the rows of a group are neighbours.
-        sizes: rows of each group, a class of a table or a whole table.
-        tables: how many groups each table has.
-        names: of the tables.
+        rows: (rows, 1 + features) float64, target first, with nan for missing values and the rows of a group together.
+        sizes: number of rows of each group. A group is a class of a table, or a whole table in regression.
+        tables: number of groups of each table.
+        names: names of the tables.
         problem: see :class:`Tabular`.
-        split: its name, for messages.
+        split: name of the split, for messages.
         missing: see :class:`Tabular`.
     """
 
@@ -138,10 +139,10 @@ class TabularTasks(TaskDistribution):
         self._starts, self._firsts = (each.cumsum(0) - each for each in (self._sizes, self._tables))
 
     def check(self, spec: EpisodeSpec) -> None:
-        """Raise a UserError where an episode asks for more classes or rows than a table has."""
+        """Raise a UserError if an episode needs more classes or rows than a table has."""
         sizes, tables, names, _, split, _ = self._arguments
         if not self.problem.has_classes and spec.ways != 1:
-            raise UserError(f"episode.ways={spec.ways}: regression tasks have no classes; take episode=regression, or ways=1")
+            raise UserError(f"episode.ways={spec.ways}: a regression task has no classes; use episode=regression or ways=1")
         need, first = highest(spec.shots) + spec.queries, 0
         for name, count in zip(names, tables, strict=True):
             if highest(spec.ways) > count:
@@ -154,7 +155,7 @@ class TabularTasks(TaskDistribution):
             first += count
 
     def outputs(self, spec: EpisodeSpec) -> int:
-        """The highest ways; one number in regression."""
+        """The highest number of ways, which is 1 in regression."""
         return highest(spec.ways)
 
     def draw(self, stream: Stream, numbers: Tensor, spec: EpisodeSpec) -> Tasks:
@@ -165,18 +166,18 @@ class TabularTasks(TaskDistribution):
         groups = self._firsts[table][:, None] + within  # (tasks, ways)
         chosen = stream.without_replacement(numbers, self._sizes[groups], shots + spec.queries, "rows")
         rows = self.rows[self._starts[groups][..., None] + chosen]  # (tasks, ways, shots + queries, 1 + features)
-        rows = self._hidden(stream, numbers, rows)
+        rows = self._hide(stream, numbers, rows)
         masks = episode_masks(stream, numbers, spec)
         support, query = (part.flatten(1, 2) for part in (rows[:, :, :shots], rows[:, :, shots:]))
         labels = torch.arange(ways, device=numbers.device).expand(len(numbers), ways)
-        own, asked = (
+        examples = [
             Examples(_inputs(x), self._targets(y, labels, x.shape[1] // ways), mask, ways if self.num_classes else 0)
-            for (y, x), mask in zip(_standardised(support, query, masks[0]), masks, strict=True)
-        )
-        return Tasks(own, asked, numbers, self._classes(groups, masks[0]))
+            for (y, x), mask in zip(_standardize(support, query, masks[0]), masks, strict=True)
+        ]
+        return Tasks(examples[0], examples[1], numbers, self._classes(groups, masks[0]))
 
-    def _hidden(self, stream: Stream, numbers: Tensor, rows: Tensor) -> Tensor:
-        """Without the share of the features that is to miss; targets stay."""
+    def _hide(self, stream: Stream, numbers: Tensor, rows: Tensor) -> Tensor:
+        """Replace the share ``missing`` of the feature values by nan; targets are kept."""
         missing = self._arguments[-1]
         if not missing:
             return rows
@@ -197,34 +198,37 @@ class TabularTasks(TaskDistribution):
         return type(self)(self.rows.to(device), *self._arguments)
 
 
-def _standardised(support: Tensor, query: Tensor, mask: Tensor | None) -> list[tuple[Tensor, Tensor]]:
-    """Support and query as targets (tasks, n, 1) and features (tasks, n, features) in the support's standard deviations.
+def _standardize(support: Tensor, query: Tensor, mask: Tensor | None) -> list[tuple[Tensor, Tensor]]:
+    """Standardise support and query by the support set.
 
     Args:
-        support: (tasks, n, 1 + features), nan where there is no value.
-        query: the same.
-        mask: (tasks, n) which support rows are real.
+        support: (tasks, n, 1 + features), with nan for missing values.
+        query: (tasks, m, 1 + features), with nan for missing values.
+        mask: (tasks, n) bool, True for real support rows; None if all are real.
+
+    Returns:
+        For support and query, the targets (tasks, n, 1) and the features (tasks, n, features).
     """
-    count, mean, unit, tells = _units(support, mask)
+    count, mean, unit, varies = _statistics(support, mask)
     parts = []
     for rows in (support, query):
         scaled = (rows - mean) / unit
-        features = scaled[..., 1:].clamp(-_FARTHEST, _FARTHEST).masked_fill(~tells[..., 1:] & ~rows[..., 1:].isnan(), 0.0)
-        # Without a value in the support nothing is known of a column's unit, so a query's value says nothing either.
+        features = scaled[..., 1:].clamp(-_CLIP, _CLIP).masked_fill(~varies[..., 1:] & ~rows[..., 1:].isnan(), 0.0)
+        # Without a value in the support set the unit of a column is unknown, so a query's value has no meaning either.
         parts.append((scaled[..., :1], features.masked_fill(count[..., 1:] == 0, torch.nan)))
     return parts
 
 
-def _units(support: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Of every column (tasks, 1, columns): values, their mean and standard deviation, and whether they differ."""
+def _statistics(support: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Number of values, mean, standard deviation, and whether values differ, for every column: (tasks, 1, columns) each."""
     known = ~support.isnan() if mask is None else ~support.isnan() & mask[..., None]
     count = known.sum(1, keepdim=True)
     mean = support.masked_fill(~known, 0.0).sum(1, keepdim=True) / count.clamp(min=1)
     variance = (support - mean).square().masked_fill(~known, 0.0).sum(1, keepdim=True) / count.clamp(min=1)
-    tells = variance > 1e-12 * mean.square().clamp(min=1e-12)  # a column that is constant in the support has no unit
-    return count, mean, torch.where(tells, variance.sqrt(), 1.0), tells
+    varies = variance > 1e-12 * mean.square().clamp(min=1e-12)  # a column that is constant in the support set has no unit
+    return count, mean, torch.where(varies, variance.sqrt(), 1.0), varies
 
 
 def _inputs(x: Tensor) -> Tensor:
-    """(tasks, n, 2, features) float32: values, zero where there is none, and whether there is one."""
+    """Values with zeros for missing ones, and the mask of known values: (tasks, n, 2, features) float32."""
     return torch.stack([x.nan_to_num(nan=0.0), (~x.isnan()).to(x.dtype)], -2).float()

@@ -9,22 +9,22 @@ from metaloop.data.texts.texts import Texts, TextSplit
 from metaloop.data.texts.tokens import Tokenizer
 from metaloop.errors import UserError
 
-_THRESHOLDS = ("t2", "t4", "t5")  # stars at which reviews are told apart
+_THRESHOLDS = ("t2", "t4", "t5")  # numbers of stars that separate positive from negative reviews
 _LABELS = {"-1": "negative", "1": "positive"}
-_VALIDATION = 4  # domains
+_VALIDATION = 4  # domains for meta-validation
 
 
 class ARSC(Texts):
-    """23 kinds of products with three tasks each; all classes of an episode are the two of one task.
+    """Reviews of 23 product domains with three tasks each; an episode has the two classes of one task.
 
-    Meta-test is of the domains in ``workspace.target.list`` (books, dvd, electronics, kitchen_housewares), meta-training of
-    the others in ``workspace.filtered.list``, of which the last four by alphabet are for meta-validation, our choice. Differs
-    from the paper in that support examples of a meta-test task are drawn from its .train and .test files together; the paper
-    takes the ten of .train each time.
+    The domains in ``workspace.target.list`` (books, dvd, electronics, kitchen_housewares) are for meta-test, the others in
+    ``workspace.filtered.list`` for meta-training. The last four of these in alphabetical order are for meta-validation (our
+    choice). Deviation from the paper: the support examples of a meta-test task are drawn from its .train and .test files
+    together; the paper always uses the ten reviews of .train.
 
     Args:
-        tokenizer: the model's; the program gives it.
-        data_dir: the folder, or zip archive, of the lists and of ``<domain>.<t2, t4 or t5>.<train, dev or test>``.
+        tokenizer: the model's tokenizer, passed by the program.
+        data_dir: folder or zip archive with the lists and the files ``<domain>.<t2, t4 or t5>.<train, dev or test>``.
         length: see :class:`Texts`.
         exclude: tasks to leave out, such as those with too few reviews of a class.
         cache_dir: see :class:`Texts`.
@@ -38,14 +38,14 @@ class ARSC(Texts):
 
     def read(self) -> Mapping[str, TextSplit]:
         """See :meth:`Texts.read`."""
-        every, target = (self._domains(f"workspace.{name}.list") for name in ("filtered", "target"))
-        others = sorted(set(every) - set(target))
+        domains, target = (self._domains(f"workspace.{name}.list") for name in ("filtered", "target"))
+        others = sorted(set(domains) - set(target))
         if len(others) <= _VALIDATION:
-            problem = ORIGINS["arsc"].problem
-            raise problem(self._data_dir / "workspace.filtered.list", f"only {len(others)} domains that are not for meta-test")
+            path = self._data_dir / "workspace.filtered.list"
+            raise ORIGINS["arsc"].problem(path, f"only {len(others)} domains that are not for meta-test")
         tasks = {f"{domain}.{threshold}" for domain in (*others, *target) for threshold in _THRESHOLDS}
         if unknown := sorted(set(self._exclude) - tasks):
-            raise UserError(f"dataset.exclude: no task {unknown[0]!r}; tasks are called like {min(tasks)}")
+            raise UserError(f"dataset.exclude: no task {unknown[0]!r}; an example of a task name is {min(tasks)}")
         return {
             "train": self._tasks(others[:-_VALIDATION], ("train", "dev", "test")),
             "validation": self._tasks(others[-_VALIDATION:], ("train", "dev", "test")),
@@ -54,10 +54,10 @@ class ARSC(Texts):
 
     def _domains(self, name: str) -> list[str]:
         file = read_text(self._data_dir, name, ORIGINS["arsc"])
-        found = file.text.split()
-        if not found:
+        domains = file.text.split()
+        if not domains:
             raise file.problem("names no domain")
-        return found
+        return domains
 
     def _tasks(self, domains: Sequence[str], parts: Sequence[str]) -> TextSplit:
         names = [f"{domain}.{threshold}" for domain in domains for threshold in _THRESHOLDS]
@@ -66,19 +66,19 @@ class ARSC(Texts):
         for name in names:
             classes |= {f"{name} {label}": [] for label in _LABELS.values()}
             for part in parts:
-                self._reviews(f"{name}.{part}", name, classes)
+                self._add_reviews(f"{name}.{part}", name, classes)
             for label in _LABELS.values():
                 if not classes[f"{name} {label}"]:
                     raise ORIGINS["arsc"].problem(self._data_dir, f"task {name}: no {label} reviews")
         return TextSplit(classes, [len(_LABELS)] * len(names))
 
-    def _reviews(self, name: str, task: str, classes: dict[str, list[str]]) -> None:
-        """Add the reviews of a file to the classes of its task."""
+    def _add_reviews(self, name: str, task: str, classes: dict[str, list[str]]) -> None:
+        """Add the reviews of a file to the two classes of its task."""
         file = read_text(self._data_dir, name, ORIGINS["arsc"])
         for line, content in enumerate(file.text.split("\n"), 1):
             if not content.strip():
                 continue
             text, _, label = content.rstrip("\r").rpartition("\t")
             if label.strip() not in _LABELS:
-                raise file.problem(f"a review, a tab and 1 or -1 are expected, not {content[-40:]!r}", line)
+                raise file.problem(f"must be a review, a tab, and 1 or -1, not {content[-40:]!r}", line)
             classes[f"{task} {_LABELS[label.strip()]}"].append(file.sentence(text, line))

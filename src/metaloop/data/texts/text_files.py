@@ -1,12 +1,12 @@
-"""Labelled texts in CSV or JSON lines: anybody's own, and data sets that are published so."""
+"""Labelled texts in CSV or JSON lines: a user's own, and published data sets in these formats."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from metaloop.data.class_splits import LISTED, by_shares, check_lists, listed
+from metaloop.data.class_splits import SPLIT_NAMES, by_lists, by_shares, check_lists
 from metaloop.data.distribution import SPLITS
-from metaloop.data.texts.text_origins import ORIGINS, OWN
+from metaloop.data.texts.text_origins import ORIGINS, USER_TEXTS
 from metaloop.data.texts.text_reading import TextFile, read_text
 from metaloop.data.texts.texts import Texts, TextSplit
 from metaloop.data.texts.tokens import Tokenizer
@@ -18,29 +18,29 @@ Row = tuple[TextFile, int, dict[str, Any]]
 
 
 class TextFiles(Texts):
-    """Texts with a label each; classes are labels, and a class is in one split only.
+    """Texts with one label each; a label is a class, and each class is in one split.
 
-    Which, is said by a column, by lists of classes, or drawn: classes by alphabet are shuffled with ``split_seed`` and shared
-    out as ``shares`` say.
+    A class's split comes from a column, from lists of classes, or from a shuffle: the classes in alphabetical order are
+    shuffled with ``split_seed`` and divided in proportion to ``shares``.
 
     Args:
-        tokenizer: the model's; the program gives it.
-        files: names of one or more files, .csv, .tsv, .jsonl or .json; all are one.
-        data_dir: the folder, or zip archive, of ``files``.
-        text_column: CSV column or JSON key of the text; of JSON also a list of words.
-        label_column: of the label.
-        split_column: of the split, train, validation (or val, valid, dev) or test; None for another way.
-        class_lists: of each split the names of its classes, or a file in ``data_dir`` with one a line; classes that no list
-            names are left out. None for another way.
-        shares: of each split, how many classes it gets in proportion, where neither of these is given.
-        split_seed: of that shuffle.
-        classes: how many there must be; None for any number.
-        source: whose files these are, of :data:`metaloop.data.texts.text_origins.ORIGINS`; None for one's own.
+        tokenizer: the model's tokenizer, passed by the program.
+        files: names of one or more files (.csv, .tsv, .jsonl, .json), which are joined.
+        data_dir: folder or zip archive with ``files``.
+        text_column: CSV column or JSON key of the text, which may also be a list of words in JSON.
+        label_column: CSV column or JSON key of the label.
+        split_column: column or key of the split: train, validation (or val, valid, dev) or test. None if there is none.
+        class_lists: for each split the names of its classes, or the name of a file in ``data_dir`` with one name a line.
+            Classes in no list are left out. None if there are no lists.
+        shares: for each split its share of the classes, if neither a column nor lists are given.
+        split_seed: seed of the shuffle.
+        classes: expected number of classes; None for any.
+        source: origin of the files, a key of :data:`metaloop.data.texts.text_origins.ORIGINS`; None for a user's own.
         length: see :class:`Texts`.
         cache_dir: see :class:`Texts`.
 
     Raises:
-        UserError: arguments contradict each other.
+        UserError: an argument is invalid, or arguments contradict each other.
     """
 
     def __init__(
@@ -62,15 +62,15 @@ class TextFiles(Texts):
         super().__init__(tokenizer, length, cache_dir)
         self._files = (files,) if isinstance(files, str) else tuple(files)
         if not self._files:
-            raise UserError("dataset.files: at least one file")
+            raise UserError("dataset.files must name at least one file")
         if split_column is not None and class_lists is not None:
-            raise UserError("dataset.split_column and dataset.class_lists both say how classes are divided: set one to null")
+            raise UserError("dataset.split_column and dataset.class_lists both divide the classes: set one of them to null")
         if source is not None and source not in ORIGINS:
-            raise UserError(f"dataset.source={source!r}: one of {', '.join(ORIGINS)}, or null")
+            raise UserError(f"dataset.source={source!r} must be one of {', '.join(ORIGINS)}, or null")
         if class_lists is not None:
             check_lists(class_lists)
-        self._origin = OWN if source is None else ORIGINS[source]
-        self._data_dir, self._text, self._label = Path(data_dir), text_column, label_column
+        self._origin = USER_TEXTS if source is None else ORIGINS[source]
+        self._data_dir, self._text_column, self._label_column = Path(data_dir), text_column, label_column
         self._split_column, self._lists, self._classes = split_column, class_lists, classes
         self._shares = dict.fromkeys(SPLITS, 1.0) if shares is None else dict(shares)
         self._seed = split_seed
@@ -81,53 +81,53 @@ class TextFiles(Texts):
         splits: dict[str, str] = {}
         for file, line, row in self._rows():
             label = self._label_of(file, line, row)
-            texts.setdefault(label, []).append(file.sentence(file.field(row, self._text, line), line))
+            texts.setdefault(label, []).append(file.sentence(file.field(row, self._text_column, line), line))
             if self._split_column is not None:
                 split = self._split_of(file, line, row)
                 if splits.setdefault(label, split) != split:
-                    what = f"class {label!r} is in {split} here and in {splits[label]} before; give each class one split"
-                    raise file.problem(what, line)
+                    fault = f"class {label!r} is in {split} here and in {splits[label]} before; give each class one split"
+                    raise file.problem(fault, line)
         if self._classes is not None and len(texts) != self._classes:
-            what = f"{len(texts)} classes, where {self._classes} are expected"
-            raise self._origin.problem(self._data_dir, f"{', '.join(self._files)}: {what}")
+            fault = f"{', '.join(self._files)}: {len(texts)} classes, {self._classes} are expected"
+            raise self._origin.problem(self._data_dir, fault)
         return {
             split: TextSplit({name: texts[name] for name in names}) for split, names in self._divided(texts, splits).items()
         }
 
     def _divided(self, texts: Mapping[str, Sequence[str]], splits: Mapping[str, str]) -> Mapping[str, Sequence[str]]:
-        """Of each split, its classes."""
+        """The classes of each split."""
         if self._split_column is not None:
-            found = {split: sorted(name for name in texts if splits[name] == split) for split in SPLITS}
-            empty = [split for split, names in found.items() if not names]
+            divided = {split: sorted(name for name in texts if splits[name] == split) for split in SPLITS}
+            empty = [split for split, names in divided.items() if not names]
             if empty:
                 raise UserError(f"dataset.split_column={self._split_column}: no class is in {', '.join(empty)}")
-            return found
+            return divided
         if self._lists is not None:
-            return listed(self._lists, texts, lambda name: read_text(self._data_dir, name, self._origin))
+            return by_lists(self._lists, texts, lambda name: read_text(self._data_dir, name, self._origin))
         return by_shares(sorted(texts), self._shares, self._seed)
 
     def _rows(self) -> Iterator[Row]:
         for name in self._files:
             suffix = Path(name).suffix.lower()
             if suffix not in (*_DELIMITERS, *_JSON):
-                raise UserError(f"dataset.files: {name}: one of {', '.join((*_DELIMITERS, *_JSON))} is expected")
+                raise UserError(f"dataset.files: {name} must end in one of {', '.join((*_DELIMITERS, *_JSON))}")
             file = read_text(self._data_dir, name, self._origin)
             rows = file.json_objects() if suffix in _JSON else file.csv_rows(_DELIMITERS[suffix])
             count = 0
-            for count, (line, row) in enumerate(rows, 1):  # noqa: B007 -- looked at after the loop
+            for count, (line, row) in enumerate(rows, 1):  # noqa: B007 -- read after the loop
                 yield file, line, row
             if not count:
                 raise file.problem("no texts")
 
     def _label_of(self, file: TextFile, line: int, row: Mapping[str, Any]) -> str:
-        label = file.field(row, self._label, line)
+        label = file.field(row, self._label_column, line)
         if isinstance(label, bool) or not isinstance(label, str | int) or not str(label).strip():
-            raise file.problem(f"a label is expected in {self._label!r}, not {str(label)[:40]!r}", line)
+            raise file.problem(f"column {self._label_column!r} must hold a label, not {str(label)[:40]!r}", line)
         return str(label).strip()
 
     def _split_of(self, file: TextFile, line: int, row: Mapping[str, Any]) -> str:
         assert self._split_column is not None
         value = str(file.field(row, self._split_column, line)).strip().lower()
-        if value not in LISTED:
-            raise file.problem(f"{self._split_column}={value!r}: one of {', '.join(LISTED)}", line)
-        return LISTED[value]
+        if value not in SPLIT_NAMES:
+            raise file.problem(f"{self._split_column}={value!r} must be one of {', '.join(SPLIT_NAMES)}", line)
+        return SPLIT_NAMES[value]

@@ -1,4 +1,4 @@
-"""Where the data sets of texts come from."""
+"""Origins and licences of the text data sets."""
 
 from metaloop.data.files.archives import Origin
 
@@ -15,4 +15,4 @@ ORIGINS = {
         "arsc", "none stated", "Get the folder Amazon_few_shot of the repository Gorov/DiverseFewShot_Amazon on GitHub"
     ),
 }
-OWN = Origin("text_files", "", "Look at dataset.files, dataset.data_dir and the names of columns")
+USER_TEXTS = Origin("text_files", "", "Check dataset.files, dataset.data_dir and the names of the columns")

@@ -1,4 +1,4 @@
-"""Text files of data sets, from a folder or a zip archive: decoded, parsed and refused with file, line and remedy."""
+"""Reading of text files from a folder or a zip archive. Errors name file, line and remedy."""
 
 import csv
 import io
@@ -11,17 +11,17 @@ from typing import Any
 from metaloop.data.files.archives import Origin, open_archive
 from metaloop.errors import UserError
 
-_LARGEST = 2**30  # bytes of a text file in an archive
+_MAX_BYTES = 2**30  # of a text file in an archive
 
 
 @dataclass(frozen=True)
 class TextFile:
-    """One file's whole text.
+    """The whole text of one file.
 
     Attributes:
-        path: where it lies; of an archive's entry, the archive's path and the entry's name.
-        text: decoded from UTF-8.
-        origin: says the remedy in messages.
+        path: path of the file; for an entry of an archive, the archive's path followed by the entry's name.
+        text: content, decoded from UTF-8.
+        origin: origin of the data, which supplies the remedy in messages.
     """
 
     path: Path
@@ -29,22 +29,22 @@ class TextFile:
     origin: Origin
 
     def problem(self, what: str, line: int | None = None) -> UserError:
-        """The error that names this file, the line where there is one, and the remedy."""
+        """An error that names this file, the line if given, and the remedy."""
         return self.origin.problem(self.path, what if line is None else f"line {line}: {what}")
 
     def lines(self) -> list[str]:
-        r"""Its lines without their ends, which are \n, \r\n or \r alone; blank ones at the end of the file are none."""
-        # Not splitlines, which takes rarer signs, such as U+2028 or a form feed within a text, for a line's end, too.
-        found = [line.removesuffix("\n") for line in io.StringIO(self.text, newline=None)]
-        while found and not found[-1].strip():
-            found.pop()
-        return found
+        r"""Lines without their ends (\n, \r\n or \r) and without blank lines at the end of the file."""
+        # str.splitlines would also split at rarer characters within a text, such as U+2028 or a form feed.
+        lines = [line.removesuffix("\n") for line in io.StringIO(self.text, newline=None)]
+        while lines and not lines[-1].strip():
+            lines.pop()
+        return lines
 
     def json(self) -> Any:
-        """The file as one JSON value.
+        """Parse the file as one JSON value.
 
         Raises:
-            UserError: it is none.
+            UserError: the file is not JSON.
         """
         try:
             return json.loads(self.text)
@@ -52,10 +52,10 @@ class TextFile:
             raise self.problem(f"not JSON, or cut short ({error})") from error
 
     def json_lines(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Line number and object of every line that is not blank.
+        """Parse JSON lines into pairs of line number and object. Blank lines are skipped.
 
         Raises:
-            UserError: a line is no JSON object.
+            UserError: a line is not a JSON object.
         """
         for number, line in enumerate(self.lines(), 1):
             if not line.strip():
@@ -65,67 +65,67 @@ class TextFile:
             except ValueError as error:
                 raise self.problem(f"not JSON, or cut short ({error})", number) from error
             if not isinstance(value, dict):
-                raise self.problem(f"a JSON object is expected, not {line.strip()[:40]!r}", number)
+                raise self.problem(f"must be a JSON object, not {line.strip()[:40]!r}", number)
             yield number, value
 
     def json_objects(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        """The objects of a JSON list, with their number in it from 1; of JSON lines, with their line.
+        """Parse a JSON list or JSON lines into pairs of position (counted from 1) or line number, and object.
 
         Raises:
-            UserError: it is neither.
+            UserError: the file has neither format.
         """
         if not self.text.lstrip().startswith("["):
             yield from self.json_lines()
             return
         for number, value in enumerate(self.json(), 1):
             if not isinstance(value, dict):
-                raise self.problem(f"entry {number}: a JSON object is expected, not {str(value)[:40]!r}")
+                raise self.problem(f"entry {number} must be a JSON object, not {str(value)[:40]!r}")
             yield number, value
 
     def csv_rows(self, delimiter: str = ",") -> Iterator[tuple[int, dict[str, Any]]]:
-        """Line number (of a row's end) and cells by column of every row; the first row names the columns.
+        """Parse CSV into pairs of line number (where the row ends) and cells by column. The first row names the columns.
 
         Raises:
-            UserError: there is no header, it names a column twice, a row has more or fewer cells than it, or a quotation
-                does not end.
+            UserError: the header is missing or names a column twice, a row has more or fewer cells than the header, or a
+                quotation does not end.
         """
         reader = csv.reader(io.StringIO(self.text, newline=""), delimiter=delimiter, strict=True)
         try:
             header = next(reader, None)
             if not header:
                 raise self.problem("no header: the first row must name the columns", 1)
-            twice = [name for place, name in enumerate(header) if name in header[:place]]
+            twice = [name for index, name in enumerate(header) if name in header[:index]]
             if twice:
                 raise self.problem(f"column {twice[0]!r} is named twice", reader.line_num)
             for row in reader:
                 if row and len(row) != len(header):
-                    raise self.problem(f"{len(row)} cells, where the header has {len(header)}", reader.line_num)
+                    raise self.problem(f"{len(row)} cells, but the header has {len(header)}", reader.line_num)
                 if row:
                     yield reader.line_num, dict(zip(header, row, strict=True))
         except csv.Error as error:
             raise self.problem(f"not readable as CSV ({error})", reader.line_num) from error
 
     def field(self, row: Mapping[str, Any], name: str, line: int) -> Any:
-        """``row[name]``.
+        """The cell of a row in the column ``name``.
 
         Raises:
             UserError: there is no such column.
         """
         if name not in row:
-            raise self.problem(f"no column {name!r}; there are {', '.join(map(repr, row)) or 'none'}", line)
+            raise self.problem(f"no column {name!r}; the columns are {', '.join(map(repr, row)) or 'none'}", line)
         return row[name]
 
     def sentence(self, value: Any, line: int | None = None, key: str = "") -> str:
-        """``value``, a text or a list of words, as a text that is not empty.
+        """Convert a text or a list of words to a text.
 
         Raises:
-            UserError: it is something else, empty, or holds half a character.
+            UserError: the value is of another type, empty, or not valid Unicode.
         """
         where = f"{key}: " if key else ""
         if isinstance(value, list) and all(isinstance(word, str) for word in value):
             value = " ".join(value)
         if not isinstance(value, str):
-            raise self.problem(f"{where}a text is expected, not {str(value)[:40]!r}", line)
+            raise self.problem(f"{where}must be a text, not {str(value)[:40]!r}", line)
         if not value.strip():
             raise self.problem(f"{where}an empty text", line)
         try:
@@ -136,47 +136,51 @@ class TextFile:
 
 
 def read_text(place: Path, name: str, origin: Origin) -> TextFile:
-    """The file ``name`` of the folder ``place``, or of the archive ``place`` or ``place``.zip, in whatever folder of it.
+    """Read a file from a folder or from a zip archive.
 
-    ``name`` may begin with folders. An archive may be called anything, since downloads have names of their own.
+    Args:
+        place: the folder, or the archive with or without its suffix .zip. An archive may have any name.
+        name: name of the file, which may begin with folders. In an archive the file may lie in any folder.
+        origin: origin of the data, for messages.
 
     Raises:
-        UserError: it is missing, no sound archive, or not UTF-8.
+        UserError: the file is missing, the archive is broken, or the content is not UTF-8.
     """
     place = place.expanduser()
-    whole = place.resolve()  # "." has no name
-    packed = place if place.suffix == ".zip" or place.is_file() else whole.parent / f"{whole.name}.zip"
-    if place.is_dir() or not packed.exists():
-        return _decoded(place / name, _bytes(place / name, packed, origin), origin)
-    with open_archive(packed, origin, _LARGEST) as archive:
+    absolute = place.resolve()  # "." has no name
+    archive_path = place if place.suffix == ".zip" or place.is_file() else absolute.parent / f"{absolute.name}.zip"
+    if place.is_dir() or not archive_path.exists():
+        return _decode(place / name, _read_bytes(place / name, archive_path, origin), origin)
+    with open_archive(archive_path, origin, _MAX_BYTES) as archive:
         end = PurePosixPath(name).parts
-        found = [entry for entry in archive.namelist() if PurePosixPath(entry).parts[-len(end) :] == end]
-        if len(found) != 1:
-            raise origin.problem(packed, f"{len(found) or 'no'} entries named {name}, where one is expected")
-        content = archive.read(found[0])
-    return _decoded(packed / found[0], content, origin)
+        entries = [entry for entry in archive.namelist() if PurePosixPath(entry).parts[-len(end) :] == end]
+        if len(entries) != 1:
+            raise origin.problem(archive_path, f"{len(entries) or 'no'} entries named {name}; exactly one is needed")
+        content = archive.read(entries[0])
+    return _decode(archive_path / entries[0], content, origin)
 
 
 def read_file(path: Path, origin: Origin) -> TextFile:
-    """A file by its path.
+    """Read a file by its path.
 
     Raises:
-        UserError: it is missing or not UTF-8.
+        UserError: the file is missing or not UTF-8.
     """
     path = path.expanduser()
-    return _decoded(path, _bytes(path, None, origin), origin)
+    return _decode(path, _read_bytes(path, None, origin), origin)
 
 
-def _bytes(path: Path, packed: Path | None, origin: Origin) -> bytes:
+def _read_bytes(path: Path, archive: Path | None, origin: Origin) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError as error:
-        raise origin.problem(path, "no such file" + (f", and no {packed.name} beside its folder" if packed else "")) from error
+        hint = f", and no {archive.name} beside its folder" if archive else ""
+        raise origin.problem(path, f"no such file{hint}") from error
     except OSError as error:
         raise origin.problem(path, f"cannot be read ({error.strerror})") from error
 
 
-def _decoded(path: Path, content: bytes, origin: Origin) -> TextFile:
+def _decode(path: Path, content: bytes, origin: Origin) -> TextFile:
     try:
         return TextFile(path, content.decode("utf-8-sig"), origin)
     except UnicodeDecodeError as error:

@@ -1,4 +1,4 @@
-"""The data sets of texts that have official addresses: what is fetched, and how a copy is checked."""
+"""Text data sets with official download addresses: the files to fetch, and the checks of their contents."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from metaloop.data.files.source_files import Source, SourceFile
 from metaloop.data.texts.clinc150 import check_intents, domains_of
-from metaloop.data.texts.fewrel import MARKS, relations
+from metaloop.data.texts.fewrel import MARKS, read_relations
 from metaloop.data.texts.news import NEWS, news_texts
 from metaloop.data.texts.text_origins import ORIGINS
 from metaloop.data.texts.text_reading import read_file, read_text
@@ -16,7 +16,7 @@ _POLYAI = "https://raw.githubusercontent.com/PolyAI-LDN/task-specific-datasets/m
 _DOPIERRE = "https://raw.githubusercontent.com/tdopierre/ProtAugment/6352ababa740133708daed815666b5bf39850d98/data/HWU64"
 _THUNLP = "https://raw.githubusercontent.com/thunlp/FewRel/master/data"
 _BAO = "https://people.csail.mit.edu/yujia/files/distributional-signatures/data.zip"
-# Parts, and how many texts, classes or relations each has.
+# Parts of the data sets, with the number of texts, classes or relations in each.
 _BANKING = (("train", 10_003), ("test", 3_080))
 _HWU = (("train", 16), ("valid", 23), ("test", 25))
 _FEWREL = (("train", 64), ("val", 16))
@@ -39,31 +39,31 @@ def _news(path: Path) -> str:
 
 
 def _rows(name: str, columns: Sequence[str], least: int, path: Path) -> str:
-    """A check of labelled texts: every row has both columns, and there are enough rows."""
+    """Check that every row has a text and a label (the two ``columns``), and that there are at least ``least`` rows."""
     file, classes, count = read_file(path, ORIGINS[name]), set(), 0
     rows = file.csv_rows() if columns[1] == "category" else file.json_lines()
-    for count, (line, row) in enumerate(rows, 1):  # noqa: B007 -- looked at after the loop
+    for count, (line, row) in enumerate(rows, 1):  # noqa: B007 -- read after the loop
         file.sentence(file.field(row, columns[0], line), line)
         classes.add(file.field(row, columns[1], line))
     if count < least:
-        raise file.problem(f"{count:,} texts, where at least {least:,} are expected")
+        raise file.problem(f"{count:,} texts, at least {least:,} are expected")
     return f"{count:,} texts of {len(classes)} classes"
 
 
 def _names(count: int, path: Path) -> str:
     file = read_file(path, ORIGINS["hwu64"])
-    found = sum(bool(line.strip()) for line in file.lines())
-    if found != count:
-        raise file.problem(f"{found} classes, not {count}")
-    return f"{found} classes"
+    names = sum(bool(line.strip()) for line in file.lines())
+    if names != count:
+        raise file.problem(f"{names} classes, not {count}")
+    return f"{names} classes"
 
 
 def _relations(count: int, path: Path) -> str:
     file = read_file(path, ORIGINS["fewrel"])
-    found = relations(file, MARKS)
-    if len(found) != count:
-        raise file.problem(f"{len(found)} relations, not {count}")
-    return f"{sum(map(len, found.values())):,} sentences of {count} relations"
+    sentences = read_relations(file, MARKS)
+    if len(sentences) != count:
+        raise file.problem(f"{len(sentences)} relations, not {count}")
+    return f"{sum(map(len, sentences.values())):,} sentences of {count} relations"
 
 
 def _source(

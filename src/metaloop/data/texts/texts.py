@@ -1,4 +1,4 @@
-"""Data sets of texts: read by class, tokenised once, kept as token ids."""
+"""Data sets of texts: read by class, tokenised once, stored as token ids."""
 
 import hashlib
 from abc import abstractmethod
@@ -11,18 +11,18 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from metaloop.data.distribution import SPLITS
-from metaloop.data.outside import WithOutside
+from metaloop.data.distribution import SPLITS, check_split
+from metaloop.data.out_of_scope import WithOutOfScope
 from metaloop.data.pool import ClassPool
 from metaloop.data.texts.tokens import Tokenizer
-from metaloop.data.user.own_tasks import Columns, OwnExamples, OwnRows
-from metaloop.data.user.own_texts import read_own_texts
+from metaloop.data.user.tasks import Columns, UserExampleDataset, UserRows
+from metaloop.data.user.texts import read_user_texts
 from metaloop.errors import UserError
 from metaloop.system.cache import Arrays, cache_folder, cached
 
-_VERSION = 1  # raise it when tokens are prepared otherwise
+_VERSION = 1  # increase it when the preparation of tokens changes
 _CHUNK = 1024  # texts tokenised between two updates of the progress bar
-_LARGE = 20_000  # texts, from which on there is a bar
+_PROGRESS_FROM = 20_000  # texts; fewer are tokenised without a progress bar
 
 
 @dataclass(frozen=True)
@@ -30,74 +30,73 @@ class TextSplit:
     """The texts of one split.
 
     Attributes:
-        classes: texts of each class, by its name.
-        groups: how many consecutive classes each group has, where all classes of an episode are to be of one group; else none.
-        outside: texts of no class, of which
-        asked: so many are further queries of each episode, to be rejected.
+        classes: the texts of each class, by class name.
+        groups: number of consecutive classes in each group, if all classes of an episode must come from one group; else empty.
+        out_of_scope: texts that belong to no class.
+        rejections: number of out-of-scope texts in each episode, as further queries that should be rejected.
     """
 
     classes: Mapping[str, Sequence[str]]
     groups: Sequence[int] = ()
-    outside: Sequence[str] = ()
-    asked: int = 0
+    out_of_scope: Sequence[str] = ()
+    rejections: int = 0
 
     @property
     def texts(self) -> list[str]:
-        """All of them: class by class, and then those outside."""
-        return [*chain.from_iterable(self.classes.values()), *self.outside]
+        """All texts, class by class, followed by the out-of-scope texts."""
+        return [*chain.from_iterable(self.classes.values()), *self.out_of_scope]
 
 
-class Texts(OwnExamples):
-    """What data sets of texts share; one only says what it :meth:`read` s.
+class Texts(UserExampleDataset):
+    """Base class of text data sets. A subclass implements :meth:`read`.
 
-    All texts are tokenised when the first split is asked for, and kept in a checksummed cache whose key is texts and tokeniser.
-    Inputs are ``input_ids`` and ``attention_mask``, (length,) int64 each.
+    All texts are tokenised when the first split is requested. The tokens are kept in a checksummed cache, whose key covers
+    texts and tokenizer. Inputs are ``input_ids`` and ``attention_mask``, (length,) int64 each.
 
     Args:
-        tokenizer: the model's; the program gives it.
-        length: tokens, to which texts are cut and padded.
-        cache_dir: where tokens are kept between runs; None takes METALOOP_CACHE, else ~/.cache/metaloop.
+        tokenizer: the model's tokenizer, passed by the program.
+        length: number of tokens to which texts are cut and padded.
+        cache_dir: folder of the cache; None means METALOOP_CACHE, or ``metaloop`` in the user's cache folder.
     """
 
     needs_tokenizer: ClassVar[bool] = True
 
     def __init__(self, tokenizer: Tokenizer, length: int, cache_dir: str | None = None) -> None:
         if isinstance(length, bool) or not isinstance(length, int) or length < 1:
-            raise UserError(f"dataset.length={length!r}: tokens of a text, a whole number of at least 1")
+            raise UserError(f"dataset.length={length!r} must be a whole number of tokens, at least 1")
         self._tokenizer, self._length = tokenizer, length
         self._folder = cache_folder(cache_dir)
-        self._splits: dict[str, ClassPool | WithOutside] = {}
+        self._splits: dict[str, ClassPool | WithOutOfScope] = {}
 
     @abstractmethod
     def read(self) -> Mapping[str, TextSplit]:
-        """The texts of every split.
+        """Read the texts of every split.
 
         Raises:
-            UserError: a file is missing or broken: names file, line and remedy.
+            UserError: a file is missing or broken. The message names file, line and remedy.
         """
 
-    def split(self, name: str) -> ClassPool | WithOutside:
-        """See :meth:`Dataset.split`; a fault in any split's texts shows at the first call."""
-        if name not in SPLITS:
-            raise UserError(f"split {name!r}: one of {', '.join(SPLITS)}")
+    def split(self, name: str) -> ClassPool | WithOutOfScope:
+        """See :meth:`Dataset.split`. The first call reads all splits, and reports a fault in any of them."""
+        check_split(name)
         if not self._splits:
-            found = self.read()
-            tokens = self._tokens([text for split in SPLITS for text in found[split].texts])
+            splits = self.read()
+            tokens = self._tokens([text for split in SPLITS for text in splits[split].texts])
             first = 0
             for split in SPLITS:
-                stop = first + len(found[split].texts)
+                stop = first + len(splits[split].texts)
                 inputs = {key: torch.from_numpy(array[first:stop]) for key, array in tokens.items()}
-                self._splits[split] = _distribution(inputs, found[split], split)
+                self._splits[split] = _distribution(inputs, splits[split], split)
                 first = stop
         return self._splits[name]
 
-    def read_own(self, path: Path, columns: Columns, input_shape: tuple[int, ...], *, labelled: bool) -> OwnRows:
-        """See :meth:`metaloop.data.user.own_tasks.OwnTasks.read_own`."""
-        found = read_own_texts(path, columns, labelled=labelled)
-        tokens = tokenised(self._tokenizer, found.texts, self._length)
+    def read_user_file(self, path: Path, columns: Columns, input_shape: tuple[int, ...], *, labelled: bool) -> UserRows:
+        """See :meth:`metaloop.data.user.tasks.UserFileDataset.read_user_file`."""
+        content = read_user_texts(path, columns, labelled=labelled)
+        tokens = tokenize(self._tokenizer, content.texts, self._length)
         inputs = {name: torch.from_numpy(array) for name, array in tokens.items()}
-        same = tuple(hashlib.sha256(text.encode()).hexdigest() for text in found.texts)
-        return OwnRows(path, found.digest, inputs, found.labels, found.texts, same)
+        hashes = tuple(hashlib.sha256(text.encode()).hexdigest() for text in content.texts)
+        return UserRows(path, content.digest, inputs, content.labels, content.texts, hashes)
 
     def _tokens(self, texts: Sequence[str]) -> Arrays:
         content = hashlib.sha256()
@@ -105,29 +104,33 @@ class Texts(OwnExamples):
             encoded = text.encode()
             content.update(len(encoded).to_bytes(8, "little") + encoded)
         key = f"{_VERSION} {self._tokenizer.key} {self._length} {content.hexdigest()}"
-        return cached(self._folder, "tokens", key, lambda: tokenised(self._tokenizer, texts, self._length))
+        return cached(self._folder, "tokens", key, lambda: tokenize(self._tokenizer, texts, self._length))
 
 
-def _distribution(inputs: Mapping[str, torch.Tensor], found: TextSplit, split: str) -> ClassPool | WithOutside:
-    sizes = [len(members) for members in found.classes.values()]
-    own = {name: array[: sum(sizes)] for name, array in inputs.items()}
-    pool = ClassPool(own, sizes, list(found.classes), groups=found.groups, split=split)
-    if not found.asked:
+def _distribution(inputs: Mapping[str, torch.Tensor], texts: TextSplit, split: str) -> ClassPool | WithOutOfScope:
+    sizes = [len(members) for members in texts.classes.values()]
+    in_classes = {name: array[: sum(sizes)] for name, array in inputs.items()}
+    pool = ClassPool(in_classes, sizes, list(texts.classes), groups=texts.groups, split=split)
+    if not texts.rejections:
         return pool
-    return WithOutside(pool, {name: array[sum(sizes) :] for name, array in inputs.items()}, found.asked)
+    return WithOutOfScope(pool, {name: array[sum(sizes) :] for name, array in inputs.items()}, texts.rejections)
 
 
-def tokenised(tokenizer: Tokenizer, texts: Sequence[str], length: int) -> Arrays:
-    """Arrays (texts, length) by name: masks uint8, ids int32. Many texts show a bar where there is a terminal."""
+def tokenize(tokenizer: Tokenizer, texts: Sequence[str], length: int) -> Arrays:
+    """Tokenize texts, with a progress bar on a terminal if there are many.
+
+    Returns:
+        Arrays (texts, length) by name; ``attention_mask`` is uint8, all others are int32.
+    """
     parts = []
-    for start in _shown(range(0, len(texts), _CHUNK), len(texts)):
+    for start in _with_progress(range(0, len(texts), _CHUNK), len(texts)):
         part = tokenizer(texts[start : start + _CHUNK], length)
         parts.append({name: array.astype(np.uint8 if name == "attention_mask" else np.int32) for name, array in part.items()})
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _shown(starts: range, texts: int) -> Iterable[int]:
-    if texts < _LARGE:
+def _with_progress(starts: range, texts: int) -> Iterable[int]:
+    if texts < _PROGRESS_FROM:
         return starts
     from rich.console import Console
     from rich.progress import track

@@ -1,4 +1,4 @@
-"""What turns texts into token ids, as data sets see it."""
+"""The interface through which data sets turn texts into token ids."""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -7,24 +7,28 @@ import numpy as np
 
 
 class Tokenizer(Protocol):
-    """Texts to arrays of token ids. A model's class says by its ``tokenizer`` which one it reads.
+    """Converts texts to arrays of token ids. A model's class names its tokenizer in the attribute ``tokenizer``.
 
     Attributes:
-        key: names vocabulary and settings; part of the key under which tokens are cached.
+        key: identifies vocabulary and settings; part of the cache key of the tokens.
     """
 
     key: str
 
     def __call__(self, texts: Sequence[str], length: int) -> Mapping[str, np.ndarray]:
-        """``input_ids`` and ``attention_mask`` (texts, length) integers, cut or padded with a mask of 0.
+        """Tokenize texts, cut or padded to ``length`` tokens.
 
-        Further arrays of that shape are allowed.
+        Returns:
+            ``input_ids`` and ``attention_mask`` (texts, length) integers, with a mask of 0 for padding. Further arrays of that
+            shape are allowed.
         """
         ...
 
     def words(self, texts: Sequence[Sequence[str]], length: int) -> Mapping[str, np.ndarray]:
-        """The same for texts that are split into words.
+        """Tokenize texts that are already split into words.
 
-        Also ``first`` (texts, words): the position of each word's first token, -1 where it has none or was cut off.
+        Returns:
+            As for :meth:`__call__`, and ``first`` (texts, words): the position of each word's first token, -1 for a word
+            without a token or after the cut.
         """
         ...

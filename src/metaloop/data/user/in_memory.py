@@ -1,4 +1,4 @@
-"""A user's examples in memory, written to a temporary file, so that they are prepared just as files are."""
+"""A user's examples in memory, written to a temporary file so that they are prepared in the same way as files."""
 
 import csv
 import json
@@ -10,22 +10,21 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from metaloop.data.user.own_tasks import Columns
+from metaloop.data.user.tasks import Columns
 from metaloop.errors import UserError
 
 
 @contextmanager
 def as_file(examples: Sequence[object] | np.ndarray, columns: Columns, features: Sequence[str]) -> Iterator[Path]:
-    """The file, or folder of pictures; it is gone when the block ends.
+    """Write examples to a temporary file, or a folder of images, which is deleted at the end of the block.
 
     Args:
-        examples: texts; or pictures, uint8 of (height, width) or (height, width, 3) each; or rows of a table, numbers of
-            (rows, features).
-        columns: their name for texts.
-        features: names of a table's columns, in the order of the numbers; empty where the data set is no table.
+        examples: texts; or images, each uint8 (height, width) or (height, width, 3); or a table, numbers (rows, features).
+        columns: names of the columns, of which the one for texts is used.
+        features: names of the feature columns of a table, in order; empty for other data.
 
     Raises:
-        UserError: the examples are none of these.
+        UserError: the examples have none of these forms.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -34,7 +33,7 @@ def as_file(examples: Sequence[object] | np.ndarray, columns: Columns, features:
         elif len(examples) and all(isinstance(example, str) for example in examples):
             yield _texts(examples, columns, folder)
         else:
-            yield _pictures(examples, folder)
+            yield _images(examples, folder)
 
 
 def _texts(examples: Sequence[object] | np.ndarray, columns: Columns, folder: Path) -> Path:
@@ -47,8 +46,8 @@ def _table(examples: Sequence[object] | np.ndarray, features: Sequence[str], fol
     rows = np.asarray(examples)
     if rows.ndim != 2 or rows.shape[1] != len(features) or rows.dtype.kind not in "iufb":
         raise UserError(
-            f"examples of shape {rows.shape} and type {rows.dtype}: numbers of (rows, {len(features)}) are expected, "
-            f"the columns {', '.join(features)} of the support set"
+            f"examples of shape {rows.shape} and type {rows.dtype} must be numbers (rows, {len(features)}), with the columns "
+            f"{', '.join(features)} of the support set"
         )
     path = folder / "table.csv"
     with path.open("w", newline="", encoding="utf-8") as file:
@@ -58,12 +57,12 @@ def _table(examples: Sequence[object] | np.ndarray, features: Sequence[str], fol
     return path
 
 
-def _pictures(examples: Sequence[object] | np.ndarray, folder: Path) -> Path:
+def _images(examples: Sequence[object] | np.ndarray, folder: Path) -> Path:
     for number, example in enumerate(examples):
         pixels = np.asarray(example)
         if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] != 3):
             raise UserError(
-                f"example {number} is of shape {pixels.shape} and type {pixels.dtype}: a text, or uint8 pixels of "
+                f"example {number} of shape {pixels.shape} and type {pixels.dtype} must be a text, or uint8 pixels "
                 f"(height, width) or (height, width, 3)"
             )
         Image.fromarray(pixels).save(folder / f"{number:08}.png")

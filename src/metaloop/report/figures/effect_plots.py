@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
-from metaloop.metrics.multiple import Ranking
+from metaloop.metrics.multiple_comparisons import Ranking
 from metaloop.report import formats
 from metaloop.report.figures.theme import Theme, curve_look, legend, new_figure, titles
 from metaloop.report.tables.effects import Interaction, MainEffect

@@ -34,8 +34,8 @@ def picture(draw: Draw, alt: str) -> Picture | None:
         return None
     light = png(figures[0])
     _lay_out_alike(figures[0], figures[1])
-    both = (base64.b64encode(each).decode() for each in (light, png(figures[1])))
-    return Picture(*both, alt, round(96 * figures[0].get_figwidth()))
+    encoded = [base64.b64encode(each).decode() for each in (light, png(figures[1]))]
+    return Picture(encoded[0], encoded[1], alt, round(96 * figures[0].get_figwidth()))
 
 
 def _lay_out_alike(drawn: Figure, other: Figure) -> None:

@@ -141,7 +141,7 @@ def _draw_rest(ax: Axes, rows: Sequence[Row], name: str, scale: float, theme: Th
     """Rows without colours of their own, as one artist: hundreds of them are drawn at once."""
     curves = [metrics[name] for row in rows for metrics in _merged(row, name)]
     lines = [np.column_stack([steps, scale * _running_mean(values, max(1, len(values) // 25))]) for steps, values in curves]
-    ax.add_collection(LineCollection(lines, colors=theme.muted, linewidths=0.6, alpha=0.3))  # type: ignore[arg-type]
+    ax.add_collection(LineCollection(lines, colors=theme.muted, linewidths=0.6, alpha=0.3))
     ax.autoscale_view()
 
 

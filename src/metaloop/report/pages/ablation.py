@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from metaloop.metrics.multiple import rank_methods
+from metaloop.metrics.multiple_comparisons import rank_methods
 from metaloop.records.runs import Run
 from metaloop.report import formats
 from metaloop.report.figures.effect_plots import (

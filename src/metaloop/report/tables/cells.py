@@ -7,7 +7,7 @@ import numpy as np
 
 from metaloop.errors import UserError
 from metaloop.metrics.interval import Interval, Spread
-from metaloop.metrics.multiple import holm
+from metaloop.metrics.multiple_comparisons import holm
 from metaloop.metrics.paired import PairedDifference, stratified_difference
 from metaloop.report.tables.facts import Fact, titled
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from metaloop.metrics.interval import Interval, stratified_interval
-from metaloop.metrics.multiple import holm
+from metaloop.metrics.multiple_comparisons import holm
 from metaloop.metrics.paired import stratified_difference
 from metaloop.records.runs import Run
 from metaloop.report import formats

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from math import isfinite
 
-from metaloop.metrics.multiple import holm
+from metaloop.metrics.multiple_comparisons import holm
 from metaloop.metrics.paired import PairedDifference, stratified_difference
 from metaloop.records.runs import Run
 from metaloop.report import formats

@@ -93,10 +93,10 @@ def test_the_oracle_is_calibrated_and_padding_tells_it_nothing() -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"kernels": ["rfb"]}, r"kernels=\['rfb'\]: one or more of rbf, matern32"),
+        ({"kernels": ["rfb"]}, r"kernels=\['rfb'\] must be one or more of rbf, matern32"),
         ({"kernels": []}, "one or more of"),
-        ({"amplitude": (0.0, 1.0)}, r"amplitude=\[0.0, 1.0\]: needs 0 < low"),
-        ({"noise": 0.0}, "noise=0.0: above 0"),
+        ({"amplitude": (0.0, 1.0)}, r"amplitude=\[0.0, 1.0\] must satisfy 0 < low"),
+        ({"noise": 0.0}, "noise=0.0 must be above 0"),
     ],
 )
 def test_bad_settings(change: dict[str, object], said: str) -> None:

@@ -124,7 +124,7 @@ class Forged:
 def test_a_hostile_pickle_runs_nothing(folder: Path, part: str, protocol: int) -> None:
     (folder / part).write_bytes(pickle.dumps({b"data": Hostile()}, protocol=protocol))
     with pytest.raises(
-        UserError, match=rf"{part}: not a readable pickle of data \(refused: it asks for posix\.system, which" + HELP
+        UserError, match=rf"{part}: not a readable pickle of data \(refused: it needs posix\.system, which" + HELP
     ):
         opened(folder.parent)
 
@@ -146,12 +146,12 @@ def spoilt(part: str, key: bytes, value: Any) -> dict[str, dict[bytes, Any]]:
     [
         ("meta", b"fine_label_names", [b"apple"], "does not name 100 classes"),
         ("meta", b"fine_label_names", lambda names: [b"aple", *names[1:]], "has no class apple"),
-        ("train", b"data", [1, 2], "no array of uint8"),
-        ("train", b"data", lambda data: data.astype(np.int32), "no array of uint8"),
-        ("train", b"data", lambda data: data[:, :-1], "no array of uint8 with 3072"),
-        ("test", b"data", lambda data: data[:-1], "fine_labels is no list of 99"),
+        ("train", b"data", [1, 2], "not an array of uint8"),
+        ("train", b"data", lambda data: data.astype(np.int32), "not an array of uint8"),
+        ("train", b"data", lambda data: data[:, :-1], "not an array of uint8 with 3072"),
+        ("test", b"data", lambda data: data[:-1], "fine_labels is not a list of 99"),
         ("test", b"fine_labels", lambda labels: [1, *labels[1:]], "class 'apple' has 0 images, not 1"),
-        ("test", b"fine_labels", "labels", "fine_labels is no list"),
+        ("test", b"fine_labels", "labels", "fine_labels is not a list"),
     ],
 )
 def test_wrong_contents_are_refused(folder: Path, part: str, key: bytes, value: Any, message: str) -> None:
@@ -175,10 +175,10 @@ def test_a_missing_or_cut_file_is_said(folder: Path) -> None:
 def test_a_truncated_or_foreign_archive_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = packed(folder, monkeypatch)
     os.truncate(path, path.stat().st_size // 2)
-    with pytest.raises(UserError, match=r"cut short or not the official archive: its MD5 is" + HELP):
+    with pytest.raises(UserError, match=r"truncated or not the official archive: its MD5 is" + HELP):
         opened(folder.parent)
     monkeypatch.setattr(cifar100_files, "ARCHIVE_MD5", hashlib.md5(path.read_bytes()).hexdigest())
-    with pytest.raises(UserError, match=r"not a whole archive" + HELP):
+    with pytest.raises(UserError, match=r"is not a complete archive" + HELP):
         opened(folder.parent)
 
 

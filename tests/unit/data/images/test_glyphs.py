@@ -108,7 +108,7 @@ def test_rendering_is_a_pure_function(inks: dict[str, glyph_rendering.Inks], gly
 
 
 def test_a_second_start_reads_the_cache(glyphs: Glyphs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_make", lambda: pytest.fail("drawn again"))
+    monkeypatch.setattr(module, "_render", lambda: pytest.fail("drawn again"))
     again = Glyphs(str(glyphs._folder)).split("test")
     assert torch.equal(again.inputs, glyphs.split("test").inputs)
     assert again is not glyphs.split("test")

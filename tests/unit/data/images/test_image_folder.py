@@ -15,9 +15,9 @@ from PIL import Image
 
 from metaloop.data.distribution import SPLITS
 from metaloop.data.images import mini_imagenet
-from metaloop.data.images.image_folder import ImageFolder, shared_out
+from metaloop.data.images.image_files import decode
+from metaloop.data.images.image_folder import ImageFolder, divide
 from metaloop.data.images.mini_imagenet import MiniImageNet
-from metaloop.data.images.pictures import decode
 from metaloop.errors import UserError
 from picture_files import entries, picture, write_folder
 
@@ -64,11 +64,11 @@ def test_deflated_archives_and_nested_classes(tmp_path: Path) -> None:
 
 def test_splits_by_share_are_a_function_of_the_seed() -> None:
     names = [f"c{i}" for i in range(10)]
-    one, same, other = (shared_out(names, SHARES, seed) for seed in (0, 0, 1))
+    one, same, other = (divide(names, SHARES, seed) for seed in (0, 0, 1))
     assert one == same != other
     assert [len(one[split]) for split in SPLITS] == [5, 2, 3]
     assert sorted(name for split in one.values() for name in split) == names
-    assert all(len(part) == 1 for part in shared_out(names[:3], {"train": 98, "validation": 1, "test": 1}, 0).values())
+    assert all(len(part) == 1 for part in divide(names[:3], {"train": 98, "validation": 1, "test": 1}, 0).values())
 
 
 def test_splits_by_names_and_by_file(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_splits_by_names_and_by_file(tmp_path: Path) -> None:
         ({"train": ["class0"], "validation": [], "test": ["class2"]}, "no classes for validation"),
         ({"train": 0.5, "validation": ["class0"], "test": 0.5}, "three shares above 0, or three lists"),
         ({"train": 0.5, "validation": 0, "test": 0.5}, "three shares above 0"),
-        ({"train": 0.5, "test": 0.5}, "give train, validation, test"),
+        ({"train": 0.5, "test": 0.5}, "it needs train, validation, test"),
     ],
 )
 def test_wrong_divisions_are_refused(tmp_path: Path, classes: Any, message: str) -> None:
@@ -101,7 +101,7 @@ def test_wrong_divisions_are_refused(tmp_path: Path, classes: Any, message: str)
     ("content", "message"),
     [
         (b"name,split\n", "columns class and split"),
-        (b"class,split\nclass0,dev\n", r"line 2: 'dev' is none of train, validation, test"),
+        (b"class,split\nclass0,dev\n", r"line 2: 'dev' must be one of train, validation, test"),
         (b"class,split\nclass\xe9,train\n", "cannot be read"),
         (b"class,split\nclass9,train\n", "no class 'class9'"),
     ],
@@ -134,7 +134,7 @@ def test_a_damaged_entry_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["../class0/0.png", "/class0/0.png", "a/../../0.png", "..\\0.png"])
 def test_archives_that_point_outside_are_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UserError, match=r"points outside the archive\. dataset\.path names"):
+    with pytest.raises(UserError, match=r"points outside the archive\. Set dataset\.path to"):
         opened(place(tmp_path, "zip", entries() | {name: picture(0)}))
 
 
@@ -145,15 +145,15 @@ def test_a_truncated_or_absent_archive_is_refused(tmp_path: Path) -> None:
         opened(path)
     with pytest.raises(UserError, match="no such folder or archive"):
         opened(tmp_path / "nowhere")
-    with pytest.raises(UserError, match="holds no pictures"):
+    with pytest.raises(UserError, match="holds no images"):
         opened(place(tmp_path, "folder", {"a/b.txt": b"x"}))
-    with pytest.raises(UserError, match=r"dataset\.path is needed"):
+    with pytest.raises(UserError, match=r"dataset\.path is not set"):
         ImageFolder(None, SHARES)
 
 
 def test_a_picture_beside_the_classes_is_of_none(tmp_path: Path) -> None:
     for stray in ("pictures/stray.png", "stray.png"):
-        with pytest.raises(UserError, match=r"stray\.png lies beside the classes"):
+        with pytest.raises(UserError, match=r"stray\.png is beside the folders of classes"):
             opened(place(tmp_path, "zip", entries() | {stray: picture(1)}))
 
 
@@ -254,20 +254,20 @@ def test_mini_imagenet_from_a_folder_or_an_archive(mini: Path) -> None:
 
 def test_a_missing_picture_or_class_of_mini_imagenet_is_named(mini: Path) -> None:
     (mini / "images" / "n4.jpg").unlink()
-    with pytest.raises(UserError, match=r"lacks 1 pictures of the lists: n4\.jpg.*Nothing downloads"):
+    with pytest.raises(UserError, match=r"lacks 1 images of the lists: n4\.jpg.*no download command"):
         opened_mini(mini)
     lines = (mini / "train.csv").read_text().splitlines()
     (mini / "train.csv").write_text("\n".join(lines[:4]))
     with pytest.raises(UserError, match=r"train\.csv: names 1 classes, not 2"):
         opened_mini(mini)
     (mini / "train.csv").write_text("\n".join(lines[:-1]))
-    with pytest.raises(UserError, match="ntrain1 has 2 pictures, not 3"):
+    with pytest.raises(UserError, match="ntrain1 has 2 images, not 3"):
         opened_mini(mini)
     (mini / "train.csv").write_text("\n".join(lines).replace("ntrain1", "nval0"))
-    with pytest.raises(UserError, match=r"val\.csv: class nval0 is of another split"):
+    with pytest.raises(UserError, match=r"val\.csv: class nval0 is also in another split"):
         opened_mini(mini)
     (mini / "train.csv").write_text("name,class\n")
-    with pytest.raises(UserError, match="first line is not filename,label"):
+    with pytest.raises(UserError, match="first line must be filename,label"):
         opened_mini(mini)
     (mini / "train.csv").unlink()
     with pytest.raises(UserError, match=r"train\.csv: cannot be read"):

@@ -85,10 +85,10 @@ def test_either_archive_missing_shows_when_training_opens(folder: Path, part: st
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"split_scheme": "fin"}, r"dataset\.split_scheme='fin': one of finn, vinyals, lake, minimal1, minimal2"),
-        ({"rotations": "all"}, r"dataset\.rotations='all': one of none, classes, augment"),
-        ({"resample": "bicubic"}, r"dataset\.resample='bicubic': one of lanczos, nearest"),
-        ({"side": 106}, r"dataset\.side=106: pixels, from 1 to the original 105"),
+        ({"split_scheme": "fin"}, r"dataset\.split_scheme='fin' must be one of finn, vinyals, lake, minimal1, minimal2"),
+        ({"rotations": "all"}, r"dataset\.rotations='all' must be one of none, classes, augment"),
+        ({"resample": "bicubic"}, r"dataset\.resample='bicubic' must be one of lanczos, nearest"),
+        ({"side": 106}, r"dataset\.side=106 must be a number of pixels from 1 to the original 105"),
         ({"side": 0}, r"dataset\.side=0"),
     ],
 )

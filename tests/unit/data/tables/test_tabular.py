@@ -9,8 +9,8 @@ import torch
 
 from metaloop.data.episodes import Episodes
 from metaloop.data.philox import Stream
-from metaloop.data.tables.table_reading import SHIPPED, UCI, read_table
-from metaloop.data.tables.tabular import Tabular, TabularTasks, _standardised
+from metaloop.data.tables.table_reading import SCIKIT_LEARN, UCI, read_table
+from metaloop.data.tables.tabular import Tabular, TabularTasks, _standardize
 from metaloop.errors import UserError
 from metaloop.problems.classification import Classification
 from metaloop.problems.regression import Regression
@@ -29,7 +29,7 @@ def tasks(split: str, spec: EpisodeSpec, **more: object) -> Tasks:
 
 
 def test_every_shipped_table_is_read() -> None:
-    shapes = {name: read_table(name, "nowhere").x.shape for name in SHIPPED}
+    shapes = {name: read_table(name, "nowhere").x.shape for name in SCIKIT_LEARN}
     assert shapes == {
         "iris": (150, 4), "wine": (178, 13), "breast_cancer": (569, 30), "digits": (1797, 64), "diabetes": (442, 10),
     }  # fmt: skip
@@ -60,10 +60,10 @@ def test_standardised_by_the_support_alone() -> None:
     torch.testing.assert_close(values.mean(1), torch.zeros(40, 13), atol=1e-5, rtol=0)
     torch.testing.assert_close(values.var(1, correction=0), torch.ones(40, 13), atol=1e-4, rtol=0)
     support, query = torch.randn(2, 2, 5, 4).double().unbind()
-    (_, x), _ = _standardised(support, query, None)
-    (_, again), (_, asked) = _standardised(support, 3 * query + 1, None)
+    (_, x), _ = _standardize(support, query, None)
+    (_, again), (_, asked) = _standardize(support, 3 * query + 1, None)
     assert torch.equal(x, again)
-    assert not torch.allclose(asked, _standardised(support, query, None)[1][1])
+    assert not torch.allclose(asked, _standardize(support, query, None)[1][1])
 
 
 def test_labels_are_of_the_tables_classes() -> None:
@@ -96,7 +96,7 @@ def test_a_column_without_a_value_or_a_unit_in_the_support_says_nothing() -> Non
     nan = float("nan")
     support = torch.tensor([[[0.0, nan, 2.0, 1.0], [1.0, nan, 2.0, 3.0]]]).double()
     query = torch.tensor([[[0.5, 5.0, 9.0, 500.0]]]).double()
-    _, (y, x) = _standardised(support, query, None)
+    _, (y, x) = _standardize(support, query, None)
     assert y.tolist() == [[[0.0]]]
     assert x[0, 0].isnan().tolist() == [True, False, False]
     assert x[0, 0, 1:].tolist() == [0.0, 10.0]
@@ -105,8 +105,8 @@ def test_a_column_without_a_value_or_a_unit_in_the_support_says_nothing() -> Non
 def test_padded_rows_do_not_count() -> None:
     support, query = torch.randn(2, 1, 4, 3).double().unbind()
     mask = torch.tensor([[True, True, True, False]])
-    found = _standardised(support, query, mask)[1]
-    expected = _standardised(support[:, :3], query, None)[1]
+    found = _standardize(support, query, mask)[1]
+    expected = _standardize(support[:, :3], query, None)[1]
     torch.testing.assert_close(found, expected)
 
 
@@ -126,7 +126,7 @@ def test_regressions_from_a_local_archive(tmp_path: Path) -> None:
     assert found.support.y.shape == (40, 8, 1)
     torch.testing.assert_close(found.support.y.mean(1), torch.zeros(40, 1), atol=1e-5, rtol=0)
     assert found.support.ways == 0
-    with pytest.raises(UserError, match=r"episode\.ways=2: regression"):
+    with pytest.raises(UserError, match=r"episode\.ways=2: a regression task"):
         pool.check(EpisodeSpec(2, 8, 6))
     (tmp_path / "uci_regression.zip").write_bytes(b"PK")
     with pytest.raises(UserError, match="is broken or has no table yacht"):
@@ -134,11 +134,11 @@ def test_regressions_from_a_local_archive(tmp_path: Path) -> None:
 
 
 def test_mistakes() -> None:
-    with pytest.raises(UserError, match=r"no table 'irish'; one of iris, wine"):
+    with pytest.raises(UserError, match=r"'irish' must be one of iris, wine"):
         classes(tables=CLASSES | {"train": ["irish"]}).split("train")
-    with pytest.raises(UserError, match="targets of diabetes are values, no classification"):
+    with pytest.raises(UserError, match=r"targets of diabetes are values, so dataset\.problem cannot be classification"):
         classes(tables=CLASSES | {"train": ["diabetes"]}).split("train")
-    with pytest.raises(UserError, match=r"nowhere/uci_regression\.zip, which does not exist"):
+    with pytest.raises(UserError, match=r"nowhere/uci_regression\.zip of table .* does not exist"):
         Tabular(Regression(), dict.fromkeys(CLASSES, ("yacht",)), "nowhere").split("train")
     with pytest.raises(UserError, match=r"at least one table for each of"):
         classes(tables={"train": ["iris"]})

@@ -27,7 +27,7 @@ def test_domains_are_held_out_and_a_task_has_its_own_two_classes(tmp_path: Path)
     assert set(texts) == {f"{part} {k} of books" for part in ("train", "test") for k in range(2)}
     classes = train.draw(Stream(0, "train"), torch.arange(60), EpisodeSpec(2, 1, 1)).classes
     assert {tuple(sorted(row)) for row in classes.tolist()} == {(0, 1), (2, 3), (4, 5)}  # type: ignore[union-attr]
-    with pytest.raises(UserError, match=r"episode\.ways=5: all classes of an episode are of one group"):
+    with pytest.raises(UserError, match=r"episode\.ways=5: all classes of an episode come from one group"):
         train.check(EpisodeSpec(5, 1, 1))
 
 
@@ -41,8 +41,8 @@ def test_a_task_can_be_left_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "expected"),
     [
-        ("baby.t2.dev", b"fine\t1\nno label\n", "line 2: a review, a tab and 1 or -1 are expected, not 'no label'"),
-        ("baby.t2.dev", b"fine\t3\n", "line 1: a review, a tab and 1 or -1"),
+        ("baby.t2.dev", b"fine\t1\nno label\n", "line 2: must be a review, a tab, and 1 or -1, not 'no label'"),
+        ("baby.t2.dev", b"fine\t3\n", "line 1: must be a review, a tab, and 1 or -1"),
         ("baby.t2.dev", b" \t1\n", "line 1: an empty text"),
         ("baby.t2.dev", b"caf\xe9\t1\n", "line 1: not UTF-8"),
         ("workspace.target.list", b"\n", "names no domain"),

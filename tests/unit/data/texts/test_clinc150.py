@@ -51,7 +51,7 @@ def test_the_samplers(files: dict[str, bytes], tmp_path: Path) -> None:
         spread[sampler] = {len(set(row)) for row in domains.tolist()}
     assert spread["within_domain"] == {1}
     assert max(spread["any"]) == 3
-    with pytest.raises(UserError, match=r"dataset\.sampler='domain': one of any, within_domain"):
+    with pytest.raises(UserError, match=r"dataset\.sampler='domain' must be one of any, within_domain"):
         made(place, "domain")
 
 
@@ -77,7 +77,7 @@ def no_pair(content: dict[str, Any]) -> None:
         (dropped, "no list named val"),
         (missing_class, "part train: 0 texts of work_3, not 100"),
         (empty_text, r"test\[7\]: an empty text"),
-        (no_pair, r"train\[2\]: a pair of text and intent is expected"),
+        (no_pair, r"train\[2\] must be a pair of text and intent"),
     ],
 )
 def test_contents_that_will_not_do(change: Callable[[dict[str, Any]], None], expected: str, tmp_path: Path) -> None:
@@ -94,8 +94,8 @@ def test_contents_that_will_not_do(change: Callable[[dict[str, Any]], None], exp
 @pytest.mark.parametrize(
     ("name", "content", "expected"),
     [
-        ("domains.json", b'{"banking": []}', "not the ten domains"),
-        ("domains.json", b"[]", "not the ten domains"),
+        ("domains.json", b'{"banking": []}', "does not list the ten domains"),
+        ("domains.json", b"[]", "does not list the ten domains"),
         ("data_full.json", b'{"train": [["cut', "not JSON, or cut short"),
         ("data_full.json", b'{"train": "\xff"}', "line 1: not UTF-8"),
     ],
@@ -110,7 +110,7 @@ def test_a_domain_that_lost_an_intent(files: dict[str, bytes], tmp_path: Path) -
     domains = json.loads(files["domains.json"])
     domains["home"][3] = domains["home"][4]
     place = write_folder(tmp_path / "clinc150", files | {"domains.json": json.dumps(domains).encode()})
-    with pytest.raises(UserError, match="domain home: 15 different intents"):
+    with pytest.raises(UserError, match="domain home must have 15 different intents"):
         made(place).split("train")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from fake_texts import Characters, decoded, fewrel, write_folder
-from metaloop.data.texts.fewrel import MARKS, FewRel, relations
+from metaloop.data.texts.fewrel import MARKS, FewRel, read_relations
 from metaloop.data.texts.text_origins import ORIGINS
 from metaloop.data.texts.text_reading import TextFile
 from metaloop.errors import UserError
@@ -33,14 +33,14 @@ def test_relations_are_held_out_and_entities_marked(tmp_path: Path) -> None:
     assert decoded(dataset.split("test").inputs["input_ids"][0]) == "# Ann Lee # was born in $ Rome $"  # type: ignore[call-overload]
     own = made(place, head=("[E1]", "[/E1]"), tail=("[E2]", "[/E2]")).split("train").inputs["input_ids"]  # type: ignore[call-overload]
     assert decoded(own[0]) == "[E1] Ann Lee [/E1] was born in [E2] Rome [/E2]"
-    with pytest.raises(UserError, match=r"dataset\.head='#': two marks"):
+    with pytest.raises(UserError, match=r"dataset\.head='#' must be a list of two marks"):
         made(place, head="#")
 
 
 def test_marks_of_entities_that_touch_or_lie_in_each_other() -> None:
     def marked(head: list[int], tail: list[int]) -> str:
         sentence = {"tokens": ["a", "b", "c"], "h": ["", "", [head]], "t": ["", "", [tail]]}
-        return relations(TextFile(Path("f"), json.dumps({"P1": [sentence]}), ORIGINS["fewrel"]), MARKS)["P1"][0]
+        return read_relations(TextFile(Path("f"), json.dumps({"P1": [sentence]}), ORIGINS["fewrel"]), MARKS)["P1"][0]
 
     assert marked([0], [1, 2]) == "# a # $ b c $"
     assert marked([0, 1, 2], [1]) == "# a $ b $ c #"
@@ -50,16 +50,16 @@ def test_marks_of_entities_that_touch_or_lie_in_each_other() -> None:
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"P1": "none"}, "relation P1: a list of sentences"),
-        ({"P1": []}, "relation P1: a list of sentences"),
-        ({"P1": [{"tokens": ["a"]}]}, r"P1\[0\]: tokens, h and t are expected"),
+        ({"P1": "none"}, "relation P1 must be a list of sentences"),
+        ({"P1": []}, "relation P1 must be a list of sentences"),
+        ({"P1": [{"tokens": ["a"]}]}, r"P1\[0\] must have the keys tokens, h and t"),
         ({"P1": [{"tokens": [], "h": [], "t": []}]}, r"P1\[0\]: an empty text"),
-        ({"P1": [{"tokens": "a text", "h": [], "t": []}]}, r"P1\[0\]: a list of tokens"),
+        ({"P1": [{"tokens": "a text", "h": [], "t": []}]}, r"P1\[0\]: tokens must be a list"),
         ({"P1": [{"tokens": ["a"], "h": ["a", "Q1", [[1]]], "t": ["a", "Q1", [[0]]]}]}, r"P1\[0\]: h is not"),
         ({"P1": [{"tokens": ["a"], "h": ["a", "Q1", [[0]]], "t": ["a", "Q1", []]}]}, r"P1\[0\]: t is not"),
-        ([], "not FewRel's format"),
+        ([], "not in FewRel's format"),
         (fewrel(100, 14), "only 14 relations"),
-        (fewrel(190, 20), r"relation P200 is in val_wiki\.json, too"),
+        (fewrel(190, 20), r"relation P200 is also in val_wiki\.json"),
     ],
 )
 def test_contents_that_will_not_do(change: Any, expected: str, tmp_path: Path) -> None:

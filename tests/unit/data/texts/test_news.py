@@ -38,7 +38,7 @@ def test_the_archive_of_the_authors_has_a_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "expected"),
     [
-        ([*ROWS[:3], {"text": ["a"], "label": 31}], "line 4: label 31: a class number from 0 to 30"),
+        ([*ROWS[:3], {"text": ["a"], "label": 31}], "line 4: label 31 must be a class number from 0 to 30"),
         ([{"text": ["a"], "label": "3"}], "line 1: label '3'"),
         ([{"text": [], "label": 3}], "line 1: an empty text"),
         ([{"label": 3}], "line 1: no column 'text'"),
@@ -64,7 +64,7 @@ def test_files_that_will_not_do(content: bytes, expected: str, tmp_path: Path) -
 
 
 def test_there_are_two_sets(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"dataset\.name='rcv1': one of huffpost, reuters"):
+    with pytest.raises(UserError, match=r"dataset\.name='rcv1' must be one of huffpost, reuters"):
         made(tmp_path, "rcv1")
 
 

@@ -87,11 +87,11 @@ def test_an_archive_may_have_a_folder_around_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "old", "new", "expected"),
     [
-        ("train/seq.out", "O B-place O \n", "O B-place \n", "line 2: 7 tags, where seq.in has 8 words"),
-        ("train/seq.out", "B-place", "X-place", "line 2: tag 'X-place': O, B-SLOT or I-SLOT"),
+        ("train/seq.out", "O B-place O \n", "O B-place \n", "line 2: 7 tags, but seq.in has 8 words"),
+        ("train/seq.out", "B-place", "X-place", "line 2: tag 'X-place' must be O, B-SLOT or I-SLOT"),
         ("valid/seq.out", "I-day", "I-", "line 1: tag 'I-'"),
         ("test/seq.in", "Song test on day 0 in city0 please ", " ", "line 9: an empty text"),
-        ("test/label", "Song\n", "", "23 lines, where seq.in has 24"),
+        ("test/label", "Song\n", "", "23 lines, but seq.in has 24"),
         ("test/label", "Rain\n", "\n", "line 1: an empty text"),
     ],
 )
@@ -109,7 +109,7 @@ def test_a_file_that_is_missing_or_empty(tmp_path: Path) -> None:
     place = folder(tmp_path / "slots", files())
     for part in PARTS:
         (place / "own" / "valid" / part).write_text("\n")
-    with pytest.raises(UserError, match="own/valid/label: no line"):
+    with pytest.raises(UserError, match="own/valid/label: the file is empty"):
         made(place).split("train")
     (place / "own" / "valid" / "seq.out").unlink()
     with pytest.raises(UserError, match=r"own/valid/seq.out: no such file"):
@@ -134,10 +134,13 @@ def test_archives_that_will_not_do(tmp_path: Path) -> None:
         ({"length": 0}, r"dataset.length=0"),
         ({"least": True}, r"dataset.least=True"),
         ({"least": 99}, r"dataset.least=99: no slot of the train split"),
-        ({"shares": SHARES}, "give one, and null for the other"),
-        ({"intents": None}, "give one, and null for the other"),
-        ({"intents": INTENTS | {"test": ["Rain"]}}, "each named once; wrong is 'Rain'; there are Book, Rain, Song"),
-        ({"intents": INTENTS | {"test": ["Bok"]}}, "wrong is 'Bok'"),
+        ({"shares": SHARES}, "set exactly one, the other null"),
+        ({"intents": None}, "set exactly one, the other null"),
+        (
+            {"intents": INTENTS | {"test": ["Rain"]}},
+            "each named once; 'Rain' is unknown or named twice; the intents are Book, Rain, Song",
+        ),
+        ({"intents": INTENTS | {"test": ["Bok"]}}, "'Bok' is unknown or named twice"),
         ({"intents": {"train": ["Rain"]}}, "each of train, validation, test needs intents"),
     ],
 )

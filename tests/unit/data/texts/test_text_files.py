@@ -80,7 +80,7 @@ def test_shares_of_classes_are_drawn_by_a_seed(tmp_path: Path) -> None:
     [
         ({"train": 1, "validation": 1}, "a positive number for each of train, validation, test"),
         ({"train": 1, "validation": 0, "test": 1}, "a positive number"),
-        ({"train": 100, "validation": 1, "test": 1}, "6 classes would be shared out as train 6, validation 0, test 0"),
+        ({"train": 100, "validation": 1, "test": 1}, "divides 6 classes into train 6, validation 0, test 0"),
     ],
 )
 def test_shares_that_will_not_do(shares: dict[str, float], expected: str) -> None:
@@ -96,7 +96,7 @@ def test_a_column_may_say_the_split(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"a\.csv: line 9: class 'b' is in test here and in train before"):
         made(tmp_path, {"a.csv": csv_of(rows)}, split_column="part").split("train")
     rows[7]["part"] = "holdout"
-    with pytest.raises(UserError, match="line 9: part='holdout': one of train, validation, val"):
+    with pytest.raises(UserError, match="line 9: part='holdout' must be one of train, validation, val"):
         made(tmp_path, {"a.csv": csv_of(rows)}, split_column="part").split("train")
     rows = [{**row, "part": "train"} for row in ROWS]
     with pytest.raises(UserError, match=r"dataset\.split_column=part: no class is in validation, test"):
@@ -109,11 +109,11 @@ def test_lists_may_say_the_split_and_leave_classes_out(tmp_path: Path) -> None:
     write_folder(tmp_path / "mine", {"validation.txt": b"c\n\nd\n"})
     assert names(made(tmp_path, content, class_lists=lists)) == [("b", "a"), ("c", "d"), ("e",)]
     for wrong, expected in (
-        ({"test": ["x"]}, r"dataset\.class_lists\.test: no texts of class 'x'"),
+        ({"test": ["x"]}, r"dataset\.class_lists\.test: there are no texts of class 'x'"),
         ({"test": ["a"]}, r"dataset\.class_lists\.test: class 'a' is named twice"),
         ({"train": ["a", "a"]}, r"dataset\.class_lists\.train: class 'a' is named twice"),
         ({"train": "none.txt"}, r"none\.txt: no such file"),
-        ({"train": []}, r"dataset\.class_lists: names of classes, or a file, for each of"),
+        ({"train": []}, r"dataset\.class_lists needs class names, or a file's name, for each of"),
     ):
         with pytest.raises(UserError, match=expected):
             made(tmp_path, content, class_lists=lists | wrong).split("train")
@@ -122,17 +122,17 @@ def test_lists_may_say_the_split_and_leave_classes_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "expected"),
     [
-        ("a.csv", b"utterance,label\nhi,a\n", "line 2: no column 'text'; there are 'utterance', 'label'"),
+        ("a.csv", b"utterance,label\nhi,a\n", "line 2: no column 'text'; the columns are 'utterance', 'label'"),
         ("a.csv", b"text,intent\nhi,a\n", "line 2: no column 'label'"),
         ("a.csv", b"text,label\nhi,a\n ,a\n", "line 3: an empty text"),
-        ("a.csv", b"text,label\nhi,\n", "line 2: a label is expected in 'label', not ''"),
+        ("a.csv", b"text,label\nhi,\n", "line 2: column 'label' must hold a label, not ''"),
         ("a.csv", b"text,label\n", "no texts"),
         ("a.csv", b"text,label\ncaf\xe9,a\n", "line 2: not UTF-8 .*save the file as UTF-8"),
-        ("a.csv", b"text,label\nhi,a,b\n", "line 2: 3 cells, where the header has 2"),
-        ("a.jsonl", b'{"text": "hi", "label": null}\n', "line 1: a label is expected"),
-        ("a.jsonl", b'{"text": 3, "label": "a"}\n', "line 1: a text is expected, not '3'"),
-        ("a.json", b'[{"text": "hi", "label": "a"}, 3]', "entry 2: a JSON object is expected"),
-        ("a.txt", b"hi", r"dataset\.files: a\.txt: one of \.csv, \.tsv, \.json"),
+        ("a.csv", b"text,label\nhi,a,b\n", "line 2: 3 cells, but the header has 2"),
+        ("a.jsonl", b'{"text": "hi", "label": null}\n', "line 1: column 'label' must hold a label"),
+        ("a.jsonl", b'{"text": 3, "label": "a"}\n', "line 1: must be a text, not '3'"),
+        ("a.json", b'[{"text": "hi", "label": "a"}, 3]', "entry 2 must be a JSON object"),
+        ("a.txt", b"hi", r"dataset\.files: a\.txt must end in one of \.csv, \.tsv, \.json"),
     ],
 )
 def test_files_that_will_not_do(name: str, content: bytes, expected: str, tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_files_that_will_not_do(name: str, content: bytes, expected: str, tmp_pa
 
 
 def test_a_message_about_own_files_names_the_keys_to_change(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"b\.csv: no such file.* Look at dataset\.files, dataset\.data_dir") as error:
+    with pytest.raises(UserError, match=r"b\.csv: no such file.* Check dataset\.files, dataset\.data_dir") as error:
         made(tmp_path, {"a.csv": csv_of(ROWS)}, files="b.csv").split("train")
     assert "licence" not in str(error.value)
 
@@ -149,17 +149,15 @@ def test_a_message_about_own_files_names_the_keys_to_change(tmp_path: Path) -> N
 def test_arguments_that_contradict_each_other(tmp_path: Path) -> None:
     lists = {"train": ["a"], "validation": ["b"], "test": ["c"]}
     for more, expected in (
-        ({"split_column": "part", "class_lists": lists}, "both say how classes are divided"),
-        ({"files": []}, r"dataset\.files: at least one file"),
-        ({"source": "banking7"}, r"dataset\.source='banking7': one of clinc150"),
-        ({"class_lists": {"train": ["a"]}}, r"dataset\.class_lists: names of classes"),
+        ({"split_column": "part", "class_lists": lists}, "both divide the classes"),
+        ({"files": []}, r"dataset\.files must name at least one file"),
+        ({"source": "banking7"}, r"dataset\.source='banking7' must be one of clinc150"),
+        ({"class_lists": {"train": ["a"]}}, r"dataset\.class_lists needs class names"),
     ):
         with pytest.raises(UserError, match=expected):
             made(tmp_path, {"a.csv": csv_of(ROWS)}, **more)
 
 
 def test_a_published_set_that_lost_a_class_says_where_to_get_it(tmp_path: Path) -> None:
-    with pytest.raises(
-        UserError, match=r"mine: a\.csv: 6 classes, where 77 are expected\. Get it with `metaloop data get bank"
-    ):
+    with pytest.raises(UserError, match=r"mine: a\.csv: 6 classes, 77 are expected\. Get it with `metaloop data get bank"):
         made(tmp_path, {"a.csv": csv_of(ROWS)}, source="banking77", classes=77).split("train")

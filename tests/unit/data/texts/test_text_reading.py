@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from fakes import write_zip
 
-from metaloop.data.class_splits import listed
+from metaloop.data.class_splits import by_lists
 from metaloop.data.files.archives import Origin
 from metaloop.data.texts.text_reading import TextFile, read_file, read_text
 from metaloop.errors import UserError
@@ -74,7 +74,7 @@ def test_lines_end_at_line_feeds_and_carriage_returns_alone() -> None:
 
 def test_a_list_of_classes_is_read_by_lines() -> None:
     names = {"train": "a\u2028b", "validation": "c", "test": "d"}
-    found = listed({split: split for split in names}, names.values(), lambda split: file(f"{names[split]}\r\n\n"))
+    found = by_lists({split: split for split in names}, names.values(), lambda split: file(f"{names[split]}\r\n\n"))
     assert found == {split: [name] for split, name in names.items()}
 
 
@@ -85,7 +85,7 @@ def test_an_archive_may_be_called_anything(tmp_path: Path) -> None:
 
 def test_lines_of_json() -> None:
     assert list(file('{"a": 1}\n\n{"a": "\\u2028"}\n').json_lines()) == [(1, {"a": 1}), (3, {"a": "\u2028"})]
-    for text, expected in (('{"a": 1}\n{"a": ', "line 2: not JSON"), ("[1]", "line 1: a JSON object is expected")):
+    for text, expected in (('{"a": 1}\n{"a": ', "line 2: not JSON"), ("[1]", "line 1: must be a JSON object")):
         with pytest.raises(UserError, match=expected):
             list(file(text).json_lines())
     with pytest.raises(UserError, match="not JSON, or cut short"):
@@ -102,7 +102,7 @@ def test_rows_of_csv() -> None:
     ("text", "expected"),
     [
         ("", "line 1: no header"),
-        ("a,b\n1,2\n1\n", "line 3: 1 cells, where the header has 2"),
+        ("a,b\n1,2\n1\n", "line 3: 1 cells, but the header has 2"),
         ("a,b,a\n1,2,3\n", "line 1: column 'a' is named twice"),
         ('a,b\n"1,2\n', r"line \d: not readable as CSV"),
     ],
@@ -114,7 +114,7 @@ def test_csv_that_will_not_do(text: str, expected: str) -> None:
 
 def test_a_column_that_is_missing_is_named_with_those_there_are() -> None:
     assert file("").field({"a": 1}, "a", 1) == 1
-    with pytest.raises(UserError, match="line 7: no column 'text'; there are 'utterance', 'intent'"):
+    with pytest.raises(UserError, match="line 7: no column 'text'; the columns are 'utterance', 'intent'"):
         file("").field({"utterance": "", "intent": ""}, "text", 7)
 
 
@@ -124,8 +124,8 @@ def test_a_text_is_one_and_not_empty() -> None:
     for value, expected in (
         ("  ", "an empty text"),
         ([], "an empty text"),
-        (7, "a text is expected, not '7'"),
-        (["a", 1], "a text is expected"),
+        (7, "must be a text, not '7'"),
+        (["a", 1], "must be a text"),
         ("\ud800", "not Unicode text"),
     ):
         with pytest.raises(UserError, match=f"line 4: key: {expected}"):

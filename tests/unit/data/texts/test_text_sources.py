@@ -76,8 +76,8 @@ def test_news_are_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     ("name", "file", "content", "expected"),
     [
         ("clinc150", "data_full.json", b'{"train": []}', "0 intents, not 150"),
-        ("clinc150", "domains.json", b"{}", "not the ten domains"),
-        ("banking77", "train.csv", b"text,category\nhi,a\n", "1 texts, where at least 10,003 are expected"),
+        ("clinc150", "domains.json", b"{}", "does not list the ten domains"),
+        ("banking77", "train.csv", b"text,category\nhi,a\n", "1 texts, at least 10,003 are expected"),
         ("banking77", "train.csv", b"text,intent\nhi,a\n", "no column 'category'"),
         ("hwu64", "labels.train.txt", b"a\n", "1 classes, not 16"),
         ("hwu64", "full.jsonl", b"<html>", "line 1: not JSON"),

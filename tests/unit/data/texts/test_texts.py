@@ -10,7 +10,7 @@ import torch
 from fake_texts import Characters, decoded
 from metaloop.data.philox import Stream
 from metaloop.data.texts import texts as module
-from metaloop.data.texts.texts import Texts, TextSplit, tokenised
+from metaloop.data.texts.texts import Texts, TextSplit, tokenize
 from metaloop.errors import UserError
 from metaloop.types import EpisodeSpec
 
@@ -40,7 +40,7 @@ def test_every_split_holds_its_own_texts_by_class(tmp_path: Path) -> None:
         texts = [decoded(row) for row in pool.inputs["input_ids"]]
         assert texts == [text[:6] for members in found.classes.values() for text in members]
         assert pool is dataset.split(split)
-    with pytest.raises(UserError, match="split 'val': one of train"):
+    with pytest.raises(UserError, match="split 'val' must be one of train"):
         dataset.split("val")
 
 
@@ -84,10 +84,10 @@ def test_a_damaged_cache_is_made_again(tmp_path: Path) -> None:
 
 def test_many_texts_are_tokenised_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_CHUNK", 3)
-    monkeypatch.setattr(module, "_LARGE", 5)
+    monkeypatch.setattr(module, "_PROGRESS_FROM", 5)
     texts = [f"text {k}" for k in range(10)]
     tokenizer = Characters()
-    parts = tokenised(tokenizer, texts, 8)
+    parts = tokenize(tokenizer, texts, 8)
     assert tokenizer.calls == 4
     np.testing.assert_array_equal(parts["input_ids"], Characters()(texts, 8)["input_ids"])
     assert parts["attention_mask"].dtype == np.uint8
@@ -98,7 +98,7 @@ def test_classes_of_an_episode_are_of_one_group_and_every_group_has_its_turn(tmp
     classes = pool.draw(Stream(0, "test"), torch.arange(200), EpisodeSpec(2, 1, 1)).classes
     assert classes is not None
     assert {tuple(sorted(row)) for row in classes.tolist()} == {(0, 1), (2, 3)}
-    with pytest.raises(UserError, match=r"episode\.ways=3: all classes of an episode are of one group.* only 2"):
+    with pytest.raises(UserError, match=r"episode\.ways=3: all classes of an episode come from one group.* only 2"):
         pool.check(EpisodeSpec(3, 1, 1))
     moved = pool.to("cpu").draw(Stream(0, "test"), torch.arange(200), EpisodeSpec(2, 1, 1)).classes
     assert torch.equal(moved, classes)  # type: ignore[arg-type]

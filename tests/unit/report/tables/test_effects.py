@@ -115,7 +115,7 @@ def test_ranks_need_three_data_sets(make_run: MakeRun) -> None:
 
 
 def test_the_rank_figure_names_every_method_with_its_rank() -> None:
-    from metaloop.metrics.multiple import rank_methods
+    from metaloop.metrics.multiple_comparisons import rank_methods
 
     ranking = rank_methods([[3.0, 1.0, 2.0]] * 5, higher_is_better=True)
     texts = {text.get_text() for text in rank_figure(ranking, ["good", "bad", "_so_so_"], DARK).axes[0].texts}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from metaloop.data.texts.text_reading import TextFile, read_file
-from metaloop.data.user.own_tasks import OWN
+from metaloop.data.user.tasks import USER_FILES
 from metaloop.errors import UserError
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
@@ -17,13 +17,13 @@ TABLES = (*DELIMITERS, *JSON)
 
 
 @dataclass(frozen=True)
-class OwnFile:
+class RowFile:
     """A file of rows.
 
     Attributes:
-        file: its text.
-        digest: SHA-256 of its bytes.
-        rows: line (in a JSON list: entry) and cells by column.
+        file: the file's text.
+        digest: SHA-256 of the file's bytes, in hexadecimal.
+        rows: of each row, its line (its entry in a JSON list) and its cells by column.
     """
 
     file: TextFile
@@ -31,10 +31,10 @@ class OwnFile:
     rows: tuple[tuple[int, Mapping[str, Any]], ...]
 
     def label(self, row: Mapping[str, Any], line: int, column: str) -> str | None:
-        """A row's label; None where it has none, JSON's NaN included. JSON's 1.0 is 1.
+        """A row's label; None for an empty cell or JSON's NaN. JSON's 1.0 becomes "1".
 
         Raises:
-            UserError: it is neither a text nor a number.
+            UserError: the label is neither a text nor a number.
         """
         value = row.get(column)
         if isinstance(value, float) and (math.isnan(value) or value.is_integer()):
@@ -42,47 +42,47 @@ class OwnFile:
         if value is None or (isinstance(value, str) and not value.strip()):
             return None
         if isinstance(value, bool) or not isinstance(value, str | int | float):
-            raise self.file.problem(f"a label is expected in {column!r}, not {str(value)[:40]!r}", line)
+            raise self.file.problem(f"column {column!r} must hold a label, not {str(value)[:40]!r}", line)
         return str(value).strip()
 
     def check_column(self, column: str, key: str) -> None:
-        """Raise a UserError where no row has such a column."""
+        """Raise a UserError if no row has this column. ``key`` is the argument that names the column."""
         if not any(column in row for _, row in self.rows):
-            raise self.file.problem(f"no column {column!r}; there are {', '.join(map(repr, self.columns))}; choose with {key}=")
+            raise self.file.problem(f"no column {column!r}; set {key}= to one of {', '.join(map(repr, self.columns))}")
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The names of all columns, in their order."""
+        """Names of all columns, in order of appearance."""
         return tuple(dict.fromkeys(name for _, row in self.rows for name in row))
 
 
-def read_rows(path: Path) -> OwnFile:
-    """A file of rows, by its ending.
+def read_rows(path: Path) -> RowFile:
+    """Read a file of rows in the format that its suffix names.
 
     Raises:
-        UserError: it is missing, of another kind, broken, or has no rows.
+        UserError: the file is missing, broken, empty, or of another format.
     """
-    file = read_own_text(path, TABLES)
+    file = read_user_text(path, TABLES)
     suffix = path.suffix.lower()
     rows = tuple(file.json_objects() if suffix in JSON else file.csv_rows(DELIMITERS[suffix]))
     if not rows:
         raise file.problem("no rows")
-    return OwnFile(file, digest_of(file), rows)
+    return RowFile(file, digest_of(file), rows)
 
 
-def read_own_text(path: Path, endings: tuple[str, ...]) -> TextFile:
-    """A user's file as a text.
+def read_user_text(path: Path, suffixes: tuple[str, ...]) -> TextFile:
+    """Read the text of a user's file.
 
     Raises:
-        UserError: it is missing, a folder, or has another ending.
+        UserError: the path is missing, a folder, or has another suffix.
     """
-    if path.suffix.lower() not in endings or path.is_dir():
-        what = "a folder" if path.is_dir() else f"{path.suffix or 'no ending'}"
-        raise UserError(f"{path}: {what}, where a file is expected that ends in {', '.join(endings)}")
-    return read_file(path, OWN)
+    if path.suffix.lower() not in suffixes or path.is_dir():
+        kind = "a folder" if path.is_dir() else f"a file with the suffix {path.suffix!r}"
+        raise UserError(f"{path} is {kind}; a file is needed that ends in {', '.join(suffixes)}")
+    return read_file(path, USER_FILES)
 
 
 def digest_of(file: TextFile) -> str:
-    """SHA-256 of a file's bytes, as other programs tell it."""
+    """SHA-256 of a file's bytes in hexadecimal, as ``sha256sum`` prints it."""
     with file.path.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()

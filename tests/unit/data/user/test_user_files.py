@@ -12,13 +12,13 @@ import torch
 from PIL import Image
 
 from metaloop.data.files.archives import read_ink
+from metaloop.data.images.image_files import decode
 from metaloop.data.images.image_folder import ImageFolder
-from metaloop.data.images.pictures import decode
 from metaloop.data.philox import Stream
 from metaloop.data.tables.tabular import Tabular
-from metaloop.data.user.own_files import read_rows
-from metaloop.data.user.own_tasks import Columns, OwnRows, own_task
-from metaloop.data.user.own_texts import read_own_texts
+from metaloop.data.user.row_files import read_rows
+from metaloop.data.user.tasks import Columns, UserRows, user_task
+from metaloop.data.user.texts import read_user_texts
 from metaloop.errors import UserError
 from metaloop.problems.classification import Classification
 from metaloop.problems.problem import Problem
@@ -34,7 +34,7 @@ def test_pictures_are_the_pools(tmp_path: Path) -> None:
             Image.fromarray(noise).save(tmp_path / "own" / label / f"{each}.png")
     shares = dict.fromkeys(("train", "validation", "test"), 1.0)
     data = ImageFolder(str(tmp_path / "own"), shares, side=9, decoders=0, cache_dir=str(tmp_path / "cache"))
-    rows = data.read_own(tmp_path / "own", Columns(), (3, 9, 9), labelled=True)
+    rows = data.read_user_file(tmp_path / "own", Columns(), (3, 9, 9), labelled=True)
     for split in shares:
         pool = data.split(split)
         found = torch.tensor([label == pool.names[0] for label in rows.labels])
@@ -69,10 +69,10 @@ def test_a_table_is_standardised_as_an_episode_is(problem: Problem, table: str, 
         lines = [",".join([mark, *map(repr, row[1:])]) for mark, row in zip(marks, flat, strict=True)]
         path = tmp_path / f"{len(files)}.csv"
         path.write_text("\n".join([",".join(["label", *(f"x{n}" for n in range(len(flat[0]) - 1))]), *lines]) + "\n")
-        files.append(data.read_own(path, Columns(), tasks.input_shape, labelled=True))
-    task = own_task(files[0], problem)
+        files.append(data.read_user_file(path, Columns(), tasks.input_shape, labelled=True))
+    task = user_task(files[0], problem)
     assert isinstance(files[1].inputs, torch.Tensor)
-    own, asked, scale = data.own_inputs(task.inputs, task.targets, task.mask, files[1].inputs[None])
+    own, asked, scale = data.user_inputs(task.inputs, task.targets, task.mask, files[1].inputs[None])
     support = task.support(own, scale)
     assert torch.equal(support.x, wanted.support.x)
     assert torch.equal(asked, wanted.query.x)
@@ -89,31 +89,31 @@ def test_labels_that_programs_write_otherwise_are_the_same(tmp_path: Path) -> No
     assert read_rows(file).digest == hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def rows(labels: Sequence[str], features: Sequence[str] = ()) -> OwnRows:
+def rows(labels: Sequence[str], features: Sequence[str] = ()) -> UserRows:
     """As many rows, all of the same example."""
     many = len(labels)
-    return OwnRows(Path("s.csv"), "", torch.zeros(many, 1), tuple(labels), ("a",) * many, ("a",) * many, tuple(features))
+    return UserRows(Path("s.csv"), "", torch.zeros(many, 1), tuple(labels), ("a",) * many, ("a",) * many, tuple(features))
 
 
 def test_a_task_knows_its_labels_by_either_spelling() -> None:
-    task = own_task(rows(["1.0", "2.0", "1", "v1.0", "v1"], ["x"]), Classification())
+    task = user_task(rows(["1.0", "2.0", "1", "v1.0", "v1"], ["x"]), Classification())
     assert task.classes == ("1", "2.0", "v1", "v1.0")
     assert [task.label(given) for given in ("1.0", "2", "v1.0", "1.5", None)] == ["1", "2.0", "v1.0", None, None]
-    numbers = own_task(rows(["1.0", "3"], ["x"]), Regression())
+    numbers = user_task(rows(["1.0", "3"], ["x"]), Regression())
     assert [numbers.label(given) for given in ("7.5", "inf", "dear", None)] == ["7.5", None, None, None]
 
 
 def test_only_texts_and_pictures_have_one_label() -> None:
-    with pytest.raises(UserError, match="'a' is labelled 'p' and, again, 'q'"):
-        own_task(rows(["p", "q"]), Classification())
-    own_task(rows(["1", "1.0", "2"], ["x"]), Classification())  # rows of a table may have the same numbers
-    assert own_task(rows(["1", "2"]), Regression()).y.tolist() == [[1, 2]]  # measured twice
+    with pytest.raises(UserError, match="'a' has two labels, 'p' and 'q'"):
+        user_task(rows(["p", "q"]), Classification())
+    user_task(rows(["1", "1.0", "2"], ["x"]), Classification())  # rows of a table may have the same numbers
+    assert user_task(rows(["1", "2"]), Regression()).y.tolist() == [[1, 2]]  # measured twice
 
 
 def test_a_line_of_texts_ends_where_editors_end_it(tmp_path: Path) -> None:
     file = tmp_path / "q.txt"
     file.write_bytes("one\u2028still\r\ntwo\x0cstill\n".encode())
-    assert read_own_texts(file, Columns(), labelled=False).texts == ("one\u2028still", "two\x0cstill")
+    assert read_user_texts(file, Columns(), labelled=False).texts == ("one\u2028still", "two\x0cstill")
 
 
 def test_pictures_of_one_folder_have_no_labels_in_an_archive_either(tmp_path: Path) -> None:
@@ -123,5 +123,5 @@ def test_pictures_of_one_folder_have_no_labels_in_an_archive_either(tmp_path: Pa
     archive = Path(shutil.make_archive(str(tmp_path / "zipped"), "zip", tmp_path, "holiday"))
     data = ImageFolder(str(tmp_path), dict.fromkeys(("train", "validation", "test"), 1.0), side=9, decoders=0)
     for path in (archive, tmp_path / "holiday"):
-        assert data.read_own(path, Columns(), (3, 9, 9), labelled=False).labels == (None, None)
-    assert data.read_own(archive, Columns(), (3, 9, 9), labelled=True).labels == ("holiday", "holiday")
+        assert data.read_user_file(path, Columns(), (3, 9, 9), labelled=False).labels == (None, None)
+    assert data.read_user_file(archive, Columns(), (3, 9, 9), labelled=True).labels == ("holiday", "holiday")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from metaloop.metrics.multiple import _cliques, holm, rank_methods
+from metaloop.metrics.multiple_comparisons import _cliques, holm, rank_methods
 
 probabilities = st.floats(0, 1, allow_subnormal=False)
 

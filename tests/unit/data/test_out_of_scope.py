@@ -8,7 +8,7 @@ import torch
 
 from fake_texts import Characters, clinc150, decoded, write_folder
 from metaloop.data.episodes import Episodes
-from metaloop.data.outside import WithOutside
+from metaloop.data.out_of_scope import WithOutOfScope
 from metaloop.data.philox import Stream
 from metaloop.data.texts.clinc150 import Clinc150
 from metaloop.errors import UserError
@@ -40,7 +40,7 @@ def test_out_of_scope_queries_are_the_splits_own(place: Path) -> None:
         assert all(len(set(episode)) == asked for episode in texts)
         assert {text.rpartition(" ")[0] for episode in texts for text in episode} == {part}
     assert len({tuple(map(tuple, texts))}) == 1
-    assert not isinstance(made(place, 4).split("train"), WithOutside)
+    assert not isinstance(made(place, 4).split("train"), WithOutOfScope)
 
 
 @pytest.mark.parametrize("sampler", ["any", "within_domain"])

@@ -1,26 +1,30 @@
-"""Many comparisons at once: corrected p-values, and ranks over several data sets."""
+"""Multiple comparisons: corrected p-values, and rank tests over several data sets."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjusted p-values of a family of tests: below alpha with at most that chance of any false alarm in the family.
+    """Adjust the p-values of a family of tests by Holm's method.
 
-    Source: Holm 1979; the i-th smallest of m is multiplied by m - i + 1, then made monotone and cut at 1.
+    Rejecting where the adjusted value is below alpha keeps the chance of any false rejection in the family below alpha.
+    The i-th smallest of m values is multiplied by m - i + 1, made monotone and capped at 1. Source: Holm 1979.
 
     Args:
-        p_values: of the family, each in [0, 1]; in any order.
+        p_values: (tests,) each in [0, 1], in any order.
 
     Raises:
-        ValueError: a value is no probability.
+        ValueError: a value is outside [0, 1].
     """
     values = np.asarray(p_values, dtype=np.float64)
     if not ((values >= 0) & (values <= 1)).all():
-        raise ValueError(f"p-values lie in [0, 1], not {list(p_values)}")
+        raise ValueError(f"p-values must lie in [0, 1], got {list(p_values)}")
     order = np.argsort(values, kind="stable")
     adjusted = np.empty_like(values)
     adjusted[order] = np.minimum(1.0, np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1)))
@@ -32,11 +36,11 @@ class Ranking:
     """Methods ranked on several data sets.
 
     Attributes:
-        ranks: mean rank of each method, 1 the best; ties share their ranks.
-        p_value: of Friedman's test that all methods are alike; None where every method ties on every data set.
-        critical_difference: of two mean ranks by Nemenyi's test.
-        cliques: of methods (their numbers, best first) no two of which differ by as much; each of at least two, none
-            inside another.
+        ranks: mean rank of each method, 1 for the best; ties share their mean rank.
+        p_value: p-value of Friedman's test that all methods perform alike; None if all methods tie on every data set.
+        critical_difference: smallest difference of two mean ranks that Nemenyi's test calls significant.
+        cliques: groups of at least two methods without a significant difference, as method numbers, best first. No clique
+            lies inside another.
     """
 
     ranks: tuple[float, ...]
@@ -46,19 +50,19 @@ class Ranking:
 
 
 def rank_methods(scores: Sequence[Sequence[float]], higher_is_better: bool, level: float = 0.95) -> Ranking:
-    """Friedman's and Nemenyi's tests, as Demšar 2006 (JMLR 7, section 3.2.2) recommends for methods over data sets.
+    """Rank methods over data sets by the tests of Friedman and Nemenyi (Demšar 2006, JMLR 7, section 3.2.2).
 
     Args:
         scores: (data sets, methods), at least two of each.
         higher_is_better: whether rank 1 goes to the highest score.
-        level: 1 minus the chance of any false alarm.
+        level: 1 minus the chance of any false rejection.
 
     Raises:
         ValueError: there are fewer than two methods or data sets, or a score is not finite.
     """
     table = np.asarray(scores, dtype=np.float64)
     if table.ndim != 2 or min(table.shape) < 2 or not np.isfinite(table).all():
-        raise ValueError(f"scores of shape {table.shape}: ranks need two data sets or more, two methods or more, finite scores")
+        raise ValueError(f"scores of shape {table.shape}: ranks need at least two data sets, two methods, and finite scores")
     from scipy import stats  # slow to import
 
     ranks = stats.rankdata(-table if higher_is_better else table, axis=1)
@@ -69,26 +73,27 @@ def rank_methods(scores: Sequence[Sequence[float]], higher_is_better: bool, leve
     return Ranking(tuple(map(float, mean)), _friedman(ranks), critical, _cliques(mean, critical))
 
 
-def _friedman(ranks: np.ndarray) -> float | None:
-    """p-value of Friedman's chi-square, corrected for ties; for two methods too, where scipy's own asks for three."""
+def _friedman(ranks: FloatArray) -> float | None:
+    """p-value of Friedman's chi-square test, corrected for ties. It allows two methods; scipy's function needs three."""
     from scipy import special
 
     methods = ranks.shape[1]
-    centred = ranks - (methods + 1) / 2
-    spread = float((centred**2).sum())
+    centered = ranks - (methods + 1) / 2
+    spread = float((centered**2).sum())
     if spread == 0:
         return None
-    statistic = (methods - 1) * float((centred.sum(0) ** 2).sum()) / spread
+    statistic = (methods - 1) * float((centered.sum(0) ** 2).sum()) / spread
     return float(special.chdtrc(methods - 1, statistic))
 
 
-def _cliques(mean: np.ndarray, critical: float) -> tuple[tuple[int, ...], ...]:
+def _cliques(mean: FloatArray, critical: float) -> tuple[tuple[int, ...], ...]:
+    """Maximal runs of at least two methods whose mean ranks differ by less than ``critical``."""
     order = np.argsort(mean, kind="stable")
-    found: list[tuple[int, ...]] = []
+    cliques: list[tuple[int, ...]] = []
     reached = -1
     for start in range(len(order)):
         end = int(np.searchsorted(mean[order], mean[order[start]] + critical, side="left")) - 1
         if end > start and end > reached:
-            found.append(tuple(int(number) for number in order[start : end + 1]))
+            cliques.append(tuple(int(number) for number in order[start : end + 1]))
         reached = max(reached, end)
-    return tuple(found)
+    return tuple(cliques)

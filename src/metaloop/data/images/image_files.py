@@ -1,10 +1,10 @@
-"""Pictures of any size and kind, in folders or zip archives, as equal squares of uint8. Workers import this: no torch."""
+"""Image files in folders or zip archives, decoded to equal squares of uint8. Workers import this module: no torch here."""
 
 import io
 import os
 import struct
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Protocol
@@ -17,24 +17,24 @@ from metaloop.data.files.archives import RESAMPLING, Origin, Unreadable, open_ar
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 FITS = ("crop", "stretch")
-_MOST_PIXELS = 2**27  # more is a bomb, not a photograph
+_MAX_PIXELS = 2**27  # a larger image is a decompression bomb, not a photograph
 _STORED, _DEFLATED, _ENCRYPTED = 0, 8, 1
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, ..., lengths of name and of extra field
 
 
 class Entry(Protocol):
-    """A file with a picture; picklable."""
+    """An image file; picklable."""
 
     def read(self) -> bytes:
-        """Its content; raises OSError or ValueError."""
+        """Read the content; raises OSError or ValueError."""
 
     def stamp(self) -> str:
-        """What changes when the content does."""
+        """A text that changes when the content changes."""
 
 
 @dataclass(frozen=True)
 class FileEntry:
-    """A file of a folder."""
+    """A file in a folder."""
 
     path: str
 
@@ -43,14 +43,14 @@ class FileEntry:
         return Path(self.path).read_bytes()
 
     def stamp(self) -> str:
-        """Size and time of change; reading all pictures at every start would take minutes."""
+        """Size and modification time. Reading all images at every start would take minutes."""
         state = Path(self.path).stat()
         return f"{state.st_size} {state.st_mtime_ns}"
 
 
 @dataclass(frozen=True)
 class ZipEntry:
-    """A file in a zip archive, found without the archive's directory, which is long."""
+    """A file in a zip archive, read without parsing the archive's directory again, which is long."""
 
     path: str
     offset: int
@@ -63,7 +63,7 @@ class ZipEntry:
     def read(self) -> bytes:
         """See :class:`Entry`."""
         if self.flags & _ENCRYPTED or self.method not in (_STORED, _DEFLATED):
-            raise ValueError("encrypted, or packed by a method other than deflate")
+            raise ValueError("encrypted, or compressed by a method other than deflate")
         with Path(self.path).open("rb") as file:
             file.seek(self.offset)
             header = file.read(_LOCAL_HEADER.size)
@@ -73,48 +73,48 @@ class ZipEntry:
             file.seek(name + extra, os.SEEK_CUR)
             content = file.read(self.packed)
         if self.method == _DEFLATED:
-            content = _inflated(content, self.size)
+            content = _inflate(content, self.size)
         if len(content) != self.size or zlib.crc32(content) != self.crc:
             raise ValueError("its checksum is wrong: the archive is damaged")
         return content
 
     def stamp(self) -> str:
-        """Its size and checksum as the archive's directory says."""
+        """Size and checksum from the archive's directory."""
         return f"{self.size} {self.crc}"
 
 
-def _inflated(content: bytes, size: int) -> bytes:
+def _inflate(content: bytes, size: int) -> bytes:
     try:
         return zlib.decompressobj(-zlib.MAX_WBITS).decompress(content, size + 1)
     except zlib.error as error:
         raise ValueError(f"the archive is damaged ({error})") from error
 
 
-def find_pictures(path: Path, origin: Origin) -> dict[str, Entry]:
-    """All pictures of a folder or zip archive by their place in it (``/`` between folders), sorted by name.
+def find_images(path: Path, origin: Origin) -> dict[str, Entry]:
+    """Find all images of a folder or zip archive, by their relative paths (``/`` between folders), sorted.
 
-    Files of other kinds and hidden ones are no pictures.
+    Hidden files and files with other suffixes are skipped.
 
     Raises:
-        UserError: there is no such folder or archive, it is broken, or it holds no picture.
+        UserError: the folder or archive is missing, broken, or holds no image.
     """
-    found = _in_folder(path) if path.is_dir() else _in_archive(path, origin)
-    if not found:
-        raise origin.problem(path, f"holds no pictures ({', '.join(SUFFIXES)})")
-    return dict(sorted(found.items()))
+    entries = _in_folder(path) if path.is_dir() else _in_archive(path, origin)
+    if not entries:
+        raise origin.problem(path, f"holds no images ({', '.join(SUFFIXES)})")
+    return dict(sorted(entries.items()))
 
 
-def _is_picture(place: PurePosixPath) -> bool:
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in place.parts)
-    return place.suffix.lower() in SUFFIXES and not hidden
+def _is_image(path: PurePosixPath) -> bool:
+    hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+    return path.suffix.lower() in SUFFIXES and not hidden
 
 
 def _in_folder(path: Path) -> dict[str, Entry]:
-    found: dict[str, Entry] = {}
+    entries: dict[str, Entry] = {}
     for folder, _, names in os.walk(path, followlinks=True):
-        inside = PurePosixPath(Path(folder).relative_to(path).as_posix())
-        found.update({str(inside / name): FileEntry(f"{folder}/{name}") for name in names if _is_picture(inside / name)})
-    return found
+        relative = PurePosixPath(Path(folder).relative_to(path).as_posix())
+        entries.update({str(relative / name): FileEntry(f"{folder}/{name}") for name in names if _is_image(relative / name)})
+    return entries
 
 
 def _in_archive(path: Path, origin: Origin) -> dict[str, Entry]:
@@ -130,20 +130,20 @@ def _in_archive(path: Path, origin: Origin) -> dict[str, Entry]:
                 entry.CRC,
             )
             for entry in archive.infolist()
-            if not entry.is_dir() and _is_picture(PurePosixPath(entry.filename))
+            if not entry.is_dir() and _is_image(PurePosixPath(entry.filename))
         }
 
 
 @dataclass(frozen=True)
 class Decode:
-    """Reads some pictures as (pictures, channels, side, side) uint8; picklable.
+    """Decodes a list of images to (images, channels, side, side) uint8; picklable.
 
     Attributes:
-        entries: by the names that messages call them.
-        side: pixels of the result.
-        fit: "crop" cuts the middle square out of a longer picture, "stretch" squeezes it.
+        entries: the image files, by the names that messages use.
+        side: side of the result, in pixels.
+        fit: "crop" cuts out the middle square of an image that is not square, "stretch" squeezes the image to a square.
         resample: "lanczos" or "nearest".
-        ink: one channel, 255 where a picture is black and 0 where it is white; otherwise three colours.
+        ink: True for one channel with 255 for black and 0 for white; False for three colours.
     """
 
     entries: Mapping[str, Entry]
@@ -153,10 +153,10 @@ class Decode:
     ink: bool = False
 
     def __call__(self) -> np.ndarray:
-        """All of them.
+        """Decode all images.
 
         Raises:
-            Unreadable: some cannot be read.
+            Unreadable: some images cannot be read.
         """
         images, faults = np.empty((len(self.entries), 1 if self.ink else 3, self.side, self.side), np.uint8), []
         for image, (name, entry) in zip(images, self.entries.items(), strict=True):
@@ -170,30 +170,32 @@ class Decode:
 
 
 def decode(content: bytes, side: int, fit: str, resample: str, *, ink: bool = False) -> np.ndarray:
-    """One picture as (3, side, side) uint8, or (1, side, side) for ``ink``: upright, over white where it is transparent.
+    """Decode one image to (3, side, side) uint8, or (1, side, side) for ``ink``.
+
+    The image is rotated upright, and transparent parts become white.
 
     Raises:
-        ValueError: it is not readable, unreasonably large, or of numbers whose range nobody knows (32 bits, floats).
+        ValueError: the image is not readable, too large, or has 32-bit or float pixels, whose value range is unknown.
     """
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            if image.width * image.height > _MOST_PIXELS:
+            if image.width * image.height > _MAX_PIXELS:
                 raise ValueError(f"{image.width}x{image.height} pixels")
-            image.draft("RGB", (2 * side, 2 * side))  # a JPEG is decoded at a fraction of its size where that is enough
+            image.draft("RGB", (2 * side, 2 * side))  # decode a JPEG at a fraction of its size if that is enough
             upright = _over_white(_eight_bits(ImageOps.exif_transpose(image)))
             if ink:
                 return 255 - np.asarray(_square(upright.convert("L"), side, fit, resample))[None]
             return np.asarray(_square(upright, side, fit, resample)).transpose(2, 0, 1)
     except (UnidentifiedImageError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ValueError("not a readable picture") from error
+        raise ValueError("not a readable image") from error
     except (OSError, SyntaxError, struct.error, EOFError, IndexError, TypeError, ArithmeticError, MemoryError) as error:
-        raise ValueError(f"not a readable picture: {error}") from error  # what Pillow's readers raise for broken files
+        raise ValueError(f"not a readable image: {error}") from error  # Pillow raises all of these for broken files
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """A grey picture of 16 bits at 8, which Pillow would cut off at 255; others as they are."""
+    """Scale a grey image of 16 bits to 8 bits, which Pillow would clip at 255. Other images are returned unchanged."""
     if image.mode in ("I", "F"):
-        raise ValueError("more than 8 bits a channel, black and white unknown; convert it to 8 bits")
+        raise ValueError("more than 8 bits a channel with an unknown value range; convert it to 8 bits")
     if not image.mode.startswith("I;16"):
         return image
     values = np.asarray(image).astype(np.uint32)
@@ -217,14 +219,9 @@ def _square(image: Image.Image, side: int, fit: str, resample: str) -> Image.Ima
     return image.resize((side, side), RESAMPLING[resample], box=box)
 
 
-def resized(images: np.ndarray, side: int) -> np.ndarray:
-    """Square pictures (pictures, 3, any, any) uint8 made (pictures, 3, side, side)."""
+def resize(images: np.ndarray, side: int) -> np.ndarray:
+    """Resize square images (images, 3, n, n) uint8 to (images, 3, side, side)."""
     if images.shape[-1] == side:
         return images
-    whole = [Image.fromarray(image) for image in images.transpose(0, 2, 3, 1)]
-    return np.stack([np.asarray(_square(image, side, "stretch", "lanczos")).transpose(2, 0, 1) for image in whole])
-
-
-def names_of(classes: Mapping[str, Sequence[str]]) -> list[str]:
-    """The pictures of all classes, class after class."""
-    return [name for names in classes.values() for name in names]
+    originals = [Image.fromarray(image) for image in images.transpose(0, 2, 3, 1)]
+    return np.stack([np.asarray(_square(image, side, "stretch", "lanczos")).transpose(2, 0, 1) for image in originals])
