@@ -181,12 +181,12 @@ def noisy_labels(record: Record) -> str:
     """Learned weights of support examples against their mean, seed by seed."""
     runs: dict[str, dict[int, Run]] = {}
     for run in record["runs"]:
-        loss = run.record["choices"]["algorithm/support_loss"]
+        loss = run.record.choices["algorithm/support_loss"]
         runs.setdefault(loss, {})[run.seed] = run
     pairs = [(seed, run, runs["mean"][seed]) for seed, run in sorted(runs["learned_weights"].items())]
-    gits = [run.record["git"] for run in record["runs"]]
-    commits = {git["commit"][:10] + (" (with changes)" if git["dirty"] else "") for git in gits}
-    cpu = record["runs"][0].record["hardware"]["cpu"]
+    gits = [run.record.git for run in record["runs"]]
+    commits = {git.commit[:10] + (" (with changes)" if git.dirty else "") for git in gits if git}
+    cpu = record["runs"][0].record.hardware.cpu
     return f"{markdown_table(tables.noisy_rows(pairs))}\n\n{cpu}; commit {', '.join(sorted(commits))}."
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from metaloop.sweeps.ledger import NAME, Job, Ledger
+from metaloop.records.jobs import LEDGER, Job
+from metaloop.sweeps.ledger import Ledger
 from metaloop.tracking.tracker import RunInfo, Tracker
 
 TESTS = Path(__file__).parent
@@ -81,7 +82,7 @@ def _hear_ctrl_c() -> None:
 
 def jobs(directory: Path) -> list[Job]:
     """The jobs of a sweep that may not have begun."""
-    return Ledger(directory).jobs() if (directory / NAME).exists() else []
+    return Ledger(directory).jobs() if (directory / LEDGER).exists() else []
 
 
 def wait_until(condition: Callable[[], object], process: subprocess.Popen[bytes], messages: Path) -> None:

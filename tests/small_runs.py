@@ -19,6 +19,7 @@ from metaloop.data.philox import Stream
 from metaloop.data.pool import ClassPool
 from metaloop.models.mlp import MLP
 from metaloop.records.schema import RunIdentity
+from metaloop.records.writing import record_as_dict
 from metaloop.runs.start import run_rank
 from metaloop.tracking.tracker import RunInfo, Tracker
 from metaloop.types import EpisodeSpec, Tasks
@@ -94,7 +95,7 @@ def described(*overrides: str) -> RunIdentity:
 def trained(directory: Path, *overrides: str, resume: bool = False, small: Sequence[str] = SMALL) -> dict[str, Any]:
     """Run ``small`` with ``overrides`` in ``directory`` as one rank of a run does; returns the record."""
     directory.mkdir(parents=True, exist_ok=True)
-    return dict(run_rank(described(*small, *overrides), directory, resume))
+    return record_as_dict(run_rank(described(*small, *overrides), directory, resume))
 
 
 def words(directory: Path, *overrides: str) -> list[str]:

@@ -192,9 +192,9 @@ def noisy_rows(pairs: Sequence[tuple[int, Run, Run]]) -> Rows:
     rows = [["seed", "learned weights", "mean", "difference, paired"]]
     for seed, learned, mean in pairs:
         difference = paired_difference(learned.episodes, mean.episodes).interval
-        own = [f"{100 * run.test['mean']:.2f} ± {100 * run.test['half_width']:.2f}" for run in (learned, mean)]
+        own = [run.metric.interval(run.test.mean, run.test.half_width) for run in (learned, mean)]
         rows.append([str(seed), *own, f"{100 * difference.mean:+.2f} ± {100 * (difference.half_width or 0):.2f}"])
-    differences = [learned.test["mean"] - mean.test["mean"] for _, learned, mean in pairs]
+    differences = [learned.test.mean - mean.test.mean for _, learned, mean in pairs]
     if len(differences) > 1:
         over = mean_interval(differences)
         rows.append(["all", "", "", f"{100 * over.mean:+.2f} ± {100 * (over.half_width or 0):.2f} over seeds"])

@@ -33,7 +33,7 @@ def one_after_another(words: Mapping[str, str], steps: Sequence[int]) -> list[di
             identity = decode(RunIdentity, planned.description, planned.directory)
             record = start(identity, Path(parent) / str(number), resume=False)
             took = {"seconds": time.perf_counter() - before, "processor": time.process_time() - used}
-            found.append({**took, "training": record["training"]["wall_seconds"]})
+            found.append({**took, "training": record.training.wall_seconds if record.training else None})
     return found
 
 

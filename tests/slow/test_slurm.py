@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from metaloop.sweeps.ledger import NAME, RUNNING, Job, Ledger
+from metaloop.records.jobs import LEDGER, RUNNING, Job
+from metaloop.sweeps.ledger import Ledger
 from small_runs import SMALL_CONF, sweep_outcomes
 
 TESTS = Path(__file__).parents[1]
@@ -51,7 +52,7 @@ ON_SLURM = (
 
 
 def jobs(directory: Path) -> list[Job]:
-    return Ledger(directory).jobs() if (directory / NAME).exists() else []
+    return Ledger(directory).jobs() if (directory / LEDGER).exists() else []
 
 
 def wait_until(condition: object, seconds: float, log: Path) -> None:

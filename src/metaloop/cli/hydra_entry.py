@@ -30,7 +30,7 @@ def job(config: DictConfig) -> float:
     else:
         shutil.rmtree(directory)  # made by Hydra for a new run, with nothing in it but a log that has not begun
         record = resume(stopped, screen=False)
-    return float(record["training"]["best_validation"])
+    return record.training.best_validation if record.training else float("nan")
 
 
 def run(argv: Sequence[str]) -> None:

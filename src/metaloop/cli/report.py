@@ -37,10 +37,14 @@ def report(argv: list[str]) -> int:
     from metaloop.report.pages.page import make_report
 
     runs, output = [Path(run) for run in given.runs], Path(given.output)
-    page = make_report(runs, output, lambda found: _question(found, given), _choice(given.where))
+    report = make_report(runs, output, lambda found: _question(found, given), _choice(given.where))
     if given.rows or given.columns:
         print(*[path.read_text() for path in sorted(output.glob("pivot*.md"))], sep="\n")
-    print(f"report  {page}\nopen it with  python -m webbrowser {shlex.quote(page.resolve().as_uri())}")
+    for sweep in report.sweeps:
+        print(f"sweep  {sweep.folder}: {sweep.text}")
+    for failure in report.failures:
+        print(f"not in the tables  {failure.path}: {failure.reason}")
+    print(f"report  {report.page}\nopen it with  python -m webbrowser {shlex.quote(report.page.resolve().as_uri())}")
     return 0
 
 

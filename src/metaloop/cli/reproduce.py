@@ -4,13 +4,13 @@ import argparse
 import difflib
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from metaloop.errors import UserError
 from metaloop.records.runs import Run, find_runs
-from metaloop.report.paper import NotRun, check_paper, results_markdown, row_comparison
+from metaloop.records.schema import Paper
+from metaloop.report.pages.results_page import NotRun, results_markdown
+from metaloop.report.paper import check_paper, metric_of, read_paper
 from metaloop.report.tables.pivot import newest
 from metaloop.report.tables.rows import Row, group_rows
 from metaloop.system.files import write_atomically
@@ -20,21 +20,8 @@ ROOT = Path("outputs") / "reproduce"
 KEPT = (Path("docs") / "records", ROOT)  # where finished records are looked for
 
 
-@dataclass(frozen=True)
-class Experiment:
-    """An experiment file with a ``paper`` block."""
-
-    name: str
-    paper: Mapping[str, Any]
-
-    @property
-    def metric(self) -> str:
-        """Of its published number; accuracy where the block does not say."""
-        return str(self.paper.get("metric", "accuracy"))
-
-
-def experiments(config_dirs: Sequence[str] = ()) -> dict[str, Experiment]:
-    """All experiments with a paper block, by name.
+def experiments(config_dirs: Sequence[str] = ()) -> dict[str, Paper]:
+    """The paper blocks of all experiments that have one, by the experiment's name.
 
     Raises:
         UserError: a block is wrong; names the experiment.
@@ -43,17 +30,17 @@ def experiments(config_dirs: Sequence[str] = ()) -> dict[str, Experiment]:
 
     from metaloop.config.folder import conf_dir
 
-    found = {}
+    papers: dict[str, Paper] = {}
     for folder in (*map(Path, config_dirs), conf_dir()):
         for path in sorted((folder / "experiment").glob("*.yaml")):
-            paper = (yaml.safe_load(path.read_text()) or {}).get("paper")
-            if paper and path.stem not in found:
-                found[path.stem] = Experiment(path.stem, paper)
+            block = (yaml.safe_load(path.read_text()) or {}).get("paper")
+            if block and path.stem not in papers:
                 try:
-                    check_paper(paper, found[path.stem].metric)
+                    papers[path.stem] = read_paper(block)
+                    check_paper(papers[path.stem], metric_of(papers[path.stem]))
                 except UserError as error:
                     raise UserError(f"{path}: {error}") from error
-    return dict(sorted(found.items()))
+    return dict(sorted(papers.items()))
 
 
 def main(given: argparse.Namespace) -> int:
@@ -94,7 +81,7 @@ def _run(name: str, overrides: Sequence[str], given: argparse.Namespace) -> int:
     return command.multirun([f"experiment={name}", f"seed={seeds}", folder, *overrides, *options])
 
 
-def _records(places: Sequence[Path], known: Mapping[str, Experiment]) -> dict[str, list[Run]]:
+def _records(places: Sequence[Path], known: Mapping[str, Paper]) -> dict[str, list[Run]]:
     """The finished runs of each experiment; of several of one setting and seed the newest.
 
     Raises:
@@ -105,20 +92,20 @@ def _records(places: Sequence[Path], known: Mapping[str, Experiment]) -> dict[st
         raise UserError("\n".join(reason for _, reason in failures))
     found: dict[str, list[Run]] = {}
     for run in newest(runs):
-        name = str(run.record["choices"].get("experiment"))
-        if name in known and run.paper and run.directory.parent.name != "evaluations":
+        name = str(run.record.choices.get("experiment"))
+        if name in known and run.paper and not run.is_later_evaluation:
             found.setdefault(name, []).append(run)
     return found
 
 
-def _tell(known: Mapping[str, Experiment], records: Mapping[str, Sequence[Run]], page: Path, *, check: bool) -> int:
+def _tell(known: Mapping[str, Paper], records: Mapping[str, Sequence[Run]], page: Path, *, check: bool) -> int:
     """Say how each experiment fares, and write the page or compare it."""
     rows = {name: group_rows(runs) for name, runs in records.items()}
     width = max((len(name) for name in known), default=0)
     for name in known:
         for line in [_outcome(row) for row in rows.get(name, [])] or ["not run"]:
             print(f"{name:<{width}}  {line}")
-    missing = [NotRun(each.name, each.paper, each.metric) for each in known.values() if each.name not in rows]
+    missing = [NotRun(name, paper) for name, paper in known.items() if name not in rows]
     text = results_markdown([run for runs in records.values() for run in runs], missing)
     if not check:
         print(f"page{'':<{max(width - 4, 0)}}  {write_atomically(page, text)}")
@@ -134,11 +121,9 @@ def _tell(known: Mapping[str, Experiment], records: Mapping[str, Sequence[Run]],
 
 
 def _outcome(row: Row) -> str:
-    found = row_comparison(row)
-    assert found is not None
-    from metaloop.report import formats
-
-    steps = row.first.training.get("steps")
-    measured = formats.score(found.measured, None, found.metric)
+    comparison, training = row.comparison, row.first.training
+    assert comparison is not None
+    measured = comparison.metric.number(comparison.measured)
     seeds = f"{row.spread.n} seed{'s' if row.spread.n > 1 else ''}"
-    return f"{found.outcome}: {measured}, published {found.published_text}; {steps or 'no'} outer steps, {seeds}"
+    steps = f"{training.steps if training else 'no'} outer steps"
+    return f"{comparison.outcome}: {measured}, published {comparison.published_text}; {steps}, {seeds}"

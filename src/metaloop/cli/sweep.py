@@ -10,7 +10,8 @@ from pathlib import Path
 
 from metaloop.cli import help_texts
 from metaloop.errors import UserError
-from metaloop.sweeps.ledger import LOG, NAME, RUNNING, STATES, Job, Ledger
+from metaloop.records.jobs import LEDGER, LOG, RUNNING, STATES, Job
+from metaloop.sweeps.ledger import Ledger
 from metaloop.sweeps.plan import Plan, read_plan
 
 ROOT = Path("outputs") / "sweeps"
@@ -118,9 +119,9 @@ def _verb(verb: str, argv: list[str]) -> int:
 def _directory(word: str) -> Path:
     """Of the sweep of this name, or in this folder."""
     for folder in (Path(word), ROOT / word):
-        if (folder / NAME).exists():
+        if (folder / LEDGER).exists():
             return folder
-    raise UserError(f"{word} is no sweep: neither {Path(word)} nor {ROOT / word} has a {NAME}; see metaloop sweep status")
+    raise UserError(f"{word} is no sweep: neither {Path(word)} nor {ROOT / word} has a {LEDGER}; see metaloop sweep status")
 
 
 def _is(job: Job, word: str) -> bool:
@@ -128,7 +129,7 @@ def _is(job: Job, word: str) -> bool:
 
 
 def _all_sweeps(stale: float) -> int:
-    found = sorted(Path("outputs").rglob(NAME))
+    found = sorted(Path("outputs").rglob(LEDGER))
     if not found:
         print("no sweep below outputs; metaloop sweep list names those that can be started")
     for path in found:

@@ -10,7 +10,6 @@ from metaloop.evaluation.finished_run import FinishedRun
 from metaloop.records.runs import read_run
 from metaloop.records.schema import RECORD
 from metaloop.records.typed_json import read_object
-from metaloop.report import formats
 from metaloop.report.comparison import Comparison, compare_runs, difference_text
 from metaloop.report.pages.comparison_page import write_comparison
 
@@ -38,13 +37,13 @@ def compare(first: Path, second: Path, destination: Path) -> tuple[Comparison, P
 def lines(found: Comparison) -> list[str]:
     """What is said of it on the terminal."""
     better, equal, worse = found.ahead
-    scores = [formats.score(run.test["mean"], run.test["half_width"], run.metric) for run in (found.first, found.second)]
+    scores = [run.metric.interval(run.test.mean, run.test.half_width) for run in (found.first, found.second)]
     settings = [f"differs  {key}: {one} | {other}" for key, one, other in found.settings[:_SAID]]
     more = len(found.settings) - _SAID
     return [
         f"first  {found.names[0]}: {scores[0]}",
         f"second  {found.names[1]}: {scores[1]}",
-        f"first − second  {difference_text(found)}, {formats.metric_title(found.metric)}",
+        f"first − second  {difference_text(found)}, {found.metric.heading}",
         f"episodes  {len(found.episodes)}: first ahead in {better}, second in {worse}, equal in {equal}",
         *settings,
         *([f"differs  {more} more keys: see the report"] if more > 0 else []),

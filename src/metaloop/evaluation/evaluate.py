@@ -15,7 +15,7 @@ from metaloop.config.override_values import check_value, flatten, is_true
 from metaloop.config.overrides import check_overrides, parse
 from metaloop.errors import UserError
 from metaloop.evaluation.finished_run import FinishedRun
-from metaloop.records.schema import RECORD
+from metaloop.records.schema import Record
 
 GROUPS = ("dataset", "episode", "trainer")  # what an evaluation may replace as a whole
 KEYS = ("tf32", "dataset.", "episode.", "evaluation.", "trainer.", "algorithm.eval_steps", "algorithm.over_tasks", "model.norm")
@@ -63,7 +63,7 @@ def _change(node: DictConfig, line: str) -> None:
 
 def evaluate(
     directory: str | Path, overrides: Sequence[str] = (), config_dirs: Sequence[str] = (), *, unfinished: bool = False
-) -> tuple[dict[str, Any], Path]:
+) -> tuple[Record, Path]:
     """Score the best checkpoint of a finished run, on one device.
 
     Args:
@@ -100,8 +100,8 @@ def evaluate(
         overrides=tuple(overrides),
         command=("metaloop", "evaluate", f"run={directory}", *overrides),
     )
-    status = {} if run.record is not None else {"status": "unfinished"}
-    return {**make_record(identity, None, result, 1), **status}, target
+    record = make_record(identity, None, result, 1)
+    return (record if run.record is not None else replace(record, status="unfinished")), target
 
 
 def main(argv: list[str]) -> int:
@@ -116,11 +116,11 @@ def main(argv: list[str]) -> int:
     unfinished = [word.removeprefix("unfinished=") for word in given.words if word.startswith("unfinished=")]
     overrides = [word for word in given.words if not word.startswith(("run=", "unfinished="))]
     record, target = evaluate(runs[0], overrides, given.config_dir, unfinished=is_true("unfinished", unfinished))
-    from metaloop.records.writing import write_json
+    from metaloop.records.writing import write_record
     from metaloop.report.pages.run_report import write_run_report
     from metaloop.report.summary import print_summary
 
-    write_json(target / RECORD, record)
+    write_record(target, record)
     write_run_report(target)
     print_summary(record, target)
     return 0

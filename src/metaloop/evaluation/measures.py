@@ -19,9 +19,9 @@ from metaloop.learners.learner import Learner
 from metaloop.metrics.interval import LEVEL, mean_interval
 from metaloop.models.norm import norm_mode
 from metaloop.problems.problem import Problem
+from metaloop.records.schema import INSPECTION_VERSION
 from metaloop.types import Tasks
 
-SCHEMA = 1
 Values = dict[str, list[np.ndarray]]  # one entry an episode
 
 
@@ -135,7 +135,7 @@ def _told(
 ) -> dict[str, Any]:
     problem, spec, values = episodes.distribution.problem, episodes.spec, seen.values
     told: dict[str, Any] = {
-        "schema": SCHEMA, "problem": problem.name, "metric": problem.metric.as_dict(), "level": LEVEL,
+        "schema": INSPECTION_VERSION, "problem": problem.name, "metric": problem.metric.as_dict(), "level": LEVEL,
         "setting": problem.setting(spec.ways, spec.shots),
         "episodes": len(values["index"]), "ways": spec.ways, "shots": spec.shots, "queries": spec.queries, "split": "test",
         "norm_mode": norm_mode(learner.model), "transductive": learner.transductive, "steps": steps, "points": list(points),

@@ -10,6 +10,8 @@ from typing import Any
 from metaloop.problems.metric import Metric
 
 SCHEMA = 2  # of record.json
+INSPECTION_VERSION = 2  # of inspection.json
+SEARCH_VERSION = 2  # of search.json
 RECORD, IDENTITY = "record.json", "run.json"
 FINISHED = "finished"  # the status of a run that took all its outer steps
 
@@ -167,7 +169,7 @@ class Paper:
         published: the number.
         mark: how it is known, a key of :data:`metaloop.report.paper.MARKS`.
         tolerance: largest difference that counts as reproduced, in the unit of the stored score.
-        metric: name of the metric; None for the run's own.
+        metric: name of a standard metric, or a whole one; None for the run's own.
         step: inner steps after which the number was measured; None for all.
         deviations: from the paper's set-up, with reasons.
     """
@@ -177,7 +179,7 @@ class Paper:
     published: Published
     mark: str
     tolerance: float
-    metric: str | None = None
+    metric: str | Metric | None = None
     step: int | None = None
     deviations: tuple[str, ...] = ()
 

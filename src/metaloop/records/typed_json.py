@@ -94,12 +94,18 @@ def _metric(value: Any, source: str, key: str) -> Metric:
 
 
 def _alternative(kinds: tuple[Any, ...], value: Any) -> Any:
-    """The member of a union that the value is to be: None, a sequence, or what else there is."""
+    """The member of a union that has the JSON type of the value: null, a list, a mapping, or a plain value."""
     if value is None and types.NoneType in kinds:
         return types.NoneType
     others = [kind for kind in kinds if kind is not types.NoneType]
-    wants_tuple = isinstance(value, list | tuple)
-    return next((kind for kind in others if (get_origin(kind) is tuple) == wants_tuple), others[0])
+    return next((kind for kind in others if _shape(kind) == _shape(type(value))), others[0])
+
+
+def _shape(kind: Any) -> str:
+    origin = get_origin(kind) or kind
+    if origin in (tuple, list):
+        return "list"
+    return "mapping" if origin in (dict, Mapping) or is_dataclass(origin) else "plain"
 
 
 @cache

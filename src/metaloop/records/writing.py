@@ -11,9 +11,15 @@ from metaloop.records.schema import RECORD, SCHEMA, Record
 from metaloop.system.files import replace_atomically, write_atomically
 
 
+def record_as_dict(record: Record) -> dict[str, Any]:
+    """The content of record.json, as reading the file would give it: lists, no tuples."""
+    content: dict[str, Any] = json.loads(json.dumps({"schema": SCHEMA, **asdict(record)}))
+    return content
+
+
 def write_record(directory: Path, record: Record) -> Path:
     """Write record.json into a directory of a run or an evaluation; returns the file."""
-    return write_json(directory / RECORD, {"schema": SCHEMA, **asdict(record)})
+    return write_json(directory / RECORD, record_as_dict(record))
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> Path:

@@ -1,7 +1,7 @@
 """Two runs on the same episodes: what differs in their scores, where they disagree, and what differs in their configs."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -9,14 +9,15 @@ from matplotlib.ticker import MaxNLocator
 
 from metaloop.errors import UserError
 from metaloop.metrics.paired import PairedDifference, paired_difference
+from metaloop.problems.metric import Metric
 from metaloop.records.runs import INCIDENTAL, Run
+from metaloop.records.tables import Array
 from metaloop.report import formats
 from metaloop.report.figures.theme import Theme, new_figure, titles
 from metaloop.report.pages.views import flatten
 from metaloop.report.tables.facts import differing
 
 _SHOWN = 4  # of the episodes where one run is ahead most, each way
-_ATTEMPT = ("kind", "metric", "split", "ways", "shots", "queries", "seed", "level")
 
 
 @dataclass(frozen=True)
@@ -35,14 +36,14 @@ class Comparison:
     first: Run
     second: Run
     names: tuple[str, str]
-    episodes: np.ndarray
-    scores: np.ndarray
+    episodes: Array
+    scores: Array
     difference: PairedDifference
     settings: Sequence[tuple[str, str, str]]
 
     @property
-    def metric(self) -> str:
-        """``"accuracy"``, ``"entity_f1"`` or ``"mse"``."""
+    def metric(self) -> Metric:
+        """Of both runs."""
         return self.first.metric
 
     @property
@@ -59,11 +60,13 @@ class Comparison:
         most = [int(self.episodes[i]) for i in order[::-1][:_SHOWN] if gain[i] > 0]
         return most, [int(self.episodes[i]) for i in order[:_SHOWN] if gain[i] < 0]
 
-    def _gain(self) -> np.ndarray:
+    def _gain(self) -> Array:
         """(n,) by how much the first is better; a score that is not finite is worse than any, and as bad as another such."""
-        good = self.scores if self.metric != "mse" else -self.scores
+        good = self.metric.sign * self.scores
         good = np.where(np.isfinite(good), good, -np.inf)
-        return np.subtract(good[0], good[1], out=np.zeros(good.shape[1]), where=good[0] != good[1])
+        gain = np.zeros(good.shape[1])
+        np.subtract(good[0], good[1], out=gain, where=good[0] != good[1])
+        return gain
 
 
 def compare_runs(first: Run, second: Run) -> Comparison:
@@ -78,26 +81,36 @@ def compare_runs(first: Run, second: Run) -> Comparison:
     if not len(common):
         raise UserError(f"{first.directory} and {second.directory} have no episode number in common")
     both = [{int(i): run.episodes[int(i)] for i in common} for run in (first, second)]
-    difference = paired_difference(both[0], both[1], first.test["level"])
+    difference = paired_difference(both[0], both[1], first.test.level)
     scores = np.array([list(each.values()) for each in both])
     return Comparison(first, second, _names(first, second), common, scores, difference, _settings(first, second))
 
 
 def _other_episodes(first: Run, second: Run) -> str:
-    told = [
-        f"{key} {formats.span(one)} and {formats.span(other)}"
-        for key, one, other in ((key, first.test.get(key), second.test.get(key)) for key in _ATTEMPT)
-        if one != other
-    ]
-    datasets = [run.record["choices"].get("dataset") for run in (first, second)]
-    if datasets[0] != datasets[1]:
-        told.insert(0, f"data set {datasets[0]} and {datasets[1]}")
-    told = told or [f"{key}" for key in differing([first, second]) if key.startswith("dataset")]
+    settings = [_episode_settings(run) for run in (first, second)]
+    differences = [f"{key} {one} and {settings[1][key]}" for key, one in settings[0].items() if one != settings[1][key]]
+    differences = differences or [key for key in differing([first, second]) if key.startswith("dataset")]
     return (
-        f"{first.directory} and {second.directory} were tested on other episodes ({'; '.join(told)}), so nothing pairs "
+        f"{first.directory} and {second.directory} were tested on other episodes ({'; '.join(differences)}), so nothing pairs "
         f"their scores; "
         f"test one as the other was: metaloop evaluate run={second.directory} [overrides], and compare with what it writes"
     )
+
+
+def _episode_settings(run: Run) -> dict[str, str]:
+    """What episodes depend on, in the words of messages."""
+    test = run.test
+    return {
+        "data set": str(run.record.choices.get("dataset")),
+        "problem": test.problem,
+        "metric": test.metric.name,
+        "split": test.split,
+        "ways": formats.span(test.ways),
+        "shots": formats.span(test.shots),
+        "queries": str(test.queries),
+        "seed": str(test.seed),
+        "level": str(test.level),
+    }
 
 
 def _names(first: Run, second: Run) -> tuple[str, str]:
@@ -113,23 +126,16 @@ def _settings(first: Run, second: Run) -> list[tuple[str, str, str]]:
     parts = []
     for run in (first, second):
         record = run.record
-        origin = {
-            "commit": (record.get("git") or {}).get("commit"),
-            **(record.get("versions") or {}),
-            **(record.get("hardware") or {}),
-        }
-        parts.append({**dict(flatten(record["config"])), **{f"({key})": str(value) for key, value in origin.items()}})
+        origin = {"commit": record.git and record.git.commit, **record.versions, **asdict(record.hardware)}
+        parts.append({**dict(flatten(record.config)), **{f"({key})": str(value) for key, value in origin.items()}})
     keys = [key for key in dict.fromkeys([*parts[0], *parts[1]]) if key.split(".")[0] not in INCIDENTAL - {"seed"}]
-    found = [(key, *(part.get(key, formats.NONE) for part in parts)) for key in keys]
-    return [(key, one, other) for key, one, other in found if one != other]
+    values = [(key, parts[0].get(key, formats.NONE), parts[1].get(key, formats.NONE)) for key in keys]
+    return [(key, one, other) for key, one, other in values if one != other]
 
 
 def difference_text(found: Comparison) -> str:
     """Such as ``+1.25 ± 0.40, p < 0.0001``."""
-    interval = found.difference.interval
-    text = formats.difference(interval.mean, found.metric)
-    if interval.half_width is not None:
-        text += f" ± {formats.number(interval.half_width, found.metric)}"
+    text = formats.difference(found.difference.interval, found.metric)
     p_value = formats.p_value(found.difference.p_value)
     return f"{text}, p {p_value}" if p_value.startswith("<") else f"{text}, p = {p_value}"
 
@@ -143,19 +149,20 @@ def scatter(found: Comparison, theme: Theme) -> Figure | None:
     if not scores.size:
         return None
     figure, (ax, beside) = new_figure(theme, 2, (8.2, 3.7))
-    scale = 100.0 if found.metric != "mse" else 1.0
+    scale = found.metric.scale
     points, counts = np.unique(scale * scores, axis=1, return_counts=True)
     ax.scatter(points[0], points[1], s=9 * counts, color=theme.palette[0], alpha=0.45, linewidths=0)
     low, high = float(scores.min()) * scale, float(scores.max()) * scale
     ax.plot([low, high], [low, high], "--", color=theme.muted, linewidth=1)
-    unit = formats.metric_title(found.metric)
+    unit = found.metric.heading
     titles(ax, theme, f"{unit}: {_cut(found.names[0])}", f"{unit}: {_cut(found.names[1])}")
     gain = scale * (scores[0] - scores[1])
     beside.hist(gain, bins=min(41, max(11, len(np.unique(gain)))), color=theme.palette[0], alpha=0.75)
     beside.axvline(0, color=theme.muted, linestyle="--", linewidth=1)
     beside.axvline(float(gain.mean()), color=theme.palette[1], linewidth=1.6)
     beside.yaxis.set_major_locator(MaxNLocator(integer=True))
-    titles(beside, theme, "first − second, in an episode", "episodes")
+    unit = found.metric.difference_unit
+    titles(beside, theme, f"first − second, in an episode{f' ({unit})' if unit else ''}", "episodes")
     return figure
 
 

@@ -1,69 +1,46 @@
 """What a finished run or evaluation tells the person who waits for it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from metaloop.records.runs import by_name
+from metaloop.problems.metric import Metric
+from metaloop.records.schema import Baseline, MetaTest, Published, Record, Statistic
+from metaloop.report import formats
 
-
-def _score(part: Mapping[str, Any], metric: str) -> str:
-    mean, half = part["mean"], part["half_width"]
-    scale, unit, digits = (100, " %", 2) if metric != "mse" else (1, "", 4)
-    spread = "" if half is None else f" ± {half * scale:.{digits}f}"
-    return f"{mean * scale:.{digits}f}{spread}{unit}"
+_LEFT_OUT = ("loss", "recall", "f1", "calibration_error", "rejection_by_logit")  # statistics that the page alone shows
 
 
-def lines(record: Mapping[str, Any], directory: Path) -> list[str]:
+def _score(part: MetaTest | Baseline | Published, metric: Metric) -> str:
+    return metric.with_unit(metric.interval(part.mean, part.half_width))
+
+
+def lines(record: Record, directory: Path) -> list[str]:
     """The summary, line by line."""
-    test = by_name(record["test"])
-    metric = test["metric"]
-    size = (
-        f"{test['episodes']} episodes, {test['ways']}-way {test['shots']}-shot"
-        if metric != "mse"
-        else f"{test['episodes']} tasks, {test['shots']} points"
-    )
-    mode = f"norm {test['norm_mode']}{', transductive' if test['transductive'] else ''}"
-    said = [f"meta-test {metric}  {_score(test, metric)}  (95 % interval, {size}, {mode})"]
-    if record["choices"].get("dataset") == "omniglot_challenge":  # whose results are published as errors
-        said.append(f"error rate  {100 * (1 - test['mean']):.2f} %")
-    if len(test["curve"]) > 1:
-        shown = ", ".join(f"{point['step']}: {_score({**point, 'half_width': None}, metric)}" for point in test["curve"])
-        said.append(f"after inner steps  {shown}")
-    if test.get("baseline"):
-        said.append(f"baseline  {_score(test['baseline'], metric)}  ({test['baseline']['name']}, same episodes)")
-    said += _words(test) + _likelihoods(test)
-    if rejection := test["others"].get("rejection"):
-        said.append(f"rejection  {rejection['mean']:.3f}  (AUROC of queries of no class, by the highest probability)")
-    if record.get("paper"):
-        published = record["paper"]["published"]
-        said.append(f"published  {_score(published, metric)}  ({record['paper']['citation']}, {record['paper']['table']})")
+    test, metric = record.test, record.test.metric
+    mode = f"norm {test.norm_mode}{', transductive' if test.transductive else ''}"
+    size = f"{formats.percent(test.level)} interval, {test.episodes} episodes, {test.setting}"
+    said = [f"meta-test {metric.title}  {_score(test, metric)}  ({size}, {mode})"]
+    if record.choices.get("dataset") == "omniglot_challenge":  # whose results are published as errors
+        said.append(f"error rate  {metric.with_unit(metric.number(1 - test.mean))}")
+    if len(test.curve) > 1:
+        curve = ", ".join(f"{point.step}: {metric.with_unit(metric.number(point.mean))}" for point in test.curve)
+        said.append(f"after inner steps  {curve}")
+    if test.baseline:
+        said.append(f"baseline  {_score(test.baseline, metric)}  ({test.baseline.name}, same episodes)")
+    said += [f"also  {_named(value)}" for name, value in test.others.items() if name not in _LEFT_OUT]
+    if test.oracle:
+        said += [f"at best  {_named(value)}  ({test.oracle.name}, same episodes)" for value in test.oracle.others.values()]
+    if paper := record.paper:
+        said.append(f"published  {_score(paper.published, metric)}  ({paper.citation}, {paper.table})")
     return [*said, f"run  {_shown(directory)}", *page_lines(directory / "report" / "index.html")]
 
 
-def _words(test: Mapping[str, Any]) -> list[str]:
-    """What labelled words are scored by beside the mean of episodes' entity F1."""
-    others = test["others"]
-    if "pooled_f1" not in others:
-        return []
-    pooled, words = (_score(others[name], "accuracy") for name in ("pooled_f1", "accuracy"))
-    return [f"entities  {pooled} F1 over those of all episodes", f"words  {words} accuracy"]
-
-
-def _likelihoods(test: Mapping[str, Any]) -> list[str]:
-    """What predictive distributions are worth, and what could have been reached where that is known."""
-    others = test["others"]
-    if "log_likelihood" not in others:
-        return []
-    covered = f"{100 * others['coverage']['mean']:.1f} % of the queries within the 90 % bands"
-    said = [f"log-likelihood  {_score(others['log_likelihood'], 'nats')}  (of a query; {covered})"]
-    if oracle := test.get("oracle"):
-        said.append(f"at best  {_score(oracle['log_likelihood'], 'nats')}  ({oracle['name']}, same episodes)")
-    return said
+def _named(value: Statistic) -> str:
+    return f"{formats.statistic(value)} {value.metric.title}"
 
 
 def _shown(path: Path) -> Path:
-    """As seen from here, where it lies below."""
+    """Relative to the working directory, where it lies below."""
     here = Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path
 
@@ -73,7 +50,7 @@ def page_lines(page: Path) -> list[str]:
     return [f"report  {_shown(page)}", f"open it with  python -m webbrowser {_shown(page)}"]
 
 
-def print_summary(record: Mapping[str, Any], directory: Path) -> None:
+def print_summary(record: Record, directory: Path) -> None:
     """Print it to standard output, first words aligned."""
     print_lines(lines(record, directory))
 

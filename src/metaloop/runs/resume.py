@@ -2,17 +2,16 @@
 
 import logging
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from metaloop.errors import UserError
 from metaloop.records.reading import read_identity
-from metaloop.records.schema import RECORD
+from metaloop.records.schema import RECORD, Record
 
 
-def resume(directory: Path, *, screen: bool = True) -> Mapping[str, Any]:
+def resume(directory: Path, *, screen: bool = True) -> Record:
     """Go on with the run in ``directory`` from its last checkpoint, as it was configured; returns the record.
 
     Args:

@@ -1,14 +1,12 @@
 """A run from its identity to its report, in as many processes as its trainer wants."""
 
 import sys
-from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from omegaconf import OmegaConf
 
-from metaloop.records.schema import RunIdentity
+from metaloop.records.schema import Record, RunIdentity
 
 
 def train(run: RunIdentity, directory: str | Path | None = None) -> Path:
@@ -30,17 +28,17 @@ def train(run: RunIdentity, directory: str | Path | None = None) -> Path:
     return Path(directory)
 
 
-def start(identity: RunIdentity, directory: Path, *, resume: bool) -> Mapping[str, Any]:
+def start(identity: RunIdentity, directory: Path, *, resume: bool) -> Record:
     """Run in ``directory``, in as many processes as the trainer wants, and write the report; returns the record."""
     from metaloop.records.directory import claimed, describe
-    from metaloop.report.paper import check_paper
+    from metaloop.report.paper import read_paper
     from metaloop.report.summary import print_summary
     from metaloop.system.devices import ranks_of
     from metaloop.training.ranks import externally_launched, launch
 
     ranks = ranks_of(identity.config)
     if identity.config.get("paper"):
-        check_paper(identity.config["paper"], metric="")
+        read_paper(identity.config["paper"])
     if externally_launched():
         return run_rank(identity, directory, resume=resume, report=True)
     with claimed(directory):
@@ -58,7 +56,7 @@ def start(identity: RunIdentity, directory: Path, *, resume: bool) -> Mapping[st
     return record
 
 
-def run_rank(identity: RunIdentity, directory: Path, resume: bool, report: bool = False) -> Mapping[str, Any]:
+def run_rank(identity: RunIdentity, directory: Path, resume: bool, report: bool = False) -> Record:
     """Build and run, as each rank does; returns the record.
 
     Args:

@@ -7,21 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from metaloop.problems.metric import Metric
+from metaloop.records.jobs import DONE, FAILED, INTERRUPTED, LOG, RUNNING, STATES, WAITING, Job
 from metaloop.sweeps.compose import compose_runs, split_launcher
 from metaloop.sweeps.devices import Needs
-from metaloop.sweeps.ledger import (
-    DONE,
-    FAILED,
-    INTERRUPTED,
-    LOG,
-    RUNNING,
-    STATES,
-    WAITING,
-    Job,
-    Ledger,
-    Planned,
-    runnable,
-)
+from metaloop.sweeps.ledger import Ledger, Planned, runnable
 from metaloop.sweeps.local import run_locally, warm_up
 from metaloop.sweeps.options import Options
 from metaloop.sweeps.plan import Plan

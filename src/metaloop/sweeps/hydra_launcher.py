@@ -18,8 +18,9 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 
 from metaloop.config.composition import composer
+from metaloop.records.jobs import LOG, Job
 from metaloop.sweeps.job import run_job
-from metaloop.sweeps.ledger import LOG, LOG_FORMAT, Job, Ledger
+from metaloop.sweeps.ledger import LOG_FORMAT, Ledger
 
 log = logging.getLogger(__name__)
 

@@ -1,26 +1,26 @@
 """One run of a sweep in its process: claim it, send heartbeats to the ledger, and enter how it ended."""
 
 import _thread
-import json
 import logging
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from metaloop.errors import UserError
-from metaloop.records.schema import IDENTITY, RunIdentity
+from metaloop.records.jobs import DONE, FAILED, INTERRUPTED
+from metaloop.records.reading import read_record
+from metaloop.records.schema import IDENTITY, RECORD, Record, RunIdentity
 from metaloop.records.typed_json import decode
 from metaloop.runs.start import start
-from metaloop.sweeps.ledger import BEAT, DONE, FAILED, INTERRUPTED, Ledger, result_of
+from metaloop.sweeps.ledger import BEAT, Ledger, result_of
 
 _MAX_ERROR = 4000  # characters of an error that the ledger keeps
 
 log = logging.getLogger(__name__)
 
 
-def run_job(ledger: Ledger, key: str, device: str, retries: int) -> Mapping[str, Any] | None:
+def run_job(ledger: Ledger, key: str, device: str, retries: int) -> Record | None:
     """Run the run ``key`` of the ledger in its directory, from its last checkpoint if there is one.
 
     Returns:
@@ -49,12 +49,9 @@ def run_job(ledger: Ledger, key: str, device: str, retries: int) -> Mapping[str,
     return record
 
 
-def _record(directory: Path) -> Mapping[str, Any] | None:
+def _record(directory: Path) -> Record | None:
     """The record of a run that was interrupted after it had written its record; None for another run."""
-    try:
-        return dict(json.loads((directory / "record.json").read_text()))
-    except FileNotFoundError:
-        return None
+    return read_record(directory) if (directory / RECORD).exists() else None
 
 
 @contextmanager

@@ -16,14 +16,23 @@ from pathlib import Path
 from typing import Any
 
 from metaloop.errors import UserError
+from metaloop.records.jobs import (
+    CANCELLED,
+    COLUMNS,
+    FAILED,
+    INTERRUPTED,
+    LEDGER,
+    LEDGER_VERSION,
+    PRUNED,
+    RUNNING,
+    WAITING,
+    Job,
+    TornRow,
+    job_of,
+)
+from metaloop.records.schema import Record
 
-NAME = "ledger.sqlite"
-LOG = "train.log"  # of a run, in its directory
 LOG_FORMAT = "[%(asctime)s][%(name)s][%(levelname)s] - %(message)s"
-SCHEMA = 1
-WAITING, RUNNING, INTERRUPTED, DONE, FAILED, CANCELLED = "waiting", "running", "interrupted", "done", "failed", "cancelled"
-PRUNED = "pruned"  # stopped for good, because a search had better ones
-STATES = (WAITING, RUNNING, INTERRUPTED, DONE, PRUNED, FAILED, CANCELLED)
 BEAT = 5.0  # seconds between two signs of life
 _PATIENCE = 60.0  # seconds to wait for another process's transaction
 
@@ -34,51 +43,6 @@ _TABLE = """CREATE TABLE IF NOT EXISTS jobs (
 
 
 @dataclass(frozen=True)
-class Job:
-    """One run of the sweep as the ledger has it.
-
-    Attributes:
-        key: hash of the resolved config.
-        number: its place in the sweep.
-        overrides: what the sweep composed it from.
-        directory: of the run, relative to the ledger's.
-        state: one of ``STATES``.
-        attempts: how often it was started.
-        failures: how often it ended by an error.
-        host, pid, device: where it runs or last ran.
-        started, heartbeat, ended: seconds since 1970.
-        seconds: that it ran, over all attempts.
-        result: of its meta-test and meta-validation, once done; see :func:`result_of`.
-        error: the last lines of its log, where it failed.
-    """
-
-    key: str
-    number: int
-    overrides: tuple[str, ...]
-    directory: str
-    state: str
-    attempts: int
-    failures: int
-    host: str | None
-    pid: int | None
-    device: str | None
-    started: float | None
-    heartbeat: float | None
-    ended: float | None
-    seconds: float
-    result: Mapping[str, Any] | None
-    error: str | None
-
-    def abandoned(self, stale: float) -> bool:
-        """Whether it says that it runs, but nobody runs it: its process is gone, or silent for ``stale`` seconds."""
-        if self.state != RUNNING:
-            return False
-        if self.host == socket.gethostname() and self.pid is not None and not _alive(self.pid):
-            return True
-        return time.time() - (self.heartbeat or 0) > stale
-
-
-@dataclass(frozen=True)
 class Planned:
     """A run to enter: see :class:`Job`; ``description`` is what run.json will say."""
 
@@ -86,10 +50,6 @@ class Planned:
     overrides: tuple[str, ...]
     description: Mapping[str, Any]
     directory: str
-
-
-class _Torn(Exception):
-    """A row that says nothing."""
 
 
 class Ledger:
@@ -106,7 +66,7 @@ class Ledger:
     def __init__(self, directory: Path, stale: float = 60.0) -> None:
         self.directory = directory
         self.stale = stale
-        self.path = directory / NAME
+        self.path = directory / LEDGER
 
     def enter(self, planned: Sequence[Planned]) -> None:
         """Add the runs that are not there yet."""
@@ -128,8 +88,8 @@ class Ledger:
     def jobs(self) -> list[Job]:
         """All runs in their order."""
         with self._transaction("DEFERRED") as database:
-            rows = database.execute(f"SELECT {', '.join(_COLUMNS)} FROM jobs ORDER BY number").fetchall()
-            return [_job(row) for row in rows]
+            rows = database.execute(f"SELECT {', '.join(COLUMNS)} FROM jobs ORDER BY number").fetchall()
+            return [job_of(row) for row in rows]
 
     def job(self, key: str) -> Job:
         """One run.
@@ -155,8 +115,8 @@ class Ledger:
         """
         owner = f"{socket.gethostname()}:{os.getpid()}:{time.time_ns()}"
         with self._transaction() as database:
-            row = database.execute(f"SELECT {', '.join(_COLUMNS)} FROM jobs WHERE key = ?", (key,)).fetchone()
-            if row is None or not runnable(_job(row), self.stale, retries):
+            row = database.execute(f"SELECT {', '.join(COLUMNS)} FROM jobs WHERE key = ?", (key,)).fetchone()
+            if row is None or not runnable(job_of(row), self.stale, retries):
                 return None
             now = time.time()
             database.execute(
@@ -234,7 +194,7 @@ class Ledger:
     @contextmanager
     def _transaction(self, kind: str = "IMMEDIATE", *, make: bool = False) -> Iterator[sqlite3.Connection]:
         if not make and not self.path.exists():
-            raise UserError(f"{self.directory} is no sweep: it has no {NAME}")
+            raise UserError(f"{self.directory} is no sweep: it has no {LEDGER}")
         try:
             database = sqlite3.connect(self.path, timeout=_PATIENCE, isolation_level=None)
             try:
@@ -247,23 +207,20 @@ class Ledger:
                     version = database.execute("PRAGMA user_version").fetchone()[0]
                 if version == 0:
                     database.execute(_TABLE)
-                    database.execute(f"PRAGMA user_version = {SCHEMA}")
-                elif version != SCHEMA:
-                    raise UserError(f"{self.path} is of version {version}, this metaloop reads version {SCHEMA}")
+                    database.execute(f"PRAGMA user_version = {LEDGER_VERSION}")
+                elif version != LEDGER_VERSION:
+                    raise UserError(f"{self.path} is of version {version}, this metaloop reads version {LEDGER_VERSION}")
                 yield database
                 database.execute("COMMIT")
             finally:
                 database.close()  # which rolls back what was not committed
         except sqlite3.OperationalError as error:  # the disk is full or read-only, or somebody else writes for too long
             raise UserError(f"the sweep's ledger {self.path} cannot be used: {error}") from error
-        except (sqlite3.DatabaseError, _Torn) as error:
+        except (sqlite3.DatabaseError, TornRow) as error:
             raise UserError(
                 f"the sweep's ledger {self.path} is damaged: {error}. Move the file away and give the sweep's command again: "
                 "the runs lie in folders of their own; what is done counts as done, and what was cut off goes on"
             ) from error
-
-
-_COLUMNS = tuple(Job.__dataclass_fields__)
 
 
 def runnable(job: Job, stale: float, retries: int) -> bool:
@@ -273,33 +230,15 @@ def runnable(job: Job, stale: float, retries: int) -> bool:
     return job.state in (WAITING, INTERRUPTED) or job.abandoned(stale)
 
 
-def _job(row: Sequence[Any]) -> Job:
-    values = dict(zip(_COLUMNS, row, strict=True))
-    try:
-        told = {"overrides": tuple(json.loads(values["overrides"])), "result": json.loads(values["result"] or "null")}
-    except (ValueError, TypeError) as error:
-        raise _Torn(f"what it says of run {values['number']} cannot be read") from error
-    return Job(**{**values, **told})
-
-
-def result_of(record: Mapping[str, Any]) -> dict[str, Any]:
+def result_of(record: Record) -> dict[str, Any]:
     """What the ledger keeps of a record."""
-    test, training = record["test"], record.get("training") or {}
-    kept = {key: test[key] for key in ("metric", "mean", "half_width")}
-    return kept | {
-        key: training.get(key) for key in ("best_validation", "tasks_per_second", "peak_memory_bytes", "wall_seconds")
+    test, training = record.test, record.training
+    return {
+        "metric": test.metric.as_dict(),
+        "mean": test.mean,
+        "half_width": test.half_width,
+        "best_validation": training and training.best_validation,
+        "tasks_per_second": training and training.tasks_per_second,
+        "peak_memory_bytes": training and training.peak_memory_bytes,
+        "wall_seconds": training and training.wall_seconds,
     }
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:  # no Linux
-        return True
-    return stat.rpartition(")")[2].split()[0] != "Z"  # a zombie has ended; only its parent has not asked yet

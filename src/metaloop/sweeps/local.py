@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from metaloop.errors import UserError
+from metaloop.records.jobs import FAILED, INTERRUPTED, LOG, RUNNING, Job
 from metaloop.sweeps.devices import CPU, FreeDevices, Machine, Needs
-from metaloop.sweeps.ledger import FAILED, INTERRUPTED, LOG, LOG_FORMAT, RUNNING, Job, Ledger, runnable
+from metaloop.sweeps.ledger import LOG_FORMAT, Ledger, runnable
 
 # Modules that the server imports once. A wrong name here only makes runs start slower.
 PRELOADED = (

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from metaloop.config.build import build_dataset
 from metaloop.errors import UserError
+from metaloop.records.jobs import CANCELLED, DONE, FAILED, LEDGER, LOG, PRUNED, RUNNING, Job
 from metaloop.sweeps.compose import compose_runs
 from metaloop.sweeps.devices import FreeDevices, Needs
-from metaloop.sweeps.ledger import CANCELLED, DONE, FAILED, LOG, NAME, PRUNED, RUNNING, Job, Ledger, Planned, runnable
+from metaloop.sweeps.ledger import Ledger, Planned, runnable
 from metaloop.sweeps.local import run_locally, warm_up
 from metaloop.sweeps.options import Options
 from metaloop.sweeps.plan import Plan
@@ -233,5 +234,5 @@ def _dry_run(search: Search, options: Options, checked: int) -> None:
     print(
         f"{search.trials} trials by {objectives}; sampler {search.sampler}, seed {search.seed}, prune {search.prune or 'never'}"
     )
-    known = len(Ledger(options.directory).jobs()) if (options.directory / NAME).exists() else 0
+    known = len(Ledger(options.directory).jobs()) if (options.directory / LEDGER).exists() else 0
     print(f"{checked} combinations of the ends of the space compose; {known} runs are in the ledger")

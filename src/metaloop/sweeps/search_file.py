@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from metaloop.problems.metric import Metric
+from metaloop.records.jobs import DONE, FAILED, PRUNED, Job
+from metaloop.records.schema import SEARCH_VERSION
 from metaloop.report import formats
-from metaloop.sweeps.ledger import DONE, FAILED, PRUNED, Job
 from metaloop.sweeps.search import Search
 from metaloop.system.files import write_atomically
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from metaloop.sweeps.search_study import Study
 
 FILE = "search.json"
-SCHEMA = 1
 _KINDS: Mapping[str, Callable[[str], Any]] = {"float": float, "int": int, "choice": str}
 _STATES = {"COMPLETE": DONE, "PRUNED": PRUNED, "FAIL": FAILED}
 
@@ -30,7 +30,7 @@ def write_search(path: Path, study: "Study", search: Search, jobs: Mapping[str, 
 
     trials = [_trial(trial, study, search, job) for trial in study.trials() if (job := jobs.get(study.key_of(trial) or ""))]
     content = {
-        "schema": SCHEMA,
+        "schema": SEARCH_VERSION,
         "metric": metric.as_dict(),
         "space": {key: asdict(one) for key, one in search.space.items()},
         "objectives": study.directions,

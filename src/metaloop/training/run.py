@@ -16,8 +16,9 @@ from metaloop.learners.learner import Learner
 from metaloop.problems.problem import Problem
 from metaloop.records.directory import BEST, LAST
 from metaloop.records.environment import git_state, hardware, peak_memory, versions
-from metaloop.records.schema import RunIdentity
-from metaloop.records.writing import write_json
+from metaloop.records.schema import FINISHED, MetaTest, Paper, Record, RunIdentity, Training
+from metaloop.records.typed_json import decode
+from metaloop.records.writing import record_as_dict, write_record
 from metaloop.tracking.csv import CsvTracker
 from metaloop.tracking.tensorboard import TensorBoardTracker
 from metaloop.tracking.tracker import RunInfo, Tracker
@@ -50,8 +51,13 @@ class RunParts:
 
 
 def train(
-    parts: RunParts, identity: RunIdentity, directory: Path, *, resume: bool, report: Callable[[Path], object] | None = None
-) -> dict[str, Any]:
+    parts: RunParts,
+    identity: RunIdentity,
+    directory: Path,
+    *,
+    resume: bool,
+    report: Callable[[Path], object] | None = None,
+) -> Record:
     """Meta-train (or go on), meta-test the best checkpoint once, write record.json and the rest; returns the record.
 
     Every rank calls it; rank zero writes, and calls ``report`` with the finished run's directory, before the trackers finish:
@@ -85,11 +91,11 @@ def train(
     try:
         _fit(trainer, module, data, last if resumed else None)
         record = _finish(parts, identity, directory, trainer, module, keeper, data, start_up.seconds)
-        status = "finished"
+        status = FINISHED
         if report is not None and trainer.is_global_zero:
             report(directory)
     finally:
-        trackers.finish(record, status)
+        trackers.finish(None if record is None else record_as_dict(record), status)
     return record
 
 
@@ -153,49 +159,48 @@ def _finish(
     keeper: Checkpoints,
     data: EpisodeDataModule,
     start_up_seconds: float | None,
-) -> dict[str, Any]:
+) -> Record:
     """Meta-test the best checkpoint and write everything down."""
     steps = trainer.global_step
     best = load_checkpoint(keeper.directory / BEST)
     module.load_state_dict(best["state_dict"])
-    training = {
-        "steps": steps,
-        "start_up_seconds": start_up_seconds,
-        "wall_seconds": module.seconds,
-        "cpu_seconds": module.cpu_seconds,  # of all threads of this process, of rank zero
-        "tasks_per_second": module.tasks_done / max(module.seconds, 1e-9),
-        "peak_memory_bytes": peak_memory(module.device),
-        "over_tasks": parts.learner.over_tasks.name,
-        "best_step": keeper.best_step,
-        "best_validation": keeper.best_score,
-        "encoder": parts.dataset.encoded_by if isinstance(parts.dataset, EncodedDataset) else None,
-    }
+    assert keeper.best_score is not None
+    training = Training(
+        steps=steps,
+        start_up_seconds=start_up_seconds,
+        wall_seconds=module.seconds,
+        cpu_seconds=module.cpu_seconds,  # of all threads of this process, of rank zero
+        tasks_per_second=module.tasks_done / max(module.seconds, 1e-9),
+        peak_memory_bytes=peak_memory(module.device),
+        over_tasks=parts.learner.over_tasks.name,
+        best_step=keeper.best_step,
+        best_validation=keeper.best_score,
+        encoder=parts.dataset.encoded_by if isinstance(parts.dataset, EncodedDataset) else None,
+    )
     test = meta_test(trainer, module, data, directory)
     record = make_record(identity, training, test, trainer.world_size)
     if trainer.is_global_zero:
-        write_json(directory / "record.json", record)
+        write_record(directory, record)
     return record
 
 
-def make_record(
-    identity: RunIdentity, training: Mapping[str, Any] | None, test: Mapping[str, Any], ranks: int
-) -> dict[str, Any]:
+def make_record(identity: RunIdentity, training: Training | None, test: Mapping[str, Any], ranks: int) -> Record:
     """The record of a finished run."""
-    return {
-        "schema": 1,
-        "name": identity.name,
-        "status": "finished",
-        "created": identity.created,
-        "seed": identity.seed,
-        "command": list(identity.command),
-        "overrides": list(identity.overrides),
-        "choices": dict(identity.choices),
-        "config": dict(identity.config),
-        "fingerprint": identity.fingerprint,
-        "git": git_state(),
-        "versions": versions(),
-        "hardware": hardware(ranks),
-        "training": training,
-        "test": test,
-        "paper": identity.config.get("paper"),
-    }
+    paper = identity.config.get("paper")
+    return Record(
+        name=identity.name,
+        status=FINISHED,
+        created=identity.created,
+        seed=identity.seed,
+        command=identity.command,
+        overrides=identity.overrides,
+        choices=identity.choices,
+        config=identity.config,
+        fingerprint=identity.fingerprint,
+        git=git_state(),
+        versions=versions(),
+        hardware=hardware(ranks),
+        training=training,
+        test=decode(MetaTest, test, "the meta-test"),
+        paper=None if paper is None else decode(Paper, paper, "config", "paper"),
+    )

@@ -212,7 +212,9 @@ def test_report_says_where_the_page_is_and_how_to_open_it(
     from metaloop.report.pages import page
 
     seen: list[object] = []
-    monkeypatch.setattr(page, "make_report", lambda paths, to, *_: seen.append((paths, to)) or to / "index.html")
+    monkeypatch.setattr(
+        page, "make_report", lambda paths, to, *_: seen.append((paths, to)) or page.Report(to / "index.html", [], [])
+    )
     assert main(["report", str(tmp_path), "--output", str(tmp_path / "my page")]) == 0
     assert seen == [([tmp_path], tmp_path / "my page")]
     said = capsys.readouterr().out

@@ -9,6 +9,7 @@ import pytest
 from made_runs import MakeRun
 
 from metaloop.errors import UserError
+from metaloop.problems.metric import ACCURACY
 from metaloop.records.runs import find_runs, read_run
 from metaloop.records.tables import read_samples
 
@@ -20,9 +21,9 @@ def _rewrite(directory: Path, **changes: object) -> None:
 
 def test_reads_record_episodes_and_metrics(make_run: MakeRun) -> None:
     run = read_run(make_run("a", seed=3, episodes=12))
-    assert (run.name, run.seed, run.metric, run.training["steps"]) == ("a", 3, "accuracy", 1000)
+    assert (run.name, run.seed, run.metric, run.training and run.training.steps) == ("a", 3, ACCURACY, 1000)
     assert list(run.episodes) == list(range(12))
-    assert np.mean(list(run.episodes.values())) == pytest.approx(run.test["mean"])
+    assert np.mean(list(run.episodes.values())) == pytest.approx(run.test.mean)
 
 
 def test_empty_cells_are_no_measurements(make_run: MakeRun) -> None:
@@ -32,6 +33,7 @@ def test_empty_cells_are_no_measurements(make_run: MakeRun) -> None:
 
 
 def test_a_later_evaluation_is_named_after_its_run(make_run: MakeRun) -> None:
+    make_run("a")
     directory = make_run("a/evaluations/20w1s", name="maml")
     (directory / "metrics.csv").unlink()
     run = read_run(directory)
@@ -42,10 +44,10 @@ def test_a_later_evaluation_is_named_after_its_run(make_run: MakeRun) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"schema": 0}, r"record\.json: written with schema 0, this version reads 1; .*metaloop evaluate run=DIR"),
+        ({"schema": 0}, r"record\.json: written with schema 0, this version reads 2; .*metaloop evaluate run=DIR"),
         ({"seed": "one"}, r"record\.json: seed is 'one', expected int"),
         ({"seed": True}, r"seed is True, expected int"),
-        ({"test": None}, r"record\.json: test is None, expected dict"),
+        ({"test": None}, r"record\.json: test is None, expected a mapping"),
     ],
 )
 def test_a_wrong_record_names_file_and_key(make_run: MakeRun, changes: dict[str, object], message: str) -> None:
@@ -58,7 +60,7 @@ def test_a_wrong_record_names_file_and_key(make_run: MakeRun, changes: dict[str,
 @pytest.mark.parametrize(("key", "value"), [("metric", "f1"), ("norm_mode", None), ("curve", {}), ("mean", "high")])
 def test_a_wrong_test_block_names_its_key(make_run: MakeRun, key: str, value: object) -> None:
     directory = make_run("a", test={key: value})
-    with pytest.raises(UserError, match=rf"record\.json: test\.{key} is"):
+    with pytest.raises(UserError, match=rf"record\.json: test\.{key}(:| is)"):
         read_run(directory)
 
 
@@ -93,7 +95,7 @@ def test_episodes_that_disagree_with_the_record_are_refused(make_run: MakeRun, t
 def test_a_diverged_run_is_read(make_run: MakeRun) -> None:
     directory = make_run("a", episodes=2, test={"mean": float("nan"), "half_width": None})
     (directory / "episodes.csv").write_text("index,score\n0,nan\n1,0.5\n")
-    assert np.isnan(read_run(directory).test["mean"])
+    assert np.isnan(read_run(directory).test.mean)
 
 
 def test_finds_all_runs_once_and_says_what_failed(make_run: MakeRun, tmp_path: Path) -> None:
@@ -125,3 +127,11 @@ def test_samples_are_read_and_never_unpickled(make_run: MakeRun) -> None:
         read_samples(directory)
     shutil.rmtree(directory)
     assert read_samples(directory) is None
+
+
+def test_an_evaluation_of_an_unfinished_training_is_not_compared(make_run: MakeRun, tmp_path: Path) -> None:
+    directory = make_run("cut/evaluations/more")
+    runs, failures = find_runs([tmp_path / "cut"])
+    assert not runs
+    assert failures[0][0] == directory
+    assert f"metaloop train resume={tmp_path / 'cut'}" in failures[0][1]

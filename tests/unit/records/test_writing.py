@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made_runs import MakeRun
 
-from metaloop.records.writing import write_csv, write_json
+from metaloop.records.reading import read_record
+from metaloop.records.writing import record_as_dict, write_csv, write_json, write_record
 
 
 def test_json_is_replaced_as_a_whole(tmp_path: Path) -> None:
@@ -36,3 +38,11 @@ def test_a_table_is_utf8_whatever_the_locale(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(Path, "open", in_ascii)
     write_csv(tmp_path / "e.csv", {"text": ["日本"]})
     assert (tmp_path / "e.csv").read_bytes().decode("utf-8").split() == ["text", "日本"]
+
+
+def test_a_record_is_written_as_it_is_read(make_run: MakeRun, tmp_path: Path) -> None:
+    first = make_run("a")
+    record = read_record(first)
+    written = write_record(tmp_path, record)
+    assert read_record(tmp_path) == record
+    assert json.loads(written.read_text()) == record_as_dict(record)

@@ -19,8 +19,8 @@ SECOND = np.array([0.8, 0.8, 0.2, 0.65, 0.9, 0.8])
 
 
 def _pair(make_run: MakeRun, kind: str = "classification", **more: object) -> tuple[Path, Path]:
-    first = make_run("first", **one_run("maml", 1, "glyphs", 0), kind=kind, scores=FIRST)
-    second = make_run("second", **{**one_run("anil", 5, "glyphs", 0), **more}, kind=kind, scores=SECOND)
+    first = make_run("first", **one_run("maml", 1, "glyphs", 0), problem=kind, scores=FIRST)
+    second = make_run("second", **{**one_run("anil", 5, "glyphs", 0), **more}, problem=kind, scores=SECOND)
     return first, second
 
 
@@ -52,7 +52,7 @@ def test_only_episodes_of_both_are_compared(make_run: MakeRun) -> None:
 
 def test_an_episode_that_diverged_is_lost_and_not_drawn(make_run: MakeRun, tmp_path: Path) -> None:
     first, second = (
-        make_run(name, **one_run(name, 1, "glyphs", 0), kind="regression", scores=np.array(scores), samples=False)
+        make_run(name, **one_run(name, 1, "glyphs", 0), problem="regression", scores=np.array(scores), samples=False)
         for name, scores in (("maml", [0.1, np.inf, np.nan, np.inf]), ("anil", [0.2, 0.3, np.inf, 0.1]))
     )
     found = compare_runs(read_run(first), read_run(second))
@@ -61,7 +61,7 @@ def test_an_episode_that_diverged_is_lost_and_not_drawn(make_run: MakeRun, tmp_p
     assert len(scatter(found, LIGHT).axes[0].collections[0].get_offsets()) == 1
     page = write_comparison(found, lambda which, numbers: [], "no checkpoint", tmp_path / "out")
     assert "In 3 of the episodes a run diverged" in page.read_text()
-    lost = make_run("lost", **one_run("boil", 1, "glyphs", 0), kind="regression", scores=np.full(4, np.nan), samples=False)
+    lost = make_run("lost", **one_run("boil", 1, "glyphs", 0), problem="regression", scores=np.full(4, np.nan), samples=False)
     assert scatter(compare_runs(read_run(first), read_run(lost)), LIGHT) is None
     write_comparison(compare_runs(read_run(first), read_run(lost)), lambda which, numbers: [], "no", tmp_path / "none")
     assert not (tmp_path / "none" / "scatter.png").exists()
@@ -71,7 +71,7 @@ def test_an_episode_that_diverged_is_lost_and_not_drawn(make_run: MakeRun, tmp_p
     ("more", "part"),
     [
         ({"test": {"shots": 5}}, "shots 1 and 5"),
-        ({"test": {"seed": 3}}, "seed None and 3"),
+        ({"test": {"seed": 3}}, "seed 0 and 3"),
         ({"dataset": "omniglot"}, "data set glyphs and omniglot"),
     ],
 )

@@ -6,59 +6,75 @@ import pytest
 from made_runs import MakeRun
 
 from metaloop.errors import UserError
+from metaloop.problems.metric import ACCURACY, MEAN_SQUARED_ERROR, Metric
 from metaloop.records.runs import read_run
-from metaloop.report.paper import check_paper, compare, results_markdown
+from metaloop.report.pages.results_page import NotRun, results_markdown
+from metaloop.report.paper import PaperComparison, compare, metric_of, read_paper
+
+RETURN = Metric("return", "average return", unit="points of Pendulum", digits=1)
 
 
 @pytest.mark.parametrize(
     ("metric", "measured", "verdict"),
     [
-        ("accuracy", 0.980, "within tolerance"),
-        ("accuracy", 0.977, "within tolerance"),
-        ("accuracy", 0.9769, "worse"),
-        ("accuracy", 0.9971, "better"),
-        ("mse", 0.9769, "better"),
-        ("mse", 0.9971, "worse"),
+        (ACCURACY, 0.980, "within tolerance"),
+        (ACCURACY, 0.977, "within tolerance"),
+        (ACCURACY, 0.9769, "worse"),
+        (ACCURACY, 0.9971, "better"),
+        (MEAN_SQUARED_ERROR, 0.9769, "better"),
+        (MEAN_SQUARED_ERROR, 0.9971, "worse"),
     ],
 )
-def test_difference_and_verdict(paper: dict[str, Any], metric: str, measured: float, verdict: str) -> None:
-    found = compare({"paper": paper, "test": {"metric": metric, "mean": measured}})
-    assert found is not None
-    assert found.difference == pytest.approx(measured - 0.987)
-    assert found.verdict == verdict
-    assert found.within == (verdict == "within tolerance")
-    assert found.published_text == ("98.70 ± 0.40 [S]" if metric == "accuracy" else "0.9870 ± 0.0040 [S]")
+def test_difference_and_verdict(paper: dict[str, Any], metric: Metric, measured: float, verdict: str) -> None:
+    result = PaperComparison(read_paper(paper), metric, measured)
+    assert result.difference == pytest.approx(measured - 0.987)
+    assert result.verdict == verdict
+    assert result.within == (verdict == "within tolerance")
+    assert result.published_text == ("98.70 ± 0.40 [S]" if metric == ACCURACY else "0.9870 ± 0.0040 [S]")
 
 
-def test_no_paper_no_comparison() -> None:
-    assert compare({"paper": None, "test": {"metric": "mse", "mean": 1.0}}) is None
-    assert compare({"test": {"metric": "mse", "mean": 1.0}}) is None
+def test_no_paper_no_comparison(make_run: MakeRun) -> None:
+    assert compare(read_run(make_run("a")).record) is None
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"citation": None}, r"paper\.citation is missing"),
-        ({"tolerance": None}, r"paper\.tolerance is missing"),
+        ({"citation": None}, r"paper\.citation is None, expected str"),
+        ({"cite": "x"}, r"paper\.cite is an unknown key; known are citation, table, published"),
         ({"mark": "X"}, r"paper\.mark='X': one of V, S, M"),
-        ({"published": 98.7}, r"paper\.published=98\.7: needs a mean"),
-        (
-            {"published": {"mean": 98.7}},
-            r"paper\.published\.mean=98\.7: give it as a fraction in \[0, 1\], not percent",
-        ),
+        ({"published": 98.7}, r"paper\.published is 98\.7, expected a mapping"),
+        ({"published": {"mean": 98.7}}, r"published\.mean=98\.7: at least 0 and at most 1; as it is stored, not in %"),
         ({"published": {"mean": 0.987, "half_width": 0.4}, "tolerance": 1.5}, r"paper\.tolerance=1\.5"),
-        ({"tolerance": "some"}, r"paper\.tolerance='some'"),
+        ({"tolerance": "some"}, r"paper\.tolerance is 'some', expected float"),
+        ({"metric": "mse"}, r"paper\.metric='mse': the run's metric is 'accuracy'"),
     ],
 )
 def test_a_wrong_block_names_its_key(paper: dict[str, Any], changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        check_paper(paper | changes, "accuracy")
+        read_paper(paper | changes, ACCURACY)
 
 
-def test_errors_may_exceed_one_and_have_no_interval(paper: dict[str, Any]) -> None:
-    check_paper(paper | {"published": {"mean": 4.19, "half_width": None}, "tolerance": 2.0}, "mse")
+def test_bounds_come_from_the_metric(paper: dict[str, Any]) -> None:
+    read_paper(paper | {"published": {"mean": 4.19, "half_width": None}, "tolerance": 2.0}, MEAN_SQUARED_ERROR)
     with pytest.raises(UserError, match="at least 0"):
-        check_paper(paper | {"published": {"mean": -1.0}}, "mse")
+        read_paper(paper | {"published": {"mean": -1.0}}, MEAN_SQUARED_ERROR)
+    ours = read_paper(paper | {"published": {"mean": -312.5, "half_width": 20.0}, "tolerance": 50}, RETURN)
+    assert PaperComparison(ours, RETURN, -420.0).outcome == "off by −107.5 (worse)"
+    assert PaperComparison(ours, RETURN, -300.0).published_text == "−312.5 ± 20.0 [S]"
+
+
+def test_a_block_may_bring_a_metric_of_its_own(make_run: MakeRun, paper: dict[str, Any]) -> None:
+    block = paper | {"published": {"mean": -312.5}, "tolerance": 50, "metric": RETURN.as_dict()}
+    ours = read_paper(block)
+    assert metric_of(ours) == RETURN
+    text = results_markdown([read_run(make_run("a", metric=RETURN, mean=-300.0, paper=block))], [NotRun("other", ours)])
+    assert "## Average return (points of Pendulum)" in text
+    assert "| −300.0 ± " in text
+    assert "| reproduced |" in text
+    assert r"| −312.5 \[S\] |" in text
+    with pytest.raises(UserError, match=r"paper\.metric='speed': give one of accuracy, .* or a mapping"):
+        metric_of(read_paper(paper | {"metric": "speed"}, None))
 
 
 def test_results_page(make_run: MakeRun, paper: dict[str, Any]) -> None:
@@ -68,7 +84,7 @@ def test_results_page(make_run: MakeRun, paper: dict[str, Any]) -> None:
         make_run("s1", name="finn|maml", seed=1, paper=paper, git=git),
     ]
     sinus = paper | {"published": {"mean": 0.35, "half_width": None}, "mark": "M", "deviations": []}
-    runs += [make_run("sin", kind="regression", mean=0.3, paper=sinus), make_run("other", name="not a reproduction")]
+    runs += [make_run("sin", problem="regression", mean=0.3, paper=sinus), make_run("other", name="not a reproduction")]
     text = results_markdown(map(read_run, runs))
     line = next(line for line in text.splitlines() if line.startswith(r"| finn\|maml"))
     cells = [cell.strip() for cell in line.replace(r"\|", "!").split("|")]
@@ -89,8 +105,8 @@ def test_a_published_value_is_compared_after_as_many_inner_steps(make_run: MakeR
     early = read_run(make_run("early", paper=paper | {"step": 0}))
     found = compare(early.record)
     assert found is not None
-    assert found.measured == early.record["test"]["curve"][0]["mean"] != early.record["test"]["mean"]
-    assert f"| 0 | {early.record['training']['steps']} |" in results_markdown([early])
+    assert found.measured == early.test.curve[0].mean != early.test.mean
+    assert "| 0 | 1000 |" in results_markdown([early])
     with pytest.raises(UserError, match=r"paper\.step=99"):
         compare(read_run(make_run("late", paper=paper | {"step": 99})).record)
     curve = [{"step": step, "mean": 0.1 * (step + 1), "half_width": None} for step in (0, 5)]

@@ -11,7 +11,8 @@ import pytest
 
 from gated_runs import Gate, jobs, started, wait_until
 from metaloop.cli.main import main
-from metaloop.sweeps.ledger import DONE, RUNNING, Ledger
+from metaloop.records.jobs import DONE, RUNNING
+from metaloop.sweeps.ledger import Ledger
 from small_runs import SMALL_CONF, lines_reach, sweep_outcomes
 
 STEP = 10  # where runs wait

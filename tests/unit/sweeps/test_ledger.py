@@ -11,8 +11,9 @@ import pytest
 
 from metaloop.errors import UserError
 from metaloop.problems.metric import ACCURACY
+from metaloop.records.jobs import CANCELLED, DONE, FAILED, INTERRUPTED, LEDGER, RUNNING, WAITING
 from metaloop.sweeps import ledger as module
-from metaloop.sweeps.ledger import CANCELLED, DONE, FAILED, INTERRUPTED, NAME, RUNNING, WAITING, Ledger, Planned
+from metaloop.sweeps.ledger import Ledger, Planned
 
 RESULT = {"metric": ACCURACY.as_dict(), "mean": 0.9, "half_width": 0.01, "best_validation": 0.8, "tasks_per_second": 3.0}
 
@@ -153,7 +154,7 @@ def test_a_file_of_another_version_or_kind_is_refused(ledger: Ledger, tmp_path: 
     database.close()
     with pytest.raises(UserError, match="version 99"):
         ledger.jobs()
-    (tmp_path / NAME).write_text("this is text, not a database" * 100)
+    (tmp_path / LEDGER).write_text("this is text, not a database" * 100)
     with pytest.raises(UserError, match=r"is damaged: file is not a database\. Move the file away"):
         Ledger(tmp_path).jobs()
 
@@ -234,7 +235,7 @@ def test_a_clock_that_goes_back_takes_no_run_from_its_owner(ledger: Ledger, monk
 
 
 def test_a_reader_waits_for_the_process_that_makes_the_file(tmp_path: Path) -> None:
-    maker = sqlite3.connect(tmp_path / NAME, isolation_level=None, check_same_thread=False)
+    maker = sqlite3.connect(tmp_path / LEDGER, isolation_level=None, check_same_thread=False)
     maker.execute("BEGIN IMMEDIATE")  # the file is there, its table is not
     found: list[object] = []
     reader = threading.Thread(target=lambda: found.append(Ledger(tmp_path).jobs()))

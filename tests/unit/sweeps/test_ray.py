@@ -8,7 +8,7 @@ import pytest
 
 from gated_runs import Gate, jobs, started, wait_until
 from metaloop.cli.main import main
-from metaloop.sweeps.ledger import DONE, RUNNING
+from metaloop.records.jobs import DONE, RUNNING
 from small_runs import SMALL_CONF, lines_reach, sweep_outcomes
 
 pytest.importorskip("hydra_plugins.hydra_ray_launcher")

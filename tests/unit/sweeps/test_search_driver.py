@@ -12,9 +12,10 @@ from gated_runs import jobs as jobs_of
 from metaloop.cli.main import main
 from metaloop.errors import UserError
 from metaloop.problems.metric import ACCURACY
+from metaloop.records.jobs import CANCELLED, DONE, FAILED, PRUNED, RUNNING, Job
 from metaloop.sweeps.compose import with_overrides
 from metaloop.sweeps.devices import FreeDevices, Machine
-from metaloop.sweeps.ledger import CANCELLED, DONE, FAILED, PRUNED, RUNNING, Job, Ledger
+from metaloop.sweeps.ledger import Ledger
 from metaloop.sweeps.options import Options
 from metaloop.sweeps.plan import read_plan
 from metaloop.sweeps.search_driver import SearchDriver, checked_runs

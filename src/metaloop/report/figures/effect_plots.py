@@ -26,7 +26,7 @@ def main_effect_figure(effects: Sequence[MainEffect], theme: Theme) -> Figure | 
         return None
     widths = [max(len(effect.levels), 2) for effect in effects]
     figure, axes = new_figure(theme, len(effects), (1.2 + 0.55 * sum(widths) + 0.9 * len(effects), 3.0), widths)
-    scale = 100.0 if effects[0].metric != "mse" else 1.0
+    scale = effects[0].metric.scale
     for number, (ax, effect) in enumerate(zip(axes, effects, strict=True)):
         means = scale * np.array([each.interval.mean for each in effect.levels])
         half = scale * np.array([each.interval.half_width or 0.0 for each in effect.levels])
@@ -35,7 +35,7 @@ def main_effect_figure(effects: Sequence[MainEffect], theme: Theme) -> Figure | 
             range(len(means)), means, half, ls=dashes, color=theme.palette[0], marker="o", markersize=5, lw=1.4, capsize=3
         )
         _name_ticks(ax, [show(each.value) for each in effect.levels])
-        titles(ax, theme, short(effect.key), formats.metric_title(effect.metric) if number == 0 else "")
+        titles(ax, theme, short(effect.key), effect.metric.heading if number == 0 else "")
         ax.set_xlim(-0.4, len(means) - 0.6)
     low, high = min(ax.get_ylim()[0] for ax in axes), max(ax.get_ylim()[1] for ax in axes)
     for number, ax in enumerate(axes):
@@ -50,14 +50,14 @@ def interaction_figure(found: Interaction, theme: Theme) -> Figure:
         turned = (found.keys[1], found.keys[0])
         found = replace(found, keys=turned, rows=found.columns, columns=found.rows, means=found.means.T)
     figure, (ax,) = new_figure(theme, 1, (4.6, 3.0))
-    scale = 100.0 if found.metric != "mse" else 1.0
+    scale = found.metric.scale
     handles = []
     for number, means in enumerate(found.means):
         colour, dashes = curve_look(theme, number)
         (line,) = ax.plot(range(len(means)), scale * means, dashes, color=colour, marker="o", markersize=4, linewidth=1.6)
         handles.append(line)
     _name_ticks(ax, [show(value) for value in found.columns])
-    titles(ax, theme, short(found.keys[1]), formats.metric_title(found.metric))
+    titles(ax, theme, short(found.keys[1]), found.metric.heading)
     legend(figure, theme, handles, [f"{short(found.keys[0])} {show(value)}" for value in found.rows])
     return figure
 
@@ -66,7 +66,7 @@ def heat_map(found: Interaction, theme: Theme) -> Figure:
     """The mean score at every combination of two keys, written into its field; better is further from the background."""
     rows, columns = found.means.shape
     figure, (ax,) = new_figure(theme, 1, (1.9 + 0.78 * columns, 1.2 + 0.42 * rows))
-    better = found.means if found.metric != "mse" else -found.means
+    better = found.metric.sign * found.means
     shades = LinearSegmentedColormap.from_list("score", [theme.surface, theme.palette[0]])
     finite = np.where(np.isfinite(better), better, np.nan)
     ax.imshow(
@@ -76,13 +76,13 @@ def heat_map(found: Interaction, theme: Theme) -> Figure:
     for row, column in np.ndindex(rows, columns):
         value = found.means[row, column]
         strong = np.isfinite(better[row, column]) and better[row, column] > middle
-        text = formats.number(float(value), found.metric) if not np.isnan(value) else formats.NONE
+        text = found.metric.number(float(value)) if not np.isnan(value) else formats.NONE
         ax.text(column, row, text, ha="center", va="center", fontsize=8.5, color=theme.surface if strong else theme.text)
     ax.grid(False)
     ax.spines[["left", "bottom"]].set_visible(False)
     _name_ticks(ax, [show(value) for value in found.columns])
     ax.set_yticks(range(rows), [show(value) for value in found.rows])
-    titles(ax, theme, short(found.keys[1]), short(found.keys[0]), formats.metric_title(found.metric))
+    titles(ax, theme, short(found.keys[1]), short(found.keys[0]), found.metric.heading)
     return figure
 
 
@@ -93,30 +93,31 @@ def _name_ticks(ax: Axes, names: Sequence[str]) -> None:
         label.set_parse_math(False)
 
 
-def pareto(costs: Sequence[float], scores: Sequence[float], higher_is_better: bool) -> list[int]:
-    """Numbers of the points that no other beats in both, by ascending cost."""
-    order = sorted(range(len(costs)), key=lambda i: (costs[i], -scores[i] if higher_is_better else scores[i]))
+def pareto(costs: Sequence[float], scores: Sequence[float]) -> list[int]:
+    """Numbers of the points that no other beats in both lower cost and higher score, by ascending cost."""
+    order = sorted(range(len(costs)), key=lambda i: (costs[i], -scores[i]))
     front: list[int] = []
     for i in order:
-        if not front or (scores[i] > scores[front[-1]] if higher_is_better else scores[i] < scores[front[-1]]):
+        if not front or scores[i] > scores[front[-1]]:
             front.append(i)
     return front
 
 
-def cost_figure(rows: Sequence[Row], theme: Theme) -> Figure | None:
+def cost_figure(rows: Sequence[Row], theme: Theme, title: str = "") -> Figure | None:
     """Training time against score, with the numbered front that nothing beats in both.
 
     None where fewer than two rows were timed.
 
     Args:
-        rows: of one metric.
+        rows: of one metric and one data set.
         theme: the colours.
+        title: above the axes.
     """
     known, front = timed(rows), cost_front(rows)
     if len(known) < 2:
         return None
-    metric = known[0].first.metric
-    scale = 100.0 if metric != "mse" else 1.0
+    metric = known[0].metric
+    scale = metric.scale
     costs, scores = [row.training_seconds or 0.0 for row in known], [scale * row.interval.mean for row in known]
     half = [scale * (row.interval.half_width or 0.0) for row in known]
     figure, (ax,) = new_figure(theme, 1, (4.9, 3.2))
@@ -130,7 +131,7 @@ def cost_figure(rows: Sequence[Row], theme: Theme) -> Figure | None:
         ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         ax.xaxis.set_minor_locator(NullLocator())
-    titles(ax, theme, "training time (s)", formats.metric_title(metric))
+    titles(ax, theme, "training time (s)", metric.heading, title)
     handles = [Line2D([], [], color=theme.palette[1], marker="o"), Line2D([], [], color=theme.muted, marker="o", linestyle="")]
     legend(figure, theme, handles, ["not beaten in both", "the others, with intervals"])
     return figure
@@ -144,8 +145,8 @@ def timed(rows: Sequence[Row]) -> list[Row]:
 def cost_front(rows: Sequence[Row]) -> list[Row]:
     """Rows that no other beats in both training time and score, the fastest first."""
     known = timed(rows)
-    costs, scores = [row.training_seconds or 0.0 for row in known], [row.interval.mean for row in known]
-    return [known[i] for i in pareto(costs, scores, bool(known) and known[0].first.metric != "mse")]
+    costs, scores = [row.training_seconds or 0.0 for row in known], [row.metric.sign * row.interval.mean for row in known]
+    return [known[i] for i in pareto(costs, scores)]
 
 
 def rank_figure(ranking: Ranking, names: Sequence[Fact], theme: Theme) -> Figure:

@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from metaloop.report import formats
 from metaloop.report.figures.theme import Look, Theme, curve_look, legend, new_figure, titles
 
 Inspection = Mapping[str, Any]
@@ -23,7 +22,7 @@ def parts_figure(found: Inspection, names: Mapping[str, str], theme: Theme) -> F
     if len(shown) < 2:
         return None
     figure, (ax,) = new_figure(theme, 1, (6.4, 0.42 * len(shown) + 1.0))
-    scale = _scale(found)
+    scale = found["metric"].scale
     for row, name in enumerate(shown):
         part = found["parts"][name]
         colour = theme.palette[0] if name == "all" else theme.palette[1] if name == "start" else theme.text
@@ -31,25 +30,26 @@ def parts_figure(found: Inspection, names: Mapping[str, str], theme: Theme) -> F
         ax.errorbar(scale * part["mean"], row, xerr=half, fmt="o", color=colour, capsize=4, markersize=6)
     ax.set_yticks(range(len(shown)), [names[name] for name in shown], color=theme.text)
     ax.set_ylim(len(shown) - 0.5, -0.5)
-    titles(ax, theme, formats.metric_title(found["metric"]), "")
+    titles(ax, theme, found["metric"].heading, "")
     return figure
 
 
 def losses_figure(found: Inspection, theme: Theme) -> Figure | None:
-    """Inner and query loss, and for classification the score, over inner steps; None without inner steps."""
+    """Inner and query loss, and the score where it is another number, over inner steps; None without inner steps."""
     if "inner_loss" not in found:
         return None
-    panels = 2 if found["metric"] != "mse" else 1
+    metric = found["metric"]
+    panels = 1 if found["score"] == found["query_loss"] else 2  # of a regression the loss is the score
     figure, axes = new_figure(theme, panels, (3.9 * panels + 0.6, 3.0))
     handles = []
     for name, number in (("inner_loss", 0), ("query_loss", 1)):
         handles.append(_curve(axes[0], found["points"], found[name], (theme.palette[number], "-")))
-    _steps(axes[0], theme, "loss (nats)" if panels == 2 else "mean squared error")
+    _steps(axes[0], theme, "loss" if panels == 2 else metric.heading)
     labels = ["inner loss (support)", "query loss"]
     if panels == 2:
-        handles.append(_curve(axes[1], found["points"], found["score"], (theme.palette[2], "-"), 100.0))
-        _steps(axes[1], theme, "query accuracy (%)")
-        labels.append("query accuracy")
+        handles.append(_curve(axes[1], found["points"], found["score"], (theme.palette[2], "-"), metric.scale))
+        _steps(axes[1], theme, f"query {metric.heading}")
+        labels.append(f"query {metric.title}")
     legend(figure, theme, handles, labels)
     return figure
 
@@ -103,10 +103,6 @@ def movement_figure(found: Inspection, theme: Theme) -> Figure | None:
         _steps(ax, theme, label)
     legend(figure, theme, handles, [row["layer"] for row in rows])
     return figure
-
-
-def _scale(found: Inspection) -> float:
-    return 100.0 if found["metric"] != "mse" else 1.0
 
 
 def _means(points: Points) -> np.ndarray:

@@ -8,13 +8,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from metaloop.problems.metric import ACCURACY
+from metaloop.records.tables import Array
 from metaloop.report.figures.theme import Theme, legend, new_figure, titles
 
 _CLASSES, _MATRIX = 30, 24  # more are not drawn
 _MARKS = ("o", "s", "^", "D", "v", "P", "X")
 
 
-def map_figure(points: Mapping[str, np.ndarray], theme: Theme) -> Figure:
+def map_figure(points: Mapping[str, Array], theme: Theme) -> Figure:
     """One episode before and after adaptation along the same two directions: classes by colour, support large, queries small.
 
     Scales are each panel's own, as features may shrink or grow by much.
@@ -40,7 +42,7 @@ def _look(label: int, theme: Theme) -> tuple[str, str]:
     return theme.palette[label % colours], _MARKS[(label + label // colours) % len(_MARKS)]
 
 
-def _draw_points(ax: Axes, places: np.ndarray, labels: np.ndarray, is_query: np.ndarray, theme: Theme) -> None:
+def _draw_points(ax: Axes, places: Array, labels: Array, is_query: Array, theme: Theme) -> None:
     for label in np.unique(labels):
         colour, mark = _look(int(label), theme)
         for query, size, alpha in ((True, 22, 0.75), (False, 110, 1.0)):
@@ -66,21 +68,23 @@ def classes_figure(found: Mapping[str, Any], theme: Theme) -> Figure | None:
     shown = rows[:_CLASSES]
     figure, (ax,) = new_figure(theme, 1, (5.6, 0.2 * len(shown) + 1.2))
     places = np.arange(len(shown))
-    means = 100 * np.array([row["mean"] for row in shown])
-    halves = 100 * np.array([row["half_width"] or 0.0 for row in shown])
+    means = ACCURACY.scale * np.array([row["mean"] for row in shown])
+    halves = ACCURACY.scale * np.array([row["half_width"] or 0.0 for row in shown])
     ax.errorbar(means, places, xerr=halves, fmt="o", color=theme.palette[0], ecolor=theme.muted, capsize=2.5, markersize=4.5)
-    overall = 100 * found["parts"]["all"]["mean"]
-    ax.axvline(overall, color=theme.palette[1], linestyle="--", linewidth=1.3)
+    label, overall = ACCURACY.heading, found["parts"]["all"]["mean"]
+    if found["metric"] == ACCURACY:  # the score of tagging is no accuracy
+        ax.axvline(ACCURACY.shown(overall), color=theme.palette[1], linestyle="--", linewidth=1.3)
+        label += f"; dashed: {ACCURACY.shown(overall):.1f} over all"
     for text in ax.set_yticks(places, [_short(row["class"]) for row in shown]):
         text.label1.set_parse_math(False)
     ax.set_ylim(len(shown) - 0.4, -0.6)
     ax.set_xlim(*_percent_limits(means, halves))
     cut = f"{len(shown)} of {len(rows)} classes, the worst first" if len(rows) > len(shown) else ""
-    titles(ax, theme, f"accuracy (%); dashed: {overall:.1f} over all", "", cut)
+    titles(ax, theme, label, "", cut)
     return figure
 
 
-def _percent_limits(means: np.ndarray, halves: np.ndarray) -> tuple[float, float]:
+def _percent_limits(means: Array, halves: Array) -> tuple[float, float]:
     """An interval may reach beyond what an accuracy can be; the axis does not."""
     return max(-2.0, float((means - halves).min()) - 2.0), min(102.0, float((means + halves).max()) + 2.0)
 

@@ -9,8 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
+from metaloop.problems.metric import Metric
 from metaloop.records.runs import Run
-from metaloop.records.tables import Columns
+from metaloop.records.tables import Array, Columns
 from metaloop.report import formats
 from metaloop.report.figures.theme import Look, Theme, curve_look, legend, new_figure, titles
 from metaloop.report.tables.rows import Row
@@ -36,24 +37,23 @@ def learning_curves(rows: Sequence[Row], theme: Theme) -> Figure | None:
     rows = [row for row in rows if any(run.metrics for run in row.runs)]
     if not rows:
         return None
-    single, metric = len(rows) == 1, rows[0].first.metric
+    single, metric = len(rows) == 1, rows[0].metric
     loss = ("train/loss", "validation/loss") if single else ("train/loss",)
     score = ("train/score", "validation/score", "validation/score_before") if single else ("validation/score",)
-    panels = [(loss, "loss (nats)"), (score, formats.metric_title(metric))]
-    if metric == "mse" and single:
-        panels = panels[1:]  # the loss is the score
-    panels = [(names, label) for names, label in panels if any(_has(row, names) for row in rows)]
+    panels = [(loss, "loss", 1.0), (score, metric.heading, metric.scale)]
+    if single and all(_loss_is_score(run) for run in rows[0].runs):
+        panels = panels[1:]
+    panels = [panel for panel in panels if any(_has(row, panel[0]) for row in rows)]
     if not panels:
         return None
     figure, axes = new_figure(theme, len(panels), (3.75 * len(panels) if len(panels) > 1 else 4.9, 3.0))
     drawn: dict[str, Line2D] = {}
-    for ax, (names, label) in zip(axes, panels, strict=True):
-        scale = 100.0 if metric != "mse" and label == formats.metric_title(metric) else 1.0
+    for ax, (names, label, scale) in zip(axes, panels, strict=True):
         _draw_rest(ax, rows[COLOURED:], names[0], scale, theme)
         merged = len(rows) > COLOURED
         looks = _looks(rows[:COLOURED], names, theme)
         handles = [_draw(ax, row, name, look, scale, single, merged) for row, name, look in looks]
-        titles(ax, theme, "outer step", label if metric != "mse" or label != "loss (nats)" else "loss")
+        titles(ax, theme, "outer step", label)
         _error_scale(ax, metric)
         drawn |= {str(handle.get_label()): handle for handle in handles if handle}
     if single:
@@ -69,20 +69,20 @@ def adaptation_curves(rows: Sequence[Row], theme: Theme) -> Figure | None:
     One row also shows its baseline; of more than ``COLOURED`` rows each shows its first seed. A run without inner steps
     is a single mark. Bands are intervals over episodes.
     """
-    rows = [row for row in rows if row.first.test["curve"]]
-    if not any(len(run.test["curve"]) > 1 for row in rows for run in row.runs):
+    rows = [row for row in rows if row.first.test.curve]
+    if not any(len(run.test.curve) > 1 for row in rows for run in row.runs):
         return None
-    single, metric = len(rows) == 1, rows[0].first.metric
+    single, metric = len(rows) == 1, rows[0].metric
     figure, (ax,) = new_figure(theme, 1, (4.9, 3.0))
-    scale = 100.0 if metric != "mse" else 1.0
+    scale = metric.scale
     for number, row in enumerate(rows[:COLOURED]):
         for run in row.runs if len(rows) <= COLOURED else row.runs[:1]:
             _draw_adaptation(ax, run, curve_look(theme, number), scale, theme)
-    rest = [row.first.test["curve"] for row in rows[COLOURED:]]
-    lines = [[(point["step"], scale * point["mean"]) for point in curve] for curve in rest]
+    rest = [row.first.test.curve for row in rows[COLOURED:]]
+    lines = [[(point.step, scale * point.mean) for point in curve] for curve in rest]
     ax.add_collection(LineCollection(lines, colors=theme.muted, linewidths=0.6, alpha=0.3))
     ax.autoscale_view()
-    titles(ax, theme, "inner step", formats.metric_title(metric))
+    titles(ax, theme, "inner step", metric.heading)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     _error_scale(ax, metric)
     if single:
@@ -90,6 +90,12 @@ def adaptation_curves(rows: Sequence[Row], theme: Theme) -> Figure | None:
     else:
         _row_legend(figure, rows, theme)
     return figure
+
+
+def _loss_is_score(run: Run) -> bool:
+    """Whether the loss is drawn already, as the score: of a regression both are the squared error."""
+    loss, score = (run.metrics.get(f"train/{name}") for name in ("loss", "score"))
+    return loss is not None and score is not None and np.array_equal(loss[1], score[1], equal_nan=True)
 
 
 def _has(row: Row, names: Sequence[str]) -> bool:
@@ -145,50 +151,51 @@ def _draw_rest(ax: Axes, rows: Sequence[Row], name: str, scale: float, theme: Th
     ax.autoscale_view()
 
 
-def _running_mean(values: np.ndarray, window: int) -> np.ndarray:
+def _running_mean(values: Array, window: int) -> Array:
     """Mean of the finite ones among the ``window`` values around every point; fewer at the ends."""
     finite = np.isfinite(values)
     sums, counts = (np.cumsum(np.concatenate([[0.0], part])) for part in (np.where(finite, values, 0.0), finite))
     low = np.maximum(np.arange(len(values)) - window // 2, 0)
     high = np.minimum(np.arange(len(values)) + (window + 1) // 2, len(values))
     with np.errstate(invalid="ignore", divide="ignore"):
-        return (sums[high] - sums[low]) / (counts[high] - counts[low])
+        return np.asarray((sums[high] - sums[low]) / (counts[high] - counts[low]))
 
 
 def _draw_adaptation(ax: Axes, run: Run, look: Look, scale: float, theme: Theme) -> None:
     colour, dashes = look
-    points = run.test["curve"]
-    steps = np.array([point["step"] for point in points])
-    means = scale * np.array([point["mean"] for point in points], float)
-    widths = scale * np.array([point.get("half_width") or 0.0 for point in points], float)
+    points = run.test.curve
+    steps = np.array([point.step for point in points])
+    means = scale * np.array([point.mean for point in points], float)
+    widths = scale * np.array([point.half_width or 0.0 for point in points], float)
     ax.fill_between(steps, means - widths, means + widths, color=colour, alpha=0.2, linewidth=0)
     ax.plot(steps, means, dashes, color=colour, linewidth=1.7, marker="o", markersize=4)
-    chosen = steps == run.test.get("steps")
+    chosen = steps == run.test.steps
     if len(steps) > 1:
         ax.plot(steps[chosen], means[chosen], "o", color=theme.surface, markeredgecolor=colour, markersize=7.5)
 
 
 def _draw_baseline(figure: Figure, run: Run, scale: float, theme: Theme) -> None:
     """The baseline's line, and the legend of a figure of one run."""
-    level = f"{100 * run.test['level']:g} % interval over {run.test['episodes']} episodes"
+    level = f"{formats.percent(run.test.level)} interval over {run.test.episodes} episodes"
     handles, labels = [Line2D([], [], color=theme.palette[0], linewidth=6, alpha=0.35)], [level]
-    if run.test.get("steps") is not None:
+    if run.test.steps is not None:
         ring = Line2D([], [], linestyle="", marker="o", color=theme.surface, markersize=7.5)
         ring.set_markeredgecolor(theme.palette[0])
         handles.append(ring)
-        labels.append(f"reported score (inner step {run.test['steps']})")
-    baseline = run.test.get("baseline")
+        labels.append(f"reported score (inner step {run.test.steps})")
+    baseline = run.test.baseline
     if baseline:
-        handles.append(figure.axes[0].axhline(scale * baseline["mean"], color=theme.palette[1], linestyle="--", linewidth=1.3))
-        labels.append(baseline["name"])
+        handles.append(figure.axes[0].axhline(scale * baseline.mean, color=theme.palette[1], linestyle="--", linewidth=1.3))
+        labels.append(baseline.name)
     legend(figure, theme, handles, labels)
 
 
-def _error_scale(ax: Axes, metric: str) -> None:
+def _error_scale(ax: Axes, metric: Metric) -> None:
+    """A logarithmic axis for scores that are positive, unbounded above and spread widely, such as errors and times."""
     values = np.concatenate([np.asarray(line.get_ydata(), float) for line in ax.lines])
     values = values[np.isfinite(values)]
     low, high = (values.min(), values.max()) if len(values) else (0.0, 0.0)
-    if metric == "mse" and low > 0 and high / low > _LOG_RATIO:
+    if metric.bounds == (0.0, None) and low > 0 and high / low > _LOG_RATIO:
         ax.set_yscale("log")
         ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")

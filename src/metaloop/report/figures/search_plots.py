@@ -15,13 +15,13 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, PercentFormatter
 
 from metaloop.errors import UserError
-from metaloop.records.runs import by_name
-from metaloop.report import formats
+from metaloop.problems.metric import Metric
+from metaloop.records.jobs import PRUNED
+from metaloop.records.schema import SEARCH_VERSION
 from metaloop.report.figures.theme import Theme, legend, new_figure, titles
 
 FILE = "search.json"
-SCHEMA = 1
-_NEEDED = {"metric": str, "space": dict, "objectives": dict, "trials": list, "best": list, "importances": dict}
+_NEEDED = {"metric": dict, "space": dict, "objectives": dict, "trials": list, "best": list, "importances": dict}
 _LOG_RATIO = 3.0  # errors that span more than this are drawn on a logarithmic axis
 _VISIBLE = 0.8  # of a colour map, beyond which its colours are too near the surface
 _TITLES = {"tasks_per_second": "tasks/s", "peak_memory": "peak memory (MiB)", "seconds": "training (s)"}
@@ -37,16 +37,18 @@ def read_search(folder: Path) -> Mapping[str, Any] | None:
     if not path.exists():
         return None
     try:
-        told = by_name(json.loads(path.read_text()))
+        told = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: no readable search ({error}); the sweep's command writes it anew") from error
-    if not isinstance(told, dict) or told.get("schema") != SCHEMA:
+    if not isinstance(told, dict) or told.get("schema") != SEARCH_VERSION:
         version = told.get("schema") if isinstance(told, dict) else None
-        raise UserError(f"{path}: written with schema {version!r}, this version reads {SCHEMA}; give the sweep's command again")
+        raise UserError(
+            f"{path}: written with schema {version!r}, this version reads {SEARCH_VERSION}; give the sweep's command again"
+        )
     for key, kind in _NEEDED.items():
         if not isinstance(told.get(key), kind):
             raise UserError(f"{path}: {key} is {told.get(key)!r}, expected {kind.__name__}; give the sweep's command again")
-    return told
+    return {**told, "metric": Metric.from_dict(told["metric"])}
 
 
 def importance_figure(search: Mapping[str, Any], theme: Theme) -> Figure | None:
@@ -67,7 +69,7 @@ def importance_figure(search: Mapping[str, Any], theme: Theme) -> Figure | None:
         ax.grid(False, axis="y")
         for label in ax.get_yticklabels():
             label.set_parse_math(False)
-        titles(ax, theme, f"importance for {_title(objective, search).partition(' (')[0].partition(',')[0]}", "")
+        titles(ax, theme, f"importance for {_title(objective, search).partition(' (')[0]}", "")
     return figure
 
 
@@ -99,7 +101,7 @@ def parallel_figure(search: Mapping[str, Any], theme: Theme) -> Figure | None:
     done = _done(search)
     if not done:
         return None
-    pruned = [trial for trial in search["trials"] if trial["state"] == "pruned"]
+    pruned = [trial for trial in search["trials"] if trial["state"] == PRUNED]
     scales = [_of_parameter(key, one, [t["params"][key] for t in done + pruned]) for key, one in search["space"].items()]
     ends = [_of_objective(name, search, done) for name in search["objectives"]]
     names = [*_short_names(list(search["space"])).values(), *(_two_lines(scale.name) for scale in ends)]
@@ -122,8 +124,8 @@ def parallel_figure(search: Mapping[str, Any], theme: Theme) -> Figure | None:
     handles = [Line2D([], [], color=theme.palette[1], linewidth=2.4)]
     handles += [Line2D([], [], color=_colour(rank, theme), linewidth=1.6) for rank in (0.9, 0.0)]
     handles += [Line2D([], [], color=theme.muted, linewidth=1, linestyle=":")] if pruned else []
-    best = "best" if len(search["objectives"]) == 1 else "beaten by no trial in all"
-    legend(figure, theme, handles, [best, "good", "bad", "pruned"][: len(handles)])
+    first = "best" if len(search["objectives"]) == 1 else "beaten by no trial in all"
+    legend(figure, theme, handles, [first, "good", "bad", "pruned"][: len(handles)])
     return figure
 
 
@@ -166,7 +168,7 @@ def _of_parameter(key: str, one: Mapping[str, Any], values: Sequence[Any]) -> _S
 def _of_objective(name: str, search: Mapping[str, Any], done: Sequence[Mapping[str, Any]]) -> _Scale:
     values = [_value(trial, name, search) for trial in done]
     low, high = min(values), max(values)
-    log = search["metric"] == "mse" and name == "validation" and low > 0 and high / low > _LOG_RATIO
+    log = name == "validation" and search["metric"].bounds == (0.0, None) and low > 0 and high / low > _LOG_RATIO
     return _Scale(name, _title(name, search), low, high, log)
 
 
@@ -210,12 +212,12 @@ def _done(search: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def _value(trial: Mapping[str, Any], objective: str, search: Mapping[str, Any]) -> float:
     """In the unit of its title."""
-    scale = {"validation": 100.0 if search["metric"] != "mse" else 1.0, "peak_memory": 2.0**-20}
-    return float(trial["values"][objective]) * scale.get(objective, 1.0)
+    scale = {"validation": search["metric"].scale, "peak_memory": 2.0**-20}
+    return float(trial["values"][objective] * scale.get(objective, 1.0))
 
 
 def _title(objective: str, search: Mapping[str, Any]) -> str:
-    return _TITLES.get(objective) or f"meta-validation {formats.metric_name(search['metric'])}"
+    return _TITLES.get(objective) or f"meta-validation {search['metric'].heading}"
 
 
 def _short_names(keys: Sequence[str]) -> dict[str, str]:

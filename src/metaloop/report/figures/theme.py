@@ -3,7 +3,7 @@
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -103,7 +103,7 @@ def curve_look(theme: Theme, number: int) -> Look:
 
 def png(figure: Figure) -> bytes:
     """The figure as a PNG file, laid out and drawn once: ``savefig`` does both twice, which a short run would wait for."""
-    canvas = cast(FigureCanvasAgg, figure.canvas)
+    canvas: Any = figure.canvas  # of matplotlib's untyped Agg backend
     canvas.draw()
     buffer = io.BytesIO()
     image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")

@@ -97,10 +97,7 @@ def _interactions(runs: Sequence[Run], keys: Sequence[str]) -> Section | None:
 def _contrasts(found: Sequence[Interaction]) -> Table:
     rows = []
     for each in found:
-        contrast, metric = each.contrast, each.metric
-        text = formats.NONE if contrast is None else formats.difference(contrast.mean, metric)
-        if contrast is not None and contrast.half_width is not None:
-            text += f" ± {formats.number(contrast.half_width, metric)}"
+        contrast, text = each.contrast, formats.difference(each.contrast, each.metric)
         first, second = (
             f"{titled(key, v[0])} → {titled(key, v[-1])}" for key, v in zip(each.keys, (each.rows, each.columns), strict=True)
         )
@@ -121,7 +118,7 @@ def _ranks(runs: Sequence[Run], keys: Sequence[str]) -> Section | None:
     table = [[float(np.mean(cells[method][block])) for method in methods] for block in data]
     if not np.isfinite(table).all():
         return None
-    ranking = rank_methods(table, runs[0].metric != "mse", runs[0].test["level"])
+    ranking = rank_methods(table, runs[0].metric.higher_is_better, runs[0].test.level)
     names = [", ".join(titled(key, value) for key, value in zip(own, method, strict=True)) for method in methods]
     drawn = picture(lambda theme: rank_figure(ranking, names, theme), "mean ranks of the methods with the critical difference")
     left = (
@@ -138,23 +135,37 @@ def _ranks(runs: Sequence[Run], keys: Sequence[str]) -> Section | None:
 
 
 def _cost(rows: Sequence[Row]) -> Section | None:
-    drawn = picture(
-        lambda theme: cost_figure(rows, theme), "training time against score, with the front that nothing beats in both"
-    )
-    if drawn is None:
+    """A picture for each data set and setting of episodes: scores of different ones do not compare."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(f"{row.choice('dataset')}, {row.setting}", []).append(row)
+    pictures: list[tuple[str, Picture | None]] = []
+    cells: list[tuple[Cell, ...]] = []
+    for number, (title, members) in enumerate(groups.items(), 1):
+        drawn = picture(
+            lambda theme, m=members, t=title: cost_figure(m, theme, t if len(groups) > 1 else ""),  # type: ignore[misc]
+            f"training time against score on {title}, with the front that nothing beats in both",
+        )
+        if drawn is not None:
+            pictures.append(("cost" if len(groups) == 1 else f"cost_{number}", drawn))
+            cells += [(Cell(title, title), *row) for row in _front_cells(members)]
+    if not pictures:
         return None
-    cells = [
+    heads = ("episodes of", "in the picture", "name", "training time", rows[0].metric.heading)
+    table = Table(heads, tuple(cells), (False, True, False, True, True))
+    note = (
+        "No other setting is both faster to train and better than one of the table. Times of different machines do not compare."
+    )
+    return Section("cost", "Cost and score", table, _named(pictures), note)
+
+
+def _front_cells(rows: Sequence[Row]) -> list[tuple[Cell, ...]]:
+    return [
         (
             Cell(str(number), number),
             Cell(row.label, row.label),
             Cell(formats.duration(row.training_seconds), row.training_seconds),
-            Cell(formats.score(row.interval.mean, row.interval.half_width, row.first.metric), row.interval.mean),
+            Cell(row.metric.interval(row.interval.mean, row.interval.half_width), row.interval.mean),
         )
         for number, row in enumerate(cost_front(rows), 1)
     ]
-    heads = ("in the picture", "name", "training time", formats.metric_title(rows[0].first.metric))
-    table = Table(heads, tuple(cells), (True, False, True, True))
-    note = (
-        "No other setting is both faster to train and better than one of the table. Times of different machines do not compare."
-    )
-    return Section("cost", "Cost and score", table, [("cost", drawn)], note)

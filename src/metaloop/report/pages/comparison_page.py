@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from metaloop.records.tables import Array
 from metaloop.report import formats
 from metaloop.report.comparison import Comparison, difference_text, scatter
 from metaloop.report.figures.pictures import Picture, picture
@@ -15,7 +16,7 @@ from metaloop.report.pages.views import templates
 from metaloop.system.files import write_atomically
 
 # Of some episodes what each run answers, as samples.npz has it: (first or second, their numbers) to a mapping an episode.
-Answers = Callable[[int, Sequence[int]], Sequence[Mapping[str, np.ndarray]]]
+Answers = Callable[[int, Sequence[int]], Sequence[Mapping[str, Array]]]
 
 
 @dataclass(frozen=True)
@@ -58,13 +59,13 @@ def write_comparison(found: Comparison, answers: Answers, missing: str, destinat
         .render(
             title=f"{found.names[0]} and {found.names[1]}",
             names=found.names,
-            scores=[formats.score(run.test["mean"], run.test["half_width"], run.metric) for run in (found.first, found.second)],
-            unit=formats.metric_title(found.metric),
+            scores=[run.metric.interval(run.test.mean, run.test.half_width) for run in (found.first, found.second)],
+            unit=found.metric.heading,
             difference=difference_text(found),
             episodes=len(found.episodes),
             diverged=int((~np.isfinite(found.scores)).any(axis=0).sum()),
             ahead=ahead,
-            level=f"{100 * found.difference.interval.level:g} %",
+            level=formats.percent(found.difference.interval.level),
             scatter=drawn,
             parts_=[part for part in parts if part.episodes],
             zip=zip,
@@ -80,7 +81,7 @@ def write_comparison(found: Comparison, answers: Answers, missing: str, destinat
 
 def _disagreement(found: Comparison, title: str, numbers: Sequence[int], answers: Answers | None) -> Disagreement:
     place = {int(number): i for i, number in enumerate(found.episodes)}
-    rows = [(str(n), *(formats.number(float(scores[place[n]]), found.metric) for scores in found.scores)) for n in numbers]
+    rows = [(str(n), *(found.metric.number(float(scores[place[n]])) for scores in found.scores)) for n in numbers]
     pictures: list[tuple[str, Picture]] = []
     if answers is not None and numbers:
         for samples in zip(*(answers(which, numbers) for which in (0, 1)), strict=True):

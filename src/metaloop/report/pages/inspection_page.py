@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from metaloop.errors import UserError
-from metaloop.records.runs import by_name
+from metaloop.problems.metric import Metric
+from metaloop.records.schema import INSPECTION_VERSION
+from metaloop.records.tables import Array
 from metaloop.report import formats
 from metaloop.report.figures.inspection_plots import losses_figure, movement_figure, parts_figure, similarity_figure
 from metaloop.report.figures.map_plots import classes_figure, confusion_figure, map_figure
@@ -18,8 +20,7 @@ from metaloop.report.figures.pictures import Draw, Picture, picture
 from metaloop.report.pages.views import templates
 from metaloop.system.files import write_atomically
 
-Inspection = Mapping[str, Any]
-SCHEMA = 1
+Inspection = Mapping[str, Any]  # inspection.json, with its metric read
 _MOST = 12  # confusions that the page lists
 PARTS = {"start": "not adapted", "all": "adapted", "head": "head only", "body": "body only"}
 PICTURES = {
@@ -41,12 +42,12 @@ def read_inspection(folder: Path) -> Inspection:
     """
     path = folder / "inspection.json"
     try:
-        found = by_name(json.loads(path.read_text()))
+        found = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
-    if not isinstance(found, dict) or found.get("schema") != SCHEMA:
+    if not isinstance(found, dict) or found.get("schema") != INSPECTION_VERSION:
         raise UserError(f"{path} was not written by this version of metaloop inspect; run it again")
-    return found
+    return {**found, "metric": Metric.from_dict(found["metric"])}
 
 
 def write_inspection_page(folder: Path) -> Path:
@@ -81,7 +82,7 @@ def write_inspection_page(folder: Path) -> Path:
     return write_atomically(folder / "index.html", page)
 
 
-def _draws(found: Inspection, points: Mapping[str, np.ndarray] | None) -> dict[str, Draw]:
+def _draws(found: Inspection, points: Mapping[str, Array] | None) -> dict[str, Draw]:
     return {
         "parts": lambda theme: parts_figure(found, PARTS, theme),
         "losses": lambda theme: losses_figure(found, theme),
@@ -93,7 +94,7 @@ def _draws(found: Inspection, points: Mapping[str, np.ndarray] | None) -> dict[s
     }
 
 
-def _map(folder: Path) -> Mapping[str, np.ndarray] | None:
+def _map(folder: Path) -> Mapping[str, Array] | None:
     path = folder / "inspection.npz"
     if not path.exists():
         return None
@@ -113,7 +114,7 @@ def conclusion(found: Inspection) -> str:
     if "head" not in parts:
         only = "head" if all(name.startswith("head.") for name in found["adapted"]) else "body"
         return f"{gain}; only the {only} adapts in this run, so all of it is the {only}'s."
-    sign = 1.0 if metric != "mse" else -1.0
+    sign = metric.sign
     if not _surely_positive(against["start"], sign):
         return f"{gain}, which is no sure gain; there is nothing to divide between head and body."
     gain = f"{gain[0].lower()}{gain[1:]}"
@@ -129,18 +130,18 @@ def conclusion(found: Inspection) -> str:
 
 
 def _surely_positive(interval: Mapping[str, Any], sign: float) -> bool:
-    return sign * interval["mean"] > (interval["half_width"] or 0.0)
+    return bool(sign * interval["mean"] > (interval["half_width"] or 0.0))
 
 
-def _score(part: Mapping[str, Any], metric: str) -> str:
-    return formats.score(part["mean"], part["half_width"], metric) + (" %" if metric != "mse" else "")
+def _score(part: Mapping[str, Any], metric: Metric) -> str:
+    return metric.with_unit(metric.interval(part["mean"], part["half_width"]))
 
 
-def _gap(part: Mapping[str, Any], metric: str) -> str:
-    """A paired difference with its interval, in percentage points or the metric's unit."""
-    text = formats.difference(part["mean"], metric)
-    half = "" if part["half_width"] is None else f" ± {formats.number(part['half_width'], metric)}"
-    return text + half + (" points" if metric != "mse" else "")
+def _gap(part: Mapping[str, Any], metric: Metric) -> str:
+    """A paired difference with its interval and unit."""
+    text = metric.difference(part["mean"])
+    half = "" if part["half_width"] is None else f" ± {metric.number(part['half_width'])}"
+    return f"{text}{half} {metric.difference_unit}".rstrip()
 
 
 def _parts(found: Inspection) -> list[tuple[str, str, str]]:
@@ -153,7 +154,7 @@ def _parts(found: Inspection) -> list[tuple[str, str, str]]:
 
 def _setting(found: Inspection) -> str:
     choices = found["choices"]
-    size = formats.setting(found["kind"], found["ways"], found["shots"])
+    size = found["setting"]
     steps = "" if found["steps"] is None else f", {found['steps']} inner step{'s' if found['steps'] > 1 else ''}"
     mode = f"norm {found['norm_mode']}{', transductive' if found['transductive'] else ''}"
     names = ", ".join(str(choices[group]) for group in ("algorithm", "model", "dataset") if choices.get(group))
@@ -167,8 +168,8 @@ def absent(found: Inspection, pictures: Mapping[str, Picture]) -> list[str]:
         said.append("Losses over inner steps, movement of parameters and representations: this learner takes no inner steps.")
     elif "head" not in found["parts"]:
         said.append("Head and body held in turn: only one of them adapts.")
-    if found["kind"] == "regression":
-        said.append("Accuracy by class, confusions and the embedding map: a regression has no classes.")
+    if "classes" not in found:
+        said.append("Accuracy by class, confusions and the embedding map: these tasks have no classes.")
     elif "map" not in pictures:
         said.append("The embedding map: this learner has no embedding of single examples that is known here.")
     return said

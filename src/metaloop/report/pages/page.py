@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from metaloop.errors import UserError
-from metaloop.records.runs import METRICS, Run, find_runs
+from metaloop.records.runs import Run, find_runs
 from metaloop.records.tables import read_samples
-from metaloop.report import formats
 from metaloop.report.figures.pictures import Draw, Picture, picture
 from metaloop.report.figures.plots import adaptation_curves, learning_curves
 from metaloop.report.figures.sheets import sample_figure
 from metaloop.report.pages.ablation import Section, sections
 from metaloop.report.pages.search_section import Search, find_searches, pruned, search_sections
+from metaloop.report.pages.sweeps import Sweep, find_sweeps
 from metaloop.report.pages.unfinished import Failure, find_unfinished, log_end
 from metaloop.report.pages.views import RunView, run_view, templates
 from metaloop.report.paper import compare
@@ -50,7 +50,22 @@ class Block:
     curves: Sequence[tuple[str, Picture]]
 
 
-def make_report(paths: Sequence[Path], destination: Path, ask: Ask = default_question, choose: Choose = list) -> Path:
+@dataclass(frozen=True)
+class Report:
+    """What was written.
+
+    Attributes:
+        page: its file.
+        sweeps: that the runs are of.
+        failures: the runs that are not in its tables.
+    """
+
+    page: Path
+    sweeps: Sequence[Sweep]
+    failures: Sequence[Failure]
+
+
+def make_report(paths: Sequence[Path], destination: Path, ask: Ask = default_question, choose: Choose = list) -> Report:
     """Read all runs in and below ``paths`` and write their page.
 
     Args:
@@ -59,9 +74,6 @@ def make_report(paths: Sequence[Path], destination: Path, ask: Ask = default_que
         ask: what to pivot runs of one metric by.
         choose: which of the runs to take, at least one.
 
-    Returns:
-        The page, ``destination/index.html``.
-
     Raises:
         UserError: there is no readable run, listing what was tried and why it failed; or the question does not fit the runs.
         OSError: the page cannot be written.
@@ -69,12 +81,16 @@ def make_report(paths: Sequence[Path], destination: Path, ask: Ask = default_que
     runs, unread = find_runs(paths)
     searches, broken = find_searches(paths)
     stopped = pruned(searches)
-    unfinished = [each for each in find_unfinished(paths) if each.path.resolve() not in stopped]
-    failures = [*(Failure(path, reason, log_end(path)) for path, reason in unread), *broken, *unfinished]
+    sweeps, damaged = find_sweeps(paths)
+    missing = [each for sweep in sweeps for each in sweep.missing]
+    told = stopped | {each.path.resolve() for each in missing}
+    unfinished = [each for each in find_unfinished(paths) if each.path.resolve() not in told]
+    unreadable = [Failure(path, reason, log_end(path)) for path, reason in unread]
+    failures = [*unreadable, *broken, *damaged, *missing, *unfinished]
     if not runs:
         reasons = "\n".join(f"  {failure.path}: {failure.reason}" for failure in failures)
         raise UserError(f"no readable run to report on; give the directories of finished runs\n{reasons}".rstrip())
-    return write_page(choose(runs), failures, destination, ask, searches)
+    return write_page(choose(runs), failures, destination, ask, searches, sweeps)
 
 
 def write_page(
@@ -83,7 +99,8 @@ def write_page(
     destination: Path,
     ask: Ask = default_question,
     searches: Mapping[Path, Search] | None = None,
-) -> Path:
+    sweeps: Sequence[Sweep] = (),
+) -> Report:
     """Write ``index.html``, ``table``, ``pivot`` and ``paired`` as ``.md``, ``.csv`` and ``.tex``, and ``figures/``.
 
     A run with broken samples or a wrong paper block is shown among the failures, the others as usual.
@@ -94,9 +111,7 @@ def write_page(
         destination: folder; made where it is missing.
         ask: what to pivot runs of one metric by.
         searches: that the runs are trials of, by folder.
-
-    Returns:
-        The page.
+        sweeps: that the runs are of.
 
     Raises:
         UserError: none of the runs can be shown, or the question does not fit them.
@@ -128,10 +143,11 @@ def write_page(
             blocks=[(block, pivot_table(block.pivot) if block.pivot else None) for block in blocks],
             runs=_views(rows) if few else [],
             run_lines=[] if few else _lines(rows, destination),
+            sweeps=[(str(sweep.folder), sweep.text) for sweep in sweeps],
             failures=[(str(each.path), each.reason, each.log) for each in failures],
         )
     )
-    return write_atomically(destination / "index.html", page)
+    return Report(write_atomically(destination / "index.html", page), sweeps, failures)
 
 
 def _checked(runs: Sequence[Run]) -> tuple[list[Run], list[Failure]]:
@@ -150,18 +166,18 @@ def _checked(runs: Sequence[Run]) -> tuple[list[Run], list[Failure]]:
 
 
 def _blocks(rows: Sequence[Row], ask: Ask) -> list[Block]:
-    metrics = [metric for metric in METRICS if any(row.first.metric == metric for row in rows)]
+    by_metric: dict[str, list[Row]] = {}
+    for row in rows:
+        by_metric.setdefault(row.metric.name, []).append(row)
     blocks = []
-    for metric in metrics:
-        chosen = sorted(
-            (row for row in rows if row.first.metric == metric), key=lambda row: row.interval.mean, reverse=metric != "mse"
-        )
-        runs = [run for row in rows if row.first.metric == metric for run in row.runs]
+    for name, members in sorted(by_metric.items()):
+        metric = members[0].metric
+        runs = [run for row in members for run in row.runs]
         question = ask(runs)
         pivot = make_pivot(runs, question) if question else None
-        title = formats.metric_title(metric)
-        found = sections([row for row in rows if row.first.metric == metric])
-        blocks.append(Block(title, f"_{metric}" if len(metrics) > 1 else "", pivot, found, _curves(chosen, title)))
+        suffix = f"_{name}" if len(by_metric) > 1 else ""
+        best_first = sorted(members, key=lambda row: -metric.sign * row.interval.mean)
+        blocks.append(Block(metric.heading, suffix, pivot, sections(members), _curves(best_first, metric.heading)))
     return blocks
 
 
@@ -205,7 +221,7 @@ def _lines(rows: Sequence[Row], destination: Path) -> list[tuple[str, str, str, 
     for label, run in _labelled(rows):
         own = run.directory / "report" / "index.html"
         link = os.path.relpath(own.resolve(), destination.resolve()) if own.is_file() else ""
-        lines.append((label, formats.score(run.test["mean"], run.test["half_width"], run.metric), str(run.directory), link))
+        lines.append((label, run.metric.interval(run.test.mean, run.test.half_width), str(run.directory), link))
     return lines
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from metaloop.records.runs import Run, read_run
 from metaloop.records.tables import read_samples
-from metaloop.report import formats
 from metaloop.report.figures.pictures import Draw, Picture, picture
 from metaloop.report.figures.plots import adaptation_curves, learning_curves
 from metaloop.report.figures.sheets import sample_figure
@@ -45,7 +44,7 @@ def write_run_report(run_directory: Path) -> list[Path]:
 
 def _draws(run: Run) -> Mapping[str, tuple[Draw, str]]:
     """File name to how it is drawn and its description."""
-    rows, samples, metric = [Row((run,), run.name)], read_samples(run.directory), formats.metric_title(run.metric)
+    rows, samples, metric = [Row((run,), run.name)], read_samples(run.directory), run.metric.heading
     draws: dict[str, tuple[Draw, str]] = {
         "adaptation": (lambda theme: adaptation_curves(rows, theme), f"{metric} over inner steps, with its interval"),
         "learning": (lambda theme: learning_curves(rows, theme), f"loss and {metric} over outer steps"),

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from metaloop.errors import UserError
+from metaloop.problems.metric import Metric
+from metaloop.records.jobs import PRUNED
 from metaloop.report import formats
 from metaloop.report.figures.pictures import picture
 from metaloop.report.figures.search_plots import FILE, front_figure, importance_figure, parallel_figure, read_search
@@ -37,7 +39,7 @@ def pruned(searches: Mapping[Path, Search]) -> set[Path]:
         (folder / trial["directory"]).resolve()
         for folder, search in searches.items()
         for trial in search["trials"]
-        if trial["state"] == "pruned"
+        if trial["state"] == PRUNED
     }
 
 
@@ -91,12 +93,12 @@ def _table(search: Search) -> Table:
     return Table(heads, tuple(rows), (True, False, *[True] * len(objectives), *numeric))
 
 
-def _value(objective: str, value: float | None, metric: str) -> str:
+def _value(objective: str, value: float | None, metric: Metric) -> str:
     if objective == "validation":
-        return formats.number(value, metric)
+        return metric.number(value)
     shown = {"tasks_per_second": formats.rate, "peak_memory": formats.memory, "seconds": formats.duration}
     return shown[objective](value) if objective in shown else show(value)
 
 
-def _head(objective: str, metric: str) -> str:
-    return f"meta-validation {formats.metric_name(metric)}" if objective == "validation" else objective.replace("_", " ")
+def _head(objective: str, metric: Metric) -> str:
+    return f"meta-validation {metric.heading}" if objective == "validation" else objective.replace("_", " ")

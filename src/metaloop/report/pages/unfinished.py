@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from metaloop.records.runs import RECORD
+from metaloop.records.jobs import LOG
+from metaloop.records.schema import IDENTITY, RECORD
 
-_LOG, _LINES, _BYTES = "train.log", 15, 8000
+_LINES, _BYTES = 15, 8000  # of a log that are shown, and that are read
 
 
 @dataclass(frozen=True)
@@ -28,14 +29,14 @@ class Failure:
 
 def find_unfinished(paths: Iterable[Path]) -> list[Failure]:
     """The runs in and below some directories that were started and have no record, in the order of their paths."""
-    found = {file.parent.resolve(): file.parent for start in paths for file in sorted(Path(start).rglob("run.json"))}
+    found = {file.parent.resolve(): file.parent for start in paths for file in sorted(Path(start).rglob(IDENTITY))}
     return [Failure(path, _state(path), log_end(path)) for path in found.values() if not (path / RECORD).exists()]
 
 
 def log_end(directory: Path) -> str:
     """The last lines of a run's log."""
     try:
-        with (directory / _LOG).open("rb") as file:
+        with (directory / LOG).open("rb") as file:
             file.seek(max(0, file.seek(0, 2) - _BYTES))
             lines = file.read().decode(errors="replace").splitlines()
     except OSError:
@@ -45,13 +46,7 @@ def log_end(directory: Path) -> str:
 
 def _state(directory: Path) -> str:
     """Whether it runs still: a run holds its directory's lock as long as it lives."""
-    try:
-        steps = json.loads((directory / "run.json").read_text())["config"]["trainer"]["max_steps"]
-    except (OSError, ValueError, KeyError, TypeError):
-        steps = None
-    of = f" of {steps:,}" if isinstance(steps, int) else ""
-    reached = _last_step(directory / "metrics.csv")
-    done = f"last row of metrics.csv: outer step {reached:,}{of}" if reached is not None else "nothing was logged yet"
+    done = progress(directory)
     try:
         with (directory / ".lock").open() as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -60,6 +55,17 @@ def _state(directory: Path) -> str:
         return f"still running ({done})"
     except OSError:
         return f"no record: not finished ({done})"
+
+
+def progress(directory: Path) -> str:
+    """How far a run without a record came."""
+    try:
+        steps = json.loads((directory / IDENTITY).read_text())["config"]["trainer"]["max_steps"]
+    except (OSError, ValueError, KeyError, TypeError):
+        steps = None
+    of = f" of {steps:,}" if isinstance(steps, int) else ""
+    reached = _last_step(directory / "metrics.csv")
+    return "nothing was logged yet" if reached is None else f"last row of metrics.csv: outer step {reached:,}{of}"
 
 
 def _last_step(metrics: Path) -> int | None:

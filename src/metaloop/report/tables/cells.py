@@ -9,6 +9,8 @@ from metaloop.errors import UserError
 from metaloop.metrics.interval import Interval, Spread
 from metaloop.metrics.multiple_comparisons import holm
 from metaloop.metrics.paired import PairedDifference, stratified_difference
+from metaloop.problems.metric import Metric
+from metaloop.records.tables import Array
 from metaloop.report.tables.facts import Fact, titled
 
 Place = tuple[Fact, ...]
@@ -23,7 +25,7 @@ class Entry:
         spread: of the seeds' means.
         strata: scores by ascending episode number, by what the episodes are of.
         over: the places that were averaged over.
-        metric: ``"accuracy"``, ``"entity_f1"`` or ``"mse"``.
+        metric: of the scores.
         best: whether it has the best mean of its column.
         p_best: of the paired test against the best, corrected over the column; None for the best, where episodes differ and
             where other values were averaged over.
@@ -33,9 +35,9 @@ class Entry:
 
     interval: Interval
     spread: Spread
-    strata: Mapping[str, np.ndarray]
+    strata: Mapping[str, Array]
     over: frozenset[Place]
-    metric: str
+    metric: Metric
     best: bool = False
     p_best: float | None = None
     against: PairedDifference | None = None
@@ -49,13 +51,13 @@ class Entry:
 
 def judged(column: Mapping[Place, Entry], baseline: Place | None, place: Place) -> dict[Place, Entry]:
     """The cells of a column compared with its best one and with the baseline."""
-    metrics = {entry.metric for entry in column.values()}
+    metrics = {entry.metric.name: entry.metric for entry in column.values()}
     if len(metrics) > 1:
         name = ", ".join(titled("", value) for value in place) or "the table"
-        raise UserError(f"the column {name} mixes accuracies and errors; add setting or dataset to --columns")
-    higher = "mse" not in metrics
+        raise UserError(f"the column {name} mixes {' and '.join(sorted(metrics))}; add setting or dataset to --columns")
+    sign = next(iter(metrics.values())).sign
     sound = {row: entry for row, entry in column.items() if np.isfinite(entry.interval.mean)}
-    best = (max if higher else min)(sound, key=lambda row: sound[row].interval.mean, default=None)
+    best = max(sound, key=lambda row: sign * sound[row].interval.mean, default=None)
     to_best, to_base = _compared(column, best), _compared(column, baseline)
     p_best, p_base = _corrected(to_best), _corrected(to_base)
     return {

@@ -9,13 +9,15 @@ import numpy as np
 from metaloop.metrics.interval import Interval, stratified_interval
 from metaloop.metrics.multiple_comparisons import holm
 from metaloop.metrics.paired import stratified_difference
+from metaloop.problems.metric import Metric
 from metaloop.records.runs import Run
+from metaloop.records.tables import Array
 from metaloop.report import formats
 from metaloop.report.tables.facts import Fact, fact, levels, show
 from metaloop.report.tables.pivot import newest
 from metaloop.report.tables.results import Cell, Table
 
-Strata = dict[str, np.ndarray]  # scores by ascending episode number, by what the episodes are of
+Strata = dict[str, Array]  # scores by ascending episode number, by what the episodes are of
 Cells = dict[tuple[Fact, ...], Strata]
 
 
@@ -44,13 +46,13 @@ class MainEffect:
         key: that varies.
         levels: its values, in order.
         settings: how many settings of the other keys were averaged.
-        metric: ``"accuracy"``, ``"entity_f1"`` or ``"mse"``.
+        metric: of the scores.
     """
 
     key: str
     levels: tuple[Level, ...]
     settings: int
-    metric: str
+    metric: Metric
 
 
 @dataclass(frozen=True)
@@ -65,21 +67,21 @@ class Interaction:
             first value;
             None where a corner is missing.
         settings: how many settings of the other keys were averaged.
-        metric: ``"accuracy"``, ``"entity_f1"`` or ``"mse"``.
+        metric: of the scores.
     """
 
     keys: tuple[str, str]
     rows: tuple[Fact, ...]
     columns: tuple[Fact, ...]
-    means: np.ndarray
+    means: Array
     contrast: Interval | None
     settings: int
-    metric: str
+    metric: Metric
 
 
 def scores_by(runs: Sequence[Run], keys: Sequence[str]) -> Cells:
     """The scores at each combination of the keys' values; seeds are averaged, and what else differs too."""
-    found: dict[tuple[Fact, ...], dict[str, list[np.ndarray]]] = {}
+    found: dict[tuple[Fact, ...], dict[str, list[Array]]] = {}
     for run in newest(runs):
         cell = found.setdefault(tuple(fact(run, key) for key in keys), {})
         cell.setdefault(run.episodes_key, []).append(run.scores)
@@ -95,7 +97,7 @@ def main_effects(runs: Sequence[Run], keys: Sequence[str]) -> list[MainEffect]:
         shared = [rest for rest in parts[0] if all(_same_episodes(rest, part, parts[0]) for part in parts)]
         if shared and len(values) > 1:
             scores = [_averaged([part[rest] for rest in shared]) for part in parts]
-            found.append(MainEffect(key, _levels(values, scores, runs[0].test["level"]), len(shared), runs[0].metric))
+            found.append(MainEffect(key, _levels(values, scores, runs[0].test.level), len(shared), runs[0].metric))
     return found
 
 
@@ -112,7 +114,7 @@ def _same_episodes(
 
 def _averaged(cells: Sequence[Strata]) -> Strata:
     """Several settings as one: an episode's score is its mean over those that met it."""
-    found: dict[str, list[np.ndarray]] = {}
+    found: dict[str, list[Array]] = {}
     for cell in cells:
         for key, scores in cell.items():
             found.setdefault(key, []).append(scores)
@@ -120,9 +122,9 @@ def _averaged(cells: Sequence[Strata]) -> Strata:
 
 
 def _levels(values: Sequence[Fact], scores: Sequence[Strata], level: float) -> tuple[Level, ...]:
-    intervals = [stratified_interval(list(each.values()), level) for each in scores]
+    intervals = [stratified_interval(_lists(each), level) for each in scores]
     differences = {
-        number: stratified_difference(list(each.values()), list(scores[0].values()), level)
+        number: stratified_difference(_lists(each), _lists(scores[0]), level)
         for number, each in enumerate(scores)
         if number and each.keys() == scores[0].keys()
     }
@@ -132,6 +134,10 @@ def _levels(values: Sequence[Fact], scores: Sequence[Strata], level: float) -> t
         Level(value, interval, differences[number].interval if number in differences else None, corrected.get(number))
         for number, (value, interval) in enumerate(zip(values, intervals, strict=True))
     )
+
+
+def _lists(strata: Strata) -> list[list[float]]:
+    return [scores.tolist() for scores in strata.values()]
 
 
 def interactions(runs: Sequence[Run], keys: Sequence[str]) -> list[Interaction]:
@@ -150,7 +156,7 @@ def interactions(runs: Sequence[Run], keys: Sequence[str]) -> list[Interaction]:
         corners = [
             averaged.get((row, column)) for row in (values[0][0], values[0][-1]) for column in (values[1][0], values[1][-1])
         ]
-        contrast = _contrast(corners, runs[0].test["level"])
+        contrast = _contrast(corners, runs[0].test.level)
         pair = (keys[first], keys[second])
         found.append(Interaction(pair, tuple(values[0]), tuple(values[1]), means, contrast, len(shared), runs[0].metric))
     return found
@@ -174,18 +180,15 @@ def effects_table(effects: Sequence[MainEffect]) -> Table:
     for effect in effects:
         for each in effect.levels:
             gap = each.difference
-            text = formats.NONE if gap is None else formats.difference(gap.mean, effect.metric)
-            if gap is not None and gap.half_width is not None:
-                text += f" ± {formats.number(gap.half_width, effect.metric)}"
             rows.append(
                 (
                     Cell(effect.key, effect.key),
                     Cell(show(each.value), show(each.value)),
-                    Cell(formats.score(each.interval.mean, each.interval.half_width, effect.metric), each.interval.mean),
-                    Cell(text, None if gap is None else gap.mean),
+                    Cell(effect.metric.interval(each.interval.mean, each.interval.half_width), each.interval.mean),
+                    Cell(formats.difference(gap, effect.metric), None if gap is None else gap.mean),
                     Cell(formats.p_value(each.p_value), each.p_value),
                     Cell(str(effect.settings), effect.settings),
                 )
             )
-    heads = ("key", "value", formats.metric_title(effects[0].metric), "against the first value", "p, corrected", "settings")
+    heads = ("key", "value", effects[0].metric.heading, "against the first value", "p, corrected", "settings")
     return Table(heads, tuple(rows), (False, False, True, True, True, True))

@@ -1,15 +1,26 @@
 """What a run's settings are by name: a group's choice, a key of its config, or a fact of its meta-test."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from metaloop.errors import UserError
 from metaloop.records.runs import INCIDENTAL, Run
+from metaloop.records.schema import MetaTest
 from metaloop.report import formats
 from metaloop.system.suggestions import did_you_mean
 
 Fact = str | int | float | bool | None
-_TEST = ("split", "ways", "shots", "queries", "norm_mode", "transductive", "metric", "episodes", "level")
+_TEST: Mapping[str, Callable[[MetaTest], Any]] = {
+    "split": lambda test: test.split,
+    "ways": lambda test: test.ways,
+    "shots": lambda test: test.shots,
+    "queries": lambda test: test.queries,
+    "norm_mode": lambda test: test.norm_mode,
+    "transductive": lambda test: test.transductive,
+    "metric": lambda test: test.metric.name,
+    "episodes": lambda test: test.episodes,
+    "level": lambda test: test.level,
+}
 _MISSING = object()
 
 
@@ -21,20 +32,20 @@ def fact(run: Run, key: str) -> Fact:
         key: ``seed``, ``name``, ``setting``, a group (``dataset``, ``algorithm/rule``), a key of the config
             (``algorithm.rule.lr``), or one of the meta-test (``shots``, ``norm_mode``).
     """
-    found = _found(run, key)
-    return None if found is _MISSING else found
+    value = _value(run, key)
+    return None if value is _MISSING else value
 
 
-def _found(run: Run, key: str) -> Any:
+def _value(run: Run, key: str) -> Any:
     if key in ("name", "seed"):
         return run.name if key == "name" else run.seed
     if key == "setting":
-        return formats.setting(run.test["kind"], run.test["ways"], run.test["shots"])
-    if key in run.record["choices"]:
-        return run.record["choices"][key]
+        return run.test.setting
+    if key in run.record.choices:
+        return run.record.choices[key]
     if key in _TEST:
-        return _plain(run.test[key])
-    node: Any = run.record["config"]
+        return _plain(_TEST[key](run.test))
+    node: Any = run.record.config
     for part in key.split("."):
         if not isinstance(node, Mapping) or part not in node:
             return _MISSING
@@ -45,7 +56,7 @@ def _found(run: Run, key: str) -> Any:
 def _plain(value: Any) -> Fact:
     """Mappings and lists as text, by which they can be told apart."""
     if isinstance(value, list | tuple):
-        return formats.span(value) if len(value) == 2 else ", ".join(map(str, value))
+        return formats.span((value[0], value[1])) if len(value) == 2 else ", ".join(map(str, value))
     return str(value) if isinstance(value, Mapping) else value
 
 
@@ -57,7 +68,7 @@ def checked_keys(runs: Sequence[Run], keys: Iterable[str]) -> tuple[str, ...]:
     """
     keys = tuple(keys)
     for key in keys:
-        if all(_found(run, key) is _MISSING for run in runs):
+        if all(_value(run, key) is _MISSING for run in runs):
             known = ["seed", "name", "setting", *_TEST, *_known(runs)]
             axes = ", ".join(varied(runs)) or "none"
             raise UserError(f"no run has the key {key!r}; {did_you_mean(key, known)}keys in which these runs differ: {axes}")
@@ -71,7 +82,7 @@ def _known(runs: Sequence[Run]) -> list[str]:
             if isinstance(value, Mapping):
                 yield from leaves(value, f"{prefix}{key}.")
 
-    keys = dict.fromkeys(key for run in runs for key in [*run.record["choices"], *leaves(run.record["config"], "")])
+    keys = dict.fromkeys(key for run in runs for key in [*run.record.choices, *leaves(run.record.config, "")])
     return list(keys)
 
 
@@ -81,7 +92,7 @@ def varied(runs: Sequence[Run]) -> tuple[str, ...]:
     A key that tells the runs apart just as an earlier one with names does (each algorithm with a step size of its own) is
     left out.
     """
-    keys = dict.fromkeys(_key(text) for run in runs for text in run.record.get("overrides") or [])
+    keys = dict.fromkeys(_key(text) for run in runs for text in run.record.overrides)
     found: dict[str, None] = {}
     named: set[tuple[int, ...]] = set()  # how keys whose values are names part the runs
     for key in keys:

@@ -9,6 +9,7 @@ import numpy as np
 from metaloop.errors import UserError
 from metaloop.metrics.interval import Spread, seed_spread, stratified_interval
 from metaloop.records.runs import INCIDENTAL, Run
+from metaloop.records.tables import Array
 from metaloop.report.tables.cells import Entry, Place, judged
 from metaloop.report.tables.facts import checked_keys, differing, fact, fits, levels, show, varied
 from metaloop.report.tables.question import Question
@@ -68,7 +69,7 @@ def newest(runs: Iterable[Run]) -> list[Run]:
     found: dict[tuple[str, int], Run] = {}
     for run in runs:
         key = run.setting_key, run.seed
-        if key not in found or str(run.record.get("created")) >= str(found[key].record.get("created")):
+        if key not in found or run.record.created >= found[key].record.created:
             found[key] = run
     return list(found.values())
 
@@ -86,27 +87,27 @@ def _entry(runs: Sequence[Run], question: Question, place: tuple[Place, Place]) 
         settings.setdefault(row.first.setting_key, []).append(row)
     if len(settings) > 1:
         _refuse_mixtures(runs, question, place)
-    metrics = {run.metric for run in runs}
+    metrics = sorted({run.metric.name for run in runs})
     if len(metrics) > 1:
         raise UserError(
-            f"{_where(question, place)} holds accuracies and errors; add a key to --rows or --columns that tells them apart"
+            f"{_where(question, place)} holds {' and '.join(metrics)}; add a key to --rows or --columns that tells them apart"
         )
-    by_data: dict[str, list[np.ndarray]] = {}
+    by_data: dict[str, list[Array]] = {}
     for rows in settings.values():
         members = [run for row in rows for run in row.runs]  # rows of one setting differ in their names alone
         by_data.setdefault(members[0].episodes_key, []).append(np.mean([run.scores for run in members], axis=0))
     strata = {key: np.mean(parts, axis=0) for key, parts in sorted(by_data.items())}
-    interval = stratified_interval(list(strata.values()), runs[0].test["level"])
+    interval = stratified_interval([scores.tolist() for scores in strata.values()], runs[0].test.level)
     averaged = [key for key in question.over if key not in INCIDENTAL]
     over = frozenset(tuple(fact(run, key) for key in averaged) for run in runs)
-    return Entry(interval, _spread(runs, len(settings)), strata, over, metrics.pop())
+    return Entry(interval, _spread(runs, len(settings)), strata, over, runs[0].metric)
 
 
 def _spread(runs: Sequence[Run], settings: int) -> Spread:
     """Over the seeds that all settings of the cell were run with."""
     seeds: dict[int, list[float]] = {}
     for run in runs:
-        seeds.setdefault(run.seed, []).append(run.test["mean"])
+        seeds.setdefault(run.seed, []).append(run.test.mean)
     whole = [float(np.mean(means)) for means in seeds.values() if len(means) == settings]
     return seed_spread(whole) if whole else Spread(float("nan"), None, 0)
 

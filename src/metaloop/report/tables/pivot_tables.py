@@ -22,7 +22,7 @@ def pivot_table(pivot: Pivot) -> Table:
     for place in pivot.columns:
         metric = next(iter(pivot.column(place).values())).metric
         said = ", ".join(titled(key, value) for key, value in zip(pivot.question.columns, place, strict=True))
-        title = formats.metric_title(metric) if single or not said else f"{said}: {formats.metric_name(metric)}"
+        title = metric.heading if single or not said else f"{said}: {metric.heading}"
         heads += [title, *(["difference" if single else f"{said}: difference"] if with_base else [])]
     cells = tuple(_row(pivot, row, with_base) for row in pivot.rows)
     wide = len(heads) - len(keys)
@@ -44,21 +44,18 @@ def _row(pivot: Pivot, row: Place, with_base: bool) -> tuple[Cell, ...]:
 
 
 def _score(entry: Entry) -> Cell:
-    text = formats.score(entry.interval.mean, entry.interval.half_width, entry.metric)
+    text = entry.metric.interval(entry.interval.mean, entry.interval.half_width)
     if entry.spread.sd is not None:
-        text += f" ({formats.number(entry.spread.sd, entry.metric)})"
+        text += f" ({entry.metric.number(entry.spread.sd)})"
     return Cell(text, entry.interval.mean, "best" if entry.best else "alike" if entry.alike else "")
 
 
 def _difference(entry: Entry) -> Cell:
     if entry.against is None:
         return Cell(formats.NONE, None)
-    found = entry.against.interval
-    text = formats.difference(found.mean, entry.metric)
-    if found.half_width is not None:
-        text += f" ± {formats.number(found.half_width, entry.metric)}"
-    significant = entry.p_against is not None and entry.p_against <= 1 - found.level
-    return Cell(text + ("*" if significant else ""), found.mean)
+    gap = entry.against.interval
+    significant = entry.p_against is not None and entry.p_against <= 1 - gap.level
+    return Cell(formats.difference(gap, entry.metric) + ("*" if significant else ""), gap.mean)
 
 
 def caption(pivot: Pivot) -> str:
@@ -66,7 +63,7 @@ def caption(pivot: Pivot) -> str:
     entries, question = list(pivot.entries.values()), pivot.question
     level = entries[0].interval.level
     seeds, episodes = coverage(pivot)
-    alpha, percent = f"{100 * (1 - level):.0f} %", f"{100 * level:g} %"
+    alpha, percent = formats.percent(round(1 - level, 9)), formats.percent(level)
     parts = [
         f"Mean and {percent} interval over {formats.either(episodes)} meta-test episodes; {formats.either(seeds)} "
         f"seed{'s' if seeds != [1] else ''} a cell."
@@ -111,5 +108,5 @@ def pivot_csv(pivot: Pivot) -> str:
             interval, against = entry.interval, entry.against
             own = [interval.mean, interval.half_width, interval.level, interval.n, entry.spread.sd, entry.spread.n]
             difference = [against.interval.mean, against.interval.half_width] if against else [None, None]
-            lines.append([*row, *place, entry.metric, *own, entry.best, entry.p_best, *difference, entry.p_against])
+            lines.append([*row, *place, entry.metric.name, *own, entry.best, entry.p_best, *difference, entry.p_against])
     return to_csv(headers, lines)

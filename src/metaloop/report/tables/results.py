@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from metaloop.problems.metric import Metric
 from metaloop.report import formats
-from metaloop.report.paper import row_comparison
 from metaloop.report.tables.facts import fact, short_names, show, varied
 from metaloop.report.tables.latex import escape as latex
 from metaloop.report.tables.markdown import escape as markdown
@@ -67,7 +67,7 @@ def results_table(rows: Sequence[Row]) -> Table:
         UserError: a paper block is wrong; names the run's directory.
     """
     keys = [key for key in varied([run for row in rows for run in row.runs]) if key not in _GROUPS]
-    columns = _columns({row.first.metric for row in rows}, any(row.first.paper for row in rows), keys, _told_apart(rows, keys))
+    columns = _columns({row.metric for row in rows}, any(row.first.paper for row in rows), keys, _told_apart(rows, keys))
     cells = tuple(tuple(column.cell(row) for column in columns) for row in rows)
     return Table(tuple(c.title for c in columns), cells, tuple(c.numeric for c in columns))
 
@@ -107,7 +107,7 @@ def to_csv(headers: Sequence[str], rows: Iterable[Sequence[Value]]) -> str:
 
 
 def results_csv(rows: Sequence[Row]) -> str:
-    """All rows in full precision and plain units: accuracy in [0, 1], bytes, tasks per second; always the same columns.
+    """All rows in full precision and as stored (accuracies as fractions), bytes, tasks per second; always the same columns.
 
     Raises:
         UserError: a paper block is wrong; names the run's directory.
@@ -117,7 +117,7 @@ def results_csv(rows: Sequence[Row]) -> str:
     return to_csv(headers, [list(record.values()) for record in records])
 
 
-def _columns(metrics: set[str], with_paper: bool, keys: Sequence[str], told_apart: bool) -> list[Column]:
+def _columns(metrics: set[Metric], with_paper: bool, keys: Sequence[str], told_apart: bool) -> list[Column]:
     """The columns of a table of these metrics."""
 
     def plain(title: str, get: Callable[[Row], str]) -> Column:
@@ -126,7 +126,7 @@ def _columns(metrics: set[str], with_paper: bool, keys: Sequence[str], told_apar
     def amount(title: str, get: Callable[[Row], float | None], show: Callable[[float | None], str]) -> Column:
         return Column(title, True, lambda row: Cell(show(get(row)), get(row)))
 
-    head = formats.metric_title(next(iter(metrics))) if len(metrics) == 1 else "score"
+    head = next(iter(metrics)).heading if len(metrics) == 1 else "score"
     paper = [
         Column("published", True, lambda row: _paper_cell(row, "published")),
         Column("difference", True, lambda row: _paper_cell(row, "difference")),
@@ -138,13 +138,13 @@ def _columns(metrics: set[str], with_paper: bool, keys: Sequence[str], told_apar
         plain("dataset", lambda row: row.choice("dataset")),
         plain("setting", lambda row: row.setting),
         *(_key_column(key, name) for key, name in short_names(keys).items()),
-        *([plain("metric", lambda row: formats.metric_name(row.first.metric))] if len(metrics) > 1 else []),
+        *([plain("metric", lambda row: row.metric.heading)] if len(metrics) > 1 else []),
         Column(head, True, _score_cell),
-        Column("sd over seeds", True, lambda row: Cell(formats.number(row.spread.sd, row.first.metric), row.spread.sd)),
+        Column("sd over seeds", True, lambda row: Cell(row.metric.number(row.spread.sd), row.spread.sd)),
         amount("episodes", lambda row: row.interval.n, lambda value: f"{value:.0f}"),
         amount("seeds", lambda row: row.spread.n, lambda value: f"{value:.0f}"),
-        plain("norm", lambda row: row.first.test["norm_mode"]),
-        plain("transductive", lambda row: "yes" if row.first.test["transductive"] else "no"),
+        plain("norm", lambda row: row.first.test.norm_mode),
+        plain("transductive", lambda row: "yes" if row.first.test.transductive else "no"),
         amount("tasks/s", lambda row: row.tasks_per_second, formats.rate),
         amount("peak memory", lambda row: row.peak_memory, formats.memory),
         *(paper if with_paper else []),
@@ -166,11 +166,11 @@ def _key_column(key: str, name: str) -> Column:
 
 def _score_cell(row: Row) -> Cell:
     interval = row.interval
-    return Cell(formats.score(interval.mean, interval.half_width, row.first.metric), interval.mean)
+    return Cell(row.metric.interval(interval.mean, interval.half_width), interval.mean)
 
 
 def _paper_cell(row: Row, part: str) -> Cell:
-    comparison = row_comparison(row)
+    comparison = row.comparison
     if comparison is None:
         return Cell(formats.NONE, None)
     if part == "published":
@@ -179,30 +179,30 @@ def _paper_cell(row: Row, part: str) -> Cell:
 
 
 def _raw(row: Row) -> dict[str, Value]:
-    test, interval, comparison = row.first.test, row.interval, row_comparison(row)
+    test, interval, comparison = row.first.test, row.interval, row.comparison
     return {
         "name": row.label,
         "algorithm": row.choice("algorithm"),
         "model": row.choice("model"),
         "dataset": row.choice("dataset"),
-        "split": test["split"],
-        "ways": formats.span(test["ways"], "-"),
-        "shots": formats.span(test["shots"], "-"),
-        "queries": test["queries"],
-        "inner_steps": test.get("steps"),
-        "metric": row.first.metric,
+        "split": test.split,
+        "ways": formats.span(test.ways, "-"),
+        "shots": formats.span(test.shots, "-"),
+        "queries": test.queries,
+        "inner_steps": test.steps,
+        "metric": row.metric.name,
         "mean": interval.mean,
         "half_width": interval.half_width,
         "level": interval.level,
         "episodes": interval.n,
         "seeds": row.spread.n,
         "sd_over_seeds": row.spread.sd,
-        "norm_mode": test["norm_mode"],
-        "transductive": test["transductive"],
+        "norm_mode": test.norm_mode,
+        "transductive": test.transductive,
         "tasks_per_second": row.tasks_per_second,
         "peak_memory_bytes": row.peak_memory,
         "published": comparison.published if comparison else None,
-        "published_half_width": comparison.published_half_width if comparison else None,
-        "published_mark": comparison.mark if comparison else None,
+        "published_half_width": comparison.paper.published.half_width if comparison else None,
+        "published_mark": comparison.paper.mark if comparison else None,
         "difference": comparison.difference if comparison else None,
     }

@@ -4,13 +4,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import fmean
-from typing import Any
 
 import numpy as np
 
+from metaloop.errors import UserError
 from metaloop.metrics.interval import Interval, Spread, mean_interval, seed_spread
+from metaloop.problems.metric import Metric
 from metaloop.records.runs import INCIDENTAL, Run
+from metaloop.records.schema import Training
+from metaloop.records.tables import Array
 from metaloop.report import formats
+from metaloop.report.paper import PaperComparison, at_published_step, compare
 
 
 @dataclass(frozen=True)
@@ -33,47 +37,76 @@ class Row:
     @cached_property
     def interval(self) -> Interval:
         """Mean score and its interval over episodes; with several seeds an episode's score is its mean over them."""
-        return mean_interval(self.scores, self.first.test["level"])
+        return mean_interval(self.scores, self.first.test.level)
 
     @cached_property
-    def scores(self) -> np.ndarray:
+    def scores(self) -> Array:
         """(episodes,) scores by ascending episode number, each the mean over seeds."""
-        return np.mean([run.scores for run in self.runs], axis=0)
+        return np.asarray(np.mean([run.scores for run in self.runs], axis=0))
 
     @property
     def spread(self) -> Spread:
         """Mean and standard deviation over seeds."""
-        return seed_spread([run.test["mean"] for run in self.runs])
+        return seed_spread([run.test.mean for run in self.runs])
 
     def choice(self, group: str) -> str:
         """The config group's choice, such as ``maml`` for ``algorithm``."""
-        return str(self.first.record["choices"].get(group) or formats.NONE)
+        return str(self.first.record.choices.get(group) or formats.NONE)
 
     @property
     def setting(self) -> str:
-        """Ways and shots."""
-        test = self.first.test
-        return formats.setting(test["kind"], test["ways"], test["shots"])
+        """Size of an episode, such as ``5-way 1-shot``."""
+        return self.first.test.setting
+
+    @property
+    def metric(self) -> Metric:
+        """Of the score; the same in all runs."""
+        return self.first.metric
+
+    @cached_property
+    def measured(self) -> tuple[float, float | None]:
+        """Mean over seeds after as many inner steps as published, and its half-width over episodes where it is known.
+
+        Raises:
+            UserError: an adaptation curve does not reach the published step.
+        """
+        if self.first.paper is None or self.first.paper.step is None:
+            return self.interval.mean, self.interval.half_width
+        points = [at_published_step(run.record) for run in self.runs]
+        return sum(point.mean for point in points) / len(points), points[0].half_width if len(points) == 1 else None
+
+    @cached_property
+    def comparison(self) -> PaperComparison | None:
+        """The mean over seeds against its paper; None where it has none.
+
+        Raises:
+            UserError: the paper block is wrong; names the run's directory.
+        """
+        try:
+            return compare(self.first.record, self.measured[0])
+        except UserError as error:
+            raise UserError(f"{self.first.directory}: {error}") from error
+
+    @property
+    def _trainings(self) -> list[Training]:
+        return [run.training for run in self.runs if run.training is not None]
 
     @property
     def tasks_per_second(self) -> float | None:
         """Meta-training speed, the mean over seeds."""
-        rates = [run.training["tasks_per_second"] for run in self.runs if run.training.get("tasks_per_second")]
+        rates = [training.tasks_per_second for training in self._trainings if training.tasks_per_second]
         return fmean(rates) if rates else None
 
     @property
     def training_seconds(self) -> float | None:
         """Wall time of meta-training, the mean over seeds."""
-        times = [run.training["wall_seconds"] for run in self.runs if run.training.get("wall_seconds")]
+        times = [training.wall_seconds for training in self._trainings if training.wall_seconds]
         return fmean(times) if times else None
 
     @property
     def peak_memory(self) -> int | None:
         """The largest peak of any seed, in bytes."""
-        return max(
-            (run.training["peak_memory_bytes"] for run in self.runs if run.training.get("peak_memory_bytes")),
-            default=None,
-        )
+        return max((training.peak_memory_bytes for training in self._trainings if training.peak_memory_bytes), default=None)
 
 
 def group_rows(runs: Iterable[Run]) -> list[Row]:
@@ -112,19 +145,19 @@ def _label(rows: Sequence[Row]) -> list[Row]:
 
 
 def _overrides(row: Row) -> list[str]:
-    return [text for text in row.first.record.get("overrides") or [] if text.split("=")[0] not in INCIDENTAL]
+    return [text for text in row.first.record.overrides if text.split("=")[0] not in INCIDENTAL]
 
 
 def _facts(row: Row, shared: set[str]) -> dict[str, str]:
     """What may tell rows of one label apart; overrides that all of them share do not."""
-    test: dict[str, Any] = dict(row.first.test)
+    test = row.first.test
     overrides = [text for text in _overrides(row) if text not in shared]
     return {
         "algorithm": row.choice("algorithm"),
         "model": row.choice("model"),
         "dataset": row.choice("dataset"),
         "setting": row.setting,
-        "steps": f"{test.get('steps')} steps",
-        "norm": f"norm {test['norm_mode']}",
+        "steps": f"{test.steps} steps",
+        "norm": f"norm {test.norm_mode}",
         "overrides": " ".join(overrides),
     }

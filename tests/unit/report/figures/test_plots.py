@@ -36,7 +36,7 @@ def _legend(figure: Figure | None) -> list[str]:
 def test_learning_curves_of_one_run(make_run: MakeRun) -> None:
     rows = _rows(make_run("a"))
     figure = learning_curves(rows, LIGHT)
-    assert _labels(figure) == [("outer step", "loss (nats)"), ("outer step", "accuracy (%)")]
+    assert _labels(figure) == [("outer step", "loss"), ("outer step", "accuracy (%)")]
     assert _legend(figure) == [
         "meta-train (running mean of 4)",
         "meta-validation, adapted",
@@ -61,19 +61,17 @@ def test_adaptation_curve_has_its_interval_and_baseline(make_run: MakeRun) -> No
     figure = adaptation_curves([row], DARK)
     assert _labels(figure) == [("inner step", "accuracy (%)")]
     (ax,) = figure.axes
-    curve = row.first.test["curve"]
-    assert ax.lines[0].get_ydata() == pytest.approx([100 * point["mean"] for point in curve])
+    curve = row.first.test.curve
+    assert ax.lines[0].get_ydata() == pytest.approx([100 * point.mean for point in curve])
     band = ax.collections[0].get_paths()[0].vertices
     last = band[band[:, 0] == 5][:, 1]
-    assert (last.min(), last.max()) == pytest.approx(
-        [100 * (curve[-1]["mean"] + sign * curve[-1]["half_width"]) for sign in (-1, 1)]
-    )
+    assert (last.min(), last.max()) == pytest.approx([100 * (curve[-1].mean + sign * curve[-1].half_width) for sign in (-1, 1)])
     assert _legend(figure)[-1] == "nearest neighbour in pixels"
     assert ax.lines[-1].get_ydata() == pytest.approx([64.12, 64.12])
 
 
 def test_regression_shows_errors_on_a_logarithmic_axis_where_they_span_it(make_run: MakeRun) -> None:
-    directory = make_run("a", kind="regression", mean=0.01)
+    directory = make_run("a", problem="regression", mean=0.01)
     figure = learning_curves(_rows(directory), LIGHT)
     assert _labels(figure) == [("outer step", "mean squared error")]
     assert figure.axes[0].get_yscale() == "log"
@@ -97,7 +95,7 @@ def test_names_are_shown_as_they_are(make_run: MakeRun) -> None:
 
 def test_a_diverged_run_is_drawn(make_run: MakeRun) -> None:
     curve = [{"step": 0, "mean": 1.0, "half_width": 0.1}, {"step": 1, "mean": float("nan"), "half_width": None}]
-    directory = make_run("a", kind="regression", test={"curve": curve})
+    directory = make_run("a", problem="regression", test={"curve": curve})
     with (directory / "metrics.csv").open("w", newline="") as file:
         csv.writer(file).writerows([["step", "train/score"], [1, 2.0], [2, "nan"], [3, "inf"]])
     rows = _rows(directory)

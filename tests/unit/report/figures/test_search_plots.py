@@ -9,6 +9,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from metaloop.errors import UserError
+from metaloop.problems.metric import ACCURACY, MEAN_SQUARED_ERROR, Metric
+from metaloop.records.schema import SEARCH_VERSION
 from metaloop.report.figures.search_plots import front_figure, importance_figure, parallel_figure, read_search
 from metaloop.report.figures.theme import DARK, LIGHT, Theme, png
 
@@ -24,8 +26,8 @@ def trial(number: int, lr: float, rule: str, state: str = "done", **values: floa
 def search() -> dict[str, Any]:
     """Three finished trials of accuracy and speed, a pruned and a failed one."""
     return {
-        "schema": 1,
-        "metric": "accuracy",
+        "schema": SEARCH_VERSION,
+        "metric": ACCURACY,
         "space": {
             "algorithm.rule.lr": RANGE,
             "outer.lr": {**RANGE, "log": False},
@@ -81,14 +83,14 @@ def test_parallel_lines_pass_their_values(search: dict[str, Any]) -> None:
     assert {line.get_color() for line in best} == {LIGHT.palette[1]}
     assert len(best) == 2
     assert [label.get_text() for label in ax.get_xticklabels()] == [
-        "rule.lr", "outer.lr", "rule", "meta-validation\naccuracy, %", "tasks/s",
+        "rule.lr", "outer.lr", "rule", "meta-validation\naccuracy (%)", "tasks/s",
     ]  # fmt: skip
     assert {"0.01", "0.1", "1", "sgd", "$a_b$", "50", "90"} <= set(texts(figure))
     assert legend_of(figure) == ["beaten by no trial in all", "good", "bad", "pruned"]
 
 
 def test_errors_have_their_best_below_and_a_log_axis(search: dict[str, Any]) -> None:
-    search |= {"metric": "mse", "objectives": {"validation": "minimize"}, "best": [2]}
+    search |= {"metric": MEAN_SQUARED_ERROR, "objectives": {"validation": "minimize"}, "best": [2]}
     for number, value in enumerate((8.0, 2.0, 0.5)):
         search["trials"][number]["values"] = {"validation": value}
     figure = parallel_figure(search, LIGHT)
@@ -130,13 +132,18 @@ def test_all_values_equal_and_both_themes_can_be_drawn(search: dict[str, Any], t
 
 def test_reading_what_was_written(search: dict[str, Any], tmp_path: Path) -> None:
     assert read_search(tmp_path) is None
-    (tmp_path / "search.json").write_text(json.dumps(search))
+    (tmp_path / "search.json").write_text(json.dumps(search, default=Metric.as_dict))
     assert read_search(tmp_path) == search
 
 
 @pytest.mark.parametrize(
     ("broken", "reason"),
-    [("{", "no readable search"), ("[]", "schema None"), ('{"schema": 9}', "schema 9"), ('{"schema": 1}', "metric is None")],
+    [
+        ("{", "no readable search"),
+        ("[]", "schema None"),
+        ('{"schema": 9}', "schema 9"),
+        (f'{{"schema": {SEARCH_VERSION}}}', "metric is None"),
+    ],
 )
 def test_a_broken_file_is_named(broken: str, reason: str, tmp_path: Path) -> None:
     (tmp_path / "search.json").write_text(broken)

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from metaloop.errors import UserError
+from metaloop.problems.metric import ACCURACY, MEAN_SQUARED_ERROR, Metric
+from metaloop.records.schema import INSPECTION_VERSION
 from metaloop.report.figures.inspection_plots import losses_figure, movement_figure, parts_figure, similarity_figure
 from metaloop.report.figures.map_plots import classes_figure, confusion_figure, map_figure
 from metaloop.report.figures.theme import DARK, LIGHT
@@ -39,8 +41,9 @@ def made(**other: Any) -> dict[str, Any]:
     layer = {"distance": curve(0, 1, 2), "relative_distance": curve(0, 0.1, 0.2), "cosine": curve(1, 0.9, 0.8)}
     similar = {"cka": curve(1, 0.9, 0.7), "cosine": curve(1, 0.8, 0.6)}
     found = {
-        "schema": 1, "run": "a <b>run", "choices": {"algorithm": "maml", "model": "mlp", "dataset": "blobs"}, "seed": 3,
-        "kind": "classification", "metric": "accuracy", "level": 0.95, "episodes": 40, "ways": 5, "shots": 1, "queries": 2,
+        "schema": INSPECTION_VERSION, "run": "a <b>run", "seed": 3,
+        "choices": {"algorithm": "maml", "model": "mlp", "dataset": "blobs"},
+        "setting": "5-way 1-shot", "metric": ACCURACY, "level": 0.95, "episodes": 40, "ways": 5, "shots": 1, "queries": 2,
         "split": "test", "norm_mode": "batch", "transductive": True, "steps": 2, "points": [0, 1, 2],
         "score": curve(0.2, 0.6, 0.8), "query_loss": curve(1.6, 1.0, 0.5), "inner_loss": curve(1.6, 0.5, 0.1),
         "adapted": ["layers.0.weight", "head.weight"],
@@ -64,12 +67,13 @@ def stepless() -> dict[str, Any]:
 
 
 def regression() -> dict[str, Any]:
-    return without(made(kind="regression", metric="mse", parts=parts(4.0, 1.0, 2.0, 0.5)), "classes", "confusion")
+    errors = {"metric": MEAN_SQUARED_ERROR, "parts": parts(4.0, 1.0, 2.0, 0.5), "score": made()["query_loss"]}
+    return without(made(**errors), "classes", "confusion")
 
 
 def written(folder: Path, found: dict[str, Any], points: bool = False) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "inspection.json").write_text(json.dumps(found))
+    (folder / "inspection.json").write_text(json.dumps(found, default=Metric.as_dict))
     if points:
         np.savez(folder / "inspection.npz", **made_map())
     return folder
@@ -136,7 +140,7 @@ def test_what_is_not_there_is_explained(tmp_path: Path) -> None:
     assert "takes no inner steps" in page
     assert page.count("<picture>") == 3  # map, classes, confusion
     page = write_inspection_page(written(tmp_path / "b", regression())).read_text()
-    assert "a regression has no classes" in page
+    assert "these tasks have no classes" in page
     assert page.count("<picture>") == 4
     page = write_inspection_page(written(tmp_path / "c", made())).read_text()
     assert "no embedding of single examples" in page

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from made_runs import MakeRun
 
+from metaloop.problems.metric import ACCURACY
+from metaloop.records.schema import SEARCH_VERSION
 from metaloop.report.pages.page import make_report
 from metaloop.report.pages.search_section import find_searches, pruned, search_sections
 
@@ -24,7 +26,8 @@ def _search(folder: Path) -> Path:
         trial = {"number": number, "key": f"{number}", "directory": f"t{number}", "overrides": [], "state": state}
         trials.append({**trial, "params": params, "values": values, "intermediate": {"10": 0.4}})
     told = {
-        "schema": 1, "metric": "accuracy", "space": space, "objectives": {"validation": "maximize"}, "wanted": 12,
+        "schema": SEARCH_VERSION, "metric": ACCURACY.as_dict(), "space": space, "wanted": 12,
+        "objectives": {"validation": "maximize"},
         "sampler": "tpe", "seed": 0, "prune": "median", "trials": trials, "best": [10],
         "importances": {"validation": {"algorithm.rule.lr": 0.9, "algorithm/rule": 0.1}}, "importance_method": "PED-ANOVA",
     }  # fmt: skip
@@ -51,7 +54,7 @@ def test_pruned_runs_are_no_failures(make_run: MakeRun, tmp_path: Path) -> None:
     for name in ("t2", "t1"):
         (folder / name).mkdir()
         (folder / name / "run.json").write_text("{}")
-    text = make_report([folder], tmp_path / "out").read_text()
+    text = make_report([folder], tmp_path / "out").page.read_text()
     assert "1 run is not in the tables" in text
     assert f"{folder / 't1'}</dt>" in text
     assert f"{folder / 't2'}</dt>" not in text
@@ -63,6 +66,6 @@ def test_pruned_runs_are_no_failures(make_run: MakeRun, tmp_path: Path) -> None:
 def test_a_broken_search_does_not_hide_the_runs(make_run: MakeRun, tmp_path: Path, content: str) -> None:
     make_run("sweep/t0", samples=False)
     (tmp_path / "sweep" / "search.json").write_text(content)
-    text = make_report([tmp_path / "sweep"], tmp_path / "out").read_text()
+    text = make_report([tmp_path / "sweep"], tmp_path / "out").page.read_text()
     assert "<h1>1 run</h1>" in text
     assert "search.json" in text

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made_runs import MakeRun
+from made_runs import MakeRun, training_block
 from made_sweep import DATA, STEPS, TOGETHER, WORTH, make_sweep, one_run
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
@@ -131,7 +131,7 @@ def test_the_front_is_what_nothing_beats(points: list[tuple[int, int]], higher: 
         return costs[a] <= costs[b] and gain >= 0 and (costs[a] < costs[b] or gain > 0)
 
     expected = {points[b] for b in range(len(points)) if not any(beats(a, b) for a in range(len(points)))}
-    front = pareto(costs, scores, higher)
+    front = pareto(costs, [score if higher else -score for score in scores])
     assert {points[i] for i in front} == expected
     assert len(front) == len(expected)
 
@@ -139,7 +139,7 @@ def test_the_front_is_what_nothing_beats(points: list[tuple[int, int]], higher: 
 def test_cost_is_of_rows_that_were_timed(make_run: MakeRun) -> None:
     runs = []
     for number, (name, seconds) in enumerate((("slow", 900.0), ("fast", 30.0), ("worse", 60.0), ("untimed", None))):
-        training = {"wall_seconds": seconds} if seconds else None
+        training = training_block(wall_seconds=seconds) if seconds else None
         told = {"overrides": [f"algorithm={name}"], "algorithm": name, "training": training, "mean": 0.9 - 0.02 * number}
         runs.append(read_run(make_run(name, **told, samples=False)))
     rows = group_rows(runs)
@@ -170,7 +170,7 @@ def test_runs_that_diverged_both_ways_leave_no_contrast(make_run: MakeRun) -> No
         scores = np.linspace(0.1, 0.9, 8)
         scores[0] = np.inf if number in (0, 1) else 0.1
         told = one_run(name, steps, "sine", 0)
-        runs.append(read_run(make_run(f"r{number}", **told, kind="regression", scores=scores, samples=False)))
+        runs.append(read_run(make_run(f"r{number}", **told, problem="regression", scores=scores, samples=False)))
     (found,) = interactions(runs, varied(runs))
     assert np.isnan(found.contrast.mean)
     assert found.contrast.half_width is None

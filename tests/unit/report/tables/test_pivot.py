@@ -67,7 +67,7 @@ def test_the_best_and_what_is_like_it_are_marked_by_corrected_paired_tests(runs:
 def test_errors_are_best_when_small(make_run: MakeRun) -> None:
     runs = []
     for number, name in enumerate(("one", "two")):
-        told = {"overrides": [f"algorithm={name}"], "algorithm": name, "kind": "regression"}
+        told = {"overrides": [f"algorithm={name}"], "algorithm": name, "problem": "regression"}
         runs.append(read_run(make_run(name, **told, scores=np.linspace(0.1, 0.9, 40) + 0.05 * number, samples=False)))
     column = make_pivot(runs, Question(("algorithm",))).column(())
     assert {row[0]: entry.best for row, entry in column.items()} == {"one": True, "two": False}
@@ -246,7 +246,7 @@ def test_runs_that_diverged_are_no_best_and_break_nothing(make_run: MakeRun) -> 
     for name, each in table.items():
         for dataset, scores in zip(("sine", "steps"), each, strict=True):
             told = one_run(name, 1, dataset, 0)
-            runs.append(read_run(make_run(name + dataset, **told, kind="regression", scores=scores, samples=False)))
+            runs.append(read_run(make_run(name + dataset, **told, problem="regression", scores=scores, samples=False)))
     column = make_pivot(runs, Question(("algorithm",), (), ("dataset",), {"algorithm": "b"})).column(())
     assert {row[0]: entry.best for row, entry in column.items()} == {"a": True, "b": False, "c": False, "d": False}
     assert np.isnan(column[("c",)].against.interval.mean)
@@ -289,10 +289,10 @@ def test_the_spread_is_of_seeds_that_all_settings_had(runs: list[Run]) -> None:
 def test_accuracies_and_errors_are_neither_averaged_nor_ranked_together(make_run: MakeRun) -> None:
     runs = []
     for name, kind in (("maml", "classification"), ("anil", "regression")):
-        runs.append(read_run(make_run(name, **one_run(name, 1, kind, 0), kind=kind, samples=False)))
-    with pytest.raises(UserError, match="the column the table mixes accuracies and errors"):
+        runs.append(read_run(make_run(name, **one_run(name, 1, kind, 0), problem=kind, samples=False)))
+    with pytest.raises(UserError, match="the column the table mixes accuracy and mse"):
         make_pivot(runs, Question(("algorithm",)))
-    with pytest.raises(UserError, match=r"the cell algorithm\.steps=1 holds accuracies and errors"):
+    with pytest.raises(UserError, match=r"the cell algorithm\.steps=1 holds accuracy and mse"):
         make_pivot(runs, Question(("algorithm.steps",), (), ("algorithm", "dataset")))
 
 

@@ -17,7 +17,7 @@ def test_runs_that_differ_in_the_seed_are_one_row_with_two_kinds_of_spread(make_
     assert row.interval.mean == pytest.approx(mean_interval(means).mean)
     assert row.interval.half_width == pytest.approx(mean_interval(means).half_width)
     assert row.interval.n == 60
-    assert row.spread.sd == pytest.approx(np.std([run.test["mean"] for run in runs], ddof=1))
+    assert row.spread.sd == pytest.approx(np.std([run.test.mean for run in runs], ddof=1))
     assert row.spread.n == 3
     assert row.tasks_per_second == 481.0
     assert row.peak_memory == 700 * 2**20
@@ -26,7 +26,7 @@ def test_runs_that_differ_in_the_seed_are_one_row_with_two_kinds_of_spread(make_
 def test_one_seed_has_the_records_interval_and_no_spread(make_run: MakeRun) -> None:
     run = read_run(make_run("a"))
     (row,) = group_rows([run])
-    assert row.interval.half_width == pytest.approx(run.test["half_width"])
+    assert row.interval.half_width == pytest.approx(run.test.half_width)
     assert row.spread.sd is None
     assert row.label == "a"
 

@@ -3,9 +3,10 @@
 import csv
 import io
 
-import pytest
 from made_runs import MakeRun
 
+from metaloop.metrics.interval import Interval
+from metaloop.problems.metric import ACCURACY, LOG_LIKELIHOOD, MEAN_SQUARED_ERROR, Metric
 from metaloop.records.runs import read_run
 from metaloop.report import formats
 from metaloop.report.tables.latex import escape as latex
@@ -56,32 +57,33 @@ def test_columns_of_published_numbers_and_of_metrics_appear_where_needed(make_ru
     one = group_rows([read_run(make_run("a"))])
     assert "published" not in results_table(one).headers
     assert "accuracy (%)" in results_table(one).headers
-    both = [*one, *group_rows([read_run(make_run("r", kind="regression", mean=0.3))])]
+    both = [*one, *group_rows([read_run(make_run("r", problem="regression", mean=0.3))])]
     headers = results_table(both).headers
     assert ("metric" in headers, "score" in headers, "accuracy (%)" in headers) == (True, True, False)
     assert "published" in results_csv(both).splitlines()[0].split(",")  # programs always find the same columns
 
 
-@pytest.mark.parametrize(
-    ("mean", "half_width", "metric", "text"),
-    [
-        (0.97312, 0.00418, "accuracy", "97.31 ± 0.42"),
-        (1.0, 0.0, "accuracy", "100.00 ± 0.00"),
-        (0.5, None, "accuracy", "50.00"),
-        (0.57312, 0.0003, "mse", "0.5731 ± 0.0003"),
-        (0.00012345, 0.00001, "mse", "1.23e-04 ± 1.00e-05"),
-        (float("inf"), None, "mse", "diverged"),
-        (float("nan"), None, "accuracy", "diverged"),
-    ],
-)
-def test_scores(mean: float, half_width: float | None, metric: str, text: str) -> None:
-    assert formats.score(mean, half_width, metric) == text
+def test_a_score_of_any_metric_is_written_in_its_unit(make_run: MakeRun) -> None:
+    dollars = Metric("cost", "cost", unit="$", digits=0, higher_is_better=False)
+    returns = Metric("return", "average return", digits=1)
+    likelihood = {"metric": LOG_LIKELIHOOD, "mean": -1.7066}
+    runs = [make_run("a", metric=dollars, mean=1200.0), make_run("b", metric=returns, mean=-312.5), make_run("c", **likelihood)]
+    alone = [results_table(group_rows([read_run(run)])) for run in runs]
+    column = [table.headers.index(head) for table, head in zip(alone, HEADINGS, strict=True)]
+    texts = [table.rows[0][number].text for table, number in zip(alone, column, strict=True)]
+    assert [text.partition(" ± ")[0] for text in texts] == ["1200", "−312.5", "−1.7107"]
+    assert r"$-$312.5 $\pm$ " in to_latex(alone[1])
+    mixed = results_table(group_rows(map(read_run, runs)))
+    assert {row[mixed.headers.index("metric")].text for row in mixed.rows} == set(HEADINGS)
 
 
-def test_differences_carry_a_sign_unless_they_are_nothing() -> None:
-    texts = [formats.difference(value, "accuracy") for value in (0.0123, -0.0123, 0.00001, -0.00001, None)]
-    assert texts == ["+1.23", "−1.23", "0.00", "0.00", "–"]
-    assert formats.difference(-0.5, "mse") == "−0.5000"
+HEADINGS = ("cost ($)", "average return", "log-likelihood of a query (nats)")
+
+
+def test_differences_carry_their_interval() -> None:
+    texts = [formats.difference(gap, ACCURACY) for gap in (Interval(0.0123, 0.004, 5), Interval(-0.0123, None, 1), None)]
+    assert texts == ["+1.23 ± 0.40", "−1.23", "–"]
+    assert formats.difference(Interval(-0.5, 0.25, 5), MEAN_SQUARED_ERROR) == "−0.5000 ± 0.2500"
 
 
 def test_other_amounts() -> None:
@@ -89,10 +91,6 @@ def test_other_amounts() -> None:
     assert [formats.rate(value) for value in (None, 3.14159, 12345.6)] == ["–", "3.14", "12,346"]
     assert [formats.duration(value) for value in (None, 5.25, 95.2, 7260)] == ["–", "5.2 s", "1 min 35 s", "2 h 1 min"]
     assert [formats.p_value(value) for value in (None, 0.05, 1e-9)] == ["–", "0.0500", "< 0.0001"]
-    assert [formats.setting("classification", [5, 20], 1), formats.setting("regression", 1, 10)] == [
-        "5–20-way 1-shot",
-        "10-shot",
-    ]
 
 
 def test_text_stays_on_one_line() -> None:

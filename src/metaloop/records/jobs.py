@@ -1,0 +1,120 @@
+"""The runs of a sweep as its ledger has them: the states there are, one row, and a reader that changes nothing."""
+
+import json
+import os
+import socket
+import sqlite3
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from metaloop.errors import UserError
+
+LEDGER = "ledger.sqlite"  # in the sweep's folder
+LEDGER_VERSION = 1  # PRAGMA user_version of the file
+LOG = "train.log"  # of a run, in its directory
+WAITING, RUNNING, INTERRUPTED, DONE, FAILED, CANCELLED = "waiting", "running", "interrupted", "done", "failed", "cancelled"
+PRUNED = "pruned"  # stopped for good, because a search had better ones
+STATES = (WAITING, RUNNING, INTERRUPTED, DONE, PRUNED, FAILED, CANCELLED)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of the sweep as the ledger has it.
+
+    Attributes:
+        key: hash of the resolved config.
+        number: its place in the sweep.
+        overrides: what the sweep composed it from.
+        directory: of the run, relative to the ledger's.
+        state: one of ``STATES``.
+        attempts: how often it was started.
+        failures: how often it ended by an error.
+        host, pid, device: where it runs or last ran.
+        started, heartbeat, ended: seconds since 1970.
+        seconds: that it ran, over all attempts.
+        result: of its meta-test and meta-validation, once done; see :func:`result_of`.
+        error: the last lines of its log, where it failed.
+    """
+
+    key: str
+    number: int
+    overrides: tuple[str, ...]
+    directory: str
+    state: str
+    attempts: int
+    failures: int
+    host: str | None
+    pid: int | None
+    device: str | None
+    started: float | None
+    heartbeat: float | None
+    ended: float | None
+    seconds: float
+    result: Mapping[str, Any] | None
+    error: str | None
+
+    def abandoned(self, stale: float) -> bool:
+        """Whether it says that it runs, but nobody runs it: its process is gone, or silent for ``stale`` seconds."""
+        if self.state != RUNNING:
+            return False
+        if self.host == socket.gethostname() and self.pid is not None and not _alive(self.pid):
+            return True
+        return time.time() - (self.heartbeat or 0) > stale
+
+
+COLUMNS = tuple(Job.__dataclass_fields__)
+
+
+class TornRow(Exception):
+    """A row that cannot be read."""
+
+
+def job_of(row: Sequence[Any]) -> Job:
+    """A job from its ``COLUMNS``.
+
+    Raises:
+        TornRow: what it holds cannot be read.
+    """
+    values = dict(zip(COLUMNS, row, strict=True))
+    try:
+        parsed = {"overrides": tuple(json.loads(values["overrides"])), "result": json.loads(values["result"] or "null")}
+    except (ValueError, TypeError) as error:
+        raise TornRow(f"what it says of run {values['number']} cannot be read") from error
+    return Job(**{**values, **parsed})
+
+
+def read_jobs(folder: Path) -> list[Job]:
+    """All runs of a sweep in their order, read without changing the file.
+
+    Raises:
+        UserError: the ledger cannot be read, or is of another version.
+    """
+    path = folder / LEDGER
+    try:
+        database = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=10)
+        try:
+            version = database.execute("PRAGMA user_version").fetchone()[0]
+            if version != LEDGER_VERSION:
+                raise UserError(f"{path} is of version {version}, this metaloop reads version {LEDGER_VERSION}")
+            return [job_of(row) for row in database.execute(f"SELECT {', '.join(COLUMNS)} FROM jobs ORDER BY number")]
+        finally:
+            database.close()
+    except (sqlite3.Error, TornRow) as error:
+        raise UserError(f"the sweep's ledger {path} cannot be read: {error}") from error
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:  # no Linux
+        return True
+    return stat.rpartition(")")[2].split()[0] != "Z"  # a zombie has ended; only its parent has not asked yet
