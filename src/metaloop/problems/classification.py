@@ -78,9 +78,9 @@ def _rejection(inside: Tensor, outside: Tensor, real: Tensor) -> Scores:
     """Both scores (tasks,), from logits (tasks, queries, ways) and (tasks, outside, ways)."""
     from metaloop.metrics.classification import area_under_roc
 
-    by_softmax = [F.softmax(logits, -1).amax(-1) for logits in (inside, outside)]
+    known, unknown = (F.softmax(logits, -1).amax(-1) for logits in (inside, outside))
     return {
-        REJECTION.name: area_under_roc(by_softmax[0], by_softmax[1], real),
+        REJECTION.name: area_under_roc(known, unknown, real),
         REJECTION_BY_LOGIT.name: area_under_roc(inside.amax(-1), outside.amax(-1), real),
     }
 

@@ -24,7 +24,7 @@ class Regression(Problem):
     name = "regression"
     metric = MEAN_SQUARED_ERROR
     loss = MeanSquaredError()
-    statistics = (LOG_LIKELIHOOD, COVERAGE)
+    statistics: tuple[Metric, ...] = (LOG_LIKELIHOOD, COVERAGE)
     sampled = 4
 
     def scores(self, outputs: Tensor, query: Examples) -> Scores:
