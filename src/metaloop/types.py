@@ -1,4 +1,4 @@
-"""The types that everything speaks. Nothing but torch is imported here.
+"""The types that everything speaks. Nothing but torch and numpy is imported here.
 
 Axis words used in shapes all over the project:
 ``tasks`` tasks of a meta-batch; ``examples`` support or query examples of a task (class by class: example ``c * shots + s``
@@ -7,8 +7,9 @@ is shot ``s`` of class ``c``); ``ways`` classes of a task; ``steps`` inner steps
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._pytree import register_pytree_node, tree_map
@@ -219,3 +220,31 @@ class OuterLoss:
     query_logits: Tensor
     per_step: Tensor
     resting: frozenset[str] = frozenset()
+
+
+class Tokenizer(Protocol):
+    """Converts texts to arrays of token ids. A model of texts names the one that makes its inputs.
+
+    Attributes:
+        key: identifies vocabulary and settings; part of the cache key of the tokens.
+    """
+
+    key: str
+
+    def __call__(self, texts: Sequence[str], length: int) -> Mapping[str, np.ndarray]:
+        """Tokenize texts, cut or padded to ``length`` tokens.
+
+        Returns:
+            ``input_ids`` and ``attention_mask`` (texts, length) integers, with a mask of 0 for padding. Further arrays of that
+            shape are allowed.
+        """
+        ...
+
+    def words(self, texts: Sequence[Sequence[str]], length: int) -> Mapping[str, np.ndarray]:
+        """Tokenize texts that are already split into words.
+
+        Returns:
+            As for :meth:`__call__`, and ``first`` (texts, words): the position of each word's first token, -1 for a word
+            without a token or after the cut.
+        """
+        ...

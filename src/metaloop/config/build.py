@@ -3,13 +3,12 @@
 What goes further is plain: objects, numbers, dicts. A run is built from a plain dict, so that another process can build it too.
 """
 
-import inspect
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from hydra.errors import InstantiationException
@@ -18,19 +17,20 @@ from hydra.utils import get_class, get_object, instantiate
 from metaloop.data.distribution import Dataset, TaskDistribution
 from metaloop.data.encoded import EncodedDataset, Encoder
 from metaloop.data.episodes import check_spec
-from metaloop.data.texts.tokens import Tokenizer
 from metaloop.errors import UserError
 from metaloop.learners.frozen import frozen_encoder
 from metaloop.learners.learner import Learner
+from metaloop.models.model import KeepsFiles, Model, ReadsTexts
 from metaloop.models.projection import OnFeatures
 from metaloop.problems.problem import Problem
 from metaloop.system.cache import cache_folder
 from metaloop.system.devices import check_precision
 from metaloop.training.datamodule import EpisodePlan
 from metaloop.training.run import RunParts
-from metaloop.types import EpisodeSpec, Inputs, highest
+from metaloop.types import EpisodeSpec, Inputs, Tokenizer, highest
 
 Config = Mapping[str, Any]
+_Base = TypeVar("_Base")
 
 
 def make(node: Any, key: str, **more: Any) -> Any:
@@ -67,8 +67,8 @@ def build_dataset(config: Config) -> Dataset:
     A data set of texts (``needs_tokenizer``) is given the tokeniser of the model. Where the model is frozen, its features take
     the examples' place.
     """
-    needs_tokenizer = _says(config["dataset"], "needs_tokenizer")
-    more = {"tokenizer": build_tokenizer(config["model"])} if needs_tokenizer else {}
+    texts = _class_of(config["dataset"], Dataset).needs_tokenizer
+    more = {"tokenizer": build_tokenizer(config["model"])} if texts else {}
     dataset: Dataset = make(config["dataset"], "dataset", **more)
     if not config.get("model", {}).get("frozen"):
         return dataset
@@ -76,19 +76,18 @@ def build_dataset(config: Config) -> Dataset:
 
 
 def build_tokenizer(model: Config) -> Tokenizer:
-    """The tokeniser that a model names: its class's ``tokenizer``, called with those of the model's keys that it takes.
+    """The tokeniser that a model's class names.
 
     Raises:
         UserError: the model reads no texts.
     """
-    maker = _says(model, "tokenizer")
-    if maker is None:
+    texts = _class_of(model, ReadsTexts)
+    if texts is ReadsTexts:
         raise UserError(
             f"model._target_={model['_target_']!r} reads no texts, which this data set is of; take one that has a tokenizer, "
             f"such as model=minilm, model=tfidf or model=tiny_bert"
         )
-    tokenizer: Tokenizer = maker(**{key: model[key] for key in inspect.signature(maker).parameters if key in model})
-    return tokenizer
+    return texts.tokenizer(model)
 
 
 def keep_model_files(model: Config, folder: Path) -> None:
@@ -97,9 +96,9 @@ def keep_model_files(model: Config, folder: Path) -> None:
     Raises:
         UserError: the files are gone.
     """
-    keep = _says(model, "keep")
-    if keep is not None and model.get("name_or_path") is not None:
-        keep(model["name_or_path"], folder)
+    made_from_files = _class_of(model, KeepsFiles)
+    if made_from_files is not KeepsFiles and model.get("name_or_path") is not None:
+        made_from_files.keep(model["name_or_path"], folder)
 
 
 def build_encoder(config: Config, input_shape: tuple[int, ...]) -> Encoder:
@@ -150,22 +149,18 @@ def build_learner(config: Config, distribution: TaskDistribution, ways: EpisodeS
 
 def build_learner_for(config: Config, tasks: TrainedOn) -> Learner:
     """As :func:`build_learner`, for meta-training tasks that are only described."""
-    wanted = _class_of(config["algorithm"], "algorithm")
-    outputs = tasks.outputs if getattr(wanted, "needs_head", True) else None
-    more: dict[str, Any] = {"classes": tasks.classes} if getattr(wanted, "needs_classes", False) else {}
-    if getattr(wanted, "needs_outputs", False):
+    requires = _learner_class(config["algorithm"]).requires
+    more: dict[str, Any] = {"classes": tasks.classes} if requires.classes else {}
+    if requires.outputs:
         more["outputs"] = tasks.outputs
-    own: dict[str, Any] = {"input_shape": tasks.input_shape, "outputs": outputs}
+    own: dict[str, Any] = {"input_shape": tasks.input_shape, "outputs": tasks.outputs if requires.head else None}
     node = _learned(config["model"])
-    if _says(node, "needs_examples"):
+    if _class_of(node, Model).needs_examples:
         own["examples"] = _examples(tasks, node)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config["seed"])
         model = make(node, "model", **own)
-        learner = make(config["algorithm"], "algorithm", model=model, loss=tasks.problem.loss, **more)
-    if not isinstance(learner, Learner):
-        raise UserError(f"algorithm._target_={config['algorithm']['_target_']}: must be a metaloop.learners.learner.Learner")
-    return learner
+        return make(config["algorithm"], "algorithm", model=model, loss=tasks.problem.loss, **more)
 
 
 def _examples(tasks: TrainedOn, model: Config) -> Inputs:
@@ -203,20 +198,27 @@ def check_learner(learner: Learner, distribution: TaskDistribution, spec: Episod
         )
 
 
-def _says(node: Config, attribute: str) -> Any:
-    """What a config node's class says of itself; None where it says nothing, is a function, or does not exist."""
+def _class_of(node: Config, base: type[_Base]) -> type[_Base]:
+    """The class that a config node names, if it is a ``base``; else ``base`` itself, with its defaults.
+
+    Nor is a function one, nor what does not exist, which whoever builds it reports.
+    """
     try:
-        return getattr(get_object(str(node.get("_target_"))), attribute, None)
+        named = get_object(str(node.get("_target_")))
     except (ImportError, ValueError, AttributeError):
-        return None  # whoever builds it tells what is wrong
+        return base
+    return named if isinstance(named, type) and issubclass(named, base) else base
 
 
-def _class_of(node: Config, key: str) -> type:
+def _learner_class(node: Config) -> type[Learner]:
     target = node.get("_target_")
     try:
-        return get_class(str(target))
+        named = get_class(str(target))
     except (ImportError, ValueError, AttributeError) as error:
-        raise UserError(f"{key}._target_={target!r} names no class that can be imported: {error}") from error
+        raise UserError(f"algorithm._target_={target!r} names no class that can be imported: {error}") from error
+    if not issubclass(named, Learner):
+        raise UserError(f"algorithm._target_={target}: must be a metaloop.learners.learner.Learner")
+    return named
 
 
 def build_plan(config: Config) -> EpisodePlan:

@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -80,7 +80,13 @@ class TaskDistribution(ABC):
 
 
 class Dataset(ABC):
-    """The three splits of a data set. Files are read when :meth:`split` is called, not before."""
+    """The three splits of a data set. Files are read when :meth:`split` is called, not before.
+
+    Attributes:
+        needs_tokenizer: whether the constructor takes ``tokenizer``, that of the model, as data sets of texts do.
+    """
+
+    needs_tokenizer: ClassVar[bool] = False
 
     @abstractmethod
     def split(self, name: str) -> TaskDistribution:

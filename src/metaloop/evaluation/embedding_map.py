@@ -39,9 +39,9 @@ def embedding_map(learner: Learner, of: Stepwise | None, seen: Trace | None, one
     found: list[tuple[str, Points]] = []
     if of is not None and seen is not None:
         found = [(n, _features(of.task.model, of.meta, p, one)) for n, p in (("before", seen.start), ("after", seen.end))]
-    elif isinstance(embedding := getattr(learner, "embedding", None), FunctionalModel):
+    elif learner.embedding is not None:
         meta = {name: value.detach() for name, value in learner.named_parameters()}
-        found = [("before", _features(embedding, meta, {}, one))]
+        found = [("before", _features(learner.embedding, meta, {}, one))]
     if not found:
         return None
     masks = [_real(part.mask, part.y) for part in (one.support, one.query)]

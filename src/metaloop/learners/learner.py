@@ -3,13 +3,18 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from metaloop.inner.execution.over_tasks import OverTasks
+from metaloop.inner.problem import InnerProblem
+from metaloop.learners.gradient.functional_model import FunctionalModel
 from metaloop.types import Examples, Inputs, OuterLoss, Params, Tasks
+
+if TYPE_CHECKING:  # it imports this module
+    from metaloop.learners.gradient.gradient_learner import GradientTask
 
 Answer = Callable[[Inputs, Tensor | None], Tensor]
 Preparation = Callable[[Inputs, Tensor | None], Inputs]
@@ -55,27 +60,40 @@ class Predictor:
         return x if self.prepare is None else self.prepare(x, mask)
 
 
+@dataclass(frozen=True)
+class Requirements:
+    """What the constructor of a learner's class takes from the program beside ``model`` and ``loss``.
+
+    Attributes:
+        head: whether the model must answer as many numbers as the task asks; otherwise it answers features.
+        classes: whether it takes ``classes``, how many classes meta-training has (None where the data set does not number
+            them).
+        outputs: whether it takes ``outputs``, how many numbers a query asks: the highest ways of a training task, or the
+            target's size.
+    """
+
+    head: bool = True
+    classes: bool = False
+    outputs: bool = False
+
+
 class Learner(nn.Module, ABC):
     """A meta-learner: all its parameters are meta-parameters. Subclasses are final; nobody overrides a concrete method.
 
     Attributes:
-        needs_head: whether the model must answer as many numbers as the task asks; otherwise it answers features.
-        needs_classes: whether the constructor takes ``classes``, how many classes meta-training has (None where the data set
-            does not number them).
-        needs_outputs: whether the constructor takes ``outputs``, how many numbers a query asks: the highest ways of a
-            training task, or the target's size.
+        requires: what the constructor takes from the program.
         uses_unlabelled: whether unlabelled examples of the support set are looked at; where they are not, they are refused.
         model: the network.
+        embedding: the network as learners call it that compare or read features; None for others.
         over_tasks: how per-task functions are run; what it chose by timing is saved with the parameters.
         outer_step: outer steps taken so far; the outer loop sets it, for learners that change on the way.
         learns: whether outer steps change anything; where they do not, a run takes one, which writes its checkpoint.
     """
 
-    needs_head: ClassVar[bool]
-    needs_classes: ClassVar[bool] = False
-    needs_outputs: ClassVar[bool] = False
+    requires: ClassVar[Requirements]
     uses_unlabelled: bool = False
     model: nn.Module
+    embedding: FunctionalModel | None = None
     over_tasks: OverTasks
     outer_step: int = 0
     learns: bool = True
@@ -112,7 +130,17 @@ class Learner(nn.Module, ABC):
 
 
 class TakesSteps(ABC):
-    """Of learners whose inner steps leave adapted parameters, which can be kept."""
+    """A learner that takes inner steps, which leave adapted parameters that can be kept and looked at.
+
+    Attributes:
+        task: where a task starts, its losses and answers.
+        problem: how a task is adapted to.
+        eval_steps: inner steps outside of meta-training.
+    """
+
+    task: "GradientTask"
+    problem: InnerProblem
+    eval_steps: int
 
     @abstractmethod
     def adapted_before(self, support: Examples, adapted: Params) -> Predictor:

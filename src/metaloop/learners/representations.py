@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from metaloop.models.adapter import as_model
+
 _LISTS = (nn.ModuleList, nn.ModuleDict, nn.Sequential)
 FEATURES, OUTPUT = "<features>", "<output>"  # no module has such a name
 
@@ -45,8 +47,8 @@ def recorded(model: nn.Module) -> Iterator[dict[str, Tensor]]:
     seen: dict[str, Tensor] = {}
     handles = [layer.register_forward_hook(partial(_keep, seen, name)) for name, layer in layers_of(model).items()]
     handles.append(model.register_forward_hook(partial(_finish, seen)))
-    head = getattr(model, "head", None)
-    if isinstance(head, nn.Module):
+    head = as_model(model).head
+    if head is not None:
         handles.append(head.register_forward_pre_hook(lambda _, inputs: seen.update({FEATURES: inputs[0].detach()})))
     try:
         yield seen

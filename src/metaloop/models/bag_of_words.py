@@ -8,10 +8,11 @@ from torch import Tensor, nn
 
 from metaloop.errors import UserError
 from metaloop.models.hashed_words import HashedWords
+from metaloop.models.model import Model, ReadsTexts
 from metaloop.types import Inputs
 
 
-class BagOfWords(nn.Module):
+class BagOfWords(nn.Module, Model, ReadsTexts):
     """Term frequency times inverse document frequency, at unit length, and a linear head.
 
     The inverse document frequency of a token is ``ln((1 + n) / (1 + d)) + 1`` for the ``d`` of the ``n`` meta-training texts
@@ -43,8 +44,11 @@ class BagOfWords(nn.Module):
         self.head = nn.Linear(size, outputs) if outputs is not None else None
 
     @classmethod
-    def tokenizer(cls, size: int) -> HashedWords:
-        """What makes the token ids that this model reads."""
+    def tokenizer(cls, settings: Mapping[str, object]) -> HashedWords:
+        """See :meth:`ReadsTexts.tokenizer`."""
+        size = settings["size"]
+        if not isinstance(size, int):
+            raise UserError(f"model.size={size!r}: a whole number of at least 2")
         return HashedWords(size)
 
     def forward(self, x: Mapping[str, Tensor]) -> Tensor:

@@ -1,4 +1,4 @@
-"""A plain tokeniser of words that needs no vocabulary file; see :class:`metaloop.data.texts.tokens.Tokenizer`."""
+"""A plain tokeniser of words that needs no vocabulary file; see :class:`metaloop.types.Tokenizer`."""
 
 import re
 import zlib

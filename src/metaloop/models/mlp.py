@@ -8,10 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from metaloop.errors import UserError
+from metaloop.models.model import Model
 from metaloop.models.norm import Norm
 
 
-class MLP(nn.Module):
+class MLP(nn.Module, Model):
     """Linear layers with ReLU between; inputs of any shape are flattened.
 
     Args:
@@ -23,6 +24,7 @@ class MLP(nn.Module):
             which the network learns fast variation slowly (Tancik et al. 2020, section 6, with frequencies on the axes).
     """
 
+    takes_weight = True
     turns: Tensor
 
     def __init__(

@@ -143,7 +143,12 @@ def with_own_layer_norms(model: nn.Module) -> nn.Module:
 
 
 def norm_mode(model: nn.Module) -> str:
-    """The mode of a model's norm layers, as records state it; "none" for a model without any.
+    """The modes of a model's norm layers, as records state them: "batch", "group+running"; "none" for a model without any."""
+    return "+".join(sorted(norm_modes(model))) or "none"
+
+
+def norm_modes(model: nn.Module) -> frozenset[str]:
+    """The modes of a model's norm layers.
 
     Torch's own BatchNorm layers count as "batch" or "running" by whether they track statistics, its GroupNorm as "group".
     """
@@ -155,7 +160,7 @@ def norm_mode(model: nn.Module) -> str:
             modes.add("layer")
         elif isinstance(layer, nn.GroupNorm):
             modes.add("group")
-    return "+".join(sorted(modes)) or "none"
+    return frozenset(modes)
 
 
 @contextmanager

@@ -7,11 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from metaloop.errors import UserError
+from metaloop.models.model import Model
 
 ACTIVATIONS = {"sigmoid": torch.sigmoid, "relu": torch.relu, "tanh": torch.tanh}
 
 
-class Optimisee(nn.Module):
+class Optimisee(nn.Module, Model):
     """A linear model, or a multi-layer perceptron without norms, whose parameters all start at one scale.
 
     Without hidden layers it is the linear map of a quadratic problem, or logistic regression. The paper's MLP has one hidden

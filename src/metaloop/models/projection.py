@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from metaloop.errors import UserError
+from metaloop.models.model import Model
 
 
 def projection_to(width: int | None, features: int) -> nn.Linear | None:
@@ -19,7 +20,7 @@ def projection_to(width: int | None, features: int) -> nn.Linear | None:
     return layer
 
 
-class OnFeatures(nn.Module):
+class OnFeatures(nn.Module, Model):
     """A projection (if any) and a linear head on features that an encoder computed once for all.
 
     Args:

@@ -10,7 +10,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from metaloop.data.episodes import Episodes
 from metaloop.errors import UserError
-from metaloop.learners.learner import Learner
+from metaloop.learners.learner import Learner, TakesSteps
 from metaloop.models.norm import norm_mode
 from metaloop.problems.problem import Baseline, Problem
 from metaloop.records.writing import write_csv
@@ -47,7 +47,7 @@ def meta_test(trainer: Trainer, module: OuterModule, data: EpisodeDataModule, di
         "ways": spec.ways,
         "shots": spec.shots,
         "queries": spec.queries,
-        "steps": getattr(learner, "eval_steps", None),
+        "steps": learner.eval_steps if isinstance(learner, TakesSteps) else None,
         "norm_mode": norm_mode(learner.model),
         "transductive": learner.transductive,
         "seed": data.plan.eval_seed,

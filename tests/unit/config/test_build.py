@@ -121,7 +121,7 @@ def test_a_refusal_from_inside_is_passed_on_and_a_fault_is_not_hidden() -> None:
 
 def test_a_data_set_of_texts_gets_the_tokenizer_of_the_model() -> None:
     node = {"_target_": "metaloop.models.bag_of_words.BagOfWords", "size": 64}
-    assert build_tokenizer(node).key == BagOfWords.tokenizer(64).key
+    assert build_tokenizer(node).key == BagOfWords.tokenizer({"size": 64}).key
     with pytest.raises(UserError, match=r"model\._target_='metaloop\.models\.mlp\.MLP' reads no texts.*model=tfidf"):
         build_dataset(config("dataset=clinc150"))
 

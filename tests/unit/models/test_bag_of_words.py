@@ -22,7 +22,7 @@ def tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
 
 
 def test_features_are_those_of_scikit_learn() -> None:
-    tokenizer = BagOfWords.tokenizer(SIZE)
+    tokenizer = BagOfWords.tokenizer({"size": SIZE})
     model = BagOfWords((8,), None, tensors(tokenizer(SEEN, 8)), SIZE)
     vectorizer = TfidfVectorizer(token_pattern=r"\w+").fit(SEEN)
     words = vectorizer.get_feature_names_out()
@@ -45,7 +45,7 @@ def test_only_texts_will_do() -> None:
     with pytest.raises(UserError, match=r"reads token ids \(length,\); the data set gives \(1, 8, 8\)"):
         BagOfWords((1, 8, 8), None, torch.zeros(3, 1, 8, 8), 50)
     with pytest.raises(UserError, match="a hashed vocabulary of 1 tokens"):
-        BagOfWords.tokenizer(1)
+        BagOfWords.tokenizer({"size": 1})
 
 
 def test_words_are_lower_case_and_punctuation_is_apart() -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 from metaloop.data.texts.text_origins import ORIGINS
 from metaloop.data.texts.text_reading import read_text
 from metaloop.data.texts.texts import Texts, TextSplit
-from metaloop.data.texts.tokens import Tokenizer
 from metaloop.errors import UserError
+from metaloop.types import Tokenizer
 
 _THRESHOLDS = ("t2", "t4", "t5")  # numbers of stars that separate positive from negative reviews
 _LABELS = {"-1": "negative", "1": "positive"}

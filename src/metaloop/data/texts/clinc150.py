@@ -6,8 +6,8 @@ from pathlib import Path
 from metaloop.data.texts.text_origins import ORIGINS
 from metaloop.data.texts.text_reading import TextFile, read_text
 from metaloop.data.texts.texts import Texts, TextSplit
-from metaloop.data.texts.tokens import Tokenizer
 from metaloop.errors import UserError
+from metaloop.types import Tokenizer
 
 CLINC150 = ORIGINS["clinc150"]
 # Our choice: in alphabetical order, the first three domains are for meta-test and the next two for meta-validation. The two

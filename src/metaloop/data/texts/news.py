@@ -8,8 +8,8 @@ from metaloop.data.distribution import SPLITS
 from metaloop.data.texts.text_origins import ORIGINS
 from metaloop.data.texts.text_reading import TextFile, read_text
 from metaloop.data.texts.texts import Texts, TextSplit
-from metaloop.data.texts.tokens import Tokenizer
 from metaloop.errors import UserError
+from metaloop.types import Tokenizer
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ import torch
 from metaloop.data.class_splits import by_shares
 from metaloop.data.distribution import SPLITS, Dataset, check_split
 from metaloop.data.texts.slot_reading import Utterance, read_utterances
-from metaloop.data.texts.tokens import Tokenizer
 from metaloop.data.texts.word_pool import WordPool
 from metaloop.errors import UserError
 from metaloop.system.cache import Arrays, cache_folder, cached
+from metaloop.types import Tokenizer
 
 _VERSION = 1  # increase it when the preparation of tokens changes
 

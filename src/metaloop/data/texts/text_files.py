@@ -9,8 +9,8 @@ from metaloop.data.distribution import SPLITS
 from metaloop.data.texts.text_origins import ORIGINS, USER_TEXTS
 from metaloop.data.texts.text_reading import TextFile, read_text
 from metaloop.data.texts.texts import Texts, TextSplit
-from metaloop.data.texts.tokens import Tokenizer
 from metaloop.errors import UserError
+from metaloop.types import Tokenizer
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _JSON = (".json", ".jsonl", ".ndjson")

@@ -14,11 +14,11 @@ import torch
 from metaloop.data.distribution import SPLITS, check_split
 from metaloop.data.out_of_scope import WithOutOfScope
 from metaloop.data.pool import ClassPool
-from metaloop.data.texts.tokens import Tokenizer
 from metaloop.data.user.tasks import Columns, UserExampleDataset, UserRows
 from metaloop.data.user.texts import read_user_texts
 from metaloop.errors import UserError
 from metaloop.system.cache import Arrays, cache_folder, cached
+from metaloop.types import Tokenizer
 
 _VERSION = 1  # increase it when the preparation of tokens changes
 _CHUNK = 1024  # texts tokenised between two updates of the progress bar

@@ -13,9 +13,10 @@ from metaloop.inner.autodiff import Autodiff
 from metaloop.inner.execution.over_tasks import OverTasks
 from metaloop.learners.context.reader import Reader
 from metaloop.learners.gradient.functional_model import FunctionalModel
-from metaloop.learners.learner import Learner, Predictor
+from metaloop.learners.learner import Learner, Predictor, Requirements
 from metaloop.learners.one_go import outer_loss, predictor
-from metaloop.models.norm import norm_mode
+from metaloop.models.adapter import as_model
+from metaloop.models.norm import norm_modes
 from metaloop.problems.task_loss import NegativeLogLikelihood, TaskLoss, without_absent_classes
 from metaloop.types import Examples, Inputs, OuterLoss, Params, Tasks
 
@@ -41,8 +42,8 @@ class InContext(Learner):
         gaussian: in regression, answer a mean and a standard deviation. Classification answers probabilities anyway.
     """
 
-    needs_head: ClassVar[bool] = False
-    needs_outputs: ClassVar[bool] = True
+    requires: ClassVar[Requirements] = Requirements(head=False, outputs=True)
+    embedding: FunctionalModel
 
     def __init__(
         self,
@@ -55,7 +56,7 @@ class InContext(Learner):
         gaussian: bool,
     ) -> None:
         super().__init__()
-        if "running" in norm_mode(model):
+        if "running" in norm_modes(model):
             raise UserError(
                 "model.norm=running is for gradient-based learners; with in-context ones take batch, support or group"
             )
@@ -71,7 +72,7 @@ class InContext(Learner):
     @property
     def transductive(self) -> bool:
         """Batch statistics make every query depend on the others."""
-        return "batch" in norm_mode(self.model)
+        return "batch" in norm_modes(self.model)
 
     def check(self, ways: int) -> None:
         """Labels were made for a fixed number of classes."""
@@ -127,8 +128,8 @@ class InContext(Learner):
 
 
 def _width(model: nn.Module) -> int:
-    width = getattr(model, "features", None)
-    if not isinstance(width, int):
+    width = as_model(model).features
+    if width is None:
         raise UserError(
             f"model: in-context learners need its attribute features, how many it answers; {type(model).__name__} has none"
         )

@@ -7,13 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from metaloop.learners.gradient.augmentation import Augmentation, Unchanged
+from metaloop.models.adapter import as_model
 from metaloop.types import Examples, Inputs, Tasks, map_inputs
 
 _ROWS = 256  # examples that it sees at once, which bounds memory
 
 
 class ConstantPart:
-    """The constant part of a network whose other parameters move, if it tells one (``constant_part``, see ``TextClassifier``).
+    """The constant part of a network whose other parameters move; see :meth:`metaloop.models.model.Model.constant_part`.
 
     Args:
         model: the network, complete with all that is added to it.
@@ -22,9 +23,8 @@ class ConstantPart:
     """
 
     def __init__(self, model: nn.Module, moving: Collection[str], augmentation: Augmentation | None = None) -> None:
-        made = getattr(model, "constant_part", None)
         alone = augmentation is None or isinstance(augmentation, Unchanged)
-        self.call: Callable[[Inputs], Inputs] | None = made(moving) if made is not None and alone else None
+        self.call: Callable[[Inputs], Inputs] | None = as_model(model).constant_part(moving) if alone else None
 
     def inputs(self, x: Inputs) -> Inputs:
         """(tasks, examples, *input) as what the network takes in their place; as they are where nothing is constant."""

@@ -1,6 +1,5 @@
 """A network as a function of its parameters, and of what may be normalised together."""
 
-import inspect
 from collections.abc import Sequence
 
 import torch
@@ -8,7 +7,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from metaloop.inner.problem import MODEL
-from metaloop.models.norm import norm_mode
+from metaloop.models.adapter import as_model
+from metaloop.models.model import Model
+from metaloop.models.norm import norm_modes
 from metaloop.types import Examples, Inputs, Params
 
 
@@ -16,14 +17,15 @@ class FunctionalModel:
     """Calls a model with parameters from outside.
 
     Args:
-        model: any module with ``forward(x)``; one that shares statistics between examples takes ``forward(x, weight)``, see
-            :meth:`metaloop.models.norm.Norm.forward`.
+        model: any module with ``forward(x)``, see :class:`metaloop.models.model.Model` for what else it may take.
+        maps: whether it answers feature maps; then it must have some.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, *, maps: bool = False) -> None:
         self.module = model
-        self.weighted = "weight" in inspect.signature(model.forward).parameters
-        self.support_statistics = "support" in norm_mode(model)
+        self.contract = as_model(model)
+        self.support_statistics = "support" in norm_modes(model)
+        self._more = {"maps": True} if maps else {}
         self._names = tuple(name for name, _ in model.named_parameters())
 
     def outputs(self, meta: Params, params: Params, x: Inputs, mask: Tensor | None) -> Tensor:
@@ -36,8 +38,11 @@ class FunctionalModel:
             mask: (examples,) which examples are real and count in shared statistics; None for all.
         """
         values = {name: meta[MODEL + name] for name in self._names if MODEL + name in meta}
-        arguments = (x, mask) if self.weighted and mask is not None else (x,)
-        return functional_call(self.module, {**values, **params}, arguments)
+        return functional_call(self.module, {**values, **params}, self.arguments(x, mask), self._more)
+
+    def arguments(self, x: Inputs, mask: Tensor | None) -> tuple[Inputs | Tensor, ...]:
+        """What the model is called with for examples ``x`` of which ``mask`` says which are real."""
+        return (x, mask) if self.contract.takes_weight and mask is not None else (x,)
 
     def features(self, meta: Params, params: Params, x: Inputs, mask: Tensor | None) -> Tensor:
         """(examples, features): what the linear submodule ``head`` gets to see; arguments as for :meth:`outputs`."""
@@ -66,12 +71,15 @@ class FunctionalModel:
         return self.outputs(meta, params, joined(support.x, x), counts)[len(real) :]
 
 
-class HeadAlone(nn.Module):
+class HeadAlone(nn.Module, Model):
     """A network that is nothing but another one's head; ``x`` is what that head gets to see, (examples, features)."""
 
-    def __init__(self, head: nn.Module) -> None:
+    head: nn.Linear
+
+    def __init__(self, head: nn.Linear) -> None:
         super().__init__()
         self.head = head
+        self.features = head.in_features
 
     def forward(self, x: Tensor) -> Tensor:
         """(examples, features) to (examples, *output)."""

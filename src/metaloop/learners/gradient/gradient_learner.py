@@ -23,10 +23,10 @@ from metaloop.learners.gradient.augmentation import Augmentation, Unchanged
 from metaloop.learners.gradient.constant_part import ConstantPart
 from metaloop.learners.gradient.functional_model import FunctionalModel, HeadAlone
 from metaloop.learners.gradient.support_loss import Mean, SupportLoss
-from metaloop.learners.learner import Learner, Predictor, TakesSteps
+from metaloop.learners.learner import Learner, Predictor, Requirements, TakesSteps
 from metaloop.learners.refusals import telling_the_fix
-from metaloop.models.cosine_head import CosineHead
-from metaloop.models.norm import norm_mode, observing
+from metaloop.models.adapter import as_model
+from metaloop.models.norm import norm_modes, observing
 from metaloop.problems.task_loss import TaskLoss, without_absent_classes
 from metaloop.types import Examples, Inputs, OuterLoss, Params, Tasks
 
@@ -96,11 +96,10 @@ class GradientTask(TaskModel):
 
     def on_features(self) -> "GradientTask | None":
         """The same task for examples whose ``x`` is what the head gets to see; None where a step may change that."""
-        model, mode = self.model.module, norm_mode(self.model.module)
-        head: nn.Module = getattr(model, "head", model)
-        if type(head) not in (nn.Linear, CosineHead) or not all(name.startswith(HEAD) for name in self.adapted):
+        model, head = self.model.module, self.model.contract.linear_head
+        if head is None or not all(name.startswith(HEAD) for name in self.adapted):
             return None
-        shared = "batch" in mode or "support" in mode  # then features depend on which examples a step sees
+        shared = {"batch", "support"} & norm_modes(model)  # then features depend on which examples a step sees
         if model.training or (shared and self.inner_batch is not None) or not isinstance(self.augmentation, Unchanged):
             return None
         losses = self.loss, self._support_loss, self.augmentation
@@ -151,7 +150,7 @@ class GradientLearner(Learner, TakesSteps):
         proximal: strength of the pull towards the start, see :meth:`metaloop.inner.problem.InnerProblem.inner_loss`.
     """
 
-    needs_head: ClassVar[bool] = True
+    requires: ClassVar[Requirements] = Requirements()
 
     def __init__(
         self,
@@ -205,7 +204,7 @@ class GradientLearner(Learner, TakesSteps):
         self._meta = {n: p for n, p in self.named_parameters() if p.requires_grad}
         if not self._meta:
             raise UserError("algorithm: nothing is left for the outer loop to learn; take algorithm/meta_gradient=none")
-        self._observes = norm_mode(model) == "running"
+        self._observes = "running" in norm_modes(model)
         moving = {*names, *(name for name, value in model.named_parameters() if value.requires_grad)}
         self._constant = ConstantPart(model, moving, self.augmentation)
 
@@ -222,12 +221,12 @@ class GradientLearner(Learner, TakesSteps):
     @property
     def transductive(self) -> bool:
         """Batch statistics make every query depend on the others."""
-        return "batch" in norm_mode(self.model)
+        return "batch" in norm_modes(self.model)
 
     def check(self, ways: int) -> None:
         """The head answers a fixed number of classes."""
-        head = getattr(self.model, "head", None)
-        if isinstance(head, nn.Linear) and ways > head.out_features:
+        head = as_model(self.model).linear_head
+        if head is not None and ways > head.out_features:
             raise UserError(
                 f"episode.ways={ways}: the model's head was made for {head.out_features} ways and cannot answer more; "
                 f"train with episode.train.ways={ways}, or take algorithm=prototypes, which has no head"
@@ -263,6 +262,5 @@ class GradientLearner(Learner, TakesSteps):
     def _observe(self, tasks: Tasks) -> None:
         """Move running averages by one forward pass over the meta-batch at the start of adaptation."""
         flat = tasks.support.map(lambda tensor: tensor.flatten(0, 1))
-        arguments = (flat.x,) if flat.mask is None or not self.task.model.weighted else (flat.x, flat.mask)
         with torch.no_grad(), observing(self.model):
-            self.model(*arguments)
+            self.model(*self.task.model.arguments(flat.x, flat.mask))

@@ -19,9 +19,10 @@ from metaloop.learners.gradient.augmentation import Unchanged
 from metaloop.learners.gradient.functional_model import FunctionalModel
 from metaloop.learners.gradient.gradient_learner import GradientTask
 from metaloop.learners.gradient.support_loss import Mean
-from metaloop.learners.learner import Learner, Predictor, TakesSteps
-from metaloop.models.cosine_head import CosineHead
-from metaloop.models.norm import norm_mode, observing
+from metaloop.learners.learner import Learner, Predictor, Requirements, TakesSteps
+from metaloop.models.adapter import as_model
+from metaloop.models.cosine_head import CosineHead, resized
+from metaloop.models.norm import norm_modes, observing
 from metaloop.problems.task_loss import TaskLoss
 from metaloop.types import Examples, Inputs, OuterLoss, Params, Tasks
 
@@ -52,8 +53,7 @@ class Pretrained(Learner, TakesSteps):
         cosine_scale: cosine heads with this scale; None for linear ones.
     """
 
-    needs_head: ClassVar[bool] = True
-    needs_classes: ClassVar[bool] = True
+    requires: ClassVar[Requirements] = Requirements(classes=True)
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class Pretrained(Learner, TakesSteps):
     @property
     def transductive(self) -> bool:
         """Batch statistics make every query depend on the others."""
-        return "batch" in norm_mode(self.model)
+        return "batch" in norm_modes(self.model)
 
     def check(self, ways: int) -> None:
         """The new head answers a fixed number of classes."""
@@ -148,15 +148,15 @@ def _check_classes(classifies: bool, classes: int | None, cosine_scale: float | 
 
 
 def _linear_head(model: nn.Module) -> nn.Linear:
-    head = getattr(model, "head", None)
-    if not isinstance(head, nn.Linear):
-        raise UserError(f"model: pretraining replaces a linear submodule head; this model's is {type(head).__name__}")
-    return head
+    contract = as_model(model)
+    if contract.linear_head is None:
+        raise UserError(f"model: pretraining replaces a linear submodule head; this model's is {type(contract.head).__name__}")
+    return contract.linear_head
 
 
 def _with_cosine_head(model: nn.Module, scale: float) -> nn.Module:
     head = _linear_head(model)
-    model.head = CosineHead(head.in_features, head.out_features, scale).to(head.weight)
+    model.register_module("head", CosineHead(head.in_features, head.out_features, scale).to(head.weight))
     return model
 
 
@@ -164,9 +164,5 @@ def _classes_head(model: nn.Module, names: Sequence[str], classes: int) -> nn.Mo
     """A head like the model's for all classes of meta-training; the model's own becomes one that only tasks learn."""
     if not set(names) >= {name for name, _ in model.named_parameters() if name.startswith(HEAD)}:
         raise UserError("algorithm.adapted: the classes of a task are new, so its whole head must adapt; take head or all")
-    own = getattr(model, "head", None)
-    head = own if isinstance(own, CosineHead) else _linear_head(model)
-    head.requires_grad_(requires_grad=False)
-    if isinstance(head, CosineHead):
-        return CosineHead(head.weight.shape[1], classes, head.scale).to(head.weight)
-    return nn.Linear(head.in_features, classes, head.bias is not None).to(head.weight)
+    head = _linear_head(model).requires_grad_(requires_grad=False)
+    return resized(head, classes)

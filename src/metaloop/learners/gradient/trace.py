@@ -11,7 +11,7 @@ from metaloop.inner.problem import InnerProblem
 from metaloop.inner.selection.adapted import HEAD
 from metaloop.learners.gradient.functional_model import FunctionalModel
 from metaloop.learners.gradient.gradient_learner import GradientTask
-from metaloop.learners.learner import Learner
+from metaloop.learners.learner import Learner, TakesSteps
 from metaloop.learners.representations import FEATURES, OUTPUT, by_layer, layers_of, recorded
 from metaloop.metrics.similarity import linear_cka, mean_cosine
 from metaloop.types import Examples, Inputs, Params
@@ -49,11 +49,10 @@ class Stepwise:
 
 def stepwise(learner: Learner) -> Stepwise | None:
     """The learner's inner problem; None for one that does not adapt in inner steps."""
-    task, problem = getattr(learner, "task", None), getattr(learner, "problem", None)
-    if not isinstance(task, GradientTask) or not isinstance(problem, InnerProblem):
+    if not isinstance(learner, TakesSteps):
         return None
     meta = detached({name: value for name, value in learner.named_parameters() if value.requires_grad})
-    return Stepwise(task, problem, meta, int(learner.eval_steps))  # type: ignore[arg-type]
+    return Stepwise(learner.task, learner.problem, meta, learner.eval_steps)
 
 
 def walk(of: Stepwise, support: Examples, steps: int, held: Collection[str] = ()) -> Iterator[Params]:

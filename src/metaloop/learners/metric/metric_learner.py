@@ -16,12 +16,13 @@ from metaloop.inner.autodiff import Autodiff, Eager
 from metaloop.inner.execution.over_tasks import Loop, OverTasks
 from metaloop.learners.classification import losses_by_task, of_own_classes, together
 from metaloop.learners.gradient.functional_model import FunctionalModel, count, joined, joined_masks
-from metaloop.learners.learner import Learner, Predictor
+from metaloop.learners.learner import Learner, Predictor, Requirements
 from metaloop.learners.metric.comparison import AuxiliaryLoss, Comparison, Embedding
 from metaloop.learners.metric.regime import Regime
 from metaloop.learners.metric.transform import Transform, Unchanged
 from metaloop.learners.one_go import outer_loss, predictor
-from metaloop.models.norm import norm_mode, observing
+from metaloop.models.adapter import as_model
+from metaloop.models.norm import norm_modes, observing
 from metaloop.problems.task_loss import TaskLoss, without_absent_classes
 from metaloop.types import Examples, Inputs, OuterLoss, Params, Tasks
 
@@ -47,8 +48,8 @@ class Metric(Learner):
         classes: of meta-training; None where they are not numbered, which classification needs.
     """
 
-    needs_head: ClassVar[bool] = False
-    needs_classes: ClassVar[bool] = True
+    requires: ClassVar[Requirements] = Requirements(head=False, classes=True)
+    embedding: FunctionalModel
 
     def __init__(
         self,
@@ -61,7 +62,8 @@ class Metric(Learner):
         classes: int | None = None,
     ) -> None:
         super().__init__()
-        answered = Embedding(getattr(model, "features", None), getattr(model, "map_shape", None))
+        contract = as_model(model)
+        answered = Embedding(contract.features, contract.map_shape)
         self.model = model
         self.loss = loss
         self.comparison = comparison if isinstance(comparison, Comparison) else comparison(answered)
@@ -75,11 +77,11 @@ class Metric(Learner):
                 f"algorithm/regime=none there is none; take algorithm/transform=unit_length or none, or another regime"
             )
         if self.comparison.maps:
-            _answer_maps(model, answered, self.transform)
-        self._observes = "running" in norm_mode(model)
+            _check_maps(answered, self.transform)
+        self._observes = "running" in norm_modes(model)
         self.classes_head = _classes_head(answered, self.comparison.maps, classes) if self.regime.ever else None
         self.uses_unlabelled = self.comparison.uses_unlabelled
-        self.embedding = FunctionalModel(model)
+        self.embedding = FunctionalModel(model, maps=self.comparison.maps)
         self.learns = self.regime.learns
         if not self.learns and not any(True for _ in self.parameters()):
             self.idle = nn.Parameter(torch.zeros(()))  # the one outer step of a run needs something to pass over
@@ -87,7 +89,7 @@ class Metric(Learner):
     @property
     def transductive(self) -> bool:
         """Batch statistics make every query depend on the others, and some comparisons do."""
-        return "batch" in norm_mode(self.model) or self.comparison.transductive
+        return "batch" in norm_modes(self.model) or self.comparison.transductive
 
     def check(self, ways: int) -> None:
         """One class has nothing to be compared with."""
@@ -212,12 +214,11 @@ def _mean_feature(features: Tensor, mask: Tensor | None) -> Tensor:
     return torch.tensordot(weight / weight.sum().clamp(min=1), features, 1)
 
 
-def _answer_maps(model: nn.Module, answered: Embedding, transform: Transform) -> None:
-    """Have the model answer feature maps."""
+def _check_maps(answered: Embedding, transform: Transform) -> None:
+    """Raise a UserError unless the model can answer feature maps, and they are compared as they are."""
     answered.maps()
     if not isinstance(transform, Unchanged):
         raise UserError("algorithm.transform: feature maps are compared as they are; take algorithm/transform=none")
-    model.maps = True  # type: ignore[assignment]
 
 
 def _classes_head(answered: Embedding, maps: bool, classes: int | None) -> nn.Linear:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from metaloop.errors import UserError
 from metaloop.models.convolutional import fused, fused_first
+from metaloop.models.model import Model
 from metaloop.models.norm import Norm
 
 DOWNSAMPLES = ("pool", "stride")
@@ -46,14 +47,14 @@ class Block(nn.Module):
         return own and self.norm.of_batch and fused.here(x)
 
 
-class Conv4(nn.Module):
+class Conv4(nn.Module, Model):
     """Conv-4 (Vinyals et al. 2016; with strides instead of pooling in Finn et al. 2017's Omniglot runs).
 
     With ``downsample="pool"`` the last feature map is flattened; with "stride" it is averaged over places, as in the code of
     Finn et al. Strided sides are rounded up (28, 14, 7, 4, 2), pooled ones down (28, 14, 7, 3, 1).
 
-    Learners that compare feature maps set ``maps``: then the last feature map is answered as it is, of ``map_shape``. They
-    take it larger, with ``halvings=2`` (Sung et al. 2018, section 4.1; Li et al. 2019, section 4.2).
+    Learners that compare feature maps take them larger, with ``halvings=2`` (Sung et al. 2018, section 4.1; Li et al. 2019,
+    section 4.2).
 
     Args:
         input_shape: (channels, height, width) of an image.
@@ -64,6 +65,8 @@ class Conv4(nn.Module):
         kernels: use our own CPU kernels (``fused.py``) where they apply; they have two derivatives.
         halvings: how many blocks, from the first on, halve the sides.
     """
+
+    takes_weight = True
 
     def __init__(
         self,
@@ -96,23 +99,22 @@ class Conv4(nn.Module):
         up = 2**halvings - 1 if downsample == "stride" else 0
         height, width = ((side + up) // 2**halvings for side in sides)
         self.map_shape = (filters, height, width)
-        self.maps = False
         self.average = downsample == "stride"
         self.features = filters if self.average else filters * height * width
         self.head = nn.Linear(self.features, outputs) if outputs is not None else None
         for block in self.blocks:
             nn.init.xavier_uniform_(block.conv.weight)
 
-    def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
-        """(examples, channels, height, width) to (examples, outputs), or (examples, features) without a head, or maps.
+    def forward(self, x: Tensor, weight: Tensor | None = None, *, maps: bool = False) -> Tensor:
+        """(examples, channels, height, width) to (examples, outputs), or (examples, features) without a head.
 
-        ``weight`` (examples,): see :meth:`metaloop.models.norm.Norm.forward`.
+        ``weight`` (examples,): see :meth:`metaloop.models.norm.Norm.forward`. With ``maps`` the last feature map as it is.
         """
         if self.blocks[0].kernels:
             x = fused.channels_last(x)
         for block in self.blocks:
             x = block(x, weight)
-        if self.maps:
+        if maps:
             return x.contiguous()  # what compares them may run under vmap, whose norms know no other memory format
         x = x.mean((-2, -1)) if self.average else x.flatten(1)
         return x if self.head is None else self.head(x)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from metaloop.errors import UserError
 from metaloop.models.convolutional.dropblock import DropBlock
+from metaloop.models.model import Model
 from metaloop.models.norm import Norm
 
 STEMS = ("small", "large")
@@ -31,10 +32,8 @@ def convolution(channels: int, filters: int, side: int, norm: str, stride: int =
     return layer
 
 
-class ResidualNet(nn.Module):
+class ResidualNet(nn.Module, Model):
     """A stem, blocks one after another, the mean over places, and a linear head; what the networks below have in common.
-
-    ``maps``, ``map_shape`` and ``features`` are as in :class:`metaloop.models.convolutional.conv4.Conv4`.
 
     Args:
         stem: before the blocks.
@@ -44,6 +43,8 @@ class ResidualNet(nn.Module):
         outputs: numbers of the linear head; None for no head.
     """
 
+    takes_weight = True
+
     def __init__(
         self, stem: nn.Module, blocks: Sequence[nn.Module], last: nn.Module, input_shape: tuple[int, ...], outputs: int | None
     ) -> None:
@@ -51,20 +52,19 @@ class ResidualNet(nn.Module):
         self.stem = stem
         self.blocks = nn.ModuleList(blocks)
         self.last = last
-        self.maps = False
         with torch.no_grad():
             shape = self._maps(torch.zeros(2, *input_shape), None).shape  # of one, a batch has no variance
         self.map_shape = (shape[1], shape[2], shape[3])
         self.features = shape[1]
         self.head = nn.Linear(self.features, outputs) if outputs is not None else None
 
-    def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
-        """(examples, channels, height, width) to (examples, outputs), or (examples, features) without a head, or maps.
+    def forward(self, x: Tensor, weight: Tensor | None = None, *, maps: bool = False) -> Tensor:
+        """(examples, channels, height, width) to (examples, outputs), or (examples, features) without a head.
 
-        ``weight`` (examples,): see :meth:`metaloop.models.norm.Norm.forward`.
+        ``weight`` (examples,): see :meth:`metaloop.models.norm.Norm.forward`. With ``maps`` the last feature map as it is.
         """
         x = self._maps(x, weight)
-        if self.maps:
+        if maps:
             return x
         x = x.mean((-2, -1))
         return x if self.head is None else self.head(x)

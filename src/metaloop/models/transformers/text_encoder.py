@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, PretrainedConfig
 
 from metaloop.errors import UserError
+from metaloop.models.model import KeepsFiles, Model, ReadsTexts
 from metaloop.models.norm import with_own_layer_norms
 from metaloop.models.projection import projection_to
 from metaloop.models.transformers.blocks import blocks_of, first_moving, same, stand_alone, states_before, states_from
@@ -19,6 +20,7 @@ from metaloop.models.transformers.files import encoder_of, settings_of, tokenize
 from metaloop.models.transformers.padding import MASK, by_length
 from metaloop.models.transformers.pooling import Pooling
 from metaloop.models.transformers.tokenizers import HashingTokenizer, StoredTokenizer
+from metaloop.types import Inputs
 
 INPUTS = ("input_ids", MASK)
 _AFTER_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet")  # positions are counted from behind padding's
@@ -26,7 +28,7 @@ PLACE = "place"  # of inputs that are words: where in its sentence one begins
 _STATES, _FEATURES = "states before ", "features"  # what the constant part of a network answers in the place of tokens
 
 
-class TextClassifier(nn.Module):
+class TextClassifier(nn.Module, Model, ReadsTexts, KeepsFiles):
     """A bidirectional encoder, its last states pooled over real tokens, and a linear head.
 
     What differs from the encoder as it comes: attention is the eager implementation (the fused ones have no double backward on
@@ -88,13 +90,12 @@ class TextClassifier(nn.Module):
         self._splits: dict[int, bool] = {}
 
     @classmethod
-    def tokenizer(
-        cls, name_or_path: str | None = None, config: Mapping[str, Any] | None = None
-    ) -> StoredTokenizer | HashingTokenizer:
-        """What makes this model's inputs of texts: the stored model's own tokenizer, or hashed words for random weights."""
+    def tokenizer(cls, settings: Mapping[str, Any]) -> StoredTokenizer | HashingTokenizer:
+        """The stored model's own tokenizer, or hashed words for random weights."""
+        name_or_path = settings.get("name_or_path")
         if name_or_path is not None:
             return StoredTokenizer(tokenizer_of(name_or_path), name_or_path)
-        return HashingTokenizer(_described(config).vocab_size)
+        return HashingTokenizer(_described(settings.get("config")).vocab_size)
 
     @staticmethod
     def keep(name_or_path: str, folder: Path) -> None:
@@ -117,11 +118,8 @@ class TextClassifier(nn.Module):
         pooled = pooled if self.projection is None else self.projection(pooled)
         return pooled if self.head is None else self.head(pooled)
 
-    def constant_part(self, moving: Collection[str]) -> Callable[[Mapping[str, Tensor]], dict[str, Tensor]] | None:
-        """What comes before the first of the parameters ``moving``, as a function of inputs; None where that is not much.
-
-        The network takes its answers in the place of inputs, so that it need be called only once for each example.
-        """
+    def constant_part(self, moving: Collection[str]) -> Callable[[Inputs], Inputs] | None:
+        """See :meth:`Model.constant_part`."""
         if self._noisy and self.training:
             return None
         deep = [name for name in moving if name.startswith(("encoder.", "pooling."))]

@@ -14,7 +14,7 @@ Arrays = Mapping[str, np.ndarray]
 
 
 class StoredTokenizer:
-    """A tokenizer of the transformers library; see :class:`metaloop.data.texts.tokens.Tokenizer`."""
+    """A tokenizer of the transformers library; see :class:`metaloop.types.Tokenizer`."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
         if not tokenizer.is_fast:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
 
 from metaloop.errors import UserError
+from metaloop.models.model import KeepsFiles, Model
 from metaloop.models.norm import LayerNorm, Norm, with_own_layer_norms
 from metaloop.models.transformers.files import stored_weights
 
@@ -18,7 +19,7 @@ _CLASS_TOKENS = ("cls_token", "class_embedding")  # what a class token's paramet
 ADVICE = "Where there is a network: hf download {name} --local-dir FOLDER, read the licence, then model.name_or_path=FOLDER"
 
 
-class ImageClassifier(nn.Module):
+class ImageClassifier(nn.Module, Model, KeepsFiles):
     """A vision backbone (ViT, ResNet, ConvNeXt and their like), its pooled features, and a linear head.
 
     What differs from the backbone as it comes: attention is the eager implementation (the fused ones have no double backward on
@@ -43,6 +44,7 @@ class ImageClassifier(nn.Module):
             images, or an argument is out of range.
     """
 
+    takes_weight = True
     mean: Tensor
     std: Tensor
 

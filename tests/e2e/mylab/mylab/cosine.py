@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from metaloop.inner.execution.over_tasks import OverTasks
-from metaloop.learners.learner import Learner, Predictor
+from metaloop.learners.learner import Learner, Predictor, Requirements
 from metaloop.problems.task_loss import TaskLoss
 from metaloop.types import Examples, Inputs, OuterLoss, Tasks
 
@@ -22,7 +22,7 @@ class Cosine(Learner):
         scale: of the logits; learned.
     """
 
-    needs_head: ClassVar[bool] = False
+    requires: ClassVar[Requirements] = Requirements(head=False)
 
     def __init__(self, model: nn.Module, loss: TaskLoss, over_tasks: OverTasks, scale: float) -> None:
         super().__init__()

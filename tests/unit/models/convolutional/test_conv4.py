@@ -16,8 +16,7 @@ def test_it_says_how_large_its_maps_and_features_are(side: int, downsample: str,
     x = torch.randn(2, 1, side, side)
     features = model(x)
     assert features.shape == (2, model.features)
-    model.maps = True
-    maps = model(x)
+    maps = model(x, maps=True)
     assert maps.shape == (2, *model.map_shape)
     torch.testing.assert_close(maps.mean((-2, -1)) if downsample == "stride" else maps.flatten(1), features)
 

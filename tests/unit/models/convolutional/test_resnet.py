@@ -42,8 +42,7 @@ def test_maps_are_what_features_average(name: str) -> None:
     side = 32 if "large" in name else 16 if name == "resnet12" else 8
     x = torch.randn(3, 1, side, side)
     answers = model(x)
-    model.maps = True
-    maps = model(x)
+    maps = model(x, maps=True)
     assert maps.shape == (3, *model.map_shape)
     torch.testing.assert_close(model.head(maps.mean((-2, -1))), answers)
 

@@ -15,7 +15,7 @@ needs_minilm = pytest.mark.skipif(
 
 
 def test_hashed_words_are_ids_below_the_vocabularys_size() -> None:
-    tokenizer = TextClassifier.tokenizer(config={"model_type": "bert", "vocab_size": 20})
+    tokenizer = TextClassifier.tokenizer({"config": {"model_type": "bert", "vocab_size": 20}})
     found = tokenizer(["My card, my CARD!", "no"], 8)
     ids, mask = found["input_ids"], found["attention_mask"]
     assert mask.tolist() == [[1] * 8, [1, 1, 1, 0, 0, 0, 0, 0]]
@@ -30,7 +30,7 @@ def test_hashed_words_are_ids_below_the_vocabularys_size() -> None:
 
 @needs_minilm
 def test_minilm_knows_what_is_alike() -> None:
-    tokenizer = TextClassifier.tokenizer(name_or_path=MINILM)
+    tokenizer = TextClassifier.tokenizer({"name_or_path": MINILM})
     found = tokenizer(["how do i change my pin", "i want to set a new pin", "what is the weather like"], 16)
     with torch.no_grad():
         features = TextClassifier((16,), None, name_or_path=MINILM)({n: torch.from_numpy(a) for n, a in found.items()})
@@ -43,7 +43,7 @@ def test_minilm_knows_what_is_alike() -> None:
 def test_a_package_that_is_absent_is_named_with_the_way_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"metaloop\[minilm\].*model\.name_or_path=FOLDER"):
-        TextClassifier.tokenizer(name_or_path=MINILM)
+        TextClassifier.tokenizer({"name_or_path": MINILM})
 
 
 def test_a_hub_out_of_reach_is_said_within_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
