@@ -8,12 +8,12 @@ from torch import Tensor, nn
 
 from metaloop.inner.execution.over_tasks import OverTasks
 from metaloop.learners.learner import Learner, Predictor, Requirements
-from metaloop.problems.task_loss import TaskLoss
+from metaloop.problems.task_loss import TaskLoss, restricted
 from metaloop.types import Examples, Inputs, OuterLoss, Tasks
 
 
 class Cosine(Learner):
-    """Each query goes to the class whose mean embedding points its way.
+    """Each query goes to the class whose mean embedding points its way. Padding and absent classes count nowhere.
 
     Args:
         model: the embedding, without a head; given by the program.
@@ -51,9 +51,13 @@ class Cosine(Learner):
         return OuterLoss(each.mean(), logits.detach(), each[:, None].detach())
 
     def _logits(self, support: Examples, x: Inputs) -> Tensor:
-        members = F.one_hot(support.y, support.ways).float()  # (tasks, examples, ways)
-        means = members.transpose(1, 2) @ self._embed(support.x) / members.sum(1)[..., None]
-        return self.scale * F.normalize(self._embed(x), dim=-1) @ F.normalize(means, dim=-1).transpose(1, 2)
+        belongs = F.one_hot(support.y, support.ways).bool()  # (tasks, examples, ways)
+        if support.mask is not None:
+            belongs = belongs & support.mask[..., None]
+        members, features = belongs.to(self.scale.dtype), self._embed(support.x)
+        means = members.transpose(1, 2) @ features / members.sum(1).clamp(min=1)[..., None]
+        logits = self.scale * F.normalize(self._embed(x), dim=-1) @ F.normalize(means, dim=-1).transpose(1, 2)
+        return restricted(logits, belongs.any(1)[:, None])
 
     def _embed(self, x: Inputs) -> Tensor:
         """(tasks, examples, *input) to (tasks, examples, features)."""

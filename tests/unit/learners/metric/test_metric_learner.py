@@ -53,7 +53,7 @@ def test_parts_are_built_with_what_the_model_answers() -> None:
 def test_comparisons_of_maps_get_maps() -> None:
     images = Conv4((1, 28, 28), None, filters=4, halvings=2)
     learner = made(images, comparison=LocalDescriptors())
-    assert images(torch.randn(2, 1, 28, 28)).shape == (2, 4, 7, 7)
+    assert images(torch.randn(2, 1, 28, 28), maps=True).shape == (2, 4, 7, 7)
     support = Examples(torch.randn(2, 4, 1, 28, 28), torch.arange(2).repeat(2, 2), None, 2)
     assert learner.adapt(support)(torch.randn(2, 3, 1, 28, 28)).shape == (2, 3, 2)
     with pytest.raises(UserError, match="model=conv4_maps"):
