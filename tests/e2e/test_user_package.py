@@ -4,11 +4,16 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from metaloop.cli.main import main
+from metaloop.inner.execution.over_tasks import Loop
+from metaloop.problems.task_loss import CrossEntropy
+from metaloop.testing import check_comparison, check_dataset, check_learner, check_model
+from metaloop.types import EpisodeSpec
 
 MYLAB = Path(__file__).parent / "mylab"
 OURS = ["--config-dir", str(MYLAB / "conf")]
@@ -70,3 +75,16 @@ def test_a_package_that_is_not_on_the_path_is_said_to_be_missing(
         monkeypatch.delitem(sys.modules, name)
     assert main(["train", *OURS, *CHOSEN, *SHORT, *QUIET, "algorithm=cosine"]) == 2
     assert "mylab" in capsys.readouterr().err
+
+
+def test_they_keep_the_contracts() -> None:
+    """What docs/adding.md tells users to run on their own classes."""
+    from mylab.coins import Coins
+    from mylab.cosine import Cosine
+    from mylab.manhattan import Manhattan
+    from mylab.nets import TinyNet
+
+    check_model(partial(TinyNet, width=8), (16,))
+    check_dataset(Coins(classes=8, tosses=20), EpisodeSpec(ways=5, shots=2, queries=3))
+    check_comparison(Manhattan(scale=0.1))
+    check_learner(Cosine(TinyNet((16,), None, width=8), CrossEntropy(), Loop(), scale=5.0), (16,))
