@@ -32,7 +32,7 @@ def attach(layer: nn.Module, name: str, part: Part) -> None:
     Raises:
         UserError: the layer has something of this name.
     """
-    if hasattr(layer, name):
+    if hasattr(layer, name):  # whatever it is: torch refuses the name, too
         raise UserError(f"algorithm.adapted: the model's layer {type(layer).__name__} has a {name!r} of its own already")
     like = next(layer.parameters(), None)
     layer.add_module(name, part if like is None else part.to(like))

@@ -68,7 +68,7 @@ class LowRank(Adapted):
             for name, value in model.named_parameters():
                 value.requires_grad_(value.requires_grad and name.startswith(HEAD))
         for name, layer in layers.items():
-            if getattr(layer, "groups", 1) != 1:
+            if isinstance(layer, nn.Conv2d) and layer.groups != 1:
                 raise UserError(f"algorithm.adapted.at={self.at!r} matches {name}, a grouped convolution: leave it out")
             attach(layer, "low_rank", LowRankPart(layer, self.rank, self.scale))  # type: ignore[arg-type]
         return model

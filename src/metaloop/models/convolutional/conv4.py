@@ -14,7 +14,7 @@ DOWNSAMPLES = ("pool", "stride")
 BLOCKS = 4
 
 
-class Block(nn.Module):
+class ConvBlock(nn.Module):
     """3x3 convolution, norm, ReLU, and a halving of the sides by "pool" or "stride", or None."""
 
     def __init__(self, channels: int, filters: int, norm: str, downsample: str | None, kernels: bool) -> None:
@@ -94,7 +94,7 @@ class Conv4(nn.Module, Model):
             )
         widths = [channels] + [filters] * BLOCKS
         self.blocks = nn.ModuleList(
-            Block(a, b, norm, downsample if i < halvings else None, kernels) for i, (a, b) in enumerate(pairwise(widths))
+            ConvBlock(a, b, norm, downsample if i < halvings else None, kernels) for i, (a, b) in enumerate(pairwise(widths))
         )
         up = 2**halvings - 1 if downsample == "stride" else 0
         height, width = ((side + up) // 2**halvings for side in sides)

@@ -257,7 +257,7 @@ def _at(*tensors: Tensor) -> list[ctypes.c_void_p]:
 
 
 def _function(name: str, x: Tensor, of: str = _LIBRARY) -> Any:
-    return getattr(library(of), f"{name}_{_NAMES[x.dtype]}")
+    return getattr(library(of), f"{name}_{_NAMES[x.dtype]}")  # a symbol of a C library has no other way in
 
 
 def _run(name: str, x: Tensor, weight: Tensor, pool: bool, eps: float, *tensors: Tensor) -> None:

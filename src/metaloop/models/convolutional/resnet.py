@@ -76,7 +76,7 @@ class ResidualNet(nn.Module, Model):
         return self.last(x, weight)
 
 
-class Nothing(nn.Module):
+class PassThrough(nn.Module):
     """In the place of a stem, or of a last layer."""
 
     def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -151,7 +151,7 @@ class ResNet12(ResidualNet):
         drops = [DropBlock(drop_rate, 1, 0) for _ in range(2)] + [DropBlock(drop_rate, drop_size, drop_ramp) for _ in range(2)]
         widths = [input_shape[0], *filters]
         blocks = [Block12(widths[i], widths[i + 1], norm, drops[i]) for i in range(4)]
-        super().__init__(Nothing(), blocks, Nothing(), input_shape, outputs)
+        super().__init__(PassThrough(), blocks, PassThrough(), input_shape, outputs)
 
 
 class Block18(nn.Module):
@@ -163,7 +163,7 @@ class Block18(nn.Module):
             [ConvNorm(channels, filters, 3, norm, stride, active=True), ConvNorm(filters, filters, 3, norm)]
         )
         changes = stride > 1 or channels != filters
-        self.shortcut = ConvNorm(channels, filters, 1, norm, stride) if changes else Nothing()
+        self.shortcut = ConvNorm(channels, filters, 1, norm, stride) if changes else PassThrough()
 
     def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
         """(examples, channels, height, width) to (examples, filters, height / stride, width / stride)."""
@@ -207,7 +207,7 @@ class ResNet18(ResidualNet):
         widths = [filters, *(filters * 2**i for i in range(4) for _ in range(2))]
         strides = (1, 1, 2, 1, 2, 1, 2, 1)
         blocks = [Block18(widths[i], widths[i + 1], norm, stride) for i, stride in enumerate(strides)]
-        super().__init__(first, blocks, Nothing(), input_shape, outputs)
+        super().__init__(first, blocks, PassThrough(), input_shape, outputs)
 
 
 class WideBlock(nn.Module):

@@ -15,7 +15,7 @@ from metaloop.learners.context.in_context import InContext
 from metaloop.learners.context.reader import Reader
 from metaloop.learners.context.readers.attention import MultiHead
 from metaloop.learners.context.readers.processes import CrossAttention, Mean, Transformer
-from metaloop.learners.context.readers.recurrent import LSTM, Cell, Memory
+from metaloop.learners.context.readers.recurrent import LSTM, Memory, ReaderCell
 from metaloop.learners.context.readers.snail import Snail
 from metaloop.learners.context.readers.versa import Versa
 from metaloop.models.mlp import MLP
@@ -126,7 +126,7 @@ def test_attention_is_torchs() -> None:
 
 
 def test_the_cell_is_torchs() -> None:
-    ours, theirs = Cell(3, 4), nn.LSTMCell(3, 4)
+    ours, theirs = ReaderCell(3, 4), nn.LSTMCell(3, 4)
     with torch.no_grad():
         theirs.weight_ih.copy_(ours.gates.weight[:, :3])
         theirs.weight_hh.copy_(ours.gates.weight[:, 3:])

@@ -12,7 +12,7 @@ from metaloop.learners.context.reader import Reader
 State = tuple[Tensor, ...]
 
 
-class Cell(nn.Module):
+class ReaderCell(nn.Module):
     """An LSTM cell (Hochreiter and Schmidhuber 1997, with forget gates) of plain operations, which vmap takes.
 
     Args:
@@ -76,7 +76,7 @@ class LSTM(Recurrent):
         if layers < 1:
             raise UserError(f"algorithm.reader.layers={layers}: at least 1")
         self.hidden = hidden
-        self.cells = nn.ModuleList(Cell(features + labels if not layer else hidden, hidden) for layer in range(layers))
+        self.cells = nn.ModuleList(ReaderCell(features + labels if not layer else hidden, hidden) for layer in range(layers))
         self.answer = nn.Linear(hidden, outputs)
 
     def forward(self, support: Tensor, labels: Tensor, real: Tensor, query: Tensor, number: Tensor | None) -> Tensor:
@@ -128,7 +128,7 @@ class Memory(Recurrent):
         if not 0 < decay < 1:
             raise UserError(f"algorithm.reader.decay={decay}: between 0 and 1")
         self.slots, self.width, self.heads, self.decay = slots, width, heads, decay
-        self.cell = Cell(features + labels + heads * width, hidden)
+        self.cell = ReaderCell(features + labels + heads * width, hidden)
         self.keys = nn.Linear(hidden, heads * width)
         self.gate = nn.Linear(hidden, heads)
         self.answer = nn.Linear(hidden + heads * width, outputs)
