@@ -82,7 +82,7 @@ def job_of(row: Sequence[Any]) -> Job:
     try:
         parsed = {"overrides": tuple(json.loads(values["overrides"])), "result": json.loads(values["result"] or "null")}
     except (ValueError, TypeError) as error:
-        raise TornRow(f"what it says of run {values['number']} cannot be read") from error
+        raise TornRow(f"the row of run {values['number']} cannot be parsed") from error
     return Job(**{**values, **parsed})
 
 

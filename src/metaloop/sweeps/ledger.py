@@ -1,7 +1,7 @@
-"""Which runs of a sweep are waiting, running, done or failed: one SQLite file that all its processes share.
+"""The states of a sweep's runs, in one SQLite file that all its processes share.
 
-A run is known by the hash of its resolved config. Nobody keeps a connection: each change is a transaction of its own, so that a
-process can be killed at any moment, and file locks (not a write-ahead log) hold on network file systems too.
+A run is identified by the hash of its resolved config. No connection is kept open, and each change is one transaction, so a
+process can be killed at any moment. File locks, instead of a write-ahead log, also work on network file systems.
 """
 
 import json
@@ -33,8 +33,8 @@ from metaloop.records.jobs import (
 from metaloop.records.schema import Record
 
 LOG_FORMAT = "[%(asctime)s][%(name)s][%(levelname)s] - %(message)s"
-BEAT = 5.0  # seconds between two signs of life
-_PATIENCE = 60.0  # seconds to wait for another process's transaction
+BEAT = 5.0  # seconds between two heartbeats of a run
+_TIMEOUT = 60.0  # seconds to wait for the transaction of another process
 
 _TABLE = """CREATE TABLE IF NOT EXISTS jobs (
     key TEXT PRIMARY KEY, number INTEGER NOT NULL, overrides TEXT NOT NULL, description TEXT NOT NULL, directory TEXT NOT NULL,
@@ -44,7 +44,7 @@ _TABLE = """CREATE TABLE IF NOT EXISTS jobs (
 
 @dataclass(frozen=True)
 class Planned:
-    """A run to enter: see :class:`Job`; ``description`` is what run.json will say."""
+    """A run to enter into the ledger; see :class:`Job`. ``description`` is the content of its run.json."""
 
     key: str
     overrides: tuple[str, ...]
@@ -56,11 +56,11 @@ class Ledger:
     """The ledger of the sweep in ``directory``.
 
     Args:
-        directory: of the sweep.
-        stale: seconds of silence after which another process may take a run over.
+        directory: folder of the sweep.
+        stale: seconds without a heartbeat after which another process may take over a run.
 
     Raises:
-        UserError: (of all methods) the file cannot be read or written, or is of another version.
+        UserError: (all methods) the file cannot be read or written, or has another version.
     """
 
     def __init__(self, directory: Path, stale: float = 60.0) -> None:
@@ -69,11 +69,11 @@ class Ledger:
         self.path = directory / LEDGER
 
     def enter(self, planned: Sequence[Planned]) -> None:
-        """Add the runs that are not there yet."""
+        """Add the runs that are not in the ledger yet."""
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UserError(f"the sweep's folder cannot be made: {error}; choose another by hydra.sweep.dir") from error
+            raise UserError(f"the sweep's folder cannot be created: {error}; set another hydra.sweep.dir") from error
         with self._transaction(make=True) as database:
             known = database.execute("SELECT COUNT(*) FROM jobs").fetchone()[0]
             for one in planned:
@@ -86,32 +86,33 @@ class Ledger:
                 known += added.rowcount
 
     def jobs(self) -> list[Job]:
-        """All runs in their order."""
+        """All runs in the order of the sweep."""
         with self._transaction("DEFERRED") as database:
             rows = database.execute(f"SELECT {', '.join(COLUMNS)} FROM jobs ORDER BY number").fetchall()
             return [job_of(row) for row in rows]
 
     def job(self, key: str) -> Job:
-        """One run.
+        """The run with this key.
 
         Raises:
-            UserError: also where there is no such run.
+            UserError: there is no such run.
         """
-        found = [job for job in self.jobs() if job.key == key]
-        if not found:
-            raise UserError(f"{self.path} knows no run {key}")
-        return found[0]
+        job = next((job for job in self.jobs() if job.key == key), None)
+        if job is None:
+            raise UserError(f"{self.path} has no run {key}")
+        return job
 
     def description(self, key: str) -> dict[str, Any]:
-        """What run.json of a run says or will say."""
+        """The content of a run's run.json, which exists once the run has started."""
         with self._transaction("DEFERRED") as database:
             (text,) = database.execute("SELECT description FROM jobs WHERE key = ?", (key,)).fetchone()
         return dict(json.loads(text))
 
     def claim(self, key: str, device: str, retries: int) -> str | None:
-        """Take the run, if it is to be run and nobody runs it; returns what proves it, for the methods below.
+        """Claim a run that is waiting, interrupted, abandoned, or failed at most ``retries`` times.
 
-        A failed run is taken again until it has failed ``retries`` times more than once.
+        Returns:
+            The proof of ownership that :meth:`beat` and :meth:`end` need; None if the run cannot be claimed.
         """
         owner = f"{socket.gethostname()}:{os.getpid()}:{time.time_ns()}"
         with self._transaction() as database:
@@ -127,7 +128,7 @@ class Ledger:
         return owner
 
     def beat(self, key: str, owner: str) -> bool:
-        """Say that the run is alive; False where it was cancelled or taken over and must stop."""
+        """Record a heartbeat. Return False if the run was cancelled or taken over and must stop."""
         with self._transaction() as database:
             changed = database.execute(
                 "UPDATE jobs SET heartbeat = ? WHERE key = ? AND owner = ? AND state = ?", (time.time(), key, owner, RUNNING)
@@ -137,7 +138,7 @@ class Ledger:
     def end(
         self, key: str, owner: str, state: str, *, result: Mapping[str, Any] | None = None, error: str | None = None
     ) -> bool:
-        """Say how an attempt ended; False where the run is no longer the caller's, and nothing was changed."""
+        """Record how an attempt ended. Return False, without a change, if the caller no longer owns the run."""
         now = time.time()
         with self._transaction() as database:
             changed = database.execute(
@@ -159,7 +160,7 @@ class Ledger:
         return changed.rowcount == 1
 
     def bury(self, key: str, pid: int, state: str, error: str | None = None) -> None:
-        """Enter how a process of this machine ended that did not say so itself; nothing where it did."""
+        """Record how a process of this machine ended, unless the process did so itself."""
         now = time.time()
         with self._transaction() as database:
             database.execute(
@@ -169,15 +170,15 @@ class Ledger:
             )
 
     def retry(self, keys: Sequence[str]) -> int:
-        """Let failed and cancelled runs be started again, with all their retries; how many there were."""
+        """Reset failed and cancelled runs to waiting, with all their retries. Return how many there were."""
         return self._set(keys, WAITING, (FAILED, CANCELLED), "failures = 0, error = NULL")
 
     def cancel(self, keys: Sequence[str]) -> int:
-        """Let runs that are not done not be started; those that run notice at their next heartbeat."""
+        """Cancel runs that are not done. Running ones stop at their next heartbeat. Return how many there were."""
         return self._set(keys, CANCELLED, (WAITING, RUNNING, INTERRUPTED, FAILED), "owner = NULL")
 
     def prune(self, key: str) -> bool:
-        """Stop a run that is not worth its time, for good; it notices at its next heartbeat. False where it does not run."""
+        """Stop a poor run for good, at its next heartbeat. Return False if it is not running."""
         ended = "owner = NULL, ended = heartbeat, seconds = seconds + heartbeat - started"
         return self._set([key], PRUNED, (RUNNING,), ended) == 1
 
@@ -196,12 +197,12 @@ class Ledger:
         if not make and not self.path.exists():
             raise UserError(f"{self.directory} is no sweep: it has no {LEDGER}")
         try:
-            database = sqlite3.connect(self.path, timeout=_PATIENCE, isolation_level=None)
+            database = sqlite3.connect(self.path, timeout=_TIMEOUT, isolation_level=None)
             try:
                 database.execute(f"BEGIN {kind}")
                 version = database.execute("PRAGMA user_version").fetchone()[0]
                 if version == 0 and kind == "DEFERRED":
-                    # Another process is making the file: a reader that became a writer now would be refused at once.
+                    # Another process is creating the file. Turning this reader into a writer would fail at once.
                     database.execute("ROLLBACK")
                     database.execute("BEGIN IMMEDIATE")
                     version = database.execute("PRAGMA user_version").fetchone()[0]
@@ -213,25 +214,25 @@ class Ledger:
                 yield database
                 database.execute("COMMIT")
             finally:
-                database.close()  # which rolls back what was not committed
-        except sqlite3.OperationalError as error:  # the disk is full or read-only, or somebody else writes for too long
+                database.close()  # rolls back what was not committed
+        except sqlite3.OperationalError as error:  # the disk is full or read-only, or another process writes for too long
             raise UserError(f"the sweep's ledger {self.path} cannot be used: {error}") from error
         except (sqlite3.DatabaseError, TornRow) as error:
             raise UserError(
                 f"the sweep's ledger {self.path} is damaged: {error}. Move the file away and give the sweep's command again: "
-                "the runs lie in folders of their own; what is done counts as done, and what was cut off goes on"
+                "every run has its own folder, so finished runs count as done and interrupted runs are resumed"
             ) from error
 
 
 def runnable(job: Job, stale: float, retries: int) -> bool:
-    """Whether the run is to be started by whoever comes first."""
+    """Whether the next free process should start this run."""
     if job.state == FAILED:
         return job.failures <= retries
     return job.state in (WAITING, INTERRUPTED) or job.abandoned(stale)
 
 
 def result_of(record: Record) -> dict[str, Any]:
-    """What the ledger keeps of a record."""
+    """The part of a record that the ledger keeps."""
     test, training = record.test, record.training
     return {
         "metric": test.metric.as_dict(),

@@ -185,7 +185,7 @@ def test_a_disk_that_is_full_or_read_only_is_said(ledger: Ledger, monkeypatch: p
 
 def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"choose another by hydra\.sweep\.dir"):
+    with pytest.raises(UserError, match=r"set another hydra\.sweep\.dir"):
         Ledger(tmp_path / "file" / "sweep").enter(planned(1))
 
 
@@ -214,7 +214,7 @@ def test_a_row_that_says_nothing_is_said(ledger: Ledger) -> None:
     database.commit()
     database.close()
     for look in (ledger.jobs, lambda: ledger.claim("key1", "", 0)):
-        with pytest.raises(UserError, match="is damaged: what it says of run 1"):
+        with pytest.raises(UserError, match="is damaged: the row of run 1"):
             look()
     assert ledger.claim("key0", "", 0) is not None
 
