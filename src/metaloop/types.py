@@ -1,4 +1,4 @@
-"""The types that everything speaks. Nothing but torch and numpy is imported here.
+"""The types that all other modules exchange. Of other packages, only torch and numpy are imported here.
 
 Axis words used in shapes all over the project:
 ``tasks`` tasks of a meta-batch; ``examples`` support or query examples of a task (class by class: example ``c * shots + s``
@@ -44,13 +44,16 @@ def lowest(span: Span) -> int:
 
 @dataclass(frozen=True)
 class EpisodeSpec:
-    """How large an episode is: ``ways`` classes, ``shots`` support and ``queries`` query examples a class.
+    """Size of an episode.
 
     A range ``[low, high]`` for ways or shots is drawn anew for every episode; shorter episodes are padded and masked.
-    Regression tasks have ``ways=1``: shots and queries then count points of the function.
 
-    ``unlabelled`` further examples a class come without their labels, mixed with as many of each of ``distractors`` classes
-    that are none of the episode's. They change nothing else of an episode.
+    Attributes:
+        ways: Number of classes; 1 for regression.
+        shots: Support examples of each class; for regression, support points of the function.
+        queries: Query examples of each class; for regression, query points of the function.
+        unlabelled: Further support examples of each class that come without labels. They change nothing else of an episode.
+        distractors: Number of classes outside the episode, each of which adds ``unlabelled`` examples to the unlabelled ones.
 
     Raises:
         UserError: a number is too small, a range is empty, or there are distractors but no unlabelled examples.
@@ -72,8 +75,8 @@ class EpisodeSpec:
                 raise UserError(f"episode.{name}={value!r}: a whole number of at least 0")
         if self.distractors and not self.unlabelled:
             raise UserError(
-                f"episode.distractors={self.distractors} classes, of which episode.unlabelled=0 examples are shown; give more "
-                f"unlabelled examples, or no distractors"
+                f"episode.distractors={self.distractors} needs unlabelled examples, but episode.unlabelled=0: set "
+                f"episode.unlabelled to at least 1, or episode.distractors=0"
             )
 
     @property
@@ -91,10 +94,10 @@ _Class = TypeVar("_Class")
 
 
 def _pytree(cls: type[_Class]) -> type[_Class]:
-    """Register a dataclass with torch's trees, so that ``tree_map`` and ``torch.func.vmap`` take it whole.
+    """Register a dataclass as a torch pytree, so that ``tree_map`` and ``torch.func.vmap`` accept it whole.
 
-    Fields that are declared as numbers, and those that are None, are part of the tree's structure, since vmap takes tensors
-    only. All other fields are children. They are read from the instance, so that a new field is carried like the rest.
+    Fields that are declared as ``int``, and those that are None, are part of the tree's structure, because vmap accepts
+    tensors only. All other fields are children. Fields are read from the instance, so a new one needs no change here.
     """
     numbers = {field.name for field in fields(cls) if field.type is int}  # type: ignore[arg-type]
 
@@ -114,20 +117,21 @@ def _pytree(cls: type[_Class]) -> type[_Class]:
 @_pytree
 @dataclass(frozen=True)
 class Examples:
-    """Labelled examples of stacked tasks, or of one task without the leading axis; a tree of tensors to torch.
+    """Labelled examples of stacked tasks, or of one task without the leading axis. A torch pytree.
 
     Attributes:
         x: (tasks, examples, *input), a tensor or a mapping of tensors.
         y: (tasks, examples) class numbers in [0, ways), or (tasks, examples, *target) values.
-        mask: (tasks, examples) bool, which examples are real; None where all are.
-        ways: how many classes ``y`` can name, the same for all tasks of a stack; 0 for regression.
-        number: (tasks,) int64 in [0, 2**40), of which all that is drawn at random within a task (a fresh start, noise) is a
-            function; episodes of a data set bring their own, elsewhere :class:`Tasks` takes the index. None where nobody said.
-        unlabelled: (tasks, unlabelled, *input), of a support set: examples whose labels, or whose being of none of the
-            classes, nobody says. None where there are none.
-        unlabelled_mask: (tasks, unlabelled) bool, which of them are real; None where all are.
-        sequence: (tasks, examples) int64, the number of the sequence that an example is a part of, such as a word's sentence;
-            parts are neighbours, in order, and class 0 is for what belongs to no entity. None where examples stand alone.
+        mask: (tasks, examples) bool, which examples are real; None if all are.
+        ways: Number of classes that ``y`` can name, the same for all tasks of a stack; 0 for regression.
+        number: (tasks,) int64 in [0, 2**40), seed of all randomness inside the task, such as a fresh start or noise. Episodes
+            of a data set have one of their own; :class:`Tasks` fills in the index where it is None.
+        unlabelled: (tasks, unlabelled, *input), support examples without labels, some of which may belong to none of the
+            classes; None if there are none.
+        unlabelled_mask: (tasks, unlabelled) bool, which unlabelled examples are real; None if all are.
+        sequence: (tasks, examples) int64, number of the sequence that an example is a part of, such as the sentence of a
+            word. Parts of a sequence are neighbours and in order; class 0 means "part of no entity". None if examples are
+            independent.
     """
 
     x: Inputs
@@ -140,18 +144,18 @@ class Examples:
     sequence: Tensor | None = None
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Examples":
-        """The same examples with ``function`` applied to every tensor but the task's number, which has no examples axis."""
+        """The same examples with ``function`` applied to every tensor except ``number``, which has no examples axis."""
         return replace(tree_map(function, replace(self, number=None)), number=self.number)
 
 
 @_pytree
 @dataclass(frozen=True)
 class Queries:
-    """What an adapted learner is asked: query examples without their labels.
+    """Query examples without their labels, the input of an adapted learner. A torch pytree.
 
     Attributes:
         x: (tasks, queries, *input).
-        mask: (tasks, queries) bool, which queries are real; None where all are.
+        mask: (tasks, queries) bool, which queries are real; None if all are.
     """
 
     x: Inputs
@@ -161,15 +165,15 @@ class Queries:
 @_pytree
 @dataclass(frozen=True)
 class Tasks:
-    """Tasks stacked on the first axis; a tree of tensors to torch.
+    """Tasks stacked on the first axis. A torch pytree.
 
     Attributes:
-        support: what a learner adapts to.
-        query: what it is then asked; query labels never reach ``Learner.adapt``.
-        index: (tasks,) int64, the tasks' numbers in their episode stream.
-        classes: (tasks, ways) int64, which of the split's classes each label of a task stands for, -1 for ways that a task
-            does not have; None where the data set does not number its classes.
-        outside: (tasks, outside, *input), further queries that are of none of the classes and ought to be rejected; None where
+        support: Examples that a learner adapts to.
+        query: Examples that score the adapted learner; their labels never reach ``Learner.adapt``.
+        index: (tasks,) int64, number of each task in its episode stream.
+        classes: (tasks, ways) int64, number of the split's class that each label of a task stands for, -1 for ways that a
+            task does not have; None if the data set does not number its classes.
+        outside: (tasks, outside, *input), further queries that belong to none of the classes and should be rejected; None if
             there are none.
     """
 
@@ -185,7 +189,7 @@ class Tasks:
 
     @property
     def unlabelled(self) -> Inputs | None:
-        """(tasks, unlabelled, *input): what the support sets have beside their labelled examples."""
+        """The support sets' unlabelled examples (tasks, unlabelled, *input); None if there are none."""
         return self.support.unlabelled
 
     def __len__(self) -> int:
@@ -205,15 +209,15 @@ class Tasks:
 
 @dataclass(frozen=True)
 class OuterLoss:
-    """What ``Learner.meta_loss`` returns.
+    """Result of ``Learner.meta_loss``.
 
     Attributes:
-        loss: scalar, the mean over tasks; its gradient is the meta-gradient.
-        query_logits: (tasks, queries, ways) or (tasks, queries, *target), after adaptation, detached; of learners that
-            answer normal distributions (tasks, queries, *target, 2), means and standard deviations.
-        per_step: (tasks, points), the query loss at every inner iterate the objective looked at, detached.
-        resting: names of the learner's parameters that have no part in this step. Their gradient is zero; the outer loop gives
-            the optimiser none at all, so that neither weight decay nor momentum moves them.
+        loss: Scalar, the mean over tasks; its gradient is the meta-gradient.
+        query_logits: (tasks, queries, ways) or (tasks, queries, *target), after adaptation, detached. For learners that
+            predict normal distributions (tasks, queries, *target, 2): means and standard deviations.
+        per_step: (tasks, points), query loss at every inner iterate that the objective evaluated, detached.
+        resting: Names of the learner's parameters that take no part in this step. Their gradient is zero. The outer loop
+            passes no gradient to the optimiser for them, so that neither weight decay nor momentum moves them.
     """
 
     loss: Tensor

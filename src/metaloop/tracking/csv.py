@@ -1,4 +1,4 @@
-"""``metrics.csv``, the tracker that the rest of the package reads."""
+"""The tracker that writes ``metrics.csv``, which resumed runs and reports read."""
 
 import csv
 import io
@@ -12,9 +12,10 @@ from metaloop.tracking.tracker import RunInfo, Tracker
 
 
 class CsvTracker(Tracker):
-    """``metrics.csv``: one row a call, flushed; first column ``step``, empty where a metric was not logged.
+    """Tracker that writes ``metrics.csv``: one row for each call, flushed at once.
 
-    A resumed run's file equals that of a run that was never stopped, as far as the metrics are equal.
+    The first column is ``step``; a cell is empty if the metric was not logged. A resumed run's file equals that of a run that
+    was never stopped, if the metrics are equal.
     """
 
     def __init__(self) -> None:
@@ -26,17 +27,17 @@ class CsvTracker(Tracker):
         """Open the file; on resume drop the rows after ``resumed_step`` and a last line that was cut off.
 
         Raises:
-            UserError: a line of the file to go on with cannot be read.
+            UserError: a line of a resumed run's file is damaged.
         """
         self._path = run.directory / "metrics.csv"
         self._columns = ["step"]
         rows: list[list[str]] = []
         if run.resumed_step and self._path.exists():
             lines = self._path.read_text().splitlines(keepends=True)
-            whole = lines[:-1] if lines and not lines[-1].endswith("\n") else lines
-            found = list(csv.reader(whole))
-            self._columns = found[0] if found else ["step"]
-            rows = [row for row in self._checked(found[1:]) if int(row[0]) <= run.resumed_step]
+            complete = lines[:-1] if lines and not lines[-1].endswith("\n") else lines
+            table = list(csv.reader(complete))
+            self._columns = table[0] if table else ["step"]
+            rows = [row for row in self._checked(table[1:]) if int(row[0]) <= run.resumed_step]
         self._rewrite(rows)
 
     def _checked(self, rows: list[list[str]]) -> list[list[str]]:
@@ -46,7 +47,7 @@ class CsvTracker(Tracker):
         return rows
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Append a row; a metric that is new gets a column and the rows before it an empty cell."""
+        """Append a row; a new metric adds a column, which is empty in the earlier rows."""
         new = [name for name in metrics if name not in self._columns]
         if new:
             self._add_columns(new)
@@ -61,7 +62,7 @@ class CsvTracker(Tracker):
         self._rewrite([row + [""] * len(names) for row in rows])
 
     def _rewrite(self, rows: list[list[str]]) -> None:
-        """Put header and rows in the file's place in one move, and go on at its end."""
+        """Replace the file by header and rows atomically, and reopen it to append."""
         self._close()
         text = "".join(_line(row) for row in [self._columns, *rows])
         write_atomically(self._path, text)
@@ -78,7 +79,7 @@ class CsvTracker(Tracker):
 
 
 def rows_until(path: Path, last: int) -> Iterator[tuple[int, dict[str, float]]]:
-    """Outer step and metrics of the rows of ``metrics.csv`` up to the outer step ``last``; none where there is no file."""
+    """Outer step and metrics of the rows of ``metrics.csv`` up to outer step ``last``; none if the file is missing."""
     if not last or not path.exists():
         return
     lines = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]

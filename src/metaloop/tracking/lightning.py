@@ -17,16 +17,16 @@ _PAUSES = (2.0, 10.0, 30.0)  # seconds before a further try
 
 @final
 class LightningTracker(BackgroundTracker):
-    """Hands a run's numbers to a logger of Lightning: config and choices as hyper-parameters, rows and scores as metrics.
+    """Tracker that uses a logger of Lightning: config and choices are hyper-parameters, rows and scores are metrics.
 
-    The step of every metric is the outer step. A resumed run makes another run there, which begins with the rows that
-    metrics.csv kept, so that it is complete by itself.
+    The step of every metric is the outer step. A resumed run is a new run of the logger; it begins with the rows of
+    metrics.csv, so that it is complete by itself.
 
     Args:
         logger: Makes the logger; in YAML a ``_target_`` such as ``pytorch_lightning.loggers.MLFlowLogger`` with
             ``_partial_: true``, because making one may take seconds or fail.
         extra: Name of the metaloop extra, and of the package, that the logger needs; None if it needs none.
-        wait: Seconds that the end of the run waits for it.
+        wait: Seconds that the run waits for the logger at its end.
 
     Raises:
         UserError: the package is not installed.
@@ -34,19 +34,19 @@ class LightningTracker(BackgroundTracker):
 
     def __init__(self, logger: Callable[[], Logger], extra: str | None = None, wait: float = 60.0) -> None:
         if extra is not None and find_spec(extra) is None:
-            raise UserError(f"logger={extra} needs the package {extra}: pip install 'metaloop[{extra}]', or take logger=none")
+            raise UserError(f"logger={extra} needs the package {extra}: pip install 'metaloop[{extra}]', or use logger=none")
         super().__init__(extra or "Lightning's logger", wait)
         self._make = logger
         self._logger: Any = None
 
     def _open(self, run: RunInfo) -> None:
         about = {"name": run.name, "group": run.group, "directory": str(run.directory)}
-        self._logger = self._begun({**run.config, "choices": dict(run.choices), "run": about})
+        self._logger = self._started({**run.config, "choices": dict(run.choices), "run": about})
         for step, metrics in rows_until(run.directory / "metrics.csv", run.resumed_step):
             self._logger.log_metrics(metrics, step)
 
-    def _begun(self, parameters: Mapping[str, Any]) -> Logger:
-        """Make the logger and its run; try again on failure, because the jobs of a sweep may create one database at once."""
+    def _started(self, parameters: Mapping[str, Any]) -> Logger:
+        """Make the logger and its run; try again on failure, because jobs of a sweep may create one database at once."""
         for pause in (*_PAUSES, None):
             try:
                 logger = self._make()

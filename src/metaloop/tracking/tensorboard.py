@@ -1,4 +1,4 @@
-"""TensorBoard files, which every run has."""
+"""The tracker that writes TensorBoard files, which every run has."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,21 +7,21 @@ from metaloop.tracking.tracker import RunInfo, Tracker, scores_of
 
 
 class TensorBoardTracker(Tracker):
-    """Scalars under ``tensorboard/`` in the run directory; what a resumed run logs again replaces what was there."""
+    """Tracker that writes scalars to ``tensorboard/`` in the run directory; a resumed run replaces the rows that it repeats."""
 
     def __init__(self) -> None:
         self._writer: Any = None
 
     def start(self, run: RunInfo) -> None:
         """Open an event file."""
-        from torch.utils.tensorboard import SummaryWriter  # only where a run starts
+        from torch.utils.tensorboard import SummaryWriter  # slow to import, and needed only to train
 
         folder = run.directory / "tensorboard"
-        again = run.resumed_step + 1 if run.resumed_step else 0
-        self._writer = SummaryWriter(str(folder), purge_step=again if folder.exists() else None, flush_secs=30)
+        first = run.resumed_step + 1 if run.resumed_step else 0
+        self._writer = SummaryWriter(str(folder), purge_step=first if folder.exists() else None, flush_secs=30)
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """One scalar for each metric."""
+        """Write one scalar for each metric."""
         for name, value in metrics.items():
             self._writer.add_scalar(name, value, step)
 

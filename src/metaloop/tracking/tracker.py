@@ -1,4 +1,4 @@
-"""What every tracker is: a receiver of a run's numbers while it runs."""
+"""The interface of trackers, which receive a run's numbers while it runs."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -9,15 +9,15 @@ from typing import Any
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What a tracker knows of the run.
+    """Description of a run for its trackers.
 
     Attributes:
         directory: Run directory.
         name: Name of the run.
-        group: Name of the sweep; None for a run alone.
+        group: Name of the sweep; None for a single run.
         choices: Option of each config group, such as ``algorithm: maml``.
         config: Resolved config as plain data.
-        resumed_step: Outer step after which the run goes on; 0 for a run that starts.
+        resumed_step: Outer step from which the run resumes; 0 for a new run.
     """
 
     directory: Path
@@ -29,30 +29,30 @@ class RunInfo:
 
 
 class Tracker(ABC):
-    """Receives a run's numbers. Called by rank zero alone."""
+    """Receiver of a run's numbers. Only rank zero calls it."""
 
     @abstractmethod
     def start(self, run: RunInfo) -> None:
-        """The run starts or goes on; what was logged after ``run.resumed_step`` will come again."""
+        """Begin tracking a new or resumed run; a resumed run logs the rows after ``run.resumed_step`` again."""
 
     @abstractmethod
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """One row: metrics by name after ``step`` outer steps."""
+        """Receive one row: metrics by name after ``step`` outer steps."""
 
     @abstractmethod
     def finish(self, record: Mapping[str, Any] | None, status: str) -> None:
-        """The run ends, in whatever way: ``record`` is None where it did not reach its end.
+        """End tracking, whether the run finished or failed.
 
         Args:
-            record: of the finished run.
-            status: ``finished`` or what else happened.
+            record: Record of a finished run; None otherwise.
+            status: ``finished`` or ``failed``.
         """
 
 
 def scores_of(record: Mapping[str, Any] | None) -> dict[str, float]:
-    """The meta-test's numbers by name: ``test/score``, its ``_half_width``, and other metrics by their own names.
+    """The meta-test's numbers by name: ``test/score``, ``test/score_half_width``, and the same for the other metrics.
 
-    The score has the name that it has in training and meta-validation, so that all trackers show the three side by side.
+    The score is named as in training and meta-validation, so that trackers show the three side by side.
     """
     test = (record or {}).get("test")
     if not test:

@@ -22,23 +22,23 @@ _LONGEST_TAG = 64  # characters; W&B refuses a run with a longer one
 
 @final
 class WandbTracker(BackgroundTracker):
-    """One W&B run for each run: config and choices, rows, scores as its summary, adaptation curve, figures.
+    """Tracker that makes one W&B run for each run: config, choices, rows, scores (as summary), adaptation curve, figures.
 
     W&B's step is the outer step, so rows of one outer step become one row. A resumed run keeps the W&B id of its first start
-    (``wandb_id.txt``). It logs the rows that metrics.csv kept, then its own, except those that W&B's server has. An offline
-    folder of an earlier start that was never sent holds nothing beyond that and is removed.
+    (``wandb_id.txt``). It logs the rows of metrics.csv, then its own, except those that W&B's server has. The offline folder
+    of an earlier start that was never sent holds nothing more than that and is removed.
 
     Args:
         project: W&B project.
         entity: W&B user or team; None for the account's default.
-        offline: Whether to write to disk only; None: unless W&B has an API key or ``WANDB_MODE`` is set.
-        group: Name of the group of runs; None: the sweep.
-        tags: In addition to the choices; 1 to 64 characters each.
-        checkpoint: Whether the best checkpoint goes to W&B, as an artifact of type ``model``.
-        wait: Seconds that the end of the run waits for W&B.
+        offline: Whether to write to disk only; None for yes unless W&B has an API key or ``WANDB_MODE`` is set.
+        group: Name of the group of runs; None for the name of the sweep.
+        tags: Tags in addition to the choices; 1 to 64 characters each.
+        checkpoint: Whether to send the best checkpoint to W&B, as an artifact of type ``model``.
+        wait: Seconds that the run waits for W&B at its end.
 
     Raises:
-        UserError: a tag that W&B would refuse.
+        UserError: W&B would refuse a tag.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class WandbTracker(BackgroundTracker):
             reinit="create_new",
             settings=wandb.Settings(silent=True, console="off", init_timeout=30),
         )
-        self._first = max(self._first, self._run.step)  # online, the server knows where a resumed run goes on
+        self._first = max(self._first, self._run.step)  # online, the server knows the last step of a resumed run
         for step, metrics in rows_until(run.directory / "metrics.csv", run.resumed_step):
             self._write(metrics, step)
 
@@ -134,9 +134,9 @@ class WandbTracker(BackgroundTracker):
 
 @contextmanager
 def _staged_in(folder: Path) -> Iterator[None]:
-    """Keep the files of tables and artifacts in the run directory, so that another machine can send them.
+    """Stage the files of tables and artifacts in the run directory, so that another machine can send them.
 
-    W&B reads their place from the environment alone, and by default takes the home directory.
+    W&B stages them in the home directory unless an environment variable names a folder; it has no other setting.
     """
     before = os.environ.get("WANDB_DATA_DIR")
     os.environ["WANDB_DATA_DIR"] = before or str(folder.resolve())
@@ -148,7 +148,7 @@ def _staged_in(folder: Path) -> Iterator[None]:
 
 
 def _remove_unsent(folder: Path, identity: str) -> int:
-    """Remove the offline folders of earlier starts that were not sent; return the last outer step of the others, or -1."""
+    """Remove offline folders of earlier starts that were not sent; return the last outer step of the others, or -1."""
     last = -1
     for path in folder.glob(f"*run-*-{identity}/*.wandb"):
         if path.parent.name.startswith("offline-") and not path.with_suffix(".wandb.synced").exists():
@@ -160,10 +160,10 @@ def _remove_unsent(folder: Path, identity: str) -> int:
 
 
 def read_back(path: Path) -> list[dict[str, Any]]:
-    """All records of a ``.wandb`` file, by W&B's own reader."""
-    words = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(path)]
+    """Read all records of a ``.wandb`` file with W&B's own reader."""
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(path)]
     quiet = {**os.environ, "WANDB_ERROR_REPORTING": "false"}
-    output = subprocess.run(words, capture_output=True, text=True, check=True, env=quiet).stdout
+    output = subprocess.run(command, capture_output=True, text=True, check=True, env=quiet).stdout
     return [json.loads(line) for line in output.splitlines()]
 
 
@@ -174,7 +174,7 @@ def _summary(record: Mapping[str, Any] | None, status: str) -> dict[str, Any]:
 
 
 def _kept_id(path: Path) -> str:
-    """The run's W&B id, made at its first start."""
+    """Read the run's W&B id; make it at the first start."""
     if not path.exists():
         path.write_text(secrets.token_hex(4))
     return path.read_text().strip()

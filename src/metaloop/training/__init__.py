@@ -1,4 +1,4 @@
-"""The outer loop. The only part that knows Lightning, whose heaviest import is made light before any of it is imported."""
+"""The outer loop: the only package that imports Lightning, whose slowest import is made fast first."""
 
 from metaloop.training.light_torchmetrics import install
 

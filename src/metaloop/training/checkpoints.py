@@ -1,4 +1,4 @@
-"""Checkpoints that are written whole or not at all, hold tensors and plain data, and are never unpickled."""
+"""Checkpoints: written atomically, limited to tensors and plain data, loaded without running code from the file."""
 
 import math
 import os
@@ -17,27 +17,27 @@ from metaloop.training.outer_module import OuterModule
 
 
 def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """A checkpoint's content, loaded as tensors and plain data only.
+    """Load a checkpoint of tensors and plain data.
 
     Raises:
-        UserError: there is none, or it is corrupt or holds other objects.
+        UserError: the file is missing or corrupt, or holds other objects.
     """
     try:
         return dict(torch.load(path, map_location=device, weights_only=True))
     except FileNotFoundError as error:
         raise UserError(f"no checkpoint at {path}: the run was stopped before its first one; start it anew") from error
-    except Exception as error:  # damage shows as many kinds of error, IndexError among them
+    except Exception as error:  # a damaged file raises many kinds of error, IndexError among them
         reason = (str(error) or type(error).__name__).splitlines()[0][:160]
         raise UserError(
-            f"{path} is no readable checkpoint of tensors and plain data, so it was not loaded ({reason})"
+            f"{path} is not a readable checkpoint of tensors and plain data, so it was not loaded ({reason})"
         ) from error
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """What Lightning saves and loads checkpoints by."""
+    """Lightning plugin that saves checkpoints atomically and loads them without running code from the file."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write to a temporary file, flush it to the disk, rename it."""
+        """Write to a temporary file, flush it to the disk and rename it."""
 
         def write(temporary: Path) -> None:
             with temporary.open("wb") as file:  # torch's own file turns a full disk into a RuntimeError
@@ -51,15 +51,18 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class Checkpoints(Callback):
-    """Saves every stretch, keeps the best by meta-validation, and stops early where asked.
+    """Callback that saves a checkpoint after every meta-validation, keeps the best one, and stops training early.
 
-    What is best is the problem's choice, see :meth:`metaloop.problems.problem.Problem.selection`; the module's progress holds
-    it as ``merit``, which is better when larger, beside the score ``after`` adaptation.
+    :meth:`metaloop.problems.problem.Problem.selection` chooses the metric that decides which is best. The module's
+    ``progress`` holds it as ``merit``, where larger is better, and the score after adaptation as ``after``.
 
     Args:
-        directory: for ``last.ckpt`` and ``best.ckpt``.
-        fingerprint: of the run's config; a checkpoint of another config is refused.
-        patience: validations without a better one after which training stops; None for never.
+        directory: Folder of ``last.ckpt`` and ``best.ckpt``.
+        fingerprint: Fingerprint of the run's config; a checkpoint of another config is refused.
+        patience: Number of validations in a row without a new best after which training stops; None for no early stopping.
+
+    Raises:
+        UserError: ``patience`` is below 1.
     """
 
     def __init__(self, directory: Path, fingerprint: str, patience: int | None) -> None:
@@ -68,23 +71,23 @@ class Checkpoints(Callback):
         self.directory = directory
         self.fingerprint = fingerprint
         self.patience = patience
-        self.best: float | None = None  # merit of the best
-        self.best_score: float | None = None  # the score there
+        self.best: float | None = None  # merit of the best checkpoint
+        self.best_score: float | None = None  # score after adaptation of the best checkpoint
         self.best_step = 0
         self.waited = 0
         self._saved_step = 0
 
     def state_dict(self) -> dict[str, Any]:
-        """What early stopping remembers."""
+        """State of early stopping."""
         return {"best": self.best, "best_score": self.best_score, "best_step": self.best_step, "waited": self.waited}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take it up again."""
+        """Restore the state of early stopping."""
         self.best, self.best_score = state_dict["best"], state_dict["best_score"]
         self.best_step, self.waited = state_dict["best_step"], state_dict["waited"]
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Add what an exact resume needs beside Lightning's own."""
+        """Add the state that an exact resume needs and Lightning does not save."""
         assert isinstance(pl_module, OuterModule)
         checkpoint["metaloop"] = {
             "fingerprint": self.fingerprint,
@@ -98,21 +101,21 @@ class Checkpoints(Callback):
         }
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Restore it."""
+        """Restore the state that :meth:`on_save_checkpoint` added."""
         assert isinstance(pl_module, OuterModule)
-        own = checked(checkpoint, self.fingerprint, self.directory / LAST)
-        torch.set_rng_state(own["rng"].cpu())
-        if torch.cuda.is_available() and own["cuda_rng"]:
-            torch.cuda.set_rng_state_all([state.cpu() for state in own["cuda_rng"]])
-        pl_module.seconds, pl_module.tasks_done = own["seconds"], own["tasks_done"]
-        pl_module.cpu_seconds = own.get("cpu_seconds", 0.0)  # older checkpoints have none
-        pl_module.progress |= own["progress"]
+        state = checked(checkpoint, self.fingerprint, self.directory / LAST)
+        torch.set_rng_state(state["rng"].cpu())
+        if torch.cuda.is_available() and state["cuda_rng"]:
+            torch.cuda.set_rng_state_all([device_state.cpu() for device_state in state["cuda_rng"]])
+        pl_module.seconds, pl_module.tasks_done = state["seconds"], state["tasks_done"]
+        pl_module.cpu_seconds = state["cpu_seconds"]
+        pl_module.progress |= state["progress"]
         self._saved_step = checkpoint["global_step"]
-        if own["is_best"]:  # the run may have been killed between the two files
+        if state["is_best"]:  # the run may have been killed between writing the two files
             self._link_best(trainer)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """A run that was killed after it had stopped early does not train on."""
+        """Stop at once if the run had already stopped early before it was killed."""
         trainer.should_stop = self._out_of_patience
 
     @property
@@ -120,9 +123,9 @@ class Checkpoints(Callback):
         return self.patience is not None and self.waited >= self.patience
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save; this comes after the stretch's validation."""
+        """Save a checkpoint; Lightning calls this after the meta-validation that ends each epoch."""
         assert isinstance(pl_module, OuterModule)
-        if trainer.global_step == self._saved_step:  # Lightning ends the resumed checkpoint's epoch once more
+        if trainer.global_step == self._saved_step:  # after a resume, Lightning ends the saved epoch a second time
             return
         self._check_finite(trainer, pl_module)
         merit = pl_module.progress["merit"]
@@ -140,10 +143,10 @@ class Checkpoints(Callback):
     def _link_best(self, trainer: Trainer) -> None:
         if trainer.is_global_zero:
             replace_atomically(self.directory / BEST, lambda temporary: os.link(self.directory / LAST, temporary))
-        trainer.strategy.barrier("best")  # the other ranks will read it
+        trainer.strategy.barrier("best")  # the other ranks read the file next
 
     def _check_finite(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The loss is watched elsewhere, but what the last step made of the parameters is not in any loss yet."""
+        """Refuse parameters that are not finite: the last step's update has not reached any loss yet."""
         broken = [name for name, value in pl_module.named_parameters() if not torch.isfinite(value).all()]
         if broken:
             raise UserError(
@@ -153,20 +156,20 @@ class Checkpoints(Callback):
             )
 
     def last_good(self) -> str:
-        """Which checkpoint a run that went wrong leaves, for messages."""
+        """Name the last good checkpoint in words, for error messages."""
         path = self.directory / LAST
         return f"the last good checkpoint is {path}" if path.exists() else "there is no checkpoint yet"
 
 
 def checked(checkpoint: Mapping[str, Any], fingerprint: str, path: Path) -> Mapping[str, Any]:
-    """The project's own part of a checkpoint.
+    """Check that a checkpoint belongs to a run and return the part that metaloop added.
 
     Raises:
-        UserError: it was written by something else, or by a run of another config.
+        UserError: the checkpoint was not written by metaloop, or by a run of another config.
     """
-    own = checkpoint.get("metaloop")
-    if not isinstance(own, Mapping) or "fingerprint" not in own:
-        raise UserError(f"{path} was not written by this project")
-    if own["fingerprint"] != fingerprint:
-        raise UserError(f"{path} belongs to a run of another config; take a checkpoint of this run, or start a new run")
-    return own
+    state = checkpoint.get("metaloop")
+    if not isinstance(state, Mapping) or "fingerprint" not in state:
+        raise UserError(f"{path} was not written by metaloop")
+    if state["fingerprint"] != fingerprint:
+        raise UserError(f"{path} belongs to a run of another config; use a checkpoint of this run, or start a new run")
+    return state

@@ -1,4 +1,4 @@
-"""What a run chose by timing, kept from the moment it was chosen."""
+"""The ways of running tasks that a run chose by timing, saved as soon as they are chosen."""
 
 import json
 from pathlib import Path
@@ -11,14 +11,14 @@ from metaloop.system.files import write_atomically
 
 
 class KeptChoices(Callback):
-    """Writes an ``OverTasks``' choices to a file beside the run, and takes them up from there.
+    """Callback that saves the choices of an ``OverTasks`` to a file and restores them when the run resumes.
 
-    Checkpoints hold them, too; but a run that is killed before its first one must not choose anew when it goes on, or its
-    numbers would differ in the last digits from those of a run that was never killed.
+    Checkpoints hold the choices too, but a run may be killed before its first checkpoint. If it chose again on resume, its
+    numbers could differ in the last digits from those of a run that was never killed.
 
     Args:
-        path: the file.
-        over_tasks: of the learner.
+        path: File that holds the choices.
+        over_tasks: The learner's ``OverTasks``.
     """
 
     def __init__(self, path: Path, over_tasks: OverTasks) -> None:
@@ -27,17 +27,17 @@ class KeptChoices(Callback):
         self._kept: dict[str, str] = {}
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take up what the run chose before it was killed."""
+        """Restore the choices that the run made before it was killed."""
         if self.path.exists():
             self._kept = json.loads(self.path.read_text())
             self.over_tasks.restore(self._kept)
 
     def on_train_batch_end(self, trainer: Trainer, *rest: Any) -> None:
-        """Keep what the step chose; training chooses at its first."""
+        """Save the choices for training, which are made at the first step."""
         self._keep(trainer)
 
     def on_validation_batch_end(self, trainer: Trainer, *rest: Any) -> None:
-        """Keep what evaluation chose."""
+        """Save the choices for evaluation."""
         self._keep(trainer)
 
     def _keep(self, trainer: Trainer) -> None:

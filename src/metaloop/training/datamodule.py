@@ -17,18 +17,22 @@ from metaloop.types import EpisodeSpec, Tasks
 
 @dataclass(frozen=True)
 class EpisodePlan:
-    """Which episodes a run sees.
+    """The episodes that a run draws.
 
     Attributes:
-        spec: of validation and test episodes.
-        train_spec: of training episodes.
-        meta_batch: tasks of one outer step, over all ranks.
-        seed: of the training stream.
-        eval_seed: of the validation and test streams; the same for all runs, so that scores are paired.
-        validation_episodes, test_episodes: how many are scored.
-        eval_batch: tasks scored at once.
-        interval: outer steps between validations, which are also the checkpoints.
-        workers: processes that prepare episodes; 0 draws them in the training process, on its device.
+        spec: Size of validation and test episodes.
+        train_spec: Size of training episodes.
+        meta_batch: Tasks of one outer step, over all ranks.
+        seed: Seed of the training stream.
+        eval_seed: Seed of the validation and test streams; the same for all runs, so that scores are paired.
+        validation_episodes: Number of validation episodes.
+        test_episodes: Number of test episodes.
+        eval_batch: Tasks that are scored at once on each rank.
+        interval: Outer steps between two validations; each validation is followed by a checkpoint.
+        workers: Number of processes that prepare episodes; 0 draws them in the training process, on its device.
+
+    Raises:
+        UserError: a number is out of range.
     """
 
     spec: EpisodeSpec
@@ -59,9 +63,9 @@ class EpisodePlan:
 
 
 class EpisodeDataModule(LightningDataModule):
-    """One DataModule for every data set.
+    """Lightning data module for every data set.
 
-    Training and validation splits are opened when first asked for; the test split only by :meth:`test_dataloader`.
+    Training and validation splits are opened at their first use; :meth:`test_dataloader` alone opens the test split.
     """
 
     def __init__(self, dataset: Dataset, plan: EpisodePlan) -> None:
@@ -71,7 +75,7 @@ class EpisodeDataModule(LightningDataModule):
         self._opened: dict[tuple[str, str], Episodes] = {}
 
     def episodes(self, split: str, device: torch.device | str = "cpu") -> Episodes:
-        """A split's episode sequence with its pool on ``device``; checked against the plan."""
+        """Open a split's episodes with the data on ``device``; repeated calls return the same object."""
         key = (split, str(device))
         if key not in self._opened:
             training = split == "train"
@@ -90,7 +94,7 @@ class EpisodeDataModule(LightningDataModule):
         ranks = self.trainer.world_size
         if self.plan.meta_batch % ranks:
             raise UserError(
-                f"outer.meta_batch={self.plan.meta_batch} cannot be shared by {ranks} ranks: make it a multiple of them"
+                f"outer.meta_batch={self.plan.meta_batch} cannot be shared by {ranks} ranks: set it to a multiple of {ranks}"
             )
         device = torch.device("cpu") if self.plan.workers else self._device()
         return TrainLoader(self, self.episodes("train", device), device)
@@ -112,12 +116,12 @@ class EpisodeDataModule(LightningDataModule):
         )
 
     def transfer_batch_to_device(self, batch: Tasks, device: torch.device, dataloader_idx: int) -> Tasks:
-        """Episodes are drawn where they are used; only those of worker processes still have to move."""
+        """Move episodes from worker processes to ``device``; without workers they are drawn there."""
         return batch.to(device) if self.plan.workers else batch
 
 
 class TrainLoader:
-    """Iterating yields the meta-batches from the current outer step to the next checkpoint: a resumed run goes on exactly."""
+    """Meta-batches from the current outer step to the next checkpoint, so that a resumed run continues exactly."""
 
     def __init__(self, module: EpisodeDataModule, episodes: Episodes, device: torch.device) -> None:
         self.module = module
@@ -132,9 +136,9 @@ class TrainLoader:
         stop = stop if trainer.max_steps < 0 else min(stop, trainer.max_steps)
         if plan.workers:
             steps = _Steps(self.episodes, plan.meta_batch, trainer.global_rank, trainer.world_size)
-            apart = torch.Generator()  # the workers' seeds must not come from the random numbers of training
+            generator = torch.Generator()  # seeds of the workers must not use up the random numbers of training
             return iter(
-                DataLoader(steps, batch_size=None, sampler=range(first, stop), num_workers=plan.workers, generator=apart)
+                DataLoader(steps, batch_size=None, sampler=range(first, stop), num_workers=plan.workers, generator=generator)
             )
         size = plan.meta_batch
         return self.episodes.batches(
@@ -143,7 +147,7 @@ class TrainLoader:
 
 
 class _Steps(TorchDataset[Tasks]):
-    """Item ``s`` is this rank's share of outer step ``s``'s meta-batch, for DataLoader workers."""
+    """This rank's shares of the meta-batches, for DataLoader workers; item ``s`` belongs to outer step ``s``."""
 
     def __init__(self, episodes: Episodes, meta_batch: int, rank: int, ranks: int) -> None:
         self.episodes = episodes

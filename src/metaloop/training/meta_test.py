@@ -1,4 +1,4 @@
-"""Meta-test: the one place that opens the test split for scoring."""
+"""Meta-test: the only place that opens the test split for scoring."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -25,22 +25,26 @@ _BASELINE_BATCH = 8
 
 
 def meta_test(trainer: Trainer, module: OuterModule, data: EpisodeDataModule, directory: Path) -> dict[str, Any]:
-    """Score the test episodes.
+    """Score the test episodes; rank zero writes ``episodes.csv`` and ``samples.npz`` into ``directory``.
 
-    Writes episodes.csv and samples.npz into ``directory`` (rank zero) and returns the record's ``test``.
+    Returns:
+        The record's ``test`` as plain data.
+
+    Raises:
+        UserError: a loss is not finite.
     """
     trainer.test(module, data, verbose=False)
     device = trainer.strategy.root_device
-    module.to(device)  # where testing leaves it elsewhere
+    module.to(device)  # testing may leave the module on another device
     episodes, scores, learner = data.episodes("test", device), module.scores, module.learner
     spec = data.plan.spec
     broken = int((~torch.isfinite(scores["loss"])).sum())
     if broken:
         raise UserError(
-            f"the adapted learner's answers are not finite in {broken} of the {len(scores['index'])} test episodes; lower "
+            f"the adapted learner's loss is not finite in {broken} of the {len(scores['index'])} test episodes; lower "
             f"algorithm.eval_steps or algorithm.rule.lr"
         )
-    found = summary(scores, module.problem) | {
+    result = summary(scores, module.problem) | {
         "setting": module.problem.setting(spec.ways, spec.shots),
         "split": "test",
         "episodes": len(scores["index"]),
@@ -55,25 +59,31 @@ def meta_test(trainer: Trainer, module: OuterModule, data: EpisodeDataModule, di
     if trainer.is_global_zero:
         write_csv(directory / "episodes.csv", table(scores))
         save_samples(directory / "samples.npz", learner, episodes, device)
-        against, count = module.problem.baseline(episodes.distribution.input_shape), len(scores["index"])
-        if against is not None:
-            found["baseline"] = baseline(against, module.problem, episodes, count, device)
+        baseline, count = module.problem.baseline(episodes.distribution.input_shape), len(scores["index"])
+        if baseline is not None:
+            result["baseline"] = baseline_scores(baseline, module.problem, episodes, count, device)
         if episodes.distribution.oracle_name:
-            found["oracle"] = oracle(module.problem, episodes, count, device)
-    return found
+            result["oracle"] = oracle_scores(module.problem, episodes, count, device)
+    return result
 
 
-def baseline(against: Baseline, problem: Problem, episodes: Episodes, count: int, device: torch.device) -> dict[str, Any]:
-    """Name of the baseline, and mean and half-width of its score on the same episodes."""
+def baseline_scores(
+    baseline: Baseline, problem: Problem, episodes: Episodes, count: int, device: torch.device
+) -> dict[str, Any]:
+    """Score the baseline on the same episodes: its name, and the mean and half-width of its score."""
     parts = [
-        problem.scores(against.answer(tasks.support, tasks.query.x), tasks.query)["score"]
+        problem.scores(baseline.answer(tasks.support, tasks.query.x), tasks.query)["score"]
         for tasks in episodes.batches(0, count, _BASELINE_BATCH, device)
     ]
-    return {"name": against.name, **interval_of(torch.cat(parts))}
+    return {"name": baseline.name, **interval_of(torch.cat(parts))}
 
 
-def oracle(problem: Problem, episodes: Episodes, count: int, device: torch.device) -> dict[str, Any]:
-    """What the process that drew the same episodes would answer: its score and statistics with their half-widths."""
+def oracle_scores(problem: Problem, episodes: Episodes, count: int, device: torch.device) -> dict[str, Any]:
+    """Score the data set's oracle, which knows how episodes are drawn, on the same episodes.
+
+    Returns:
+        Its name, its score and the other statistics, each with its half-width.
+    """
     distribution = episodes.distribution
     parts = [
         problem.scores(distribution.oracle(episodes.stream, tasks), tasks.query)
@@ -88,13 +98,13 @@ def oracle(problem: Problem, episodes: Episodes, count: int, device: torch.devic
 
 
 def restored(learner: Learner, problem: Problem, fingerprint: str, checkpoint: Path) -> OuterModule:
-    """The learner with a checkpoint's parameters.
+    """Load a checkpoint's parameters into a learner.
 
     Args:
-        learner: built as it was trained.
-        problem: of its tasks.
-        fingerprint: of the config that was trained.
-        checkpoint: the file.
+        learner: Learner built from the run's config.
+        problem: Problem of its tasks.
+        fingerprint: Fingerprint of the run's config.
+        checkpoint: File of the checkpoint.
 
     Raises:
         UserError: the checkpoint is missing, corrupt, or of another config.
@@ -110,10 +120,10 @@ def restored(learner: Learner, problem: Problem, fingerprint: str, checkpoint: P
 
 
 def quiet_trainer(make_trainer: Callable[..., Trainer], callbacks: list[Callback]) -> Trainer:
-    """A trainer whose progress, checkpoints and logs are ours.
+    """Make a trainer without Lightning's own progress bar, checkpoints and loggers, which metaloop replaces.
 
     Raises:
-        UserError: Lightning refuses what the trainer's config asks for.
+        UserError: Lightning refuses the trainer's config, or the precision is not supported.
     """
     try:
         trainer = make_trainer(
@@ -128,7 +138,7 @@ def quiet_trainer(make_trainer: Callable[..., Trainer], callbacks: list[Callback
             use_distributed_sampler=False,
         )
     except (TypeError, ValueError, MisconfigurationException) as error:
-        raise UserError(f"the keys of trainer do not make a Lightning trainer: {error}") from error
+        raise UserError(f"Lightning refuses the keys of trainer: {error}") from error
     if trainer.precision not in PRECISIONS:
-        raise UserError(f"trainer.precision={trainer.precision}: one of {', '.join(PRECISIONS)}")
+        raise UserError(f"trainer.precision={trainer.precision}: must be one of {', '.join(PRECISIONS)}")
     return trainer

@@ -1,4 +1,4 @@
-"""The outer loop: one LightningModule for every learner."""
+"""The outer loop: one Lightning module for every learner."""
 
 import math
 import time
@@ -20,18 +20,21 @@ from metaloop.types import OuterLoss, Tasks
 
 
 class OuterModule(LightningModule):
-    """Descends the outer loss, one meta-batch an outer step, and scores episodes; no learner needs more.
+    """Lightning module that takes one optimiser step for each meta-batch and scores episodes.
 
     Args:
-        learner: its parameters are what is optimised.
-        problem: how answers are scored.
-        optimizer: makes the outer optimiser from the parameters; None for a module that only tests.
-        schedule: makes a schedule from it, stepped every outer step; None for a constant rate.
-        log_every: outer steps between two rows of metrics.
-        low_precision_meta_gradient: let an autocast of the trainer reach meta-training. Off by default: bf16 meta-gradients
-            were measured 14 to 38 % wrong. Evaluation uses the trainer's precision either way.
-        log: takes a row of metrics and the outer step; called on rank zero; None to forget them.
-        last_good: says which checkpoint is left where training fails; None where nothing is trained.
+        learner: Learner whose parameters are optimised.
+        problem: Problem that scores predictions.
+        optimizer: Makes the outer optimiser from the parameters; None for a module that only tests.
+        schedule: Makes a learning rate schedule from the optimiser, stepped every outer step; None for a constant rate.
+        log_every: Outer steps between two rows of metrics.
+        low_precision_meta_gradient: Whether the trainer's autocast applies to meta-training. Off by default, because bf16
+            meta-gradients were measured to be 14 to 38 % wrong. Evaluation uses the trainer's precision either way.
+        log: Function of a row of metrics and the outer step, called on rank zero; None to discard the rows.
+        last_good: Function that names the last good checkpoint, for error messages; None for a module that only tests.
+
+    Raises:
+        UserError: ``log_every`` is below 1.
     """
 
     def __init__(
@@ -65,17 +68,18 @@ class OuterModule(LightningModule):
         self._since, self._cpu_since, self._tasks_since = 0.0, 0.0, 0
 
     def configure_optimizers(self) -> Any:
-        """The outer optimiser, and its schedule by outer steps; where nothing is learned, one that moves nothing.
+        """Make the outer optimiser and its schedule; for a learner that learns nothing, one that changes nothing.
 
         Raises:
-            UserError: torch refuses their arguments.
+            UserError: there are no parameters, or torch refuses the arguments.
         """
         assert self.make_optimizer is not None
         parameters = [p for p in self.learner.parameters() if p.requires_grad]
         if not parameters:
             raise UserError(
-                "model and algorithm have no parameter between them, so nothing can be meta-trained: take "
-                "algorithm=nearest_centroid, which is not, or another model (model.projection=WIDTH where model.frozen=true)"
+                "neither model nor algorithm has a parameter, so nothing can be meta-trained: use "
+                "algorithm=nearest_centroid, which needs no training, or another model (with model.frozen=true set "
+                "model.projection=WIDTH)"
             )
         try:
             optimizer = self.make_optimizer(parameters)
@@ -92,32 +96,32 @@ class OuterModule(LightningModule):
         """The outer loss of one meta-batch."""
         self.learner.outer_step = self.trainer.global_step
         if self.trainer.precision == "32-true" or self.low_precision_meta_gradient:
-            outcome = self.learner.meta_loss(tasks)
+            result = self.learner.meta_loss(tasks)
         else:
             with torch.autocast(self.device.type, enabled=False):
-                outcome = self.learner.meta_loss(tasks)
-        self._last = outcome
-        self._pending.append((outcome.loss.detach(), tasks.index))
-        # Elsewhere looking at every loss would make the device wait; there the next row of metrics finds it.
-        if self.device.type == "cpu" and not math.isfinite(outcome.loss.item()):
+                result = self.learner.meta_loss(tasks)
+        self._last = result
+        self._pending.append((result.loss.detach(), tasks.index))
+        # On a GPU, reading every loss would synchronize the device; the next row of metrics checks the losses there.
+        if self.device.type == "cpu" and not math.isfinite(result.loss.item()):
             self._check_finite(self.trainer.global_step)
-        return outcome.loss
+        return result.loss
 
     def on_after_backward(self) -> None:
-        """Leave parameters that rest without a gradient; only now, for the ranks of a distributed run wait for all of them."""
+        """Drop the gradients of resting parameters; not earlier, because distributed ranks wait for all gradients."""
         assert self._last is not None
         for name in self._last.resting:
             self.learner.get_parameter(name).grad = None
 
     def on_train_epoch_start(self) -> None:
-        """An epoch is the stretch between two checkpoints."""
+        """Start the clocks of an epoch, which lasts from one checkpoint to the next."""
         self._start_clocks()
 
     def _start_clocks(self) -> None:
         self._since, self._cpu_since, self._tasks_since = time.perf_counter(), time.process_time(), 0
 
     def on_train_batch_end(self, outputs: Any, batch: Tasks, batch_idx: int) -> None:
-        """Log now and then, and at the end of every stretch."""
+        """Log a row every ``log_every`` outer steps, and at the end of every epoch."""
         step = self.trainer.global_step
         self._tasks_since += len(batch) * self.trainer.world_size
         if step % self.log_every == 0 or self.trainer.is_last_batch:
@@ -130,30 +134,30 @@ class OuterModule(LightningModule):
         assert self._last is not None
         with torch.no_grad():
             scores = self.problem.scores(self._last.query_logits, batch.query)
-            achieved = scores["score"].mean().item()
+            mean_score = scores["score"].mean().item()
         elapsed = time.perf_counter() - self._since
         self.seconds, self.tasks_done = self.seconds + elapsed, self.tasks_done + self._tasks_since
         self.cpu_seconds += time.process_time() - self._cpu_since
         rate = self._tasks_since / elapsed
         self._start_clocks()
-        self.progress |= {"loss": loss, "score": achieved, "tasks_per_second": rate}
+        self.progress |= {"loss": loss, "score": mean_score, "tasks_per_second": rate}
         lr = self.optimizers().param_groups[0]["lr"]  # type: ignore[union-attr]
-        row = {"train/loss": loss, "train/score": achieved, "train/learning_rate": lr, "train/tasks_per_second": rate}
+        row = {"train/loss": loss, "train/score": mean_score, "train/learning_rate": lr, "train/tasks_per_second": rate}
         self._write(row, step)
 
     def _check_finite(self, last_step: int) -> None:
-        """Stop at the first loss that is not a number, before it reaches a checkpoint."""
+        """Raise a UserError for the first loss that is not finite, before a checkpoint is written."""
         losses = torch.stack([loss for loss, _ in self._pending])
         if torch.isfinite(losses).all():
             return
         first = int((~torch.isfinite(losses)).nonzero()[0])
         step = last_step - (len(losses) - 1 - first)
         numbers = self._pending[first][1].tolist()
-        left = f"; {self.last_good()}" if self.last_good else ""
+        checkpoint = f"; {self.last_good()}" if self.last_good else ""
         raise UserError(
             f"the outer loss became {losses[first].item()} at outer step {step}, in the tasks numbered "
-            f"{numbers[0]} to {numbers[-1]} of the training stream{left}. Lower algorithm.rule.lr or outer.optimizer.lr, "
-            f"or clip with trainer.gradient_clip_val=10"
+            f"{numbers[0]} to {numbers[-1]} of the training stream{checkpoint}. Lower algorithm.rule.lr or "
+            f"outer.optimizer.lr, or clip with trainer.gradient_clip_val=10"
         )
 
     def _write(self, row: dict[str, float], step: int) -> None:
@@ -161,7 +165,7 @@ class OuterModule(LightningModule):
             self.log_row(row, step)
 
     def on_validation_epoch_start(self) -> None:
-        """Forget the last scores."""
+        """Discard the scores of the last evaluation."""
         self._parts = []
 
     def validation_step(self, tasks: Tasks, batch_idx: int) -> None:
@@ -169,7 +173,7 @@ class OuterModule(LightningModule):
         self._parts.append(score(self.learner, tasks, self.problem))
 
     def on_validation_epoch_end(self) -> None:
-        """Mean scores before and after adaptation."""
+        """Log the mean scores before and after adaptation."""
         self.scores = gather(self._parts)
         before, after = (self.scores["curve"][:, point].double().mean().item() for point in (0, -1))
         metric, values = self.problem.selection(self.scores)
@@ -183,7 +187,7 @@ class OuterModule(LightningModule):
         self._start_clocks()
 
     def on_test_epoch_start(self) -> None:
-        """Forget the last scores."""
+        """Discard the scores of the last evaluation."""
         self._parts = []
 
     def test_step(self, tasks: Tasks, batch_idx: int) -> None:
@@ -191,5 +195,5 @@ class OuterModule(LightningModule):
         self._parts.append(score(self.learner, tasks, self.problem))
 
     def on_test_epoch_end(self) -> None:
-        """Keep all episodes' scores in ``scores``."""
+        """Gather the scores of all episodes in ``scores``."""
         self.scores = gather(self._parts)

@@ -1,4 +1,4 @@
-"""The progress of meta-training on a terminal, or now and then a line in the log where there is none."""
+"""Progress of meta-training: a bar on a terminal, otherwise a line in the log from time to time."""
 
 import logging
 import sys
@@ -16,19 +16,19 @@ from metaloop.problems.metric import Metric
 log = logging.getLogger(__name__)
 
 _BAR_SECONDS = 0.25  # between two updates of the bar
-_LINE_SECONDS = 20.0  # at least, between two lines of the log
-_LINE_SHARE = 0.1  # of all steps, at least, between two lines of the log
+_LINE_SECONDS = 20.0  # least time between two lines of the log
+_LINE_SHARE = 0.1  # least share of all outer steps between two lines of the log
 
 
 class Progress(Callback):
-    """Outer step, time left, tasks/s, meta-loss, train score and validation score before and after adaptation.
+    """Callback that shows outer step, time left, tasks/s, outer loss, and training and validation scores on rank zero.
 
     Reads ``pl_module.progress``, a mapping with any of the keys ``tasks_per_second``, ``loss``, ``score``, ``before``
-    and ``after``. Between two updates a step costs one look at the clock. Only rank zero shows anything.
+    and ``after``. Between two updates a step costs one reading of the clock.
 
     Args:
-        metric: of the scores.
-        console: where to draw; None: the standard error.
+        metric: Metric that formats the scores.
+        console: Console to draw on; None for standard error.
     """
 
     def __init__(self, metric: Metric, console: Console | None = None) -> None:
@@ -41,7 +41,7 @@ class Progress(Callback):
         self._next_line_step = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Show the bar at the step that the run starts from."""
+        """Show the bar at the first outer step, which is not 0 in a resumed run."""
         if not trainer.is_global_zero:
             return
         step, total = trainer.global_step, _total(trainer)
@@ -60,7 +60,7 @@ class Progress(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Redraw where it is time."""
+        """Update the bar or the log when the next update is due."""
         now = time.monotonic()
         if now >= self._due:
             self._update(trainer, pl_module, now)
@@ -79,17 +79,17 @@ class Progress(Callback):
             self._due = now + 1.0
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw the last state and leave it on the screen."""
+        """Draw the last state, which stays on the screen."""
         if self._bar is not None:
             self._update(trainer, pl_module, time.monotonic())
         self._stop()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Give the terminal back before the message comes."""
+        """Release the terminal before the error message is printed."""
         self._stop()
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Give the terminal back in any case."""
+        """Release the terminal if that has not been done yet."""
         self._stop()
 
     def _stop(self) -> None:
@@ -111,21 +111,21 @@ def _bar(console: Console) -> Bar:
         TextColumn("{task.fields[text]}", markup=False),
         console=console,
         refresh_per_second=4,
-        redirect_stdout=sys.stdout.isatty(),  # what is piped elsewhere stays there
+        redirect_stdout=sys.stdout.isatty(),  # piped output must not go to the terminal
     )
 
 
 def _through_the_bar() -> list[tuple[logging.StreamHandler[Any], Any]]:
-    """Let log lines pass above the bar: handlers made before it hold the terminal's own streams.
+    """Redirect log handlers that were made before the bar, so that their lines appear above it.
 
     Returns:
-        the handlers that were changed, each with the stream to give back.
+        The handlers that were changed, each with its former stream.
     """
     changed = []
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.StreamHandler) and handler.stream in (sys.__stdout__, sys.__stderr__):
-            ours = sys.stdout if handler.stream is sys.__stdout__ else sys.stderr
-            changed.append((handler, handler.setStream(ours)))
+            redirected = sys.stdout if handler.stream is sys.__stdout__ else sys.stderr
+            changed.append((handler, handler.setStream(redirected)))
     return [(handler, stream) for handler, stream in changed if stream is not None]
 
 
@@ -142,7 +142,7 @@ def _numbers(pl_module: LightningModule) -> Mapping[str, float]:
 
 
 def _text(numbers: Mapping[str, float], metric: Metric) -> str:
-    """Such as ``812 tasks/s, loss 0.532, accuracy 87.10 %, validation 21.34 → 90.51 %``; what is not known is left out."""
+    """Format such as ``812 tasks/s, loss 0.532, accuracy 87.10 %, validation 21.34 → 90.51 %``, without missing numbers."""
     parts = []
     if "tasks_per_second" in numbers:
         parts.append(f"{numbers['tasks_per_second']:,.0f} tasks/s")

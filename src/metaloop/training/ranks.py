@@ -1,4 +1,4 @@
-"""Several ranks on one machine, started here rather than by Lightning, which would run the command line again in each."""
+"""Start of several ranks on one machine, in place of Lightning's, which would run the command line again for each rank."""
 
 import os
 import socket
@@ -11,47 +11,47 @@ from metaloop.errors import UserError
 
 
 def externally_launched() -> bool:
-    """Whether torchrun, Slurm or this module has already started this process as one of several ranks."""
+    """Whether torchrun, Slurm or this module has started this process as one of several ranks."""
     return "LOCAL_RANK" in os.environ
 
 
 def launch(function: Callable[..., Any], ranks: int, *arguments: Any) -> Any:
-    """Call ``function(*arguments)`` in ``ranks`` processes that find each other; returns what rank zero returned.
+    """Call ``function(*arguments)`` in ``ranks`` processes that form one process group; return rank zero's result.
 
     Args:
-        function: importable by name; its arguments and result travel by pickle.
-        ranks: how many.
-        arguments: the same for each.
+        function: Function that can be imported by name; its arguments and result are pickled.
+        ranks: Number of processes.
+        arguments: Arguments, the same for each rank.
 
     Raises:
-        UserError: one that a rank raised.
+        UserError: a rank raised it.
     """
     context = mp.get_context("spawn")
     results = context.SimpleQueue()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    told: list[tuple[str, Any]] = []
-    started = (_rank, (ranks, port, results, function, arguments), ranks, False)
-    processes = mp.start_processes(*started, start_method="spawn")
+    messages: list[tuple[str, Any]] = []
+    start = (_rank, (ranks, port, results, function, arguments), ranks, False)
+    processes = mp.start_processes(*start, start_method="spawn")
     try:
         ended = False
         while not ended:
             ended = processes.join(timeout=0.2)
-            told += _rest(results)  # read while ranks live: one that says much waits until it is heard
+            messages += _received(results)  # while ranks run: a large message blocks its sender until it is read
     except mp.ProcessRaisedException:
-        mistake = next((value for kind, value in told + _rest(results) if kind == "mistake"), None)
-        if mistake is not None:
-            raise UserError(mistake) from None
+        error = next((value for kind, value in messages + _received(results) if kind == "error"), None)
+        if error is not None:
+            raise UserError(error) from None
         raise
-    return next(value for kind, value in told if kind == "result")
+    return next(value for kind, value in messages if kind == "result")
 
 
-def _rest(results: Any) -> list[tuple[str, Any]]:
-    found = []
+def _received(results: Any) -> list[tuple[str, Any]]:
+    messages = []
     while not results.empty():
-        found.append(results.get())
-    return found
+        messages.append(results.get())
+    return messages
 
 
 def _rank(rank: int, ranks: int, port: int, results: Any, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
@@ -65,8 +65,8 @@ def _rank(rank: int, ranks: int, port: int, results: Any, function: Callable[...
     }
     try:
         value = function(*arguments)
-    except UserError as mistake:
-        results.put(("mistake", str(mistake)))
+    except UserError as error:
+        results.put(("error", str(error)))
         raise
     if rank == 0:
         results.put(("result", value))

@@ -1,4 +1,4 @@
-"""One run: meta-train, meta-test, record. Knows objects and plain dicts, no config library."""
+"""One run: meta-training, meta-test, record. Works on objects and plain dicts, without a config library."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunParts:
-    """What a run is made of; see the config groups of the same names."""
+    """The objects that make up a run; see the config groups of the same names."""
 
     learner: Learner
     dataset: Dataset
@@ -58,10 +58,21 @@ def train(
     resume: bool,
     report: Callable[[Path], object] | None = None,
 ) -> Record:
-    """Meta-train (or go on), meta-test the best checkpoint once, write record.json and the rest; returns the record.
+    """Meta-train, meta-test the best checkpoint once, and write the record and its files. Every rank calls this.
 
-    Every rank calls it; rank zero writes, and calls ``report`` with the finished run's directory, before the trackers finish:
-    they show its figures.
+    Args:
+        parts: Objects of the run.
+        identity: Name, seed, config and command of the run, for the record.
+        directory: Run directory; rank zero writes into it.
+        resume: Whether to continue from the last checkpoint if there is one.
+        report: Function of the finished run's directory that writes its report; called on rank zero before the trackers
+            finish, because they show the report's figures.
+
+    Returns:
+        The record of the run.
+
+    Raises:
+        UserError: an object refuses its part of the config, or training fails in a way that the user can fix.
     """
     start_up = StartUp()
     torch.manual_seed(identity.seed)
@@ -102,39 +113,39 @@ def train(
 def _make_trainer(parts: RunParts) -> Callable[..., Trainer]:
     if parts.learner.learns:
         return parts.trainer
-    log.info("nothing is learned across tasks, so one outer step is taken instead of trainer.max_steps")
+    log.info("the learner has nothing to meta-train, so it takes one outer step instead of trainer.max_steps")
     return partial(parts.trainer, max_steps=1)
 
 
 def _fit(trainer: Trainer, module: OuterModule, data: EpisodeDataModule, checkpoint: Path | None) -> None:
     try:
         trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
-    except SystemExit as stop:  # how Lightning passes Ctrl-C on
+    except SystemExit as stop:  # Lightning turns Ctrl-C into it
         if trainer.interrupted:
             raise KeyboardInterrupt from stop
         raise
 
 
 class Trackers:
-    """All trackers of a run as one."""
+    """All trackers of a run, used as one."""
 
     def __init__(self, trackers: Sequence[Tracker]) -> None:
         self.trackers = trackers
         self.started: list[Tracker] = []
 
     def start(self, run: RunInfo) -> None:
-        """Start each; one that cannot start ends the run before training."""
+        """Start each tracker; an exception of one ends the run before training."""
         for tracker in self.trackers:
             tracker.start(run)
             self.started.append(tracker)
 
     def log(self, row: Mapping[str, float], step: int) -> None:
-        """Hand each a row."""
+        """Pass a row of metrics to each tracker."""
         for tracker in self.started:
             tracker.log(row, step)
 
     def finish(self, record: Mapping[str, Any] | None, status: str) -> None:
-        """Finish each that was started."""
+        """Finish each tracker that was started."""
         for tracker in self.started:
             tracker.finish(record, status)
 
@@ -160,7 +171,7 @@ def _finish(
     data: EpisodeDataModule,
     start_up_seconds: float | None,
 ) -> Record:
-    """Meta-test the best checkpoint and write everything down."""
+    """Meta-test the best checkpoint and write the record."""
     steps = trainer.global_step
     best = load_checkpoint(keeper.directory / BEST)
     module.load_state_dict(best["state_dict"])
@@ -169,7 +180,7 @@ def _finish(
         steps=steps,
         start_up_seconds=start_up_seconds,
         wall_seconds=module.seconds,
-        cpu_seconds=module.cpu_seconds,  # of all threads of this process, of rank zero
+        cpu_seconds=module.cpu_seconds,  # all threads of rank zero's process
         tasks_per_second=module.tasks_done / max(module.seconds, 1e-9),
         peak_memory_bytes=peak_memory(module.device),
         over_tasks=parts.learner.over_tasks.name,
@@ -185,7 +196,7 @@ def _finish(
 
 
 def make_record(identity: RunIdentity, training: Training | None, test: Mapping[str, Any], ranks: int) -> Record:
-    """The record of a finished run."""
+    """Make the record of a finished run; ``test`` is the result of :func:`~metaloop.training.meta_test.meta_test`."""
     paper = identity.config.get("paper")
     return Record(
         name=identity.name,

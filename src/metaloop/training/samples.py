@@ -1,4 +1,4 @@
-"""One test episode (or a few functions) with the learner's answers, saved for the report's pictures."""
+"""A test episode, or a few functions, with the learner's predictions, saved for the report's pictures."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from metaloop.system.files import replace_atomically
 
 
 def save_samples(path: Path, learner: Learner, episodes: Episodes, device: torch.device) -> bool:
-    """Write ``samples.npz`` of the first episodes; False where they make no picture."""
+    """Write ``samples.npz`` of the first episodes; return False if the problem has no picture of them."""
     pictures = answers(learner, episodes, range(episodes.distribution.problem.sampled), device)
     if not pictures:
         return False
@@ -26,7 +26,11 @@ def save_samples(path: Path, learner: Learner, episodes: Episodes, device: torch
 
 
 def answers(learner: Learner, episodes: Episodes, numbers: Sequence[int], device: torch.device) -> list[dict[str, np.ndarray]]:
-    """Episodes with a learner's answers as the report's pictures show them, one mapping a picture; none where there is none."""
+    """Predict episodes for the report's pictures.
+
+    Returns:
+        One mapping of arrays for each picture; empty if the problem has no picture of these episodes.
+    """
     distribution, pictures = episodes.distribution, []
     for part in torch.tensor(list(numbers), device=device).split(distribution.problem.sampled):
         tasks, line = episodes.tasks(part), distribution.line(episodes.stream, part, episodes.spec)

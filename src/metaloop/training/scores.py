@@ -16,19 +16,20 @@ from metaloop.types import Tasks
 def score(learner: Learner, tasks: Tasks, problem: Problem) -> Scores:
     """Adapt to the support sets and score the queries.
 
-    Queries of no class (``Tasks.outside``) are asked on their own, so that no other score depends on them. For transductive
-    learners that would compare answers of two different crowds, so these are not asked.
+    Queries of no class (``Tasks.outside``) are predicted in a call of their own, so that no other score depends on them. A
+    transductive learner's predictions depend on the other queries of a call, so the two could not be compared; it does not
+    predict them.
 
     Returns:
-        ``index`` (tasks,); the problem's scores and details after adaptation; ``curve`` and ``loss_curve`` (tasks, points):
-        score and loss before and after inner steps, whose numbers are in ``curve_step`` (tasks, points).
+        ``index`` (tasks,); the problem's scores and details after adaptation; ``curve`` and ``loss_curve`` (tasks, points),
+        score and loss after the numbers of inner steps in ``curve_step`` (tasks, points).
     """
     predictor = learner.adapt(tasks.support)
     query = tasks.query
     curve = predictor.curve(query.x, query.mask)
     points = [problem.scores(outputs, query) for outputs in curve]
-    asked = tasks.outside is not None and not learner.transductive
-    details = problem.details(curve[-1], query, predictor(tasks.outside) if asked else None)  # type: ignore[arg-type]
+    rejects = tasks.outside is not None and not learner.transductive
+    details = problem.details(curve[-1], query, predictor(tasks.outside) if rejects else None)  # type: ignore[arg-type]
     curves = {
         "curve": torch.stack([p["score"] for p in points], 1),
         "loss_curve": torch.stack([p["loss"] for p in points], 1),
@@ -38,20 +39,20 @@ def score(learner: Learner, tasks: Tasks, problem: Problem) -> Scores:
 
 
 def gather(parts: Sequence[Scores]) -> Scores:
-    """All episodes' scores in order of their numbers, from all ranks where there are several; each episode once."""
-    mine = {name: torch.cat([part[name] for part in parts]) for name in parts[0]} if parts else {}
-    everyone = [mine]
+    """Gather the scores of all episodes from all ranks, each episode once, in the order of the episodes' numbers."""
+    local = {name: torch.cat([part[name] for part in parts]) for name in parts[0]} if parts else {}
+    by_rank = [local]
     if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-        everyone = [{}] * dist.get_world_size()
-        dist.all_gather_object(everyone, mine)
-    full = [part for part in everyone if part]
+        by_rank = [{}] * dist.get_world_size()
+        dist.all_gather_object(by_rank, local)
+    full = [part for part in by_rank if part]
     joined = {name: torch.cat([part[name] for part in full]) for name in full[0]}
     order = torch.argsort(joined["index"])
     return {name: value[order] for name, value in joined.items()}
 
 
 def interval_of(values: Tensor) -> dict[str, float | None]:
-    """Mean and half-width of values (episodes,), as a record holds them."""
+    """Mean and half-width of values (episodes,) in the form of a record."""
     return _plain(mean_interval(values.double().cpu().numpy()))
 
 
@@ -62,19 +63,21 @@ def _plain(interval: Interval) -> dict[str, float | None]:
 def statistics_of(
     scores: Scores, problem: Problem, pooled: Mapping[str, Interval] = MappingProxyType({})
 ) -> dict[str, dict[str, object]]:
-    """What is reported beside the score, by name: mean, half-width and metric of what is in ``scores`` or ``pooled``."""
-    known = {name: _plain(interval) for name, interval in pooled.items()}
-    found: dict[str, dict[str, object]] = {}
+    """The problem's statistics beside the score, by name: mean, half-width and metric.
+
+    A statistic in neither ``scores`` nor ``pooled`` is left out; ``pooled`` comes first.
+    """
+    statistics: dict[str, dict[str, object]] = {}
     for metric in problem.statistics:
-        if metric.name in known:
-            found[metric.name] = {**known[metric.name], "metric": metric.as_dict()}
+        if metric.name in pooled:
+            statistics[metric.name] = {**_plain(pooled[metric.name]), "metric": metric.as_dict()}
         elif metric.name in scores:
-            found[metric.name] = {**interval_of(scores[metric.name]), "metric": metric.as_dict()}
-    return found
+            statistics[metric.name] = {**interval_of(scores[metric.name]), "metric": metric.as_dict()}
+    return statistics
 
 
 def summary(scores: Scores, problem: Problem) -> dict[str, object]:
-    """The record's numbers: mean and half-width over episodes of the scores and of every point of the curve."""
+    """Mean and half-width over episodes of the scores and of every point of the curve, in the form of a record."""
     steps = scores["curve_step"][0].tolist()
     curve = [{"step": step, **interval_of(values)} for step, values in zip(steps, scores["curve"].unbind(1), strict=True)]
     return {
@@ -88,5 +91,5 @@ def summary(scores: Scores, problem: Problem) -> dict[str, object]:
 
 
 def table(scores: Scores) -> Mapping[str, list[float]]:
-    """The columns of episodes.csv: what is one number an episode."""
+    """Columns of ``episodes.csv``: the scores that are one number for each episode."""
     return {name: values.tolist() for name, values in scores.items() if values.ndim == 1}

@@ -1,4 +1,4 @@
-"""How long a run takes to reach the end of its first outer step."""
+"""Time that a run takes to the end of its first outer step."""
 
 import logging
 import os
@@ -14,33 +14,33 @@ log = logging.getLogger(__name__)
 
 
 class StartUp(Callback):
-    """Seconds from the start of the process to the end of the first outer step that it takes, logged once.
+    """Callback that measures and logs the time from the start of the process to the end of the first outer step.
 
-    Imports, the data set and the choice of how tasks are run are all in it. A further run in the same process, such as a
-    sweep's, counts from its own start, and a rank that we start from the start of its process.
+    The time includes imports, opening the data set and choosing how tasks are run. A further run in the same process, such
+    as a run of a sweep, is measured from its own start. A rank is measured from the start of its own process.
 
     Attributes:
-        seconds: None before the first outer step.
+        seconds: Seconds to the end of the first outer step; None before that.
     """
 
-    _taken = False  # whether a run has counted from the start of this process
+    _process_measured = False  # whether a run has been measured from the start of this process
 
     def __init__(self) -> None:
         self.seconds: float | None = None
-        self._begun = time.monotonic() - (0.0 if StartUp._taken else process_age())
-        StartUp._taken = True
+        self._started = time.monotonic() - (0.0 if StartUp._process_measured else process_age())
+        StartUp._process_measured = True
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Take the time once."""
+        """Measure the time once."""
         if self.seconds is None:
-            self.seconds = time.monotonic() - self._begun
+            self.seconds = time.monotonic() - self._started
             log.info("first outer step after %.1f s", self.seconds)
 
 
 def process_age() -> float:
-    """Seconds since this process was created; where the system does not say, since metaloop was imported."""
+    """Seconds since this process was created or, if the system does not tell, since metaloop was imported."""
     try:
         after_name = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
         created = int(after_name[19]) / os.sysconf("SC_CLK_TCK")  # field 22 of proc_pid_stat(5), in ticks since boot

@@ -136,5 +136,5 @@ def test_frequencies_of_words_are_of_meta_training_alone() -> None:
 
 
 def test_what_has_nothing_to_learn_says_so(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no parameter between them.*algorithm=nearest_centroid"):
+    with pytest.raises(UserError, match=r"neither model nor algorithm has a parameter.*algorithm=nearest_centroid"):
         trained(tmp_path, "dataset=words", "model=tfidf", "model.size=100", "algorithm=prototypes")

@@ -143,7 +143,7 @@ def test_a_checkpoint_is_never_unpickled(how: str, command: str, unfinished: Pat
         path.unlink()  # best and last may be one file
         torch.save(saved if how == "inside a checkpoint" else evil, path)
     argv = ["train", f"resume={unfinished}"] if command == "resume" else ["evaluate", f"run={unfinished}"]
-    assert f"{name} is no readable checkpoint" in refused(capsys, *argv)
+    assert f"{name} is not a readable checkpoint" in refused(capsys, *argv)
     assert not (tmp_path / "executed").exists()
 
 
@@ -152,7 +152,7 @@ def test_a_cut_checkpoint_is_refused(length: float, unfinished: Path, capsys: Ca
     path = unfinished / "checkpoints" / "last.ckpt"
     whole = path.read_bytes()
     path.write_bytes(whole[: int(length if length >= 1 else length * len(whole))])
-    assert "last.ckpt is no readable checkpoint" in refused(capsys, "train", f"resume={unfinished}")
+    assert "last.ckpt is not a readable checkpoint" in refused(capsys, "train", f"resume={unfinished}")
 
 
 WRONG = {

@@ -60,7 +60,7 @@ def test_a_full_queue_drops_rows_and_holds_nobody(caplog: pytest.LogCaptureFixtu
     with caplog.at_level(logging.WARNING):
         tracker.finish(None, "finished")
     assert [call[1] for call in tracker.calls[1:]] == [0, 1, 2, "finished"]
-    assert [message for message in caplog.messages if "lacks 4 rows" in message]
+    assert [message for message in caplog.messages if "missed 4 rows" in message]
     assert sum("does not keep up" in message for message in caplog.messages) == 1
 
 
@@ -73,7 +73,7 @@ def test_one_that_does_not_end_is_left_behind(rows: int, caplog: pytest.LogCaptu
     tracker.log({"a": 0.0}, 1)
     tracker.finish(None, "finished")
     assert tracker.calls == ["open", "abandoned"]
-    assert "left behind" in caplog.text
+    assert "was abandoned" in caplog.text
     tracker.let_go.set()
 
 

@@ -47,7 +47,7 @@ def test_damage_of_any_kind_is_the_users_error_and_no_other(seed: int, tmp_path:
 
 def test_what_others_wrote_is_refused(tmp_path: Path) -> None:
     for content in ({}, {"metaloop": 3}, {"metaloop": {}}):
-        with pytest.raises(UserError, match="not written by this project"):
+        with pytest.raises(UserError, match="not written by metaloop"):
             checked(content, "f", tmp_path)
     with pytest.raises(UserError, match="of another config"):
         checked({"metaloop": {"fingerprint": "g"}}, "f", tmp_path)

@@ -207,7 +207,7 @@ def test_a_cut_checkpoint_is_refused(undisturbed: Path, tmp_path: Path) -> None:
     (tmp_path / "checkpoints").mkdir()
     whole = (undisturbed / "checkpoints" / "last.ckpt").read_bytes()
     (tmp_path / "checkpoints" / "last.ckpt").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(UserError, match=r"last\.ckpt is no readable checkpoint"):
+    with pytest.raises(UserError, match=r"last\.ckpt is not a readable checkpoint"):
         trained(tmp_path, resume=True)
 
 
