@@ -145,7 +145,8 @@ class Examples:
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Examples":
         """The same examples with ``function`` applied to every tensor except ``number``, which has no examples axis."""
-        return replace(tree_map(function, replace(self, number=None)), number=self.number)
+        mapped: Examples = tree_map(function, replace(self, number=None))
+        return replace(mapped, number=self.number)
 
 
 @_pytree
@@ -197,7 +198,8 @@ class Tasks:
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Tasks":
         """The same tasks with ``function`` applied to every tensor."""
-        return tree_map(function, self)
+        mapped: Tasks = tree_map(function, self)
+        return mapped
 
     def to(self, device: torch.device | str) -> "Tasks":
         """The same tasks on ``device``."""

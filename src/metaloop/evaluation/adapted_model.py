@@ -1,4 +1,4 @@
-"""A finished run adapted to a user's own task: it predicts, is kept in a folder, and loaded again without the run."""
+"""A finished run adapted to a user's own task; it predicts, can be saved, and can be loaded without the run."""
 
 import json
 import os
@@ -33,16 +33,16 @@ _LOOP = {"_target_": "metaloop.inner.execution.over_tasks.Loop"}  # there is one
 
 @dataclass(frozen=True)
 class AdaptedModel:
-    """What predicts a user's own examples; :func:`adapt_to` and :func:`load_model` make it.
+    """Learner adapted to a user's support set; made by :func:`adapt_to` and :func:`load_model`.
 
     Attributes:
-        about: plain data: the run, its checkpoint's step and config, the support file and its hash, versions.
-        tasks: what the learner was built for.
-        task: the support set.
-        dataset: prepares files.
-        learner: with the run's parameters.
-        predictor: the learner adapted to the support set.
-        columns: what the support file called its columns.
+        about: Plain data: the run, its checkpoint's step and config, the support file and its hash, versions.
+        tasks: Meta-training tasks that the learner was built for.
+        task: The support set.
+        dataset: Data set that prepares files.
+        learner: Learner with the run's parameters.
+        predictor: The learner adapted to the support set.
+        columns: Names of the columns in the support file.
     """
 
     about: Mapping[str, Any]
@@ -55,21 +55,22 @@ class AdaptedModel:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The names of the task's classes; none for a regression."""
+        """Names of the task's classes; empty for regression."""
         return self.task.classes
 
     def predict(self, query: str | Path | Sequence[Any] | np.ndarray, columns: Columns | None = None) -> Predictions:
-        """Predictions for the examples of a file (or folder of pictures), or for examples in memory.
+        """Predict the examples of a file or folder, or examples in memory.
 
-        Labels that a file has are only scored.
+        Labels in a file are optional; they only score the predictions.
 
         Args:
-            query: CSV, TSV, JSON, JSON lines; of texts also .txt; of pictures also a folder or zip archive. Or a list of texts,
-                of pictures (uint8 arrays), or an array of a table's numbers (rows, features) in the support file's order.
-            columns: what it calls its columns; None for the names of the support file.
+            query: A CSV, TSV, JSON or JSON lines file; for texts also .txt; for pictures also a folder or zip archive. Or
+                examples in memory: a list of texts, a list of pictures (uint8 arrays), or an array of a table's numbers
+                (rows, features) in the support file's order.
+            columns: Names of the columns in the file; None for those of the support file.
 
         Raises:
-            UserError: the file is missing or broken, or its columns do not go with the support set.
+            UserError: the file is missing or broken, or its columns do not match the support set.
         """
         columns = columns or self.columns
         if not isinstance(query, str | Path):
@@ -81,16 +82,16 @@ class AdaptedModel:
         return predictions(self.dataset, self.task, self.learner, self.predictor, rows)
 
     def save(self, folder: str | Path) -> None:
-        """Keep all that predictions need in a new folder: the learner's parameters, the adapted ones, the support set.
+        """Save everything that predictions need in a new folder: learner's and adapted parameters, and the support set.
 
-        Of a stored encoder also its configuration and tokenizer; a frozen one stays where it is.
+        A pretrained encoder's configuration and tokenizer are saved too. The files of a frozen encoder are not copied.
 
         Raises:
-            UserError: the folder exists, or cannot be made; or the files of the encoder are gone.
+            UserError: the folder exists or cannot be made, or the files of the encoder are gone.
         """
         folder = Path(folder)
         if folder.exists():
-            raise UserError(f"save={folder} exists already; nothing is overwritten: choose another name, or remove it")
+            raise UserError(f"save={folder} exists already and is not overwritten: choose another name, or remove it")
         temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
         content = {"learner": self.learner.state_dict(), "task": self.task.tensors(), "adapted": self.predictor.adapted}
         model = self.about["config"]["model"]
@@ -98,20 +99,20 @@ class AdaptedModel:
             temporary.mkdir(parents=True)
             if not model.get("frozen"):
                 keep_model_files(model, temporary / ENCODER)
-            with (temporary / TENSORS).open("wb") as file:  # torch's own file turns a full disk into a RuntimeError
+            with (temporary / TENSORS).open("wb") as file:  # given a path, torch raises a RuntimeError on a full disk
                 torch.save(_on_cpu(content), file)
-            (temporary / ABOUT).write_text(json.dumps(self._told(), indent=1) + "\n")
+            (temporary / ABOUT).write_text(json.dumps(self._description(), indent=1) + "\n")
             temporary.rename(folder)
         except OSError as error:
             raise UserError(f"save={folder} cannot be written: {error.strerror or error}") from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
-    def _told(self) -> dict[str, Any]:
-        """All but tensors, as plain data."""
+    def _description(self) -> dict[str, Any]:
+        """Everything except tensors, as plain data."""
         config, tasks = self.about["config"], {name: getattr(self.tasks, name) for name in ("outputs", "classes")}
         name = config["model"].get("name_or_path")
-        if name is not None and Path(name).is_dir():  # to be found from other working folders
+        if name is not None and Path(name).is_dir():  # absolute, so that it is found from other working folders
             config = _with_model(config, {"name_or_path": str(Path(name).resolve())})
         encoder = self.dataset.encoded_by if isinstance(self.dataset, EncodedDataset) else None
         more = {"tasks": tasks | {"input_shape": list(self.tasks.input_shape)}, "columns": asdict(self.columns)}
@@ -129,21 +130,22 @@ def adapt_to(
     """Adapt the best checkpoint of a finished run to a user's own support set.
 
     Args:
-        run: its directory.
-        support: texts or tables as CSV, TSV, JSON or JSON lines with a column of labels; pictures as a folder or zip archive
-            with one folder a class, or as a file of paths and labels. Prepared as the run's data set prepared its own.
-        columns: what the file calls its columns; None for text, path and label.
-        steps: inner steps; None for those of the run's meta-test.
-        unfinished: whether a run whose training was stopped is taken too, with its best checkpoint so far.
+        run: Run directory.
+        support: Texts or tables as a CSV, TSV, JSON or JSON lines file with a column of labels; pictures as a folder or zip
+            archive with one folder for each class, or as a file of paths and labels. The run's data set prepares them like
+            its own examples.
+        columns: Names of the columns in the file; None for text, path and label.
+        steps: Inner steps; None for those of the run's meta-test.
+        unfinished: Whether to accept a run whose training was stopped, with its best checkpoint so far.
 
     Raises:
-        UserError: the run is not finished, its data set prepares no files, or the file does not give a task that it can do.
+        UserError: the run is not finished, its data set cannot prepare files, or the learner cannot adapt to the file.
     """
     support, columns = Path(support), columns or Columns()
     opened = FinishedRun.open(run, unfinished=unfinished)
     config = _config(opened.config, steps)
     device = set_up_device(config)
-    dataset = _preparing(config)
+    dataset = _file_dataset(config)
     opened.check_encoder(dataset)
     tasks = trained_on(dataset.split("train"), build_plan(config).train_spec)
     rows = dataset.read_user_file(support, columns, tasks.input_shape, labelled=True)
@@ -162,20 +164,20 @@ def adapt_to(
 
 
 def load_model(folder: str | Path) -> AdaptedModel:
-    """What :meth:`AdaptedModel.save` kept; it gives the same predictions.
+    """Load a model that :meth:`AdaptedModel.save` saved; it makes the same predictions.
 
     Raises:
-        UserError: the folder holds no such model, or files of its frozen encoder are gone or others.
+        UserError: the folder holds no such model, or files of its frozen encoder are missing or have changed.
     """
     folder = Path(folder)
     try:
         about = json.loads((folder / ABOUT).read_text())
-        described, columns, encoder = about.pop("tasks"), Columns(**about.pop("columns")), about.pop("encoder", None)
-        config = made_from = about["config"]
-        if (folder / ENCODER).is_dir():  # its weights are the learner's
+        description, columns, encoder = about.pop("tasks"), Columns(**about.pop("columns")), about.pop("encoder", None)
+        config = build_config = about["config"]
+        if (folder / ENCODER).is_dir():  # the encoder's weights are in the learner's parameters
             config = about["config"] = _with_model(config, {"name_or_path": str(folder / ENCODER)})
             settings = json.loads((folder / ENCODER / "config.json").read_text())
-            made_from = _with_model(config, {"name_or_path": None, "config": settings})
+            build_config = _with_model(config, {"name_or_path": None, "config": settings})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"model={folder} holds no adapted model ({ABOUT}); metaloop predict run=... save={folder} makes one"
@@ -183,12 +185,12 @@ def load_model(folder: str | Path) -> AdaptedModel:
     device = set_up_device(config)
     saved = load_checkpoint(folder / TENSORS)
     task = from_tensors(saved["task"])
-    examples = map_inputs(lambda tensor: tensor[0], task.inputs)  # what was counted in the training texts is in the parameters
-    shape = tuple(described.pop("input_shape"))
-    dataset = _preparing(config)
-    tasks = TrainedOn(**described, problem=dataset.problem, input_shape=shape, inputs=examples)
+    examples = map_inputs(lambda tensor: tensor[0], task.inputs)  # only shapes matter: word counts are in the parameters
+    shape = tuple(description.pop("input_shape"))
+    dataset = _file_dataset(config)
+    tasks = TrainedOn(**description, problem=dataset.problem, input_shape=shape, inputs=examples)
     check_encoder(dataset, encoder, f"the kept model {folder}")
-    learner = build_learner_for(made_from, tasks)
+    learner = build_learner_for(build_config, tasks)
     try:
         learner.load_state_dict(saved["learner"])
     except RuntimeError as error:
@@ -205,7 +207,7 @@ def _adapted(
     columns: Columns,
     adapted: Mapping[str, Tensor] | None,
 ) -> AdaptedModel:
-    """Take the inner steps, or take up the parameters that they left."""
+    """Adapt the learner to the support set, or restore the saved adapted parameters."""
     device = next((parameter.device for parameter in learner.parameters()), torch.device("cpu"))
     x, _, scale = dataset.user_inputs(task.inputs, task.targets, task.mask, task.inputs)
     support = replace(task.support(x, scale).map(lambda tensor: tensor.to(device)), number=task.number.to(device))
@@ -217,26 +219,26 @@ def _adapted(
 
 
 def _config(trained: Mapping[str, Any], steps: int | None) -> dict[str, Any]:
-    """The run's config for one task."""
+    """The run's config for a single task."""
     algorithm = {**trained["algorithm"], "over_tasks": _LOOP}
     if steps is not None:
         if "eval_steps" not in algorithm:
-            raise UserError(f"steps={steps}: the run's learner takes no inner steps; leave it out")
+            raise UserError(f"steps={steps}: the run's learner takes no inner steps; leave out steps=")
         algorithm["eval_steps"] = steps
     return {**trained, "algorithm": algorithm}
 
 
 def _with_model(config: Mapping[str, Any], keys: Mapping[str, Any]) -> dict[str, Any]:
-    """The config with some other keys of the model."""
+    """The config with other values of some of the model's keys."""
     return {**config, "model": {**config["model"], **keys}}
 
 
-def _preparing(config: Mapping[str, Any]) -> UserFileDataset:
+def _file_dataset(config: Mapping[str, Any]) -> UserFileDataset:
     dataset = build_dataset(config)
     if not isinstance(dataset, UserFileDataset):
         raise UserError(
-            f"the run was trained on {config['dataset']['_target_']}, which prepares no files of one's own; data sets of "
-            f"texts, of images and dataset=tabular do"
+            f"the run was trained on {config['dataset']['_target_']}, which cannot prepare your own files; data sets of "
+            f"texts and of images and dataset=tabular can"
         )
     return dataset
 
@@ -249,7 +251,7 @@ def _check_ways(learner: Learner, task: UserTask, rows: UserRows) -> None:
 
 
 def _on_cpu(tree: Any) -> Any:
-    """Nested dicts with their tensors in the main memory."""
+    """Move the tensors of nested dicts to the CPU."""
     if isinstance(tree, Tensor):
         return tree.detach().cpu()
     return {name: _on_cpu(value) for name, value in tree.items()} if isinstance(tree, Mapping) else tree

@@ -1,4 +1,4 @@
-"""``metaloop compare A B``: the episodes on which two runs disagree, answered anew from their checkpoints."""
+"""``metaloop compare A B``: compare two runs, and predict the episodes on which they disagree again."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,48 +13,49 @@ from metaloop.records.typed_json import read_object
 from metaloop.report.comparison import Comparison, compare_runs, difference_text
 from metaloop.report.pages.comparison_page import write_comparison
 
-_SAID = 12  # settings that are said on the terminal
+_PRINTED = 12  # differing settings that are printed on the terminal
 
 
 def compare(first: Path, second: Path, destination: Path) -> tuple[Comparison, Path]:
     """Compare two runs, or later evaluations of runs, and write the page.
 
     Returns:
-        The comparison and the page.
+        The comparison and the path of the page.
 
     Raises:
-        UserError: one cannot be read, or they were not tested on the same episodes.
+        UserError: a record cannot be read, or the two were not tested on the same episodes.
     """
-    found = compare_runs(read_run(first), read_run(second))
-    missing, learners = "", []
+    comparison = compare_runs(read_run(first), read_run(second))
+    missing, predictors = "", []
     try:
-        learners = [_Answering(directory) for directory in (first, second)]
-    except UserError as error:  # the records alone say the rest
+        predictors = [_EpisodePredictor(directory) for directory in (first, second)]
+    except UserError as error:  # the page then shows the records alone
         missing = str(error)
-    return found, write_comparison(found, lambda which, numbers: learners[which](numbers), missing, destination)
+    page = write_comparison(comparison, lambda which, numbers: predictors[which](numbers), missing, destination)
+    return comparison, page
 
 
-def lines(found: Comparison) -> list[str]:
-    """What is said of it on the terminal."""
-    better, equal, worse = found.ahead
-    scores = [run.metric.interval(run.test.mean, run.test.half_width) for run in (found.first, found.second)]
-    settings = [f"differs  {key}: {one} | {other}" for key, one, other in found.settings[:_SAID]]
-    more = len(found.settings) - _SAID
+def lines(comparison: Comparison) -> list[str]:
+    """Summary of a comparison for the terminal."""
+    better, equal, worse = comparison.ahead
+    scores = [run.metric.interval(run.test.mean, run.test.half_width) for run in (comparison.first, comparison.second)]
+    settings = [f"differs  {key}: {one} | {other}" for key, one, other in comparison.settings[:_PRINTED]]
+    more = len(comparison.settings) - _PRINTED
     return [
-        f"first  {found.names[0]}: {scores[0]}",
-        f"second  {found.names[1]}: {scores[1]}",
-        f"first − second  {difference_text(found)}, {found.metric.heading}",
-        f"episodes  {len(found.episodes)}: first ahead in {better}, second in {worse}, equal in {equal}",
+        f"first  {comparison.names[0]}: {scores[0]}",
+        f"second  {comparison.names[1]}: {scores[1]}",
+        f"first − second  {difference_text(comparison)}, {comparison.metric.heading}",
+        f"episodes  {len(comparison.episodes)}: first ahead in {better}, second in {worse}, equal in {equal}",
         *settings,
         *([f"differs  {more} more keys: see the report"] if more > 0 else []),
     ]
 
 
-class _Answering:
-    """A run's best checkpoint and the test episodes of the run, or of a later evaluation of it.
+class _EpisodePredictor:
+    """Best checkpoint of a run with the test episodes of the run or of a later evaluation.
 
     Args:
-        directory: of the run, or of the evaluation.
+        directory: Directory of the run or of the evaluation.
 
     Raises:
         UserError: the checkpoint or the data are missing.
@@ -67,7 +68,7 @@ class _Answering:
         self._test = run.test(record["config"], own_episodes=own_episodes)
 
     def __call__(self, numbers: Sequence[int]) -> list[dict[str, np.ndarray]]:
-        """Its answers in the episodes of these numbers."""
+        """Predict the episodes of these numbers, in the form that the report's pictures need."""
         from metaloop.training.samples import answers
 
         return list(answers(self._test.learner, self._test.episodes, numbers, self._test.device))

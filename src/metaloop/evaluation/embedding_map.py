@@ -1,4 +1,4 @@
-"""Support and query of one episode in the plane, before and after adaptation."""
+"""Map of one episode's support and query examples in two dimensions, before and after adaptation."""
 
 import numpy as np
 import torch
@@ -10,45 +10,47 @@ from metaloop.learners.gradient.trace import Stepwise, Trace, features
 from metaloop.learners.learner import Learner
 from metaloop.types import Params, Tasks
 
-Points = tuple[Tensor, Tensor]  # features of support and of query
+Points = tuple[Tensor, Tensor]  # features of support and query examples
 
 
 def check_available() -> None:
-    """Raise a UserError where scikit-learn is not installed."""
+    """Raise a UserError if scikit-learn is not installed."""
     try:
         import sklearn.decomposition  # noqa: F401
     except ImportError as error:
         raise UserError("metaloop inspect needs scikit-learn: pip install 'metaloop[inspect]'") from error
 
 
-def embedding_map(learner: Learner, of: Stepwise | None, seen: Trace | None, one: Tasks) -> dict[str, np.ndarray] | None:
-    """The two principal components of what the head gets to see of one episode; None for a learner that has no such features.
+def embedding_map(learner: Learner, stepwise: Stepwise | None, trace: Trace | None, one: Tasks) -> dict[str, np.ndarray] | None:
+    """Project the features that the head receives in one episode onto their two principal components.
 
-    They are those of before and after together, so that what moves is what adaptation moved.
+    The components are those of the features before and after adaptation together, so that a point moves only if adaptation
+    changes its features.
 
     Args:
-        learner: eager, whose ``embedding`` is looked at where it does not adapt in steps.
-        of: how it adapts; None for one that does not in steps.
-        seen: the episode's trace.
-        one: the episode, without the tasks axis.
+        learner: Learner in eager mode; the features of its ``embedding`` are used if it takes no inner steps.
+        stepwise: How the learner takes inner steps; None if it takes none.
+        trace: Trace of the episode; None if the learner takes no inner steps.
+        one: The episode, without the tasks axis.
 
     Returns:
-        ``before`` and, for learners that adapt in steps, ``after`` (examples, 2); ``label``, ``is_query`` (examples,);
-        ``explained`` (2,) shares of the variance; ``index`` of the episode.
+        ``before`` and, for learners that take inner steps, ``after`` (examples, 2); ``label``, ``is_query`` (examples,);
+        ``explained`` (2,), shares of the variance; ``index`` of the episode. None for a learner without such features.
     """
-    found: list[tuple[str, Points]] = []
-    if of is not None and seen is not None:
-        found = [(n, _features(of.task.model, of.meta, p, one)) for n, p in (("before", seen.start), ("after", seen.end))]
+    points: list[tuple[str, Points]] = []
+    if stepwise is not None and trace is not None:
+        states = (("before", trace.start), ("after", trace.end))
+        points = [(name, _features(stepwise.task.model, stepwise.meta, params, one)) for name, params in states]
     elif learner.embedding is not None:
         meta = {name: value.detach() for name, value in learner.named_parameters()}
-        found = [("before", _features(learner.embedding, meta, {}, one))]
-    if not found:
+        points = [("before", _features(learner.embedding, meta, {}, one))]
+    if not points:
         return None
     masks = [_real(part.mask, part.y) for part in (one.support, one.query)]
     labels = [part.y[mask].cpu().numpy() for part, mask in zip((one.support, one.query), masks, strict=True)]
-    rows = [torch.cat([points[mask] for points, mask in zip(pair, masks, strict=True)]) for _, pair in found]
+    rows = [torch.cat([features[mask] for features, mask in zip(pair, masks, strict=True)]) for _, pair in points]
     plane, explained = _principal(torch.cat(rows).double().cpu().numpy())
-    maps = dict(zip((name for name, _ in found), np.split(plane, len(found)), strict=True))
+    maps = dict(zip((name for name, _ in points), np.split(plane, len(points)), strict=True))
     is_query = np.repeat([False, True], [len(part) for part in labels])
     about = {"label": np.concatenate(labels), "is_query": is_query, "explained": explained}
     return maps | about | {"index": one.index.cpu().numpy()}
@@ -63,13 +65,13 @@ def _real(mask: Tensor | None, labels: Tensor) -> Tensor:
 
 
 def _principal(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(n, 2) coordinates and their shares of the variance; zeros where there are fewer than two dimensions."""
+    """Coordinates (n, 2) and their shares of the variance (2,), padded with zeros below two dimensions."""
     from sklearn.decomposition import PCA
 
     count = min(2, *rows.shape)
-    if not rows.var(0).sum() > 0:  # all points are one
+    if not rows.var(0).sum() > 0:  # all points are the same
         return np.zeros((len(rows), 2)), np.zeros(2)
     fitted = PCA(count, svd_solver="full")
     plane = fitted.fit_transform(rows)
-    room = 2 - count
-    return np.pad(plane, ((0, 0), (0, room))), np.pad(fitted.explained_variance_ratio_, (0, room))
+    padding = 2 - count
+    return np.pad(plane, ((0, 0), (0, padding))), np.pad(fitted.explained_variance_ratio_, (0, padding))

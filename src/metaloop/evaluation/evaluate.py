@@ -1,4 +1,4 @@
-"""``metaloop evaluate run=DIR``: meta-test a finished run, as it was or otherwise."""
+"""``metaloop evaluate run=DIR``: meta-test a finished run again, optionally with changed settings."""
 
 import argparse
 import sys
@@ -17,20 +17,20 @@ from metaloop.errors import UserError
 from metaloop.evaluation.finished_run import FinishedRun
 from metaloop.records.schema import Record
 
-GROUPS = ("dataset", "episode", "trainer")  # what an evaluation may replace as a whole
+GROUPS = ("dataset", "episode", "trainer")  # groups that an evaluation may replace
 KEYS = ("tf32", "dataset.", "episode.", "evaluation.", "trainer.", "algorithm.eval_steps", "algorithm.over_tasks", "model.norm")
 
 
 def changed(config: Mapping[str, Any], overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> dict[str, Any]:
-    """A run's config with what this evaluation wants otherwise.
+    """Apply an evaluation's overrides to a run's config.
 
     Args:
-        config: of the run.
-        overrides: whole groups, or keys, which are those of the run's own choices.
-        config_dirs: further folders of configuration groups.
+        config: Config of the run.
+        overrides: Choices of whole groups, or values of keys.
+        config_dirs: Further folders of configuration groups.
 
     Raises:
-        UserError: an override is unknown, mistyped, or would change what was trained.
+        UserError: an override is unknown or mistyped, or would change what was trained.
     """
     for override in overrides:
         name = override.partition("=")[0]
@@ -53,10 +53,10 @@ def changed(config: Mapping[str, Any], overrides: Sequence[str], config_dirs: Se
 
 
 def _change(node: DictConfig, line: str) -> None:
-    """Set one key, which must exist and take such a value."""
+    """Set one key, which must exist and have a default of the same type."""
     override = parse(line)
     if override.is_sweep_override():
-        raise UserError(f"{line}: one value at a time; evaluate once for each")
+        raise UserError(f"{line}: an evaluation takes one value of a key; evaluate once for each value")
     check_value(node, flatten(node), GROUPS, override)
     OmegaConf.update(node, override.key_or_group, override.value(), merge=False)
 
@@ -67,18 +67,18 @@ def evaluate(
     """Score the best checkpoint of a finished run, on one device.
 
     Args:
-        directory: of the run.
-        overrides: what the evaluation wants otherwise.
-        config_dirs: further folders of configuration groups.
-        unfinished: whether a run whose training was stopped is taken too; its record says so.
+        directory: Run directory.
+        overrides: Changes of the run's config.
+        config_dirs: Further folders of configuration groups.
+        unfinished: Whether to accept a run whose training was stopped; the record's status then says so.
 
     Returns:
-        The record of the evaluation and where it shall lie.
+        The record of the evaluation and the folder to write it to.
 
     Raises:
-        UserError: the run is not finished, an override is refused, or the learner cannot be tested so.
+        UserError: the run is not finished, an override is refused, or the learner cannot be tested with this config.
     """
-    run = FinishedRun.open(directory, unfinished=unfinished)  # answered before torch is imported
+    run = FinishedRun.open(directory, unfinished=unfinished)  # before torch is imported, so that a wrong folder fails fast
     config = changed(run.config, overrides, config_dirs)
     config["trainer"] |= {"devices": 1, "strategy": "auto"}  # several ranks would give the same scores
     from metaloop.config.build import make
@@ -87,7 +87,7 @@ def evaluate(
     from metaloop.training.meta_test import meta_test, quiet_trainer
     from metaloop.training.run import make_record
 
-    ranks_of(config)  # refuses a GPU where there is none
+    ranks_of(config)  # refuses a GPU if the machine has none
     test = run.test(config, own_episodes=not any(override.startswith("episode") for override in overrides))
     target = run.directory / "evaluations" / fingerprint(config)[:12]
     target.mkdir(parents=True, exist_ok=True)
@@ -105,7 +105,7 @@ def evaluate(
 
 
 def main(argv: list[str]) -> int:
-    """``run=DIR``, overrides, ``unfinished=true`` and ``--config-dir``; prints the score."""
+    """Run the command and print the score; takes ``run=DIR``, overrides, ``unfinished=true`` and ``--config-dir``."""
     parser = argparse.ArgumentParser(prog="metaloop evaluate", allow_abbrev=False)
     parser.add_argument("--config-dir", "-cd", action="append", default=[])
     parser.add_argument("words", nargs="*")

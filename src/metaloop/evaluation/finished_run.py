@@ -1,6 +1,6 @@
-"""A finished run, opened: the only way to test it again, to predict with it, to inspect it or to compare it.
+"""An opened finished run: the only way to evaluate it, to predict with it, to inspect it or to compare it.
 
-Nothing here imports torch before the run is known to be one, so that a wrong folder is answered at once.
+torch is imported only after the run directory has been read, so that a wrong folder is refused at once.
 """
 
 from collections.abc import Mapping
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run directory: what the run is and what came out. The learner is built when it is asked for.
+    """A run directory with its identity and record. The learner is built on demand.
 
     Attributes:
-        directory: of the run.
-        identity: with the config that it was trained by.
-        record: None for a run that is not finished.
+        directory: Run directory.
+        identity: Identity of the run, with the config that it was trained with.
+        record: Record as plain data; None for an unfinished run.
     """
 
     directory: Path
@@ -40,11 +40,11 @@ class FinishedRun:
         """Open a run directory.
 
         Args:
-            directory: of a run.
-            unfinished: whether a run whose training was stopped is taken too, with its best checkpoint so far.
+            directory: Run directory.
+            unfinished: Whether to accept a run whose training was stopped, with its best checkpoint so far.
 
         Raises:
-            UserError: it is no run directory, or the run is not finished.
+            UserError: the folder is not a run directory, or the run is not finished.
         """
         directory = Path(directory)
         identity = read_identity(directory)
@@ -52,32 +52,32 @@ class FinishedRun:
             return cls(directory, identity, read_object(directory / RECORD, "record"))
         if not unfinished:
             raise UserError(
-                f"{directory} is not finished, it has no {RECORD}; go on with metaloop train resume={directory}, or say "
-                f"unfinished=true to take its best checkpoint so far"
+                f"{directory} is not finished, it has no {RECORD}; continue it with metaloop train resume={directory}, or "
+                f"use its best checkpoint so far with unfinished=true"
             )
         return cls(directory, identity, None)
 
     @property
     def config(self) -> Mapping[str, Any]:
-        """That the run was trained by."""
+        """Config that the run was trained with."""
         return self.identity.config
 
     @property
     def checkpoint(self) -> Path:
-        """The file of the best checkpoint."""
+        """Path of the best checkpoint."""
         return self.directory / "checkpoints" / BEST
 
     @property
     def training(self) -> Mapping[str, Any]:
-        """The record's block of the training; empty for a run that is not finished."""
+        """The record's block about training; empty for an unfinished run."""
         return (self.record or {}).get("training") or {}
 
     def test(self, config: Mapping[str, Any] | None = None, *, own_episodes: bool = True) -> "RestoredTest":
-        """The learner as the best checkpoint has it, and the episodes to test it on, both on the config's device.
+        """Restore the best checkpoint's learner and the episodes to test it on, both on the config's device.
 
         Args:
-            config: the run's config with what the test wants otherwise; None for the run's own.
-            own_episodes: whether episodes have the size that the data set prescribes, where it prescribes one.
+            config: The run's config with changes for the test; None for no changes.
+            own_episodes: Whether episodes have the size that the data set prescribes, if it prescribes one.
 
         Raises:
             UserError: the learner cannot be tested on these episodes, or the checkpoint is missing or does not fit.
@@ -87,7 +87,7 @@ class FinishedRun:
         return restore_test(self, self.config if config is None else config, own_episodes=own_episodes)
 
     def learner(self, config: Mapping[str, Any], tasks: "TrainedOn") -> "Learner":
-        """The learner as the best checkpoint has it, built by ``config`` for such meta-training tasks.
+        """Build a learner from ``config`` for these meta-training tasks and load the best checkpoint.
 
         Raises:
             UserError: the checkpoint is missing or does not fit.
@@ -99,7 +99,7 @@ class FinishedRun:
         return restored(learner, tasks.problem, self.identity.fingerprint, self.checkpoint).learner
 
     def check_encoder(self, dataset: "Dataset") -> None:
-        """Raise a UserError where the frozen encoder of ``dataset`` has other weights than when the run was trained."""
+        """Raise a UserError if the frozen encoder of ``dataset`` has other weights than when the run was trained."""
         from metaloop.data.encoded import check_encoder
 
         check_encoder(dataset, self.training.get("encoder"), f"the run {self.directory}")

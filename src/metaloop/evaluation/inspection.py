@@ -1,4 +1,4 @@
-"""``metaloop inspect DIR``: what adaptation does in a finished run."""
+"""``metaloop inspect DIR``: measure what adaptation does in a finished run."""
 
 import io
 import json
@@ -13,26 +13,26 @@ FOLDER = "inspection"
 
 
 def inspect_run(directory: str | Path, count: int = 50, steps: int | None = None, *, unfinished: bool = False) -> Path:
-    """Look at how the best checkpoint of a finished run adapts to the first ``count`` meta-test episodes.
+    """Measure how the best checkpoint of a finished run adapts to the first ``count`` meta-test episodes.
 
-    Writes ``inspection.json``, ``inspection.npz`` (the embedding map, where there is one), pictures and ``index.html``.
+    Writes ``inspection.json``, ``inspection.npz`` (the embedding map, if the learner has one), pictures and ``index.html``.
 
     Args:
-        directory: of the run.
-        count: episodes, the same as those that the meta-test begins with.
-        steps: inner steps; None for those of the run's meta-test.
-        unfinished: whether a run whose training was stopped is taken too.
+        directory: Run directory.
+        count: Number of episodes, from the beginning of the meta-test.
+        steps: Inner steps; None for those of the run's meta-test.
+        unfinished: Whether to accept a run whose training was stopped.
 
     Returns:
         The folder that was written.
 
     Raises:
-        UserError: it is no finished run, it has no checkpoint, or a number is out of its range.
+        UserError: the run is not finished or has no checkpoint, or a number is out of range.
     """
-    run = FinishedRun.open(directory, unfinished=unfinished)  # answered before torch is imported
+    run = FinishedRun.open(directory, unfinished=unfinished)  # before torch is imported, so that a wrong folder fails fast
     for option, value, least in (("--episodes", count, 2), ("--steps", steps, 1)):
         if value is not None and value < least:
-            raise UserError(f"{option} {value}: at least {least}")
+            raise UserError(f"{option} {value}: must be at least {least}")
     from metaloop.evaluation.embedding_map import check_available
 
     check_available()
@@ -66,7 +66,7 @@ def _npz(arrays: Mapping[str, Any]) -> bytes:
 
 
 def show(target: Path) -> None:
-    """Print the conclusion and where the page is."""
+    """Print the conclusion and the path of the page."""
     import textwrap
 
     from metaloop.report.pages.inspection_page import conclusion, lines, read_inspection

@@ -1,4 +1,4 @@
-"""What an adapted learner answers for a user's own examples."""
+"""Predictions of an adapted learner for a user's own examples."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from metaloop.metrics.interval import Interval, mean_interval
 from metaloop.problems.metric import ACCURACY, MEAN_SQUARED_ERROR, Metric
 from metaloop.types import Inputs, map_inputs
 
-_BATCH = 64  # queries that are answered at once; all, where they depend on each other
+_BATCH = 64  # queries that are predicted at once, unless predictions depend on the other queries
 
 
 @dataclass(frozen=True)
@@ -24,16 +24,16 @@ class Predictions:
     """Predictions for the rows of a query file, in its order.
 
     Attributes:
-        rows: what was asked.
-        classes: their names; none for a regression.
-        probabilities: (rows, classes) of a classification, else None.
-        mean: (rows,) of a regression in the target's unit, else None.
-        deviation: (rows,) standard deviations in that unit, where the learner answers them.
-        metric: of the score: accuracy, or the mean squared error in the target's squared unit.
-        score: over the rows with a label that the support set has (of a regression, a number); None where none has.
-        strange: the other rows' labels, which nothing can be scored by.
-        repeated: how many of the rows are examples of the support set.
-        transductive: whether an answer depends on the other queries.
+        rows: Rows of the query file.
+        classes: Names of the classes; empty for regression.
+        probabilities: (rows, classes) for classification, else None.
+        mean: (rows,) for regression, in the target's unit, else None.
+        deviation: (rows,) standard deviations in that unit; None if the learner does not predict them.
+        metric: Metric of the score: accuracy, or mean squared error in the target's squared unit.
+        score: Score over the rows whose label is one of the support set's (for regression, a number); None without any.
+        strange: Labels of the other labelled rows, which cannot be scored.
+        repeated: Number of rows that are examples of the support set.
+        transductive: Whether a prediction depends on the other queries.
     """
 
     rows: UserRows
@@ -49,19 +49,19 @@ class Predictions:
 
     @property
     def labels(self) -> list[str]:
-        """The most probable class of each row."""
+        """Most probable class of each row."""
         assert self.probabilities is not None
         return [self.classes[number] for number in self.probabilities.argmax(-1).tolist()]
 
     def table(self) -> dict[str, list[str] | list[float] | list[int]]:
-        """The columns of predictions.csv; rows are counted from 1."""
+        """Columns of ``predictions.csv``; rows are counted from 1."""
         first: dict[str, list[str] | list[float] | list[int]] = {
             "row": list(range(1, len(self.rows) + 1)),
             "input": list(self.rows.captions),
         }
         if self.probabilities is not None:
-            shares = {f"p({name})": self.probabilities[:, place].tolist() for place, name in enumerate(self.classes)}
-            return {**first, "label": self.labels, **shares}
+            columns = {f"p({name})": self.probabilities[:, number].tolist() for number, name in enumerate(self.classes)}
+            return {**first, "label": self.labels, **columns}
         assert self.mean is not None
         more = {} if self.deviation is None else {"standard_deviation": self.deviation.tolist()}
         return {**first, "mean": self.mean.tolist(), **more}
@@ -70,34 +70,36 @@ class Predictions:
 def predictions(
     dataset: UserFileDataset, task: UserTask, learner: Learner, predictor: Predictor, rows: UserRows
 ) -> Predictions:
-    """Ask an adapted learner about a user's examples.
+    """Predict a user's examples with an adapted learner.
 
     Args:
-        dataset: prepares them.
-        task: the support set that it was adapted to.
-        learner: which it is; says whether queries depend on each other.
-        predictor: the adapted learner.
-        rows: the examples.
+        dataset: Data set that prepares the examples.
+        task: Support set that the learner was adapted to.
+        learner: Learner before adaptation; tells whether predictions depend on the other queries.
+        predictor: The adapted learner.
+        rows: The examples.
 
     Raises:
-        UserError: an answer is not finite.
+        UserError: a prediction is not finite.
     """
     device = next((parameter.device for parameter in learner.parameters()), torch.device("cpu"))
     size = len(rows) if learner.transductive else _BATCH
     answers, scale = [], None
-    for query in _shown(list(_batches(rows.inputs, len(rows), size))):
+    for query in _with_progress(list(_batches(rows.inputs, len(rows), size))):
         _, x, scale = dataset.user_inputs(task.inputs, task.targets, task.mask, query)
         answers.append(predictor(map_inputs(lambda tensor: tensor.to(device), x))[0].detach().float().cpu())
     outputs = torch.cat(answers)
     if not torch.isfinite(outputs).all():
-        raise UserError("the adapted model's answers are not finite: take fewer inner steps with steps=")
+        raise UserError("the adapted model's predictions are not finite: take fewer inner steps with steps=")
     repeated = sum(digest in task.known for digest in rows.hashes)
     labels = [task.label(given) for given in rows.labels]
     strange = tuple(given for given, known in zip(rows.labels, labels, strict=True) if given is not None and known is None)
     if task.classes:
-        shares = F.softmax(outputs, -1)
-        score = _accuracy(shares, task.classes, labels)
-        return Predictions(rows, task.classes, shares, None, None, ACCURACY, score, strange, repeated, learner.transductive)
+        probabilities = F.softmax(outputs, -1)
+        score = _accuracy(probabilities, task.classes, labels)
+        return Predictions(
+            rows, task.classes, probabilities, None, None, ACCURACY, score, strange, repeated, learner.transductive
+        )
     mean, deviation = _in_units(outputs, scale)
     score = _error(mean, labels)
     return Predictions(rows, (), None, mean, deviation, MEAN_SQUARED_ERROR, score, strange, repeated, learner.transductive)
@@ -108,14 +110,14 @@ def _batches(inputs: Inputs, count: int, size: int) -> Iterator[Inputs]:
         yield map_inputs(lambda tensor, start=start: tensor[None, start : start + size], inputs)  # type: ignore[misc]
 
 
-def _shown(batches: list[Inputs]) -> Iterable[Inputs]:
+def _with_progress(batches: list[Inputs]) -> Iterable[Inputs]:
     console = Console(stderr=True)
     hidden = len(batches) < 2 or not console.is_terminal
     return track(batches, "predicting", console=console, disable=hidden, transient=True)
 
 
 def _in_units(outputs: Tensor, scale: Scale | None) -> tuple[Tensor, Tensor | None]:
-    """Means and standard deviations (rows,) in the target's unit, of (rows, 1) or (rows, 1, 2)."""
+    """Convert outputs (rows, 1) or (rows, 1, 2) to means and standard deviations (rows,) in the target's unit."""
     assert scale is not None
     outputs = outputs.double()
     if outputs.ndim == 2:
@@ -123,13 +125,13 @@ def _in_units(outputs: Tensor, scale: Scale | None) -> tuple[Tensor, Tensor | No
     return outputs[:, 0, 0] * scale.unit + scale.mean, outputs[:, 0, 1] * scale.unit
 
 
-def _accuracy(shares: Tensor, classes: tuple[str, ...], labels: Sequence[str | None]) -> Interval | None:
-    best = shares.argmax(-1).tolist()
-    right = [float(classes[found] == label) for found, label in zip(best, labels, strict=True) if label is not None]
-    return mean_interval(right) if right else None
+def _accuracy(probabilities: Tensor, classes: tuple[str, ...], labels: Sequence[str | None]) -> Interval | None:
+    best = probabilities.argmax(-1).tolist()
+    correct = [float(classes[guess] == label) for guess, label in zip(best, labels, strict=True) if label is not None]
+    return mean_interval(correct) if correct else None
 
 
 def _error(mean: Tensor, labels: Sequence[str | None]) -> Interval | None:
-    wanted = torch.tensor([float(label or "nan") for label in labels], dtype=torch.float64)
-    squares = (mean - wanted).square()[~wanted.isnan()]
+    targets = torch.tensor([float(label or "nan") for label in labels], dtype=torch.float64)
+    squares = (mean - targets).square()[~targets.isnan()]
     return mean_interval(squares.tolist()) if len(squares) else None

@@ -1,4 +1,4 @@
-"""The learner of a finished run and its test episodes, built again."""
+"""A finished run's learner and test episodes, restored from its checkpoint and config."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -20,12 +20,12 @@ from metaloop.training.process import set_up
 
 @dataclass(frozen=True)
 class RestoredTest:
-    """What a test, an inspection or a comparison of a run starts from.
+    """Learner and episodes for a test, an inspection or a comparison of a run.
 
     Attributes:
-        module: the learner with the best checkpoint's parameters, in evaluation mode.
-        data: the episodes.
-        device: of both.
+        module: Module with the best checkpoint's parameters, in evaluation mode.
+        data: Data module that draws the episodes.
+        device: Device of both.
     """
 
     module: OuterModule
@@ -39,12 +39,12 @@ class RestoredTest:
 
     @property
     def episodes(self) -> Episodes:
-        """Those of the meta-test."""
+        """Episodes of the meta-test."""
         return self.data.episodes("test", self.device)
 
 
 def set_up_device(config: Mapping[str, Any]) -> torch.device:
-    """Set the process up by the config and choose the device; what was trained on a GPU runs without one on the CPU."""
+    """Set up the process for the config and choose the device; a run from a GPU uses the CPU if there is no GPU."""
     set_up(tf32=config["tf32"])
     on_gpu = config["trainer"].get("accelerator") in ("gpu", "cuda") and torch.cuda.is_available()
     return torch.device("cuda" if on_gpu else "cpu")
@@ -62,18 +62,18 @@ def restore_test(run: FinishedRun, config: Mapping[str, Any], *, own_episodes: b
     _check_alike(trained_on, test_split)
     learner = build_learner(config, trained_on, build_plan(run.config).train_spec)
     check_learner(learner, test_split, plan.spec)
-    if config["model"] == run.config["model"]:  # another encoder may be asked for on purpose
+    if config["model"] == run.config["model"]:  # the user may have chosen another encoder on purpose
         run.check_encoder(dataset)
     module = restored(learner, test_split.problem, run.identity.fingerprint, run.checkpoint)
     return RestoredTest(module.to(device).eval(), EpisodeDataModule(dataset, plan), device)
 
 
 def _check_alike(trained_on: TaskDistribution, test: TaskDistribution) -> None:
-    ours, theirs = tuple(trained_on.input_shape), tuple(test.input_shape)
-    if type(trained_on.problem.loss) is not type(test.problem.loss):  # answers mean something else
+    train_shape, test_shape = tuple(trained_on.input_shape), tuple(test.input_shape)
+    if type(trained_on.problem.loss) is not type(test.problem.loss):  # outputs have another meaning
         difference = f"tasks of {trained_on.problem.name}, this data set has {test.problem.name}"
-    elif ours != theirs:
-        difference = f"inputs of shape {ours}, this data set has {theirs}"
+    elif train_shape != test_shape:
+        difference = f"inputs of shape {train_shape}, this data set has {test_shape}"
     else:
         return
-    raise UserError(f"the run was trained on {difference}: choose another dataset=..., or its keys")
+    raise UserError(f"the run was trained on {difference}: choose another dataset=..., or change the data set's keys")

@@ -111,7 +111,7 @@ class WandbTracker(BackgroundTracker):
         columns = ["step", "mean", "half_width"]
         rows = [[point.get(name) for name in columns] for point in record["test"].get("curve", [])]
         figures = {f"report/{path.stem}": wandb.Image(str(path)) for path in sorted(self._directory.glob("report/*.png"))}
-        table = wandb.Table(columns=columns, data=rows)
+        table = wandb.Table(columns=list(columns), data=rows)
         self._run.log({"test/adaptation": table, **figures}, step=record["training"]["steps"])
         if self._checkpoint:
             artifact = wandb.Artifact(f"{self._run.id}-best", type="model")

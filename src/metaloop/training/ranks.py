@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch.multiprocessing as mp
+from torch.multiprocessing.spawn import ProcessRaisedException, start_processes
 
 from metaloop.errors import UserError
 
@@ -33,13 +34,13 @@ def launch(function: Callable[..., Any], ranks: int, *arguments: Any) -> Any:
         port = free.getsockname()[1]
     messages: list[tuple[str, Any]] = []
     start = (_rank, (ranks, port, results, function, arguments), ranks, False)
-    processes = mp.start_processes(*start, start_method="spawn")
+    processes = start_processes(*start, start_method="spawn")  # type: ignore[no-untyped-call]
     try:
         ended = False
         while not ended:
             ended = processes.join(timeout=0.2)
             messages += _received(results)  # while ranks run: a large message blocks its sender until it is read
-    except mp.ProcessRaisedException:
+    except ProcessRaisedException:
         error = next((value for kind, value in messages + _received(results) if kind == "error"), None)
         if error is not None:
             raise UserError(error) from None

@@ -32,7 +32,7 @@ def answers(learner: Learner, episodes: Episodes, numbers: Sequence[int], device
         One mapping of arrays for each picture; empty if the problem has no picture of these episodes.
     """
     distribution, pictures = episodes.distribution, []
-    for part in torch.tensor(list(numbers), device=device).split(distribution.problem.sampled):
+    for part in torch.tensor(list(numbers), device=device).split(distribution.problem.sampled):  # type: ignore[no-untyped-call]
         tasks, line = episodes.tasks(part), distribution.line(episodes.stream, part, episodes.spec)
         arrays = distribution.problem.samples(learner.adapt(tasks.support), tasks, line)
         if arrays is None:

@@ -14,6 +14,7 @@ import torch
 from metaloop.config.build import build_dataset, build_learner, build_plan
 from metaloop.errors import UserError
 from metaloop.inner.execution.auto import Auto
+from metaloop.records.reading import read_record
 from metaloop.report.summary import lines as summary_lines
 from metaloop.training import checkpoints, meta_test
 from metaloop.training import run as run_module
@@ -43,7 +44,7 @@ DEATHS = {
     "at a validation, before its checkpoint": (run_module.Trackers, "log", 5),
     "after the last checkpoint, before it becomes the best": (checkpoints.os, "link", 0),
     "in the meta-test": (meta_test, "write_csv", 0),
-    "while the record is written": (run_module, "write_json", 0),
+    "while the record is written": (run_module, "write_record", 0),
 }
 
 
@@ -269,6 +270,6 @@ def test_a_neural_process_leaves_bands_likelihoods_and_what_could_be_reached(tmp
     assert samples["low"].shape == samples["true"].shape == (4, 200)
     assert ((samples["low"] < samples["mean"]) & (samples["mean"] < samples["high"])).all()
     assert np.isnan(samples["support_y"]).any()
-    said = " ".join(summary_lines(record, tmp_path))
-    assert "within the 90 % bands" in said
-    assert "exact Gaussian process, true kernel" in said
+    summary = " ".join(summary_lines(read_record(tmp_path), tmp_path))
+    assert "within the 90 % bands" in summary
+    assert "exact Gaussian process, true kernel" in summary
