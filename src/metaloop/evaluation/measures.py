@@ -1,6 +1,6 @@
 """Measures of what adaptation does to parameters, representations and predictions, over meta-test episodes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 

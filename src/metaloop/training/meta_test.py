@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pytorch_lightning import Callback, Trainer
 from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning import Callback, Trainer
 
 from metaloop.data.episodes import Episodes
 from metaloop.errors import UserError

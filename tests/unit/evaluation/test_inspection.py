@@ -81,9 +81,9 @@ def test_dropout_is_off_as_in_the_meta_test(tmp_path: Path) -> None:
     ("argv", "expected"),
     [
         (["nowhere"], "is no run directory"),
-        (["RUN", "--episodes", "1"], "--episodes 1: at least 2"),
+        (["RUN", "--episodes", "1"], "--episodes 1: must be at least 2"),
         (["RUN", "--episodes", "many"], "invalid int value"),
-        (["RUN", "--steps", "0"], "--steps 0: at least 1"),
+        (["RUN", "--steps", "0"], "--steps 0: must be at least 1"),
         (["RUN", "--step", "1"], "unrecognized arguments"),
         ([], "DIR"),
     ],

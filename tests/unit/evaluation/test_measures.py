@@ -149,7 +149,7 @@ def test_more_steps_are_taken_where_asked_for() -> None:
     learner, episodes = built(*SMALL)
     assert inspected(learner, episodes, steps=4)["points"] == [0, 1, 2, 3, 4]
     prototypes, _ = built(*SMALL, "algorithm=prototypes")
-    with pytest.raises(UserError, match="does not adapt in inner steps"):
+    with pytest.raises(UserError, match="takes no inner steps"):
         inspected(prototypes, episodes, steps=4)
 
 
