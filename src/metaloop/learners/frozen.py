@@ -1,4 +1,4 @@
-"""A network that never changes, as what makes features of examples."""
+"""Compute features with a network that never changes."""
 
 import hashlib
 
@@ -11,30 +11,32 @@ from metaloop.models.adapter import as_model
 from metaloop.models.norm import norm_modes
 from metaloop.types import Inputs
 
-_VERSION = 1  # raise it when features are made otherwise
+_VERSION = 1  # increase it when features are computed differently, so that cached ones are not reused
 
 
 def frozen_encoder(model: nn.Module, settings: str, device: torch.device) -> Encoder:
-    """The encoder that a network without a head is.
+    """Make an encoder from a network without a head.
 
     Args:
-        model: answers (examples, features), and tells how many. It is put on ``device``, in evaluation mode.
-        settings: of the model.
-        device: where it computes.
+        model: answers (examples, features) and declares the number of features. It is moved to ``device``, frozen and put in
+            evaluation mode.
+        settings: the model's settings as text; part of the cache key.
+        device: device that computes the features.
 
     Raises:
-        UserError: its answers depend on which examples it sees together, or it does not tell how many features it has.
+        UserError: the features depend on the other examples of a batch, or the model does not declare their number.
     """
     contract = as_model(model)
     if contract.features is None:
         raise UserError(
-            f"model.frozen=true: {type(model).__name__} does not say how many features it answers; give it an attribute "
-            f"features, their number"
+            f"model.frozen=true: {type(model).__name__} does not declare its number of features; set its attribute features, "
+            f"or take model.frozen=false"
         )
     shared = {"batch", "support"} & norm_modes(model)
     if shared:
         raise UserError(
-            f"model.norm={min(shared)} lets features depend on the batch, so they cannot be made once; take running"
+            f"model.norm={min(shared)} makes features depend on the batch, so model.frozen=true cannot compute them once; "
+            f"take model.norm=running"
         )
     model = model.to(device).eval().requires_grad_(requires_grad=False)
 
@@ -42,8 +44,8 @@ def frozen_encoder(model: nn.Module, settings: str, device: torch.device) -> Enc
         with torch.no_grad():
             return model(x).flatten(1).float()
 
-    described = contract.described()
-    key, weights = hashlib.sha256(f"{_VERSION} {settings} {described}".encode()), hashlib.sha256()
+    description = contract.described()
+    key, weights = hashlib.sha256(f"{_VERSION} {settings} {description}".encode()), hashlib.sha256()
     for name, value in model.state_dict().items():
         for digest in (key, weights):
             digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())

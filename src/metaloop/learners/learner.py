@@ -1,4 +1,4 @@
-"""What every meta-learner is."""
+"""The contract of meta-learners: :class:`Learner`, and :class:`TakesSteps` for those that take inner steps."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ from metaloop.inner.problem import InnerProblem
 from metaloop.learners.gradient.functional_model import FunctionalModel
 from metaloop.types import Examples, Inputs, OuterLoss, Params, Tasks
 
-if TYPE_CHECKING:  # it imports this module
+if TYPE_CHECKING:  # gradient_learner imports this module
     from metaloop.learners.gradient.gradient_learner import GradientTask
 
 Answer = Callable[[Inputs, Tensor | None], Tensor]
@@ -22,19 +22,20 @@ Preparation = Callable[[Inputs, Tensor | None], Inputs]
 
 @dataclass(frozen=True)
 class Predictor:
-    """An adapted learner: stacked tasks' queries in, logits (or values) out.
+    """An adapted learner, which maps the queries of stacked tasks to logits or values.
 
-    An answer is (tasks, queries, ways), (tasks, queries, *target), or, of learners that answer normal distributions, (tasks,
-    queries, *target, 2), means and standard deviations.
+    Answers have the shape (tasks, queries, ways) in classification and (tasks, queries, *target) in regression. Learners that
+    predict normal distributions answer (tasks, queries, *target, 2): means and standard deviations.
 
     Attributes:
-        iterates: one function for the state before adaptation and after inner steps, the adapted one last; learners that
-            adapt in one go have one. Each maps x (tasks, queries, *input) and a mask (tasks, queries) or None to
-            (tasks, queries, *output).
-        steps: inner steps taken at each of ``iterates``, where they are not 0, 1, 2 and so on.
-        prepare: what all iterates do to x in the same way, done once; they then get its result. None for nothing.
-        adapted: the parameters after the last inner step by name, (tasks, ...) each, from which :class:`TakesSteps` makes the
-            last iterate again; None for learners that adapt in one go.
+        iterates: functions from x (tasks, queries, *input) and a mask (tasks, queries) or None to (tasks, queries, *output).
+            The first answers before adaptation, the others after inner steps, the last with the adapted learner. Learners
+            that adapt without inner steps have one.
+        steps: number of inner steps taken at each of ``iterates``; None for 0, 1, 2 and so on.
+        prepare: a part of the computation that all iterates share. It is done once and its result passed to them in the place
+            of x. None for nothing.
+        adapted: parameters after the last inner step by name, (tasks, ...) each, from which :class:`TakesSteps` restores the
+            last iterate; None for learners without inner steps.
     """
 
     iterates: Sequence[Answer]
@@ -43,17 +44,17 @@ class Predictor:
     adapted: Params | None = None
 
     def __call__(self, x: Inputs, mask: Tensor | None = None) -> Tensor:
-        """(tasks, queries, *output): the adapted learner's answers."""
+        """Answer queries with the adapted learner: (tasks, queries, *output)."""
         return self.iterates[-1](self._prepared(x, mask), mask)
 
     def curve(self, x: Inputs, mask: Tensor | None = None) -> Tensor:
-        """(points, tasks, queries, *output): the answers before adaptation and after each of ``steps``."""
+        """Answer queries with every iterate: (points, tasks, queries, *output)."""
         x = self._prepared(x, mask)
         return torch.stack([answer(x, mask) for answer in self.iterates])
 
     @property
     def curve_steps(self) -> tuple[int, ...]:
-        """The inner steps taken at each point of :meth:`curve`."""
+        """Number of inner steps taken at each point of :meth:`curve`."""
         return tuple(range(len(self.iterates)) if self.steps is None else self.steps)
 
     def _prepared(self, x: Inputs, mask: Tensor | None) -> Inputs:
@@ -62,14 +63,15 @@ class Predictor:
 
 @dataclass(frozen=True)
 class Requirements:
-    """What the constructor of a learner's class takes from the program beside ``model`` and ``loss``.
+    """Arguments that metaloop must pass to a learner's constructor besides ``model`` and ``loss``.
 
     Attributes:
-        head: whether the model must answer as many numbers as the task asks; otherwise it answers features.
-        classes: whether it takes ``classes``, how many classes meta-training has (None where the data set does not number
-            them).
-        outputs: whether it takes ``outputs``, how many numbers a query asks: the highest ways of a training task, or the
-            target's size.
+        head: whether the model needs a head, which answers one number for each class or target; False for a model that
+            answers features.
+        classes: whether the constructor takes ``classes``, the number of meta-training classes (None if the data set does not
+            number its classes).
+        outputs: whether the constructor takes ``outputs``, the numbers that a query's answer has: the highest ways of a
+            training task, or the target's size.
     """
 
     head: bool = True
@@ -78,16 +80,16 @@ class Requirements:
 
 
 class Learner(nn.Module, ABC):
-    """A meta-learner: all its parameters are meta-parameters. Subclasses are final; nobody overrides a concrete method.
+    """A meta-learner. All its parameters are meta-parameters. Subclasses are final: concrete methods are not overridden.
 
     Attributes:
-        requires: what the constructor takes from the program.
-        uses_unlabelled: whether unlabelled examples of the support set are looked at; where they are not, they are refused.
+        requires: arguments that the constructor takes besides ``model`` and ``loss``.
+        uses_unlabelled: whether the learner uses unlabelled examples of the support set; if not, it refuses them.
         model: the network.
-        embedding: the network as learners call it that compare or read features; None for others.
-        over_tasks: how per-task functions are run; what it chose by timing is saved with the parameters.
-        outer_step: outer steps taken so far; the outer loop sets it, for learners that change on the way.
-        learns: whether outer steps change anything; where they do not, a run takes one, which writes its checkpoint.
+        embedding: the network as a function of its parameters, for learners that compare or read features; None for others.
+        over_tasks: how per-task functions are run; choices that it made by timing are saved with the parameters.
+        outer_step: number of outer steps taken so far, set by the outer loop for learners with a schedule.
+        learns: whether outer steps change any parameter. If not, a run takes one outer step, which writes its checkpoint.
     """
 
     requires: ClassVar[Requirements]
@@ -99,43 +101,43 @@ class Learner(nn.Module, ABC):
     learns: bool = True
 
     def get_extra_state(self) -> dict[str, str]:
-        """What the state dict holds beside tensors."""
+        """Return the entries of the state dict that are no tensors: the choices of ``over_tasks``."""
         return self.over_tasks.choices()
 
     def set_extra_state(self, state: dict[str, str]) -> None:
-        """The inverse of :meth:`get_extra_state`."""
+        """Restore what :meth:`get_extra_state` returned."""
         self.over_tasks.restore(state)
 
     @property
     @abstractmethod
     def transductive(self) -> bool:
-        """Does a query's answer depend on the other queries?"""
+        """Whether a query's answer depends on the other queries."""
 
     @abstractmethod
     def check(self, ways: int) -> None:
-        """Raise a UserError where tasks of (at most) this many ways cannot be learned."""
+        """Raise a UserError if the learner cannot learn tasks of up to this many ways."""
 
     @abstractmethod
     def adapt(self, support: Examples, unlabelled: Inputs | None = None) -> Predictor:
-        """Learn stacked tasks from their support sets. Query labels cannot leak: they are no argument.
+        """Adapt to stacked tasks by their support sets. Query labels are no argument, so they cannot leak.
 
         Args:
             support: (tasks, examples, ...).
-            unlabelled: (tasks, examples, *input) for learners that use them; None: those that the support set brings.
+            unlabelled: (tasks, examples, *input), for learners that use them; None for those of the support set.
         """
 
     @abstractmethod
     def meta_loss(self, tasks: Tasks) -> OuterLoss:
-        """The outer loss of a meta-batch; ``.loss.backward()`` gives the meta-gradient."""
+        """Compute the outer loss of a meta-batch; its ``loss.backward()`` gives the meta-gradient."""
 
 
 class TakesSteps(ABC):
-    """A learner that takes inner steps, which leave adapted parameters that can be kept and looked at.
+    """A learner that adapts by inner steps, so that its adapted parameters can be saved and inspected.
 
     Attributes:
-        task: where a task starts, its losses and answers.
-        problem: how a task is adapted to.
-        eval_steps: inner steps outside of meta-training.
+        task: the start, losses and answers of a task.
+        problem: the inner problem: how parameters adapt to a task.
+        eval_steps: number of inner steps outside meta-training.
     """
 
     task: "GradientTask"
@@ -144,9 +146,9 @@ class TakesSteps(ABC):
 
     @abstractmethod
     def adapted_before(self, support: Examples, adapted: Params) -> Predictor:
-        """What :meth:`Learner.adapt` gave for this support set, without taking its steps again.
+        """Restore the predictor that :meth:`Learner.adapt` returned for this support set, without taking steps again.
 
         Args:
             support: (tasks, examples, ...).
-            adapted: ``Predictor.adapted`` of then.
+            adapted: ``Predictor.adapted`` of that predictor.
         """

@@ -1,4 +1,4 @@
-"""What learners share that adapt in one go: no inner steps, so one iterate."""
+"""Code shared by learners that adapt without inner steps, so that they have one iterate."""
 
 from collections.abc import Callable
 
@@ -14,28 +14,35 @@ Answers = Callable[[Params, Examples, Inputs, Tensor | None], Tensor]
 
 
 def predictor(answers: Answers, meta: Params, support: Examples, over_tasks: OverTasks) -> Predictor:
-    """What ``answers(meta, support, x, mask)`` says of one task's queries (queries, *output), run over stacked tasks."""
+    """Make a predictor for stacked tasks.
 
-    def one(task: tuple[Examples, Queries], autodiff: Autodiff) -> Tensor:
-        own, queries = task
-        return answers(meta, own, queries.x, queries.mask)
+    Args:
+        answers: ``answers(meta, support, x, mask)`` gives the answers to one task's queries, (queries, *output).
+        meta: the meta-parameters, without a graph.
+        support: (tasks, examples, ...).
+        over_tasks: how per-task functions are run.
+    """
+
+    def answer_task(task: tuple[Examples, Queries], autodiff: Autodiff) -> Tensor:
+        task_support, queries = task
+        return answers(meta, task_support, queries.x, queries.mask)
 
     def answer(x: Inputs, mask: Tensor | None) -> Tensor:
         with torch.no_grad():
-            return over_tasks.map(one, (support, Queries(x, mask)))
+            return over_tasks.map(answer_task, (support, Queries(x, mask)))
 
     return Predictor([answer])
 
 
-def outer_loss(meta: Params, gradients: Params, aside: Params, resting: frozenset[str] = frozenset()) -> OuterLoss:
-    """The mean of the tasks' losses, with these gradients for the meta-parameters.
+def outer_loss(meta: Params, gradients: Params, per_task: Params, resting: frozenset[str] = frozenset()) -> OuterLoss:
+    """Average the tasks' losses, and attach gradients that are already known.
 
     Args:
         meta: the meta-parameters.
-        gradients: of the mean loss, by their names.
-        aside: ``loss`` (tasks,) and ``answers`` (tasks, queries, *output).
-        resting: see :class:`OuterLoss`.
+        gradients: gradients of the mean loss, by the names of the meta-parameters.
+        per_task: ``loss`` (tasks,) and ``answers`` (tasks, queries, *output).
+        resting: names of the meta-parameters that this outer step leaves alone, see :class:`OuterLoss`.
     """
-    value = aside["loss"].mean()
+    value = per_task["loss"].mean()
     value = with_gradient(value, meta, gradients) if torch.is_grad_enabled() else value
-    return OuterLoss(value, aside["answers"], aside["loss"][:, None], resting)
+    return OuterLoss(value, per_task["answers"], per_task["loss"][:, None], resting)

@@ -1,4 +1,4 @@
-"""What torch refuses is told with the choice that avoids it; torch's own errors, so that a change of its words is noticed."""
+"""Errors of torch become errors that name the fix. They are raised by torch itself, so that a new wording is noticed."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ from torch.func import vmap
 from torch.nn import functional as F
 
 from metaloop.errors import UserError
-from metaloop.learners.refusals import telling_the_fix
+from metaloop.learners.refusals import errors_name_the_fix
 
 
 def twice(network: Callable[[Tensor], Tensor], *shape: int) -> None:
@@ -42,13 +42,13 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_choice_that_avoids_it_is_named(name: str) -> None:
+def test_the_error_names_the_choice_that_avoids_it(name: str) -> None:
     run, fix = CASES[name]
-    with pytest.raises(UserError, match=fix), telling_the_fix():
+    with pytest.raises(UserError, match=fix), errors_name_the_fix():
         run()
 
 
-def test_other_errors_stay_what_they_are() -> None:
-    with pytest.raises(RuntimeError, match="mat1") as raised, telling_the_fix():
+def test_other_errors_are_passed_on() -> None:
+    with pytest.raises(RuntimeError, match="mat1") as raised, errors_name_the_fix():
         nn.Linear(2, 3)(torch.zeros(1, 5))
     assert not isinstance(raised.value, UserError)

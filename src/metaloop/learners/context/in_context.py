@@ -1,4 +1,4 @@
-"""In-context learners: a network that reads a task's support set answers its queries; nothing descends a gradient."""
+"""In-context learners: a network reads a task's support set and answers its queries, without inner gradient steps."""
 
 from collections.abc import Callable
 from typing import ClassVar
@@ -21,25 +21,25 @@ from metaloop.problems.task_loss import NegativeLogLikelihood, TaskLoss, without
 from metaloop.types import Examples, Inputs, OuterLoss, Params, Tasks
 
 _READER = "reader."
-_LEAST, _SHARE = 0.01, 0.99  # a predictive standard deviation is _LEAST + _SHARE softplus(number)
+_FLOOR, _FACTOR = 0.01, 0.99  # a predictive standard deviation is _FLOOR + _FACTOR softplus(output)
 
 
 class InContext(Learner):
     """An embedding and a :class:`~metaloop.learners.context.reader.Reader` over (embedding, label) pairs of the support set.
 
-    With ``gaussian`` and regression it is a neural process: every target gets a normal distribution, trained by its negative
-    log-likelihood (Garnelo et al. 2018, equation 4). Deterministic: none of the readers has a latent variable.
+    With ``gaussian`` and regression it is a neural process: it predicts a normal distribution of every target and is trained by
+    the negative log-likelihood (Garnelo et al. 2018, equation 4). No reader has a latent variable.
 
-    Queries are answered one by one from the support set alone, so only batch statistics make it transductive.
+    Each query is answered from the support set alone, so the learner is transductive only if the model uses batch statistics.
 
     Args:
-        model: the embedding, without a head; has an attribute ``features``, their number.
-        loss: of one task.
+        model: the embedding, without a head. Its attribute ``features`` is the number of features.
+        loss: loss of one task.
         outputs: the highest ways that a task can have, or the target's size.
-        reader: builds the reader from ``features``, ``labels`` (numbers that tell a label: the highest ways, or the target's
-            size) and ``outputs`` (numbers that it answers).
+        reader: builds the reader from the sizes ``features``, ``labels`` (of an encoded label: the highest ways, or the
+            target's size) and ``outputs`` (of an answer).
         over_tasks: how per-task functions are run.
-        gaussian: in regression, answer a mean and a standard deviation. Classification answers probabilities anyway.
+        gaussian: in regression, answer a mean and a standard deviation. Classification ignores it.
     """
 
     requires: ClassVar[Requirements] = Requirements(head=False, outputs=True)
@@ -57,46 +57,44 @@ class InContext(Learner):
     ) -> None:
         super().__init__()
         if "running" in norm_modes(model):
-            raise UserError(
-                "model.norm=running is for gradient-based learners; with in-context ones take batch, support or group"
-            )
+            raise UserError("model.norm=running: in-context learners do not support it; take batch, support or group")
         self.classifies = loss.of_classes
         self.gaussian = gaussian and not self.classifies
         self.outputs = outputs
         self.model = model
         self.loss: TaskLoss = NegativeLogLikelihood() if self.gaussian else loss
-        self.reader = reader(features=_width(model), labels=outputs, outputs=outputs * (2 if self.gaussian else 1))
+        self.reader = reader(features=_feature_count(model), labels=outputs, outputs=outputs * (2 if self.gaussian else 1))
         self.over_tasks = over_tasks
         self.embedding = FunctionalModel(model)
 
     @property
     def transductive(self) -> bool:
-        """Batch statistics make every query depend on the others."""
+        """Whether a query's answer depends on the other queries: true with batch statistics."""
         return "batch" in norm_modes(self.model)
 
     def check(self, ways: int) -> None:
-        """Labels were made for a fixed number of classes."""
+        """See :meth:`Learner.check`; the reader's labels encode a fixed number of classes."""
         if self.classifies and ways < 2:
-            raise UserError(f"episode.ways={ways}: a classification needs at least 2")
+            raise UserError(f"episode.ways={ways}: classification needs at least 2")
         if self.classifies and ways > self.outputs:
             raise UserError(
-                f"episode.ways={ways}: the labels that the reader knows were made for {self.outputs} ways; train with "
+                f"episode.ways={ways}: the reader's labels were made for {self.outputs} ways; train with "
                 f"episode.train.ways={ways}"
             )
         self.reader.check(classifies=self.classifies)
 
     def adapt(self, support: Examples, unlabelled: Inputs | None = None) -> Predictor:
-        """See :meth:`Learner.adapt`; adaptation takes one go, so there is one iterate."""
+        """See :meth:`Learner.adapt`; there are no inner steps, so there is one iterate."""
         if unlabelled is not None:
-            raise UserError("in-context learners do not use unlabelled examples")
+            raise UserError("in-context learners do not use unlabelled examples; take episode.unlabelled=0")
         meta = {name: value.detach() for name, value in self.named_parameters()}
         return predictor(self._answers, meta, support, self.over_tasks)
 
     def meta_loss(self, tasks: Tasks) -> OuterLoss:
         """See :meth:`Learner.meta_loss`."""
         meta = dict(self.named_parameters())
-        gradients, aside = self.over_tasks.mean_gradient(self._task_loss, meta, tasks)
-        return outer_loss(meta, gradients, aside)
+        gradients, per_task = self.over_tasks.mean_gradient(self._task_loss, meta, tasks)
+        return outer_loss(meta, gradients, per_task)
 
     def _task_loss(self, meta: Params, support: Examples, query: Examples, autodiff: Autodiff) -> tuple[Tensor, Params]:
         answers = self._answers(meta, support, query.x, query.mask)
@@ -104,33 +102,33 @@ class InContext(Learner):
         return loss, {"loss": loss, "answers": answers}
 
     def _answers(self, meta: Params, support: Examples, x: Inputs, mask: Tensor | None) -> Tensor:
-        """(queries, ways), (queries, *target), or (queries, *target, 2) of one task."""
+        """Answer one task's queries: (queries, ways), (queries, *target) or (queries, *target, 2)."""
         features = self.embedding.outputs(meta, {}, support.x, support.mask)
         queries = self.embedding.query_outputs(meta, {}, support, x, mask)
         real = torch.ones_like(features[:, 0], dtype=torch.bool) if support.mask is None else support.mask
         labels = self._labels(support, features) * real[:, None]
-        own = {name.removeprefix(_READER): value for name, value in meta.items() if name.startswith(_READER)}
-        found = functional_call(self.reader, own, (features * real[:, None], labels, real, queries, support.number))
+        parameters = {name.removeprefix(_READER): value for name, value in meta.items() if name.startswith(_READER)}
+        outputs = functional_call(self.reader, parameters, (features * real[:, None], labels, real, queries, support.number))
         if self.classifies:
-            return without_absent_classes(found, support)
+            return without_absent_classes(outputs, support)
         target = support.y.shape[1:]
         if not self.gaussian:
-            return found.unflatten(1, target) if len(target) != 1 else found
-        mean, spread = found.chunk(2, -1)
-        return torch.stack([mean, _LEAST + _SHARE * F.softplus(spread)], -1).unflatten(1, target)
+            return outputs.unflatten(1, target) if len(target) != 1 else outputs
+        mean, spread = outputs.chunk(2, -1)
+        return torch.stack([mean, _FLOOR + _FACTOR * F.softplus(spread)], -1).unflatten(1, target)
 
     def _labels(self, support: Examples, features: Tensor) -> Tensor:
-        """(examples, labels): classes as unit vectors, targets as they are."""
+        """Encode the labels, (examples, labels): classes as one-hot vectors, targets as they are."""
         if not self.classifies:
             return support.y.flatten(1).to(features.dtype)
         ways = torch.arange(self.outputs, device=support.y.device)
         return (support.y[:, None] == ways).to(features.dtype)
 
 
-def _width(model: nn.Module) -> int:
-    width = as_model(model).features
-    if width is None:
+def _feature_count(model: nn.Module) -> int:
+    count = as_model(model).features
+    if count is None:
         raise UserError(
-            f"model: in-context learners need its attribute features, how many it answers; {type(model).__name__} has none"
+            f"model: in-context learners need its attribute features, the number of features; {type(model).__name__} has none"
         )
-    return width
+    return count

@@ -24,7 +24,7 @@ from metaloop.learners.gradient.constant_part import ConstantPart
 from metaloop.learners.gradient.functional_model import FunctionalModel, HeadAlone
 from metaloop.learners.gradient.support_loss import Mean, SupportLoss
 from metaloop.learners.learner import Learner, Predictor, Requirements, TakesSteps
-from metaloop.learners.refusals import telling_the_fix
+from metaloop.learners.refusals import errors_name_the_fix
 from metaloop.models.adapter import as_model
 from metaloop.models.norm import norm_modes, observing
 from metaloop.problems.task_loss import TaskLoss, without_absent_classes
@@ -253,7 +253,7 @@ class GradientLearner(Learner, TakesSteps):
         weights = self.objective.weights(self.problem.steps, self.outer_step)
         problem = replace(self.problem, weights=weights, outer_step=self.outer_step)
         begun = self._constant.tasks(tasks)
-        with telling_the_fix():
+        with errors_name_the_fix():
             loss = self.meta_gradient.loss(problem, self.meta_parameters(), begun, self.over_tasks)
         if self._observes and self.training:
             self._observe(tasks)

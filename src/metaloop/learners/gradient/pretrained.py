@@ -13,7 +13,7 @@ from metaloop.inner.head_init import HeadInit, Zero
 from metaloop.inner.problem import InnerProblem
 from metaloop.inner.rules.rule import InnerRule
 from metaloop.inner.selection.adapted import HEAD, Adapted
-from metaloop.learners.classification import losses_by_task, of_own_classes, together
+from metaloop.learners.classification import logits_of_task_classes, losses_by_task, support_and_query
 from metaloop.learners.gradient.adaptation import adapt, adapted_before
 from metaloop.learners.gradient.augmentation import Unchanged
 from metaloop.learners.gradient.functional_model import FunctionalModel
@@ -122,14 +122,14 @@ class Pretrained(Learner, TakesSteps):
         ``query_logits`` are, in classification, those of a task's own classes.
         """
         shots = tasks.support.y.shape[1]
-        examples = together(tasks, by_split=self.classes_head is not None)
+        examples = support_and_query(tasks, by_split=self.classes_head is not None)
         flat = examples.map(lambda tensor: tensor.flatten(0, 1))
         own = {} if self.classes_head is None else {HEAD + name: value for name, value in self.classes_head.named_parameters()}
         with observing(self.model) if self.training else nullcontext():
             outputs = self._network.outputs({}, own, flat.x, flat.mask)
         losses = losses_by_task(self.loss, outputs, examples)
         answers = outputs.unflatten(0, examples.y.shape[:2])[:, shots:]
-        answers = answers if self.classes_head is None else of_own_classes(answers, tasks)
+        answers = answers if self.classes_head is None else logits_of_task_classes(answers, tasks)
         return OuterLoss(losses.mean(), answers.detach(), losses.detach()[:, None])
 
 

@@ -1,4 +1,4 @@
-"""What a comparison of queries with a support set is, and the arithmetic that comparisons share."""
+"""The contract of comparisons of queries with a support set, and the arithmetic that they share."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -13,38 +13,48 @@ from metaloop.types import Examples
 
 @dataclass(frozen=True)
 class Embedding:
-    """What the model answers for an example, for comparisons whose parameters have its size.
+    """The size of the model's output for one example, for comparisons whose parameters depend on it.
 
     Attributes:
-        features: how many; None where the model does not say.
-        map_shape: (channels, height, width) of its feature maps; None for a model without.
+        features: number of features; None if the model does not declare it.
+        map_shape: (channels, height, width) of the feature maps; None for a model without feature maps.
     """
 
     features: int | None
     map_shape: tuple[int, int, int] | None
 
     def width(self) -> int:
-        """How many features; a UserError where nobody knows."""
+        """Return the number of features.
+
+        Raises:
+            UserError: the model does not declare it.
+        """
         if self.features is None:
-            raise UserError("model: it does not say how many features it answers; give it an attribute features, their number")
+            raise UserError(
+                "model: it does not declare its number of features, which the comparison needs; set its attribute features"
+            )
         return self.features
 
     def maps(self) -> tuple[int, int, int]:
-        """The maps' shape; a UserError where there are none."""
+        """Return the shape of the feature maps.
+
+        Raises:
+            UserError: the model has no feature maps.
+        """
         if self.map_shape is None:
             raise UserError("model: this algorithm compares feature maps, and the model answers vectors; take model=conv4_maps")
         return self.map_shape
 
 
 class Comparison(nn.Module, ABC):
-    """From one task's features to logits; its parameters are meta-parameters.
+    """A function from one task's features to logits. Its parameters are meta-parameters.
 
-    There is no leading task axis, and no shape depends on the data, so that vmap runs it.
+    Tensors have no task axis, and no shape depends on values, so that vmap can run it.
 
     Attributes:
-        transductive: do queries see each other here?
-        uses_unlabelled: does it look at unlabelled examples?
-        maps: does it want feature maps (channels, height, width) instead of vectors?
+        transductive: whether a query's logits depend on the other queries.
+        uses_unlabelled: whether it uses unlabelled examples.
+        maps: whether it compares feature maps (channels, height, width) instead of vectors.
     """
 
     transductive: ClassVar[bool] = False
@@ -55,41 +65,41 @@ class Comparison(nn.Module, ABC):
     def forward(
         self, support: Tensor, labels: Examples, query: Tensor, *, query_mask: Tensor | None, unlabelled: Tensor | None
     ) -> Tensor:
-        """(queries, ways) logits.
+        """Compare queries with the support set, and return logits (queries, ways).
 
         Args:
             support: (examples, *features).
-            labels: the task's support examples, of which y, mask and ways are of use.
+            labels: the task's support examples, for their labels ``y``, ``mask`` and ``ways``.
             query: (queries, *features).
             query_mask: (queries,) which queries are real; None for all.
-            unlabelled: (unlabelled, *features); None where there are none. ``labels.unlabelled_mask`` says which are real.
+            unlabelled: (unlabelled, *features); None if there are none. ``labels.unlabelled_mask`` is true for real ones.
         """
 
 
 def belongs(labels: Examples) -> Tensor:
-    """(ways, examples) bool: which real support examples are of which class."""
-    found = labels.y == torch.arange(labels.ways, device=labels.y.device)[:, None]
-    return found if labels.mask is None else found & labels.mask
+    """Mark each class's real support examples: (ways, examples) bool."""
+    member = labels.y == torch.arange(labels.ways, device=labels.y.device)[:, None]
+    return member if labels.mask is None else member & labels.mask
 
 
 def class_means(features: Tensor, labels: Examples) -> Tensor:
-    """(ways, features): the mean of each class's real support features (examples, features); zero for absent classes."""
+    """Average each class's real support features (examples, features): (ways, features), zero for absent classes."""
     member = belongs(labels).to(features.dtype)
     return member @ features / member.sum(1, keepdim=True).clamp(min=1)
 
 
 def squared_distances(left: Tensor, right: Tensor) -> Tensor:
-    """(m, n) squared Euclidean distances between the rows of (m, features) and (n, features)."""
+    """Squared Euclidean distances between the rows of (m, features) and (n, features): (m, n)."""
     return ((left[:, None] - right[None]) ** 2).sum(-1)
 
 
 def unit(rows: Tensor) -> Tensor:
-    """Rows (..., features) of length one; zeros stay zeros, with a finite gradient."""
+    """Scale rows (..., features) to length one; rows of zeros stay zeros, with a finite gradient."""
     return rows * torch.rsqrt((rows**2).sum(-1, keepdim=True) + 1e-12)
 
 
 def cosines(left: Tensor, right: Tensor) -> Tensor:
-    """(m, n) cosines between the rows of (m, features) and (n, features)."""
+    """Cosines between the rows of (m, features) and (n, features): (m, n)."""
     return unit(left) @ unit(right).T
 
 
@@ -97,8 +107,8 @@ class Scale(nn.Module):
     """A positive factor of logits, the inverse of a softmax's temperature.
 
     Args:
-        start: its value, above 0.
-        learned: whether it is a meta-parameter, learned as its logarithm.
+        start: its initial value, above 0.
+        learned: whether it is a meta-parameter; its logarithm is what is learned.
     """
 
     def __init__(self, start: float, learned: bool) -> None:
@@ -109,20 +119,29 @@ class Scale(nn.Module):
         self.log = nn.Parameter(torch.tensor(float(start)).log()) if learned else None
 
     def forward(self, logits: Tensor) -> Tensor:
-        """``logits`` of any shape, scaled."""
+        """Scale ``logits`` of any shape."""
         return logits * (self.start if self.log is None else self.log.exp())
 
 
 def check_positive(key: str, value: float) -> float:
-    """``value``, or a UserError where ``algorithm.comparison.<key>`` is not above 0."""
+    """Return ``value``.
+
+    Raises:
+        UserError: ``algorithm.comparison.<key>`` is not above 0.
+    """
     if not value > 0:
         raise UserError(f"algorithm.comparison.{key}={value}: above 0")
     return float(value)
 
 
 class AuxiliaryLoss(ABC):
-    """What a comparison may add to the query loss in meta-training."""
+    """A comparison that adds a loss to the query loss in meta-training."""
 
     @abstractmethod
-    def auxiliary_loss(self, support: Tensor, labels: Examples, query: Tensor, asked: Examples) -> Tensor:
-        """Scalar, weighted as it is added; ``asked`` are the query examples, the rest is as in :meth:`Comparison.forward`."""
+    def auxiliary_loss(self, support: Tensor, labels: Examples, query: Tensor, query_labels: Examples) -> Tensor:
+        """Compute the scalar that is added, its weight included.
+
+        Args:
+            support, labels, query: as in :meth:`Comparison.forward`.
+            query_labels: the task's query examples, for their labels ``y`` and ``mask``.
+        """

@@ -1,4 +1,4 @@
-"""What a metric learner is trained with: episodes, or all training classes at once."""
+"""Training regimes of metric learners: episodes, classification of all meta-training classes, or no training."""
 
 from dataclasses import dataclass
 
@@ -7,14 +7,14 @@ from metaloop.errors import UserError
 
 @dataclass(frozen=True)
 class Regime:
-    """Classification of all meta-training classes for some outer steps, episodes from then on.
+    """Classification of all meta-training classes for some outer steps, then episodes.
 
-    Episodes alone are the metric learners' own way, classification alone that of Wang et al. 2019 (SimpleShot), and one after
-    the other that of Chen et al. 2021 (Meta-Baseline). At validation and test there are episodes in any case.
+    Episodes only are the usual training of metric learners. Classification only is that of Wang et al. 2019 (SimpleShot), and
+    one after the other that of Chen et al. 2021 (Meta-Baseline). Validation and test always use episodes.
 
     Attributes:
-        classification_steps: how many outer steps see all classes: 0 for none, None for all.
-        learns: whether anything is trained at all; where not, the embedding stays as it came, whatever the outer optimiser.
+        classification_steps: number of outer steps that classify: 0 for none, None for all.
+        learns: whether anything is trained. If not, the embedding stays as it was loaded, whatever the outer optimizer.
     """
 
     classification_steps: int | None = 0
@@ -35,5 +35,5 @@ class Regime:
         return self.classification_steps is None
 
     def classifies(self, outer_step: int) -> bool:
-        """Whether the step after ``outer_step`` others does."""
+        """Whether the outer step after the first ``outer_step`` ones classifies."""
         return self.classification_steps is None or outer_step < self.classification_steps

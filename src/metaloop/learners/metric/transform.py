@@ -1,4 +1,4 @@
-"""What is done to features before they are compared."""
+"""Transforms of features before they are compared."""
 
 from abc import ABC, abstractmethod
 from typing import ClassVar
@@ -11,28 +11,28 @@ from metaloop.learners.metric.comparison import Embedding, unit
 
 
 class Transform(nn.Module, ABC):
-    """A map of each example's features. It may keep statistics of meta-training as buffers, but has no parameters.
+    """A map of each example's features. It may keep statistics of meta-training as buffers, and has no parameters.
 
     Attributes:
-        observes: does it keep such statistics?
+        observes: whether it keeps such statistics.
     """
 
     observes: ClassVar[bool] = False
 
     @abstractmethod
     def forward(self, features: Tensor) -> Tensor:
-        """(examples, features) to the same shape."""
+        """Map features (examples, features) to the same shape."""
 
     @abstractmethod
     def observe(self, mean: Tensor) -> None:
-        """Take note of the mean (features,) of a training meta-batch's features, before the transform.
+        """Update the statistics by the mean (features,) of a training meta-batch's features before the transform.
 
-        They are those of all examples in steps that classify, of the support sets alone in episodes.
+        The mean is over all examples in outer steps that classify, and over the support sets in episodes.
         """
 
 
 class Unchanged(Transform):
-    """Features as they are."""
+    """The identity."""
 
     def forward(self, features: Tensor) -> Tensor:
         """See :meth:`Transform.forward`."""
@@ -43,15 +43,15 @@ class Unchanged(Transform):
 
 
 class Centred(Transform):
-    """Features less the mean of meta-training's, then of length one: CL2N of SimpleShot (Wang et al. 2019, section 3).
+    """Features minus their meta-training mean, scaled to length one: CL2N of SimpleShot (Wang et al. 2019, section 3).
 
-    The authors take the mean over the training set after training. Here it is a running mean: of the features of the first
-    ``1 / momentum`` outer steps, which from then on gives way to newer ones, as the embedding moves.
+    The authors compute the mean over the training set after training. Here it is a running mean, since the embedding changes: a
+    plain average over the first ``1 / momentum`` outer steps, and an exponential moving average from then on.
 
     Args:
-        embedding: what the model answers.
-        normalise: whether features come to length one; without, this is the paper's CN.
-        momentum: weight of an outer step's mean.
+        embedding: size of the model's output.
+        normalise: whether to scale features to length one; False for the paper's CN.
+        momentum: weight of an outer step's mean in the moving average.
     """
 
     observes: ClassVar[bool] = True
@@ -65,7 +65,7 @@ class Centred(Transform):
         self.normalise = normalise
         self.momentum = momentum
         self.register_buffer("mean", torch.zeros(embedding.width()))
-        self.register_buffer("seen", torch.zeros((), dtype=torch.int64))  # outer steps
+        self.register_buffer("seen", torch.zeros((), dtype=torch.int64))  # number of outer steps
 
     def forward(self, features: Tensor) -> Tensor:
         """See :meth:`Transform.forward`."""
@@ -73,18 +73,20 @@ class Centred(Transform):
         return unit(centred) if self.normalise else centred
 
     def observe(self, mean: Tensor) -> None:
-        """See :meth:`Transform.observe`; ranks of a distributed run agree on the mean of theirs."""
+        """See :meth:`Transform.observe`; the mean is averaged over the ranks of a distributed run."""
         if distributed.is_available() and distributed.is_initialized():
             mean = mean.clone()
             distributed.all_reduce(mean)
             mean /= distributed.get_world_size()
         self.seen += 1
-        weight = (1 / self.seen.to(self.mean.dtype)).clamp(min=self.momentum)  # a tensor: the host need not wait for it
+        weight = (1 / self.seen.to(self.mean.dtype)).clamp(
+            min=self.momentum
+        )  # a tensor, so that the host does not wait for the device
         self.mean.lerp_(mean.to(self.mean.dtype), weight)
 
 
 class UnitLength(Transform):
-    """Features of length one: L2N of SimpleShot (Wang et al. 2019, section 3)."""
+    """Features scaled to length one: L2N of SimpleShot (Wang et al. 2019, section 3)."""
 
     def forward(self, features: Tensor) -> Tensor:
         """See :meth:`Transform.forward`."""

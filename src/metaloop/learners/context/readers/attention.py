@@ -1,4 +1,4 @@
-"""Attention with masks, eager, so that vmap and float64 take it."""
+"""Masked attention of plain operations, which vmap, float64 and second derivatives support."""
 
 import math
 
@@ -9,24 +9,25 @@ from torch import Tensor, nn
 from metaloop.errors import UserError
 from metaloop.models.norm import LayerNorm
 
-_NEVER = -1e9  # before the softmax; -inf would make rows without any key nan
+_MASKED = -1e9  # score of a masked key; with -inf, rows without any key would be nan
 
 
 def attend(queries: Tensor, keys: Tensor, values: Tensor, allowed: Tensor) -> Tensor:
-    """(m, v): scaled dot-product attention of queries (m, d) to keys (n, d) and values (n, v) where ``allowed`` (m or 1, n).
+    """Scaled dot-product attention: queries (m, d), keys (n, d) and values (n, v) to (m, v).
 
-    A row that may look at nothing gets zeros. Leading axes, such as heads, are carried along.
+    A query attends to the keys where ``allowed`` (m or 1, n) is true; if there are none, it gets zeros. Leading axes, such as
+    heads, are kept.
     """
-    scores = torch.where(allowed, queries @ keys.transpose(-2, -1) / math.sqrt(queries.shape[-1]), _NEVER)
+    scores = torch.where(allowed, queries @ keys.transpose(-2, -1) / math.sqrt(queries.shape[-1]), _MASKED)
     return (scores.softmax(-1) * allowed) @ values
 
 
 class MultiHead(nn.Module):
-    """Multi-head attention (Vaswani et al. 2017, section 3.2.2) of (m, width) to (n, width).
+    """Multi-head attention of (m, width) to (n, width) (Vaswani et al. 2017, section 3.2.2).
 
     Args:
-        width: of everything, a multiple of ``heads``.
-        heads: of the attention.
+        width: size of queries, keys, values and outputs, a multiple of ``heads``.
+        heads: number of heads.
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -37,24 +38,26 @@ class MultiHead(nn.Module):
             )
         self.heads = heads
         self.query, self.value, self.out = (nn.Linear(width, width) for _ in range(3))
-        self.key = nn.Linear(width, width, bias=False)  # one would add the same to all scores of a query
+        self.key = nn.Linear(
+            width, width, bias=False
+        )  # a bias would add the same number to all of a query's scores, which softmax ignores
 
     def forward(self, queries: Tensor, keys: Tensor, values: Tensor, allowed: Tensor) -> Tensor:
-        """(m, width); ``allowed`` (m or 1, n) says which of the n each may look at."""
+        """Attend: (m, width). ``allowed`` (m or 1, n) is true where a query may attend to a key."""
         split = (self._split(self.query(queries)), self._split(self.key(keys)), self._split(self.value(values)))
         return self.out(attend(*split, allowed).transpose(0, 1).flatten(1))
 
     def _split(self, x: Tensor) -> Tensor:
-        """(heads, n, width / heads)."""
+        """Split (n, width) into heads: (heads, n, width / heads)."""
         return x.unflatten(-1, (self.heads, -1)).transpose(0, 1)
 
 
 class Layer(nn.Module):
-    """A transformer layer, normalised before each part (Xiong et al. 2020).
+    """A transformer layer with normalisation before attention and before the perceptron (Xiong et al. 2020).
 
     Args:
-        width: of the tokens.
-        heads: of the attention.
+        width: size of a token.
+        heads: number of attention heads.
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -64,8 +67,8 @@ class Layer(nn.Module):
         self.wide, self.narrow = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
 
     def forward(self, tokens: Tensor, context: int, real: Tensor) -> Tensor:
-        """(n, width) to the same; all look at the first ``context`` tokens alone, where these are ``real`` (context,)."""
+        """Map tokens (n, width) to the same shape; all attend to the first ``context`` that are ``real`` (context,)."""
         normed = self.before(tokens)
-        seen = normed[:context]
-        tokens = tokens + self.attention(normed, seen, seen, real[None])
+        keys = normed[:context]
+        tokens = tokens + self.attention(normed, keys, keys, real[None])
         return tokens + self.narrow(F.gelu(self.wide(self.between(tokens))))

@@ -1,4 +1,4 @@
-"""Readers that take the support for a set: an average, attention of the queries, a transformer."""
+"""Readers of the support as a set: neural processes with an average or attention, and a transformer."""
 
 from itertools import pairwise
 from typing import ClassVar
@@ -14,7 +14,7 @@ from metaloop.models.norm import LayerNorm
 
 
 class Perceptron(nn.Module):
-    """``layers`` linear layers with ReLU between, from ``inputs`` over ``width`` to ``outputs`` numbers."""
+    """A perceptron of ``layers`` linear layers with ReLU between, of sizes ``inputs``, ``width`` and ``outputs``."""
 
     def __init__(self, inputs: int, width: int, outputs: int, layers: int) -> None:
         super().__init__()
@@ -24,21 +24,21 @@ class Perceptron(nn.Module):
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, inputs) to (n, outputs)."""
+        """Map (n, inputs) to (n, outputs)."""
         for layer in self.layers[:-1]:
             x = F.relu(layer(x))
         return self.layers[-1](x)
 
 
 class Mean(Reader):
-    """The conditional neural process (Garnelo et al. 2018, equations 1 to 3): pairs are encoded, averaged and decoded.
+    """The conditional neural process (Garnelo et al. 2018, equations 1 to 3), which encodes pairs, averages and decodes them.
 
-    In classification the average is over all classes' pairs, where the paper keeps one for each class.
+    In classification it averages over the pairs of all classes; the paper keeps one average for each class.
 
     Args:
         features, labels, outputs: see :class:`Reader`.
-        width: of hidden layers and of the average.
-        layers: of the encoder and of the decoder.
+        width: size of hidden layers and of the average.
+        layers: number of layers of the encoder, and of the decoder.
     """
 
     ordered: ClassVar[bool] = False
@@ -58,13 +58,13 @@ class Mean(Reader):
 class CrossAttention(Reader):
     """The attentive neural process without its latent path (Kim et al. 2019, figure 2, deterministic path).
 
-    Pairs are encoded and look at each other; queries look at them by their features alone.
+    Encoded pairs attend to each other. Queries attend to them with their features as queries and keys.
 
     Args:
         features, labels, outputs: see :class:`Reader`.
-        width: of hidden layers and of the attention.
-        layers: of the encoder and of the decoder.
-        heads: of the attention.
+        width: size of hidden layers and of the attention.
+        layers: number of layers of the encoder, and of the decoder.
+        heads: number of attention heads.
     """
 
     ordered: ClassVar[bool] = False
@@ -81,21 +81,21 @@ class CrossAttention(Reader):
         """See :meth:`Reader.forward`."""
         encoded = self.encoder(torch.cat([support, labels], 1))
         encoded = encoded + self.among(encoded, encoded, encoded, real[None])
-        found = self.across(self.place(query), self.place(support), encoded, real[None])
-        return self.decoder(torch.cat([query, found], 1))
+        context = self.across(self.place(query), self.place(support), encoded, real[None])
+        return self.decoder(torch.cat([query, context], 1))
 
 
 class Transformer(Reader):
-    """A transformer over the support set; in regression with distributions TNP-D (Nguyen and Grover 2022, section 4.1).
+    """A transformer over the support set; with predicted distributions, TNP-D (Nguyen and Grover 2022, section 4.1).
 
-    A token is a pair and a mark that it has a label; a query's label is zero. All tokens look at the support's tokens alone,
-    so that a query does not see the others. No positions: the support is a set.
+    A token holds features, a label and a flag that is 1 if there is a label; a query's label is zero. All tokens attend to the
+    support's tokens only, so queries do not affect each other. There are no position encodings, since the support is a set.
 
     Args:
         features, labels, outputs: see :class:`Reader`.
-        width: of the tokens.
-        layers: of the transformer.
-        heads: of its attention.
+        width: size of a token.
+        layers: number of transformer layers.
+        heads: number of attention heads.
     """
 
     ordered: ClassVar[bool] = False
@@ -112,8 +112,8 @@ class Transformer(Reader):
     def forward(self, support: Tensor, labels: Tensor, real: Tensor, query: Tensor, number: Tensor | None) -> Tensor:
         """See :meth:`Reader.forward`."""
         pairs = torch.cat([support, labels, torch.ones_like(support[:, :1])], 1)
-        asked = torch.cat([query, query.new_zeros(len(query), labels.shape[1] + 1)], 1)
-        tokens = self.token(torch.cat([pairs, asked]))
+        queries = torch.cat([query, query.new_zeros(len(query), labels.shape[1] + 1)], 1)
+        tokens = self.token(torch.cat([pairs, queries]))
         for layer in self.layers:
             tokens = layer(tokens, len(support), real)
         return self.answer(self.last(tokens[len(support) :]))

@@ -1,4 +1,4 @@
-"""Readers with a state: an LSTM and a memory-augmented network over (x, label of the one before)."""
+"""Recurrent readers: an LSTM and a memory-augmented network, which read each x with the previous example's label."""
 
 from typing import ClassVar
 
@@ -13,11 +13,11 @@ State = tuple[Tensor, ...]
 
 
 class ReaderCell(nn.Module):
-    """An LSTM cell (Hochreiter and Schmidhuber 1997, with forget gates) of plain operations, which vmap takes.
+    """An LSTM cell of plain operations, which vmap supports (Hochreiter and Schmidhuber 1997, with forget gates).
 
     Args:
-        inputs: numbers of an input.
-        hidden: units.
+        inputs: size of an input.
+        hidden: number of units.
     """
 
     def __init__(self, inputs: int, hidden: int) -> None:
@@ -28,45 +28,45 @@ class ReaderCell(nn.Module):
         self.gates = nn.Linear(inputs + hidden, 4 * hidden)
 
     def start(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Output and cell (1, hidden) before anything was read."""
+        """Return the initial output and cell, (1, hidden) each."""
         return like.new_zeros(1, self.hidden), like.new_zeros(1, self.hidden)
 
     def forward(self, x: Tensor, output: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
-        """Output and cell (n, hidden) after reading ``x`` (n, inputs)."""
-        come, forget, new, show = self.gates(torch.cat([x, output], 1)).chunk(4, 1)
-        cell = torch.sigmoid(forget + 1) * cell + torch.sigmoid(come) * torch.tanh(new)
-        return torch.sigmoid(show) * torch.tanh(cell), cell
+        """Read ``x`` (n, inputs), and return the new output and cell, (n, hidden) each."""
+        input_gate, forget_gate, new, output_gate = self.gates(torch.cat([x, output], 1)).chunk(4, 1)
+        cell = torch.sigmoid(forget_gate + 1) * cell + torch.sigmoid(input_gate) * torch.tanh(new)
+        return torch.sigmoid(output_gate) * torch.tanh(cell), cell
 
 
 class Recurrent(Reader):
-    """A network that reads x with the label of the example before it, and learns to learn in its state.
+    """A network that reads each x with the label of the example before it, and stores what it learns in its state.
 
-    Padding leaves the state as it is. The papers ask for an answer at every step; we train on the queries alone.
+    Padding does not change the state. The papers train on an answer at every step; here only the queries are trained on.
     """
 
     def shifted(self, support: Tensor, labels: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
-        """(examples, features + labels), each with the label of the real one before; and the last real label (labels,)."""
-        before, found = torch.zeros_like(labels[0]), []
+        """Join each x with the previous real label: (examples, features + labels), and the last real label (labels,)."""
+        previous, rows = torch.zeros_like(labels[0]), []
         for x, label, counts in zip(support, labels, real, strict=True):
-            found.append(torch.cat([x, before]))
-            before = torch.where(counts, label, before)
-        return torch.stack(found), before
+            rows.append(torch.cat([x, previous]))
+            previous = torch.where(counts, label, previous)
+        return torch.stack(rows), previous
 
 
-def _kept(new: State, old: State, counts: Tensor) -> State:
-    """``new`` where the example ``counts``, else ``old``."""
+def _updated(new: State, old: State, counts: Tensor) -> State:
+    """Return ``new`` if the example ``counts``, otherwise ``old``."""
     return tuple(torch.where(counts, a, b) for a, b in zip(new, old, strict=True))
 
 
 class LSTM(Recurrent):
-    """A sequence-to-sequence meta-learner: layers of LSTMs (Hochreiter et al. 2001).
+    """Stacked LSTMs that read the support set and answer queries (Hochreiter et al. 2001).
 
-    It reads the support set class by class, as data sets give it, not in a random order; see :class:`Reader`.
+    They read the support set class by class, as data sets give it, not in random order; see :class:`Reader`.
 
     Args:
         features, labels, outputs: see :class:`Reader`.
-        hidden: units of a layer.
-        layers: of the network.
+        hidden: number of units of a layer.
+        layers: number of layers.
     """
 
     ordered: ClassVar[bool] = True
@@ -82,37 +82,37 @@ class LSTM(Recurrent):
     def forward(self, support: Tensor, labels: Tensor, real: Tensor, query: Tensor, number: Tensor | None) -> Tensor:
         """See :meth:`Reader.forward`."""
         sequence, last = self.shifted(support, labels, real)
-        nothing = support.new_zeros(1, self.hidden)
-        states: list[State] = [(nothing, nothing)] * len(self.cells)
+        zeros = support.new_zeros(1, self.hidden)
+        states: list[State] = [(zeros, zeros)] * len(self.cells)
         for x, counts in zip(sequence, real, strict=True):
-            states = [_kept(*pair, counts) for pair in zip(self._read(x[None], states), states, strict=True)]
-        asked = torch.cat([query, last.expand(len(query), -1)], 1)
-        every = [tuple(part.expand(len(query), -1) for part in state) for state in states]
-        return self.answer(self._read(asked, every)[-1][0])
+            states = [_updated(*pair, counts) for pair in zip(self._read(x[None], states), states, strict=True)]
+        queries = torch.cat([query, last.expand(len(query), -1)], 1)
+        query_states = [tuple(part.expand(len(query), -1) for part in state) for state in states]
+        return self.answer(self._read(queries, query_states)[-1][0])
 
     def _read(self, x: Tensor, states: list[State]) -> list[State]:
-        found: list[State] = []
+        new_states: list[State] = []
         for cell, state in zip(self.cells, states, strict=True):
-            found.append(cell(x, *state))
-            x = found[-1][0]
-        return found
+            new_states.append(cell(x, *state))
+            x = new_states[-1][0]
+        return new_states
 
 
 class Memory(Recurrent):
     """A memory-augmented network: an LSTM that writes to the least recently used slots (Santoro et al. 2016, section 3).
 
-    Each of the read heads has a key of its own and writes it between the slots that it read last and one least used slot
-    (equations 5 to 8). Where several slots are used equally little, as all are at the start, each head takes another one; the
-    paper's equation 6 would take them all. The paper presents examples in random order; here they come class by class, as data
-    sets give them, see :class:`Reader`.
+    Each head has its own key. It writes the key to a mixture of the slots that it read last and one least used slot (equations
+    5 to 8). If several slots are used equally little, as all are at the start, each head takes a different one; equation 6 of
+    the paper would take them all. The paper presents examples in random order; here they come class by class, as data sets give
+    them, see :class:`Reader`.
 
     Args:
         features, labels, outputs: see :class:`Reader`.
-        hidden: units of the controller (200 in the paper).
-        slots: of the memory (128 in the paper).
-        width: of a slot (40 in the paper).
-        heads: that read and write (4 in the paper).
-        decay: of the slots' usage in each step (0.99 in the paper).
+        hidden: number of units of the controller (200 in the paper).
+        slots: number of slots of the memory (128 in the paper).
+        width: size of a slot (40 in the paper).
+        heads: number of heads, which read and write (4 in the paper).
+        decay: factor of the slots' usage in each step (0.99 in the paper).
     """
 
     ordered: ClassVar[bool] = True
@@ -134,23 +134,23 @@ class Memory(Recurrent):
         self.answer = nn.Linear(hidden + heads * width, outputs)
 
     def forward(self, support: Tensor, labels: Tensor, real: Tensor, query: Tensor, number: Tensor | None) -> Tensor:
-        """See :meth:`Reader.forward`; a query reads, and writes nothing."""
+        """See :meth:`Reader.forward`; a query reads the memory and does not write to it."""
         sequence, last = self.shifted(support, labels, real)
         state = self._start(support)
         for x, counts in zip(sequence, real, strict=True):
-            state = _kept(self._step(x[None], state), state, counts)
+            state = _updated(self._step(x[None], state), state, counts)
         output, cell, read, memory, _, _ = state
         count = len(query)
-        asked = torch.cat([query, last.expand(count, -1), read.expand(count, -1)], 1)
-        output, _ = self.cell(asked, output.expand(count, -1), cell.expand(count, -1))
+        queries = torch.cat([query, last.expand(count, -1), read.expand(count, -1)], 1)
+        output, _ = self.cell(queries, output.expand(count, -1), cell.expand(count, -1))
         weights = self._weights(self.keys(output).unflatten(1, (self.heads, self.width)), memory)
         return self.answer(torch.cat([output, (weights @ memory).flatten(1)], 1))
 
     def _start(self, like: Tensor) -> State:
-        """Output, cell, read (1, heads * width), memory (slots, width), usage (slots,) and read weights (heads, slots)."""
-        memory = like.new_full((self.slots, self.width), 1e-6)  # zeros have no direction
-        nothing = like.new_zeros(1, self.heads * self.width)
-        return *self.cell.start(like), nothing, memory, like.new_zeros(self.slots), like.new_zeros(self.heads, self.slots)
+        """Return output, cell, read (1, heads * width), memory (slots, width), usage (slots,) and weights (heads, slots)."""
+        memory = like.new_full((self.slots, self.width), 1e-6)  # not 0, since cosines need a direction
+        read = like.new_zeros(1, self.heads * self.width)
+        return *self.cell.start(like), read, memory, like.new_zeros(self.slots), like.new_zeros(self.heads, self.slots)
 
     def _step(self, x: Tensor, state: State) -> State:
         output, cell, read, memory, usage, weights = state
@@ -166,5 +166,5 @@ class Memory(Recurrent):
         return output, cell, (weights @ memory).view(1, -1), memory, usage, weights
 
     def _weights(self, keys: Tensor, memory: Tensor) -> Tensor:
-        """(..., heads, slots): softmax of the cosines of keys (..., heads, width) with slots (slots, width)."""
+        """Softmax of the cosines of keys (..., heads, width) with slots (slots, width): (..., heads, slots)."""
         return (F.normalize(keys, dim=-1) @ F.normalize(memory, dim=-1).transpose(0, 1)).softmax(-1)

@@ -12,22 +12,22 @@ from metaloop.learners.context.reader import Reader
 from metaloop.learners.context.readers.processes import Perceptron
 from metaloop.problems.task_loss import restricted
 
-_STREAM = 3  # of metaloop.inner.noise
+_STREAM = 3  # of random numbers, see metaloop.inner.noise
 
 
 class Versa(Reader):
     """VERSA for classification (Gordon et al. 2019, section 3 and equation 4).
 
-    From the mean of a class's support features a network makes the mean and the variance of a normal distribution over that
-    class's weights and bias, whatever the other classes; an answer is the logarithm of the class probabilities' average over
-    draws from it. Logits are drawn instead of weights, which has the same distribution for each query. The draws are a function
-    of the task's number, the same for all queries.
+    A network maps the mean of a class's support features to a normal distribution over that class's weights and bias,
+    independently of the other classes. An answer is the logarithm of the average, over draws from it, of the class
+    probabilities. Logits are drawn instead of weights, which gives each query the same distribution. The task's number seeds
+    the draws, which are the same for all queries.
 
     Args:
         features, labels, outputs: see :class:`Reader`.
-        width: of hidden layers.
-        layers: of the network.
-        draws: from each distribution (10 in the paper).
+        width: size of hidden layers.
+        layers: number of layers of each of the two networks.
+        draws: number of draws from each distribution (10 in the paper).
     """
 
     ordered: ClassVar[bool] = False
@@ -49,17 +49,17 @@ class Versa(Reader):
         """See :meth:`Reader.forward`.
 
         Raises:
-            UserError: nobody numbered the task, whose draws depend on it.
+            UserError: the task has no number to seed the draws.
         """
         if number is None:
             raise UserError(
-                "algorithm=versa draws random numbers and needs Examples.number: pass Tasks, which set it, or number them"
+                "algorithm=versa needs the task's number for its draws, but Examples.number is None; pass Tasks, which set it"
             )
         counts = labels.sum(0)
         means = labels.transpose(0, 1) @ support / counts.clamp(min=1)[:, None]  # (labels, features)
-        weights, spread = self.mean(means), (self.log_variance(means) - 4).exp()
-        seen = torch.cat([query, torch.ones_like(query[:, :1])], 1)
+        weights, variances = self.mean(means), (self.log_variance(means) - 4).exp()
+        inputs = torch.cat([query, torch.ones_like(query[:, :1])], 1)  # 1 multiplies the bias
         noise = normal(number, _STREAM, (self.draws, 1, len(counts)), query.dtype)
-        deviation = (seen.square() @ spread.transpose(0, 1)).clamp(min=1e-12).sqrt()
-        logits = restricted(seen @ weights.transpose(0, 1) + deviation * noise, counts > 0)
+        deviation = (inputs.square() @ variances.transpose(0, 1)).clamp(min=1e-12).sqrt()
+        logits = restricted(inputs @ weights.transpose(0, 1) + deviation * noise, counts > 0)
         return logits.log_softmax(-1).logsumexp(0) - math.log(self.draws)

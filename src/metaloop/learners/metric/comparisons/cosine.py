@@ -1,4 +1,4 @@
-"""Prototypes by direction."""
+"""Cosines between queries and prototypes."""
 
 from torch import Tensor
 
@@ -7,11 +7,11 @@ from metaloop.types import Examples
 
 
 class Cosine(Comparison):
-    """Logits are scaled cosines between queries and class means (Chen et al. 2021, eqs. 1 and 2, with the scale learned).
+    """Scaled cosines between queries and class means as logits (Chen et al. 2021, eqs. 1 and 2, with a learned scale).
 
     Args:
-        scale: of the cosines, without which a softmax could not come near a certain answer.
-        learn_scale: whether it is a meta-parameter.
+        scale: factor of the cosines, at the start if it is learned. With 1, no softmax of cosines is near 0 or 1.
+        learn_scale: whether the scale is a meta-parameter.
     """
 
     def __init__(self, scale: float = 10.0, learn_scale: bool = True) -> None:

@@ -1,4 +1,4 @@
-"""Prototypes by Euclidean distance."""
+"""Euclidean distances between queries and prototypes: prototypical networks."""
 
 from torch import Tensor
 
@@ -7,11 +7,11 @@ from metaloop.types import Examples
 
 
 class Euclidean(Comparison):
-    """Classes are the means of their support features; logits are minus squared distances (Snell et al. 2017, eqs. 1 and 2).
+    """Negative squared distances between queries and class means as logits (Snell et al. 2017, eqs. 1 and 2).
 
     Args:
-        scale: of the logits, the inverse of a temperature; the paper has 1.
-        learn_scale: whether it is a meta-parameter (Oreshkin et al. 2018, section 2.1).
+        scale: factor of the logits, the inverse of a temperature (1 in the paper).
+        learn_scale: whether the scale is a meta-parameter (Oreshkin et al. 2018, section 2.1).
     """
 
     def __init__(self, scale: float = 1.0, learn_scale: bool = False) -> None:

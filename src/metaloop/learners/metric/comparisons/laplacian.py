@@ -1,4 +1,4 @@
-"""Laplacian-regularised inference."""
+"""LaplacianShot: Laplacian-regularised inference."""
 
 from typing import ClassVar
 
@@ -12,17 +12,17 @@ from metaloop.types import Examples
 
 
 class Laplacian(Comparison):
-    """LaplacianShot: prototypes, and queries that are neighbours pull each other to one class (Ziko et al. 2020, equation 12).
+    """LaplacianShot: prototypes, with queries that pull their neighbours to the same class (Ziko et al. 2020, equation 12).
 
-    The paper chooses the pull on validation classes and trains without it, to classify (as ``algorithm=laplacian_shot`` does);
-    in episodic training it is learned, through the iterations. The shift of prototypes towards the queries that the paper puts
-    before it is left out. Pulls of about 1 are for features of length one, as the authors compare
-    (``algorithm/transform=centred``, their CL2N); beside distances of long features they change next to nothing.
+    The paper trains by classification without the pull, as ``algorithm=laplacian_shot`` does, and chooses the pull on
+    validation classes. In episodic training the pull is learned through the iterations. The paper's shift of the prototypes
+    towards the queries is left out. A pull of about 1 suits features of length one, as the authors compare
+    (``algorithm/transform=centred``, their CL2N); beside the distances of long features it has almost no effect.
 
     Args:
-        pull: of a neighbour that is sure of a class, on that class's logit, where it starts (theirs: 0.1 to 1.5). Learned.
-        neighbours: of a query, the nearest. The authors count the query itself among theirs: their 3 are 2 here.
-        steps: of the iteration, which stands still after a few.
+        pull: initial weight of a neighbour's class probability in a logit (0.1 to 1.5 in the paper). Learned.
+        neighbours: number of nearest neighbours of a query. The authors count the query itself: their 3 is 2 here.
+        steps: number of iterations, which converge after a few.
     """
 
     transductive: ClassVar[bool] = True
@@ -40,21 +40,21 @@ class Laplacian(Comparison):
         self, support: Tensor, labels: Examples, query: Tensor, *, query_mask: Tensor | None, unlabelled: Tensor | None
     ) -> Tensor:
         """See :meth:`Comparison.forward`."""
-        alone = without_absent_classes(-squared_distances(query, class_means(support, labels)), labels)
+        prototype_logits = without_absent_classes(-squared_distances(query, class_means(support, labels)), labels)
         near = self.log_pull.exp() * nearest(query.detach(), query_mask, self.neighbours)
-        logits = alone
+        logits = prototype_logits
         for _ in range(self.steps):
-            logits = alone + near @ torch.softmax(logits, -1)
+            logits = prototype_logits + near @ torch.softmax(logits, -1)
         return logits
 
 
 def nearest(rows: Tensor, mask: Tensor | None, count: int) -> Tensor:
-    """(m, m) of 0 and 1: whether a column's row (m, features) is among the ``count`` nearest to a row's, itself aside.
+    """Neighbour matrix of rows (m, features): (m, m), 1 where row j is among the ``count`` nearest other rows of row i, else 0.
 
-    Rows that ``mask`` (m,) leaves out are nobody's neighbours and have none.
+    Rows where ``mask`` (m,) is false have no neighbours and are not neighbours of any row.
     """
     itself = torch.eye(len(rows), dtype=torch.bool, device=rows.device)
-    out = itself if mask is None else itself | ~mask | ~mask[:, None]
-    distances = torch.where(out, torch.inf, squared_distances(rows, rows))
+    excluded = itself if mask is None else itself | ~mask | ~mask[:, None]
+    distances = torch.where(excluded, torch.inf, squared_distances(rows, rows))
     chosen = distances.topk(min(count, len(rows)), largest=False).indices
-    return torch.zeros_like(distances).scatter(-1, chosen, 1.0) * ~out
+    return torch.zeros_like(distances).scatter(-1, chosen, 1.0) * ~excluded

@@ -1,4 +1,4 @@
-"""Images compared place by place."""
+"""DN4: images compared by their local descriptors."""
 
 from typing import ClassVar
 
@@ -12,12 +12,12 @@ from metaloop.types import Examples
 
 
 class LocalDescriptors(Comparison):
-    """DN4: each place of a query's map looks for its nearest ones among all places of a class's support maps.
+    """DN4: compares each place of a query's feature map with the nearest places among all support maps of a class.
 
-    A logit is the sum, over the query's places, of the cosines to the ``neighbours`` nearest (Li et al. 2019, eq. 2).
+    A logit is the sum over the query's places of the cosines with the ``neighbours`` nearest places (Li et al. 2019, eq. 2).
 
     Args:
-        neighbours: of each place in each class; fewer where a class has not as many places.
+        neighbours: number of nearest places in each class, or all places of a class that has fewer.
     """
 
     maps: ClassVar[bool] = True
@@ -32,11 +32,12 @@ class LocalDescriptors(Comparison):
         self, support: Tensor, labels: Examples, query: Tensor, *, query_mask: Tensor | None, unlabelled: Tensor | None
     ) -> Tensor:
         """See :meth:`Comparison.forward`."""
-        there, here = (unit(maps.flatten(2).transpose(1, 2)) for maps in (support, query))  # (examples, places, channels)
-        examples, places = there.shape[:2]
-        found = (here.flatten(0, 1) @ there.flatten(0, 1).T).unflatten(1, (examples, places))
-        # The nearest of a class are among the nearest of its examples, so that few are left to be masked and compared.
-        nearest = found.topk(min(self.neighbours, places)).values  # (queries x places, examples, neighbours)
+        support_places, query_places = (unit(maps.flatten(2).transpose(1, 2)) for maps in (support, query))
+        # (examples, places, channels) each
+        examples, places = support_places.shape[:2]
+        similarities = (query_places.flatten(0, 1) @ support_places.flatten(0, 1).T).unflatten(1, (examples, places))
+        # The nearest places of a class are among the nearest of each of its examples, so only these are masked and compared.
+        nearest = similarities.topk(min(self.neighbours, places)).values  # (queries x places, examples, neighbours)
         of_class = torch.where(belongs(labels)[..., None], nearest[:, None], ABSENT).flatten(2)
         nearest = of_class.topk(min(self.neighbours, of_class.shape[-1])).values
         nearest = torch.where(nearest > ABSENT / 2, nearest, 0.0)

@@ -1,4 +1,4 @@
-"""Logistic regression on the support set as a head."""
+"""LR-D2: logistic regression on the support set."""
 
 import torch
 import torch.nn.functional as F
@@ -10,19 +10,19 @@ from metaloop.learners.metric.comparisons.ridge import real_rows
 from metaloop.problems.task_loss import restricted
 from metaloop.types import Examples
 
-_HALVINGS = 8  # of a Newton step, tried all at once
+_HALVINGS = 8  # step lengths 1, 1/2, 1/4, ... of a Newton step, tried at once
 
 
 class Logistic(Comparison):
     """LR-D2: the logits of a regularised logistic regression, solved by Newton steps (Bertinetto et al. 2019, section 3.3).
 
-    The paper unrolls steps of one regression a class; here one multinomial regression is solved to its end and differentiated
-    there by the implicit function theorem, so that the gradient does not depend on the number of steps.
+    The paper unrolls the steps of one regression for each class. Here one multinomial regression is solved to convergence and
+    differentiated at the solution by the implicit function theorem, so the gradient does not depend on the number of steps.
 
     Args:
-        regularisation: where half the weight of the squared norm starts; 1 / C in scikit-learn's words. Learned.
-        scale: where the factor of the logits starts. Learned.
-        steps: of Newton's method; it is done long before ten where features are not huge.
+        regularisation: initial weight of half the squared norm, 1 / C in scikit-learn. Learned.
+        scale: initial factor of the logits. Learned.
+        steps: number of Newton steps; fewer than ten converge unless features are huge.
     """
 
     def __init__(self, regularisation: float = 1.0, scale: float = 1.0, steps: int = 10) -> None:
@@ -43,16 +43,16 @@ class Logistic(Comparison):
 
 
 def logistic(gram: Tensor, targets: Tensor, regularisation: Tensor, steps: int) -> Tensor:
-    """(examples, ways) a, where x' a is the minimum of the cross-entropies' sum + regularisation / 2 |w|².
+    """Solve a logistic regression: (examples, ways) a, such that w = x' a minimises sum of cross-entropies + r / 2 |w|².
 
-    Differentiable in ``gram`` and ``regularisation``, once: the last Newton step, which changes nothing at the minimum, has the
-    minimum's derivative.
+    It can be differentiated once, in ``gram`` and ``regularisation`` r: a last Newton step at the minimum does not change its
+    value but has its derivative.
 
     Args:
         gram: (examples, examples) x x'; zero where an example is padding.
-        targets: (examples, ways) one-hot, zero for padding. Classes without an example take no part.
+        targets: (examples, ways) one-hot, zero for padding. Classes without an example are ignored.
         regularisation: scalar above 0.
-        steps: of Newton's method.
+        steps: number of Newton steps.
     """
     with torch.no_grad():
         dual = torch.zeros_like(targets)
@@ -66,7 +66,7 @@ def logistic(gram: Tensor, targets: Tensor, regularisation: Tensor, steps: int) 
 
 
 def _probabilities(logits: Tensor, targets: Tensor) -> Tensor:
-    """(examples, ways), zero for padding and for absent classes."""
+    """Softmax of logits: (examples, ways), zero for padding and for absent classes."""
     return torch.softmax(_present(logits, targets), -1) * targets.sum(1, keepdim=True)
 
 
@@ -75,24 +75,24 @@ def _present(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def _newton(gram: Tensor, p: Tensor, regularisation: Tensor, slope: Tensor) -> Tensor:
-    """(examples, ways) d that solves r d + D gram d = -slope, with D = diag(p) - p p' of each example.
+    """Solve r d + D gram d = -slope for d (examples, ways), with D = diag(p) - p p' of each example.
 
-    The Hessian couples classes by one sum an example, so systems of the size of ``gram`` are enough: one a class, and one
-    for the sums (as in Rasmussen and Williams 2006, algorithm 3.3).
+    The Hessian couples the classes only by one sum for each example. So systems of the size of ``gram`` are enough: one for
+    each class, and one for the sums (as in Rasmussen and Williams 2006, algorithm 3.3).
     """
     identity = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-    each = p.T[:, :, None]  # (ways, examples, 1)
-    right = torch.cat([-slope.T[:, :, None], each * identity], -1)
-    own, of_sums = torch.linalg.solve(regularisation * identity + each * gram, right).split([1, len(gram)], -1)
-    sums = torch.linalg.solve(identity - (each * (gram @ of_sums)).sum(0), (each * (gram @ own)).sum(0))
-    return (own + of_sums @ sums)[..., 0].T
+    weights = p.T[:, :, None]  # (ways, examples, 1)
+    right = torch.cat([-slope.T[:, :, None], weights * identity], -1)
+    uncoupled, of_sums = torch.linalg.solve(regularisation * identity + weights * gram, right).split([1, len(gram)], -1)
+    sums = torch.linalg.solve(identity - (weights * (gram @ of_sums)).sum(0), (weights * (gram @ uncoupled)).sum(0))
+    return (uncoupled + of_sums @ sums)[..., 0].T
 
 
 def _length(gram: Tensor, targets: Tensor, regularisation: Tensor, dual: Tensor, move: Tensor) -> Tensor:
-    """Scalar: the best of some shares of the Newton step; far from the minimum the whole of it may lead astray."""
+    """Choose the length of a Newton step that lowers the objective most; a full step may diverge far from the minimum."""
     lengths = 0.5 ** torch.arange(_HALVINGS, dtype=gram.dtype, device=gram.device)
-    at = dual + lengths[:, None, None] * move
-    logits = gram @ at
+    candidates = dual + lengths[:, None, None] * move
+    logits = gram @ candidates
     losses = -(targets * F.log_softmax(_present(logits, targets), -1)).sum((1, 2))
-    best = (losses + regularisation / 2 * (at * logits).sum((1, 2))).argmin(0, keepdim=True)
-    return lengths.gather(0, best)[0]  # indexing by a tensor without axes would have the host wait for it
+    best = (losses + regularisation / 2 * (candidates * logits).sum((1, 2))).argmin(0, keepdim=True)
+    return lengths.gather(0, best)[0]  # indexing by a scalar tensor would make the host wait for the device

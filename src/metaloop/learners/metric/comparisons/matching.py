@@ -11,16 +11,16 @@ from metaloop.types import Examples
 
 
 def attended(scores: Tensor, labels: Examples) -> Tensor:
-    """(queries, ways): the logarithm of what each class gets of the attention ``scores`` (queries, examples), unnormalised."""
+    """Logarithm of each class's unnormalised attention, (queries, ways), from ``scores`` (queries, examples)."""
     return restricted(scores[:, None], belongs(labels)).logsumexp(-1)
 
 
 class Matching(Comparison):
-    """A softmax over the cosines to all support examples, whose shares are summed by class (Vinyals et al. 2016, eq. 1).
+    """Attention to all support examples by cosine, summed by class (Vinyals et al. 2016, eq. 1).
 
     Args:
-        scale: of the cosines. The paper has 1, under which the loss has a floor well above 0.
-        learn_scale: whether it is a meta-parameter.
+        scale: factor of the cosines. The paper has 1, with which the loss cannot get near 0.
+        learn_scale: whether the scale is a meta-parameter.
     """
 
     def __init__(self, scale: float = 10.0, learn_scale: bool = False) -> None:
@@ -37,15 +37,15 @@ class Matching(Comparison):
 class MatchingInContext(Comparison):
     """Matching networks with full context embeddings (Vinyals et al. 2016, section 2.1.2 and appendix A.1 and A.2).
 
-    A bidirectional LSTM passes over the support set, so a support example's embedding depends on the others and on their order,
-    which is class by class, as data sets give it: where shots are fixed, an example's position tells its class. An LSTM that
-    attends to the support set reads each query several times. Padding is passed over.
+    A bidirectional LSTM reads the support set, so a support example's embedding depends on the others and on their order. Data
+    sets give the support set class by class: with fixed shots, an example's position reveals its class. A second LSTM, which
+    attends to the support set, reads each query several times. Padding is skipped.
 
     Args:
-        embedding: what the model answers.
-        reads: of each query.
-        scale: of the cosines, as in :class:`Matching`.
-        learn_scale: whether it is a meta-parameter.
+        embedding: size of the model's output.
+        reads: number of times that a query is read.
+        scale: factor of the cosines, as in :class:`Matching`.
+        learn_scale: whether the scale is a meta-parameter.
     """
 
     def __init__(self, embedding: Embedding, reads: int = 5, scale: float = 10.0, learn_scale: bool = False) -> None:
@@ -57,20 +57,20 @@ class MatchingInContext(Comparison):
         self.scale = Scale(scale, learn_scale)
         self.forth = LSTMCell(width, width, dtype)
         self.back = LSTMCell(width, width, dtype)
-        self.reader = LSTMCell(2 * width, width, dtype)  # of the query and what was last attended to
+        self.reader = LSTMCell(2 * width, width, dtype)  # reads the query and what it attended to last
 
     def forward(
         self, support: Tensor, labels: Examples, query: Tensor, *, query_mask: Tensor | None, unlabelled: Tensor | None
     ) -> Tensor:
         """See :meth:`Comparison.forward`."""
         real = torch.ones_like(labels.y, dtype=torch.bool) if labels.mask is None else labels.mask
-        forth = _passed(self.forth, support, real)
-        back = _passed(self.back, support.flip(0), real.flip(0)).flip(0)
-        context = torch.where(real[:, None], support + forth + back, 0.0)
+        forward = _lstm_outputs(self.forth, support, real)
+        backward = _lstm_outputs(self.back, support.flip(0), real.flip(0)).flip(0)
+        context = torch.where(real[:, None], support + forward + backward, 0.0)
         return attended(self.scale(cosines(self._read(query, context, real), context)), labels)
 
     def _read(self, query: Tensor, context: Tensor, real: Tensor) -> Tensor:
-        """(queries, features): the queries as the reader knows them after its last look."""
+        """Embed queries by reading them ``reads`` times: (queries, features)."""
         output = cell = read = torch.zeros_like(query)
         for _ in range(self.reads):
             output, cell = self.reader(torch.cat([query, read], -1), output, cell)
@@ -79,12 +79,12 @@ class MatchingInContext(Comparison):
         return output
 
 
-def _passed(lstm: LSTMCell, sequence: Tensor, real: Tensor) -> Tensor:
-    """(examples, features): an LSTM's output at each example of ``sequence``; at those that are not real it stands still."""
+def _lstm_outputs(lstm: LSTMCell, sequence: Tensor, real: Tensor) -> Tensor:
+    """Run an LSTM over ``sequence``: (examples, features). Examples that are not real do not change its state."""
     output = cell = torch.zeros_like(sequence[:1])
     outputs = []
-    for x, here in zip(sequence.split(1), real.split(1), strict=True):
+    for x, counts in zip(sequence.split(1), real.split(1), strict=True):
         after = lstm(x, output, cell)
-        output, cell = (torch.where(here, new, old) for new, old in zip(after, (output, cell), strict=True))
+        output, cell = (torch.where(counts, new, old) for new, old in zip(after, (output, cell), strict=True))
         outputs.append(output)
     return torch.cat(outputs)

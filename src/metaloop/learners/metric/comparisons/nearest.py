@@ -1,4 +1,4 @@
-"""Nearest neighbours: a class is as near as its nearest support example."""
+"""Nearest neighbours: a class is scored by its nearest support example."""
 
 import torch
 from torch import Tensor
@@ -9,14 +9,15 @@ from metaloop.types import Examples
 
 
 class Nearest(Comparison):
-    """Minus the squared distance to the nearest support example of each class.
+    """Negative squared distance to the nearest support example of each class.
 
-    Of words it is NNShot (Yang and Katiyar 2020, EMNLP, section 3.1): "no entity", which has no middle, needs none. Trained in
-    episodes, it is a prototypical network whose prototype for a query is the nearest example.
+    For words it is NNShot (Yang and Katiyar 2020, EMNLP, section 3.1). It suits the class "no entity", whose words are too
+    diverse for one prototype. Trained in episodes, it is a prototypical network whose prototype for a query is the nearest
+    example.
 
     Args:
-        scale: of the logits.
-        learn_scale: whether it is a meta-parameter.
+        scale: factor of the logits.
+        learn_scale: whether the scale is a meta-parameter.
     """
 
     def __init__(self, scale: float = 1.0, learn_scale: bool = False) -> None:
@@ -27,7 +28,7 @@ class Nearest(Comparison):
         self, support: Tensor, labels: Examples, query: Tensor, *, query_mask: Tensor | None, unlabelled: Tensor | None
     ) -> Tensor:
         """See :meth:`Comparison.forward`."""
-        # By products: the differences of all pairs of words would take hundreds of times the memory.
+        # By products, since the differences of all pairs of words would take hundreds of times the memory.
         near = 2 * query @ support.T - (support**2).sum(1) - (query**2).sum(1, keepdim=True)
         member = belongs(labels)
         nearest = torch.where(member, self.scale(near)[:, None], -torch.inf).amax(-1)

@@ -1,4 +1,4 @@
-"""Heads fine-tuned on labelled support examples and on how sure the queries are."""
+"""Transductive heads, fine-tuned on the support labels and on the entropy of the query predictions."""
 
 from typing import ClassVar
 
@@ -10,19 +10,19 @@ from metaloop.learners.metric.comparison import Comparison, belongs, check_posit
 from metaloop.problems.task_loss import without_absent_classes
 from metaloop.types import Examples
 
-_LEAST = 1e-12  # probability whose logarithm is taken
+_SMALLEST = 1e-12  # probabilities are clamped to this before the logarithm
 
 
 class TransductiveFineTuning(Comparison):
     """Fine-tunes class vectors on the support set's cross-entropy plus the queries' entropy (Dhillon et al. 2020, eqs. 5 to 8).
 
-    They start at the class means' directions, and logits are scaled cosines with them at first. The paper fine-tunes the whole
-    network with Adam; here the class vectors move alone, by gradient descent that the outer loop differentiates.
+    Class vectors start as the directions of the class means, so the first logits are scaled cosines. The paper fine-tunes the
+    whole network with Adam. Here only the class vectors change, by gradient descent that the outer loop differentiates.
 
     Args:
-        scale: of the logits, where it starts. Learned.
-        steps: of gradient descent.
-        lr: of gradient descent.
+        scale: initial factor of the logits. Learned.
+        steps: number of gradient descent steps.
+        lr: step size of gradient descent.
         entropy: weight of the queries' entropy.
     """
 
@@ -47,18 +47,18 @@ class TransductiveFineTuning(Comparison):
 
 
 class TIM(Comparison):
-    """Transductive information maximisation: queries sure, and spread over the classes (Boudiaf et al. 2020, eq. 3).
+    """Transductive information maximisation: confident predictions that cover all classes (Boudiaf et al. 2020, eq. 3).
 
-    Prototypes of unit features move down w * cross-entropy of the support set - H(Y) + a * H(Y | X) of the queries: TIM-GD with
-    plain gradient descent instead of 1000 steps of Adam, differentiated by the outer loop, where the paper trains without.
-    The marginal entropy takes classes to be about equally frequent among the queries, as they are in our episodes.
+    Prototypes of unit features minimise w * cross-entropy of the support set - H(Y) + a * H(Y | X) of the queries. This is
+    TIM-GD with plain gradient descent instead of 1000 steps of Adam. The outer loop differentiates it; the paper does not
+    train with it. The marginal entropy assumes that classes are about equally frequent among the queries, as in our episodes.
 
     Args:
-        temperature: of the softmax of squared distances, where it starts. Learned.
-        steps: of gradient descent.
-        lr: of gradient descent.
-        cross_entropy: w.
-        conditional: a.
+        temperature: initial factor of the squared distances. Learned.
+        steps: number of gradient descent steps.
+        lr: step size of gradient descent.
+        cross_entropy: weight w of the cross-entropy.
+        conditional: weight a of the conditional entropy.
     """
 
     transductive: ClassVar[bool] = True
@@ -87,27 +87,28 @@ class TIM(Comparison):
 def slopes(
     logits: Tensor, labels: Examples, query_mask: Tensor | None, *, known: float, marginal: float, conditional: float
 ) -> Tensor:
-    """The gradient in ``logits`` of known * cross-entropy of the support - marginal * H(Y) + conditional * H(Y | X).
+    """Gradient with respect to ``logits`` of known * cross-entropy - marginal * H(Y) + conditional * H(Y | X).
 
-    It is written out, so that it can be taken wherever a comparison is run, and differentiated there.
+    It is written out rather than taken by autograd, so that it works without a graph and under vmap, and can be differentiated.
 
     Args:
-        logits: (examples + queries, ways), of the support set and then of the queries; absent classes cannot win.
-        labels: of the support set.
+        logits: (examples + queries, ways), the support set's and then the queries'. Absent classes get no probability.
+        labels: the task's support examples.
         query_mask: (queries,) which queries are real; None for all.
-        known, marginal, conditional: weights of the mean over the real support examples, and of the entropies in nats of the
-            real queries' mean answer and, in the mean, of each answer.
+        known: weight of the mean cross-entropy of the real support examples.
+        marginal: weight of the entropy, in nats, of the real queries' mean prediction.
+        conditional: weight of the mean entropy, in nats, of the real queries' predictions.
     """
     examples = len(labels.y)
     p = torch.softmax(logits, -1)
-    sure = belongs(labels).to(p.dtype).T
-    of_support = sure.sum(1, keepdim=True) * p[:examples] - sure
+    targets = belongs(labels).to(p.dtype).T
+    of_support = targets.sum(1, keepdim=True) * p[:examples] - targets
     p = p[examples:]
     real = torch.ones_like(p[:, :1]) if query_mask is None else query_mask[:, None].to(p.dtype)
     share = real / real.sum().clamp(min=1)
-    gain = marginal * ((share * p).sum(0).clamp(min=_LEAST).log() + 1) - conditional * (p.clamp(min=_LEAST).log() + 1)
+    gain = marginal * ((share * p).sum(0).clamp(min=_SMALLEST).log() + 1) - conditional * (p.clamp(min=_SMALLEST).log() + 1)
     of_queries = share * p * (gain - (p * gain).sum(1, keepdim=True))
-    return torch.cat([known * of_support / sure.sum().clamp(min=1), of_queries])
+    return torch.cat([known * of_support / targets.sum().clamp(min=1), of_queries])
 
 
 def _checked(steps: int, lr: float) -> tuple[int, float]:

@@ -1,4 +1,4 @@
-"""A learned comparison of feature maps."""
+"""Relation networks: a learned comparison of feature maps."""
 
 from typing import ClassVar
 
@@ -12,15 +12,15 @@ from metaloop.types import Examples
 
 
 class Relation(Comparison):
-    """A network scores pairs of a class's and a query's feature map (Sung et al. 2018, section 3.2 and figure 2).
+    """A network that scores pairs of a class's and a query's feature map (Sung et al. 2018, section 3.2 and figure 2).
 
-    Where we deviate: a class's map is the mean of its support maps, not the sum, so that other shots can be tested; the scores
-    are logits under cross-entropy, not sigmoids under squared error; and the network's norm sees one pair at a time: batch norm
-    over all pairs would let queries see each other.
+    Deviations: a class's map is the mean of its support maps, not the sum, so that other shots can be tested. Scores are logits
+    under cross-entropy, not sigmoids under squared error. The network normalises each pair by itself (layer norm), since batch
+    norm over all pairs would let queries affect each other.
 
     Args:
-        embedding: what the model answers.
-        filters: of both convolutional blocks.
+        embedding: size of the model's output.
+        filters: number of filters of each convolutional block.
         hidden: width of the layer before the score.
     """
 
@@ -44,7 +44,7 @@ class Relation(Comparison):
     ) -> Tensor:
         """See :meth:`Comparison.forward`."""
         means = class_means(support.flatten(1), labels).unflatten(1, support.shape[1:])
-        # Convolving a pair is convolving its two halves, each of which stands in many pairs.
+        # The convolution of a pair is the sum of the convolutions of its halves, each of which occurs in many pairs.
         of_class, of_query = self.first.weight.chunk(2, 1)
         left, right = F.conv2d(means, of_class, padding=1), F.conv2d(query, of_query, self.first.bias, padding=1)
         x = (right[:, None] + left).flatten(0, 1)
@@ -54,5 +54,5 @@ class Relation(Comparison):
 
 
 def _pooled(x: Tensor) -> Tensor:
-    """Sides halved, rounded down to no less than 1."""
+    """Halve both sides by max pooling, rounding down to no less than 1."""
     return F.max_pool2d(x, tuple(min(2, side) for side in x.shape[-2:]))

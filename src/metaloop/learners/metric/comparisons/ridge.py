@@ -1,4 +1,4 @@
-"""Ridge regression on the support set as a head."""
+"""R2-D2: ridge regression on the support set."""
 
 import torch
 from torch import Tensor, nn
@@ -8,13 +8,13 @@ from metaloop.types import Examples
 
 
 class Ridge(Comparison):
-    """R2-D2: the scores of a ridge regression onto one-hot labels (Bertinetto et al. 2019, equations 3 to 6).
+    """R2-D2: the scores of a ridge regression to one-hot labels (Bertinetto et al. 2019, equations 3 to 6).
 
-    Regularisation and scale are learned. The paper's common offset of all logits is left out, since no softmax sees it.
+    The paper's common offset of all logits is left out, since softmax ignores it.
 
     Args:
-        regularisation: where the weight of the squared norm starts.
-        scale: where the factor of the scores starts.
+        regularisation: initial weight of the squared norm. Learned.
+        scale: initial factor of the scores. Learned.
     """
 
     def __init__(self, regularisation: float = 1.0, scale: float = 10.0) -> None:
@@ -32,19 +32,20 @@ class Ridge(Comparison):
 
 
 def real_rows(support: Tensor, labels: Examples) -> tuple[Tensor, Tensor]:
-    """Features (examples, features) and one-hot labels (examples, ways), zero where an example is padding, in float64.
+    """Return features (examples, features) and one-hot labels (examples, ways) in float64, zero for padding.
 
-    Heads are solved for in float64: the matrices are small, and what is lost in float32 or less is lost to the gradient, too.
+    Heads are solved in float64: the matrices are small, and the gradient would inherit the rounding errors of a solution in
+    float32.
     """
     x = support.double()
     return x if labels.mask is None else x * labels.mask[:, None], belongs(labels).double().T
 
 
 def ridge(x: Tensor, targets: Tensor, regularisation: Tensor) -> Tensor:
-    """(features, ways): the minimum of |x w - targets|² + regularisation |w|².
+    """Minimise |x w - targets|² + regularisation |w|² over w (features, ways), by the smaller of the two linear systems.
 
     Args:
-        x: (examples, features); rows of zeros change nothing. The system that is solved is as large as the smaller of both.
+        x: (examples, features); rows of zeros do not affect the result.
         targets: (examples, ways).
         regularisation: scalar above 0.
     """

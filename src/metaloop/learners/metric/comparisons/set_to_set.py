@@ -1,4 +1,4 @@
-"""Prototypes that know of each other."""
+"""FEAT: prototypes adapted to each other by self-attention."""
 
 import math
 
@@ -25,15 +25,15 @@ from metaloop.types import Examples
 class SetToSet(Comparison, AuxiliaryLoss):
     """FEAT: one layer of self-attention adapts the class means to each other (Ye et al. 2020, eqs. 5 to 7).
 
-    Its auxiliary loss (eq. 8) asks that the centres of the classes' attended examples, support and query, tell all of them
-    apart. The paper's dropout in the attention is left out, and the backbone need not be pretrained: for that take
+    The auxiliary loss (eq. 8) classifies all examples, support and query, by the centres of the classes' examples after
+    attention. The paper's dropout in the attention is left out. The paper pretrains the backbone; here that is a choice,
     ``algorithm/regime=classification_then_episodic``.
 
     Args:
-        embedding: what the model answers.
-        scale: of minus squared distances; the authors' temperature is 64.
+        embedding: size of the model's output.
+        scale: factor of the negative squared distances, the inverse of a temperature (64 in the paper).
         balance: weight of the auxiliary loss, 0 for none.
-        auxiliary_scale: the same as ``scale`` in the auxiliary loss.
+        auxiliary_scale: the factor in the auxiliary loss.
     """
 
     def __init__(
@@ -55,18 +55,18 @@ class SetToSet(Comparison, AuxiliaryLoss):
         centres = self._attended(class_means(support, labels), belongs(labels).any(1))
         return self.scale(-squared_distances(query, centres))
 
-    def auxiliary_loss(self, support: Tensor, labels: Examples, query: Tensor, asked: Examples) -> Tensor:
+    def auxiliary_loss(self, support: Tensor, labels: Examples, query: Tensor, query_labels: Examples) -> Tensor:
         """See :meth:`AuxiliaryLoss.auxiliary_loss`."""
         features = torch.cat([support, query])
-        mask = joined_masks([labels.mask, asked.mask], [len(support), len(query)])
-        everyone = Examples(features, torch.cat([labels.y, asked.y]), mask, labels.ways)
-        member = belongs(everyone)
-        centres = class_means(self._attended(features, member[everyone.y]), everyone)
+        mask = joined_masks([labels.mask, query_labels.mask], [len(support), len(query)])
+        examples = Examples(features, torch.cat([labels.y, query_labels.y]), mask, labels.ways)
+        member = belongs(examples)
+        centres = class_means(self._attended(features, member[examples.y]), examples)
         logits = restricted(self.auxiliary_scale(-squared_distances(features, centres)), member.any(1))
-        return self.balance * mean_over_real(F.cross_entropy(logits, everyone.y, reduction="none"), mask)
+        return self.balance * mean_over_real(F.cross_entropy(logits, examples.y, reduction="none"), mask)
 
-    def _attended(self, rows: Tensor, seen: Tensor) -> Tensor:
-        """(rows, features): each row after a look at those that ``seen`` (rows,) or (rows, rows) lets it see."""
+    def _attended(self, rows: Tensor, allowed: Tensor) -> Tensor:
+        """Let each row attend to the rows where ``allowed`` (rows,) or (rows, rows) is true: (rows, features)."""
         scores = self.asks(rows) @ self.answers(rows).T / math.sqrt(rows.shape[1])
-        found = restricted(scores, seen).softmax(-1) @ self.says(rows)
-        return self.norm(self.out(found) + rows)
+        attended = restricted(scores, allowed).softmax(-1) @ self.says(rows)
+        return self.norm(self.out(attended) + rows)

@@ -1,4 +1,4 @@
-"""Prototypes refined by unlabelled examples: soft k-means of Ren et al. 2018."""
+"""Soft k-means: prototypes refined by unlabelled examples (Ren et al. 2018)."""
 
 from abc import abstractmethod
 from typing import ClassVar
@@ -10,13 +10,13 @@ from metaloop.learners.metric.comparison import Comparison, belongs, check_posit
 from metaloop.problems.task_loss import without_absent_classes
 from metaloop.types import Examples
 
-_HIDDEN = 20  # units of the network that reads a cluster's distances (section 3.1.3)
+_HIDDEN = 20  # hidden units of the network that sets the thresholds (section 3.1.3)
 
 
 class RefinedPrototypes(Comparison):
-    """Class means over labelled examples and shares of the unlabelled ones (Ren et al. 2018, equation 5, one refinement).
+    """Class means over labelled and weighted unlabelled examples (Ren et al. 2018, equation 5, one refinement).
 
-    Without unlabelled examples they are the prototypes of Snell et al. 2017, to the last digit.
+    Without unlabelled examples they are exactly the prototypes of Snell et al. 2017.
     """
 
     uses_unlabelled: ClassVar[bool] = True
@@ -39,18 +39,18 @@ class RefinedPrototypes(Comparison):
 
     @abstractmethod
     def shares(self, distances: Tensor, logits: Tensor, unlabelled: Tensor, real: Tensor) -> Tensor:
-        """(unlabelled, ways): how much each unlabelled example counts in each class's mean.
+        """Weight of each unlabelled example in each class's mean: (unlabelled, ways).
 
         Args:
-            distances: (unlabelled, ways) squared, to the means of the labelled examples.
-            logits: (unlabelled, ways) minus ``distances``, in which absent classes cannot win.
+            distances: (unlabelled, ways), squared distances to the means of the labelled examples.
+            logits: (unlabelled, ways), negative distances, in which absent classes get no probability.
             unlabelled: (unlabelled, features).
-            real: (unlabelled,) of 0 and 1.
+            real: (unlabelled,), 1 for real examples and 0 for padding.
         """
 
 
 class SoftKMeans(RefinedPrototypes):
-    """Every unlabelled example is shared out among the classes (equation 4)."""
+    """Soft k-means: a softmax divides every unlabelled example among the classes (equation 4)."""
 
     def shares(self, distances: Tensor, logits: Tensor, unlabelled: Tensor, real: Tensor) -> Tensor:
         """See :meth:`RefinedPrototypes.shares`."""
@@ -58,10 +58,10 @@ class SoftKMeans(RefinedPrototypes):
 
 
 class SoftKMeansCluster(RefinedPrototypes):
-    """One more cluster, around the origin and of learned width, takes shares of the distractors (equations 6 and 7).
+    """Soft k-means with one more cluster for distractors, centred at the origin (equations 6 and 7).
 
     Args:
-        width: where the cluster's length scale starts; the classes' are 1.
+        width: initial length scale of this cluster; those of the classes are 1. Learned.
     """
 
     def __init__(self, width: float = 1.0) -> None:
@@ -75,9 +75,10 @@ class SoftKMeansCluster(RefinedPrototypes):
 
 
 class SoftKMeansMasked(RefinedPrototypes):
-    """A class takes its shares only of examples nearer than a threshold, soft, that a network sets (equations 8 to 10).
+    """Soft k-means in which a class uses only examples nearer than a soft threshold (equations 8 to 10).
 
-    The network reads how the distances from the class's mean are distributed: least, largest, variance, skewness, kurtosis.
+    A network sets the threshold from statistics of the distances to the class's mean: minimum, maximum, variance, skewness and
+    kurtosis.
     """
 
     def __init__(self) -> None:
@@ -86,7 +87,7 @@ class SoftKMeansMasked(RefinedPrototypes):
 
     def shares(self, distances: Tensor, logits: Tensor, unlabelled: Tensor, real: Tensor) -> Tensor:
         """See :meth:`RefinedPrototypes.shares`."""
-        # Of nothing there are no statistics; no share counts then.
+        # Without real examples the statistics are those of the padding, to avoid nan; no share counts then.
         counted = torch.where(real.any(), real, torch.ones_like(real))
         weights = counted[:, None] / counted.sum()
         relative = distances / ((weights * distances).sum(0) + 1e-8)
@@ -95,10 +96,10 @@ class SoftKMeansMasked(RefinedPrototypes):
 
 
 def _moments(values: Tensor, weights: Tensor) -> Tensor:
-    """(n, 5): least, largest, variance, skewness and excess kurtosis of columns (m, n) under weights (m, 1) that sum to one."""
+    """Minimum, maximum, variance, skewness and excess kurtosis of columns (m, n), by weights (m, 1) of sum one: (n, 5)."""
     low = torch.where(weights > 0, values, torch.inf).amin(0)
     high = torch.where(weights > 0, values, -torch.inf).amax(0)
-    away = values - (weights * values).sum(0)
-    second, third, fourth = ((weights * away**power).sum(0) for power in (2, 3, 4))
-    steady = second + 1e-8
-    return torch.stack([low, high, second, third / steady**1.5, fourth / steady**2 - 3], -1)
+    deviations = values - (weights * values).sum(0)
+    second, third, fourth = ((weights * deviations**power).sum(0) for power in (2, 3, 4))
+    variance = second + 1e-8  # above 0, also for equal values
+    return torch.stack([low, high, second, third / variance**1.5, fourth / variance**2 - 3], -1)

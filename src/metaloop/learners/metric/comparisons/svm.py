@@ -1,4 +1,4 @@
-"""A support vector machine on the support set as a head."""
+"""MetaOptNet: a support vector machine on the support set."""
 
 from dataclasses import dataclass
 
@@ -10,22 +10,22 @@ from metaloop.learners.metric.comparison import Comparison, check_positive
 from metaloop.learners.metric.comparisons.ridge import real_rows
 from metaloop.types import Examples
 
-_CENTRING = 0.1  # share of the present duality gap that a step aims at
-_TO_BOUNDARY = 0.99  # share of the way to the nearest bound that a step may go
-_SMALLEST = 1e-12  # duality gap an entry, as a multiple of c, below which none is aimed at: slacks must not vanish
-_JITTER = 1e-9  # of the mean squared feature norm, so that equal examples leave the systems solvable
+_CENTRING = 0.1  # fraction of the current duality gap that a step aims at
+_TO_BOUNDARY = 0.99  # fraction of the way to the nearest bound that a step may take
+_SMALLEST = 1e-12  # smallest duality gap of an entry to aim at, as a multiple of c, so that slacks stay positive
+_JITTER = 1e-9  # added to the diagonal, relative to the mean squared norm: equal examples make gram singular
 
 
 class SVM(Comparison):
     """MetaOptNet: the scores of a multi-class support vector machine (Lee et al. 2019, equations 7 and 8).
 
-    The machine is that of Crammer and Singer 2001: minimise |w|² / 2 + c times the sum over examples of how much the label's
-    score fails to be 1 above every other class's.
+    The machine is that of Crammer and Singer 2001. It minimises |w|² / 2 + c times the sum over examples of the hinge loss: how
+    far the score of the label is from being 1 above those of all other classes.
 
     Args:
-        c: weight of the margins, fixed.
-        scale: where the factor of the scores starts. Learned.
-        steps: of the interior-point method.
+        c: weight of the hinge losses, fixed.
+        scale: initial factor of the scores. Learned.
+        steps: number of interior-point steps.
     """
 
     def __init__(self, c: float = 0.1, scale: float = 1.0, steps: int = 20) -> None:
@@ -46,35 +46,36 @@ class SVM(Comparison):
 
 
 def crammer_singer(gram: Tensor, targets: Tensor, c: float, steps: int) -> Tensor:
-    """(examples, ways) dual variables a: w = x' a is the machine's weights.
+    """Solve the dual problem for a (examples, ways); the machine's weights are w = x' a.
 
-    They minimise tr(a' gram a) / 2 - tr(a' targets) with rows that sum to zero and a at most c at an example's label, at most
-    0 elsewhere. Differentiable in ``gram``, once: the last Newton step changes nothing at the minimum but has its derivative.
+    It minimises tr(a' gram a) / 2 - tr(a' targets), where rows sum to zero and a is at most c at an example's label and at most
+    0 elsewhere. It can be differentiated once, in ``gram``: a last Newton step at the minimum does not change its value but has
+    its derivative.
 
     Args:
         gram: (examples, examples) x x'; zero where an example is padding.
-        targets: (examples, ways) one-hot, zero for padding. Classes without an example take no part.
+        targets: (examples, ways) one-hot, zero for padding. Classes without an example are ignored.
         c: see :class:`SVM`.
-        steps: of a primal-dual interior-point method that stays feasible; each makes the duality gap about ten times smaller.
+        steps: number of steps of a feasible primal-dual interior-point method; each divides the duality gap by about ten.
     """
-    tiny = _JITTER * (gram.diagonal().mean() + 1.0)
-    problem = _Problem(gram + tiny * torch.eye(len(gram), dtype=gram.dtype, device=gram.device), targets.T, c)
+    jitter = _JITTER * (gram.diagonal().mean() + 1.0)
+    problem = _Problem(gram + jitter * torch.eye(len(gram), dtype=gram.dtype, device=gram.device), targets.T, c)
     with torch.no_grad():
         a, z, nu = problem.start()
         for _ in range(steps):
             a, z, nu = problem.step(a, z, nu)
-    # The path ends at a fixed small gap, which is no function of gram.
+    # The iterates end at a fixed small gap, which does not depend on gram.
     return (a + problem.direction(a, z, nu, torch.zeros_like(a))[0]).T
 
 
 @dataclass(frozen=True)
 class _Problem:
-    """The quadratic programme, classes first.
+    """The quadratic program, with classes as the first axis.
 
     Attributes:
         gram: (examples, examples), positive definite.
         targets: (ways, examples).
-        c: weight of the margins.
+        c: weight of the hinge losses.
     """
 
     gram: Tensor
@@ -83,27 +84,27 @@ class _Problem:
 
     @property
     def present(self) -> Tensor:
-        """(ways, 1) of 0 and 1: whether a class has an example."""
+        """Whether each class has an example, as 0 or 1: (ways, 1)."""
         return self.targets.any(1, keepdim=True).to(self.targets.dtype)
 
     @property
     def bound(self) -> Tensor:
-        """(ways, examples) upper bounds; padding, which moves nothing, gets room at every class."""
+        """Upper bounds of the variables, (ways, examples); c everywhere for padding, which has no effect."""
         return self.c * (self.targets + 1 - self.targets.sum(0))
 
     def slack(self, a: Tensor) -> Tensor:
-        """(ways, examples): how far below their bounds the variables are; some positive number for absent classes."""
+        """Distances of the variables to their bounds, (ways, examples); 1 for absent classes."""
         return torch.where(self.present > 0, self.bound - a, 1.0)
 
     def start(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Variables a (ways, examples), multipliers z of their bounds and nu (examples,) of the sums, all strictly feasible."""
+        """Return strictly feasible a (ways, examples) with multipliers z of its bounds and nu (examples,) of its sums."""
         real = self.targets.sum(0)
         slack = self.c * (real / self.present.sum() + 1 - real)
         a = (self.bound - slack) * self.present
         return a, torch.ones_like(a), torch.zeros_like(a[0])
 
     def step(self, a: Tensor, z: Tensor, nu: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """One Newton step towards a smaller duality gap, as far as the bounds allow."""
+        """Take one Newton step towards a smaller duality gap, as far as the bounds allow."""
         slack = self.slack(a)
         gap = (slack * z * self.present).sum() / (self.present.sum() * a.shape[1])
         da, dz, dnu = self.direction(a, z, nu, slack * z - (_CENTRING * gap).clamp(min=_SMALLEST * self.c))
@@ -112,21 +113,22 @@ class _Problem:
         return a + length * da, z + length * dz * self.present, nu + length * dnu
 
     def direction(self, a: Tensor, z: Tensor, nu: Tensor, complementarity: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The Newton step of the optimality conditions; differentiable through the conditions, not through their Jacobian.
+        """Newton step of the optimality conditions, differentiable through the conditions but not through their Jacobian.
 
-        Classes are coupled by one sum an example, so systems of the size of ``gram`` are enough: one a class, and one for nu.
+        The classes are coupled only by one sum for each example. So systems of the size of ``gram`` are enough: one for each
+        class, and one for nu.
         """
         slack = self.slack(a)
         stationarity = a @ self.gram - self.targets + z + nu
         right = complementarity / slack - stationarity
-        curved = self.gram.detach() + torch.diag_embed(z / slack)
-        inverse = torch.linalg.inv(curved) * self.present[:, :, None]
-        moved = (inverse @ right[..., None])[..., 0]
-        dnu = torch.linalg.solve(inverse.sum(0), moved.sum(0) + a.sum(0))
-        da = moved - inverse @ dnu
+        hessian = self.gram.detach() + torch.diag_embed(z / slack)
+        inverse = torch.linalg.inv(hessian) * self.present[:, :, None]
+        uncoupled = (inverse @ right[..., None])[..., 0]
+        dnu = torch.linalg.solve(inverse.sum(0), uncoupled.sum(0) + a.sum(0))
+        da = uncoupled - inverse @ dnu
         return da, (z * da - complementarity) / slack, dnu
 
 
 def _room(value: Tensor, fall: Tensor) -> Tensor:
-    """Scalar: the largest step along -``fall`` at which ``value`` stays positive; infinite where nothing falls."""
+    """Largest scalar step along -``fall`` at which ``value`` stays positive; infinite if no entry falls."""
     return torch.where(fall > 0, value / fall.clamp(min=1e-300), torch.inf).min()
