@@ -255,7 +255,7 @@ def test_what_is_tested_elsewhere_exists() -> None:
 @pytest.mark.parametrize("trainer", ["gpu", "ddp"])
 def test_gpu_trainers_are_refused_without_one(trainer: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    with pytest.raises(UserError, match=r"has 0 GPUs; take trainer=cpu"):
+    with pytest.raises(UserError, match=r"has 0 GPUs; use trainer=cpu"):
         ranks_of(described("name=small", f"trainer={trainer}").config)
 
 

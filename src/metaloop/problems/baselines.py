@@ -1,4 +1,4 @@
-"""Baselines: answers that need no training, which no meta-learner should lose to."""
+"""Baselines: predictions without training, which every meta-learner should beat."""
 
 import torch
 from torch import Tensor
@@ -7,11 +7,11 @@ from metaloop.types import Examples, Inputs
 
 
 def nearest_neighbour(support: Examples, x: Inputs) -> Tensor:
-    """Each query gets the class of the nearest support example, by Euclidean distance of raw inputs.
+    """Predict for each query the class of the nearest support example, by Euclidean distance of raw inputs.
 
     Args:
         support: (tasks, examples, ...).
-        x: (tasks, queries, *input); of named tensors the first is compared, of words in sentences their token id.
+        x: (tasks, queries, *input). Of named tensors the first is compared; for words in sentences, their token ids.
 
     Returns:
         (tasks, queries, ways): 1 for the chosen class, else 0.
@@ -25,7 +25,7 @@ def nearest_neighbour(support: Examples, x: Inputs) -> Tensor:
 
 
 def support_mean(support: Examples, x: Inputs) -> Tensor:
-    """Each query gets the mean of the real support targets: (tasks, queries, *target)."""
+    """Predict for each query the mean of the real support targets (tasks, queries, *target)."""
     queries, real = _flat(x).shape[1], support.mask
     if real is None:
         mean = support.y.mean(1, keepdim=True)

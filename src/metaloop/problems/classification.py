@@ -1,4 +1,4 @@
-"""Classification: which of the task's classes is a query of?"""
+"""Classification: predict to which of the task's classes a query belongs."""
 
 from collections.abc import Mapping
 
@@ -23,11 +23,11 @@ REJECTION_BY_LOGIT = Metric("rejection_by_logit", _AUROC.format("logit"), digits
 
 
 class Classification(Problem):
-    """Queries are scored by accuracy, logits by cross-entropy.
+    """Problem whose score is accuracy and whose loss is cross-entropy.
 
-    Beside the score there are macro recall and macro F1, and the calibration error over the queries of all episodes. Where
-    tasks have queries of no class, ``rejection`` and ``rejection_by_logit`` say how well the highest probability and the
-    highest logit (for prototypes minus the smallest distance) tell them from the others, as areas under the ROC curve.
+    Further statistics are macro recall, macro F1, and the calibration error over the queries of all episodes. If tasks have
+    queries of no class, ``rejection`` and ``rejection_by_logit`` are the areas under the ROC curve of telling them from the
+    others by the highest probability and by the highest logit (for prototypes, minus the smallest distance).
     """
 
     name = "classification"
@@ -48,7 +48,7 @@ class Classification(Problem):
         return details if outside is None else details | _rejection(outputs.float(), outside.float(), real)
 
     def pooled(self, scores: Mapping[str, Tensor]) -> dict[str, Interval]:
-        """The calibration error; it has no interval."""
+        """Calibration error, without an interval."""
         from metaloop.metrics.classification import calibration_error
 
         real = scores["real"]
@@ -56,26 +56,26 @@ class Classification(Problem):
         return {CALIBRATION_ERROR.name: Interval(error, None, int(real.sum()), LEVEL)}
 
     def baseline(self, input_shape: tuple[int, ...]) -> Baseline | None:
-        """The class of the nearest support example."""
+        """Baseline that predicts the class of the nearest support example."""
         return Baseline(f"nearest neighbour{' in pixels' if len(input_shape) == 3 else ''}", nearest_neighbour)
 
     def setting(self, ways: Span, shots: Span) -> str:
-        """Such as ``5-way 1-shot``."""
+        """Size of an episode, such as ``5-way 1-shot``."""
         return f"{span_text(ways)}-way {super().setting(ways, shots)}"
 
     def samples(self, answers: Answers, tasks: Tasks, line: Line | None) -> Scores | None:
-        """The images of one episode with the probabilities of the queries' classes; None where examples are no images."""
+        """Images of one episode with the queries' class probabilities; None if examples are not images."""
         support, query = tasks.support, tasks.query
         if not (isinstance(support.x, Tensor) and isinstance(query.x, Tensor) and query.x.ndim == 5):
             return None
         probabilities = answers(query.x, query.mask)[0].float().softmax(-1)
         parts = {"support_x": support.x[0], "support_y": support.y[0]}
-        asked = {"query_x": query.x[0], "query_y": query.y[0], "probabilities": probabilities}
-        return {"index": tasks.index[0], **_real(parts, support.mask), **_real(asked, query.mask)}
+        queries = {"query_x": query.x[0], "query_y": query.y[0], "probabilities": probabilities}
+        return {"index": tasks.index[0], **_real(parts, support.mask), **_real(queries, query.mask)}
 
 
 def _rejection(inside: Tensor, outside: Tensor, real: Tensor) -> Scores:
-    """Both scores (tasks,), from logits (tasks, queries, ways) and (tasks, outside, ways)."""
+    """Both rejection scores (tasks,) from logits (tasks, queries, ways) and (tasks, outside, ways)."""
     from metaloop.metrics.classification import area_under_roc
 
     known, unknown = (F.softmax(logits, -1).amax(-1) for logits in (inside, outside))
@@ -86,5 +86,5 @@ def _rejection(inside: Tensor, outside: Tensor, real: Tensor) -> Scores:
 
 
 def _real(parts: Scores, mask: Tensor | None) -> Scores:
-    """The tensors (examples, ...) of the first task without its padding."""
+    """Remove the padding from the first task's tensors (examples, ...)."""
     return parts if mask is None else {name: value[mask[0]] for name, value in parts.items()}

@@ -1,4 +1,4 @@
-"""What a score is: its name, its unit, and how it is written for people."""
+"""Metrics: name and unit of a score, and its format in tables, plots and messages."""
 
 import math
 from collections.abc import Mapping
@@ -7,26 +7,26 @@ from typing import Any, Self
 
 from metaloop.errors import UserError
 
-MISSING = "–"  # where there is no number
-DIVERGED = "diverged"  # where it is not finite
+MISSING = "–"  # in place of a missing number
+DIVERGED = "diverged"  # in place of a number that is not finite
 _MINUS = "−"
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A score as plain data. It stands in every record, so that a report needs no table of known metrics.
+    """Description of a score as plain data. Every record holds it, so that a report needs no list of known metrics.
 
     Attributes:
-        name: identifier, such as ``"accuracy"``; the same for scores that may be compared.
-        title: what a person reads above a column or beside an axis, without the unit.
-        unit: as it is shown, such as ``"%"`` or ``"nats"``; empty where the score has none.
-        scale: the factor from the stored score to the shown one; 100 turns a fraction into percent.
-        digits: decimals of the shown score.
-        higher_is_better: whether the larger of two scores is the better one.
-        bounds: (lowest, highest) stored score; None where there is no such bound.
+        name: Identifier, such as ``"accuracy"``; the same for scores that may be compared.
+        title: Title above a column or beside an axis, without the unit.
+        unit: Unit as it is shown, such as ``"%"`` or ``"nats"``; empty for a score without a unit.
+        scale: Factor from the stored score to the shown one; 100 turns a fraction into percent.
+        digits: Number of decimals of the shown score.
+        higher_is_better: Whether the larger of two scores is the better one.
+        bounds: Lowest and highest stored score; None for no bound.
 
     Raises:
-        UserError: a field is of the wrong kind, or the bounds are not in order.
+        UserError: a field has a wrong type or value.
     """
 
     name: str
@@ -50,19 +50,19 @@ class Metric:
 
     @classmethod
     def percentage(cls, name: str, title: str, *, higher_is_better: bool = True) -> Self:
-        """The metric of a share in [0, 1], which is shown in percent."""
+        """Metric of a share in [0, 1] that is shown in percent."""
         return cls(name, title, unit="%", scale=100.0, digits=2, higher_is_better=higher_is_better, bounds=(0.0, 1.0))
 
     def as_dict(self) -> dict[str, Any]:
-        """The metric as JSON holds it."""
+        """The metric as JSON data."""
         return {**asdict(self), "bounds": list(self.bounds)}
 
     @classmethod
     def from_dict(cls, block: object) -> Self:
-        """Read what :meth:`as_dict` wrote.
+        """Read the result of :meth:`as_dict`.
 
         Raises:
-            UserError: a key is missing or unknown.
+            UserError: a key is missing or unknown, or a value is wrong.
         """
         if not isinstance(block, Mapping):
             raise UserError(f"metric is {block!r}, expected a mapping with name, title, unit, scale, digits, ...")
@@ -73,31 +73,31 @@ class Metric:
 
     @property
     def sign(self) -> float:
-        """1 where higher is better, else -1: ``sign * score`` is always better when larger."""
+        """1 if higher is better, else -1, so that the better score has the larger ``sign * score``."""
         return 1.0 if self.higher_is_better else -1.0
 
     @property
     def heading(self) -> str:
-        """Title and unit, as above a column or beside an axis: ``accuracy (%)``."""
+        """Title and unit for a column or an axis: ``accuracy (%)``."""
         return f"{self.title} ({self.unit})" if self.unit else self.title
 
     @property
     def difference_unit(self) -> str:
-        """Unit of a difference of two scores: percentage points for percents."""
+        """Unit of a difference of two scores; ``points`` for percent."""
         return "points" if self.unit == "%" else self.unit
 
     def shown(self, value: float) -> float:
-        """A stored score as it is shown, as a number."""
+        """Convert a stored score to the scale in which it is shown."""
         return self.scale * value
 
     def number(self, value: float | None) -> str:
-        """A score or a spread without its unit: ``97.31``, ``-312.5000``, ``3.20e-05``."""
+        """Format a score or a spread without its unit: ``97.31``, ``−312.5000``, ``3.20e-05``."""
         if value is None:
             return MISSING
         return self._text(value, self._scientific(value)) if math.isfinite(value) else DIVERGED
 
     def interval(self, mean: float | None, half_width: float | None) -> str:
-        """A score with the half-width of its interval: ``97.31 ± 0.42``. Both in one notation."""
+        """Format a score and the half-width of its interval in the same notation: ``97.31 ± 0.42``."""
         text = self.number(mean)
         if mean is None or half_width is None or not math.isfinite(mean):
             return text
@@ -106,11 +106,11 @@ class Metric:
         return f"{text} ± {self._text(half_width, self._scientific(mean))}"
 
     def with_unit(self, text: str) -> str:
-        """A text of :meth:`number`, :meth:`interval` or :meth:`difference` followed by the unit."""
+        """Append the unit to a text of :meth:`number`, :meth:`interval` or :meth:`difference`."""
         return f"{text} {self.unit}" if self.unit else text
 
     def difference(self, value: float | None) -> str:
-        """A signed difference of two scores: ``+1.20``; a difference that rounds to nothing has no sign."""
+        """Format a signed difference of two scores: ``+1.20``; a difference that rounds to zero has no sign."""
         if value is None or not math.isfinite(value):
             return self.number(value)
         text = self.number(abs(value))
@@ -128,9 +128,9 @@ class Metric:
         return self.sign * one > self.sign * other
 
     def _scientific(self, value: float) -> bool:
-        """Numbers too small for the decimals are written with an exponent.
+        """Whether a number is too small for the decimals and is written with an exponent.
 
-        Not where the metric is bounded above, nor where it has two decimals or fewer: cents and whole seconds are rounded.
+        Never for a metric with an upper bound or with at most two decimals: cents and whole seconds are rounded.
         """
         small = value != 0 and abs(self.scale * value) < 10.0 ** (1 - self.digits)
         return small and self.bounds[1] is None and self.digits > 2

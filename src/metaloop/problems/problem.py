@@ -1,4 +1,4 @@
-"""The contract of a problem: what is asked of a learner in a task, and how its answers are scored."""
+"""The interface of a problem: what a learner predicts in a task, and how its predictions are scored."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -17,22 +17,22 @@ Scores = dict[str, Tensor]  # by name, episodes on the first axis
 
 
 class Answers(Protocol):
-    """An adapted learner: inputs (tasks, queries, *input) in, outputs out."""
+    """An adapted learner, which maps inputs (tasks, queries, *input) to outputs."""
 
     def __call__(self, x: Inputs, mask: Tensor | None = None) -> Tensor:
-        """(tasks, queries, *output)."""
+        """Compute the outputs (tasks, queries, *output)."""
 
     def curve(self, x: Inputs, mask: Tensor | None = None) -> Tensor:
-        """(points, tasks, queries, *output): the outputs before adaptation and after inner steps."""
+        """Compute the outputs before adaptation and after inner steps (points, tasks, queries, *output)."""
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """Answers that need no training.
+    """Predictor that needs no training.
 
     Attributes:
-        name: what a person reads beside its score.
-        answer: maps a support set (tasks, examples, ...) and inputs (tasks, queries, *input) to outputs.
+        name: Name beside its score in reports.
+        answer: Function of a support set (tasks, examples, ...) and inputs (tasks, queries, *input) that returns outputs.
     """
 
     name: str
@@ -41,11 +41,11 @@ class Baseline:
 
 @dataclass(frozen=True)
 class Line:
-    """The true functions of tasks with one input number, for pictures.
+    """True functions of tasks with one-dimensional inputs, for pictures.
 
     Attributes:
         grid: (points,) inputs.
-        values: (tasks, points) the noiseless functions there.
+        values: (tasks, points) values of the functions at these inputs, without noise.
     """
 
     grid: Tensor
@@ -53,15 +53,15 @@ class Line:
 
 
 class Problem(ABC):
-    """What a task distribution asks, how answers are scored, and how scores are shown.
+    """Kind of task: what a learner predicts, how predictions are scored, and how scores are shown.
 
     Attributes:
-        name: identifies the problem in records, such as ``"classification"``.
-        metric: of the score by which runs are compared.
-        loss: of one task.
-        statistics: metrics of what is reported beside the score; the name of each is its key in :meth:`scores`,
-            :meth:`details` or :meth:`pooled`. Those that an evaluation lacks are left out.
-        sampled: how many episodes one picture of :meth:`samples` shows.
+        name: Name of the problem in records, such as ``"classification"``.
+        metric: Metric of the score by which runs are compared.
+        loss: Loss of one task.
+        statistics: Metrics of further statistics; the name of each is its key in :meth:`scores`, :meth:`details` or
+            :meth:`pooled`. A statistic that an evaluation lacks is left out.
+        sampled: Number of episodes in one picture of :meth:`samples`.
     """
 
     name: str
@@ -72,7 +72,7 @@ class Problem(ABC):
 
     @property
     def has_classes(self) -> bool:
-        """Whether a task's targets are numbers of classes; otherwise they are values."""
+        """Whether a task's targets are class numbers; otherwise they are values."""
         return self.loss.of_classes
 
     @abstractmethod
@@ -81,59 +81,61 @@ class Problem(ABC):
 
         Args:
             outputs: (tasks, queries, *output).
-            query: what was asked.
+            query: The query examples with their targets.
 
         Returns:
-            (tasks,) each: ``score``, in the unit of :attr:`metric` before its scale; ``loss``; and further columns of
-            episodes.csv.
+            Tensors (tasks,): ``score``, in the unit of :attr:`metric` before its scale; ``loss``; and further columns of
+            ``episodes.csv``.
         """
 
     def losses(self, outputs: Tensor, query: Examples) -> Tensor:
-        """(tasks,): :attr:`loss` of every episode, for a ``scores`` that has nothing faster."""
+        """Compute :attr:`loss` of every episode (tasks,), one by one, for a ``scores`` without a faster way."""
         tasks = Tasks(query, query, torch.arange(len(outputs), device=outputs.device))
         return torch.stack([self.loss(each, tasks.map(lambda t, i=i: t[i]).query) for i, each in enumerate(outputs)])  # type: ignore[misc]
 
     def details(self, outputs: Tensor, query: Examples, outside: Tensor | None = None) -> Scores:
-        """Further tensors (tasks, ...) of the final answers, kept for :meth:`pooled`; (tasks,) are columns too.
+        """Compute further tensors (tasks, ...) of the final outputs for :meth:`pooled`.
+
+        Tensors (tasks,) are also columns of ``episodes.csv``.
 
         Args:
             outputs: (tasks, queries, *output).
-            query: what was asked.
-            outside: (tasks, outside, *output), the outputs for ``Tasks.outside``; None where there are none.
+            query: The query examples with their targets.
+            outside: (tasks, outside, *output), outputs for ``Tasks.outside``; None if there are none.
         """
         return {}
 
     def pooled(self, scores: Mapping[str, Tensor]) -> dict[str, Interval]:
-        """Statistics of all episodes together that are no mean over episodes.
+        """Compute statistics of all episodes together that are not means over episodes.
 
         Args:
-            scores: :meth:`scores` and :meth:`details` of all episodes.
+            scores: Results of :meth:`scores` and :meth:`details` for all episodes.
         """
         return {}
 
     def selection(self, scores: Mapping[str, Tensor]) -> tuple[Metric, Tensor]:
-        """The metric by whose mean over meta-validation episodes the best checkpoint is chosen, and its values (tasks,)."""
+        """Metric whose mean over meta-validation episodes selects the best checkpoint, and its values (tasks,)."""
         return self.metric, scores["score"]
 
     def baseline(self, input_shape: tuple[int, ...]) -> Baseline | None:
-        """The baseline for examples of this shape; None where no baseline makes sense."""
+        """Baseline for examples of this shape; None if the problem has none."""
         return None
 
     def setting(self, ways: Span, shots: Span) -> str:
-        """The size of an episode as people say it, such as ``10-shot``."""
+        """Size of an episode in words, such as ``10-shot``."""
         return f"{span_text(shots)}-shot"
 
     def samples(self, answers: Answers, tasks: Tasks, line: Line | None) -> Scores | None:
-        """Arrays of some episodes for the report's pictures; None where they make no picture.
+        """Arrays of some episodes for a picture in the report; None if the problem has no picture of them.
 
         Args:
-            answers: the learner, adapted to ``tasks.support``.
-            tasks: :attr:`sampled` episodes or fewer.
-            line: their true functions; None where inputs are more than one number.
+            answers: Learner adapted to ``tasks.support``.
+            tasks: At most :attr:`sampled` episodes.
+            line: Their true functions; None if inputs are not one-dimensional.
         """
         return None
 
 
 def span_text(span: Span) -> str:
-    """A number, or a range such as ``5–20``."""
+    """Format a number, or a range such as ``5–20``."""
     return str(span) if isinstance(span, int) else f"{span[0]}–{span[1]}"

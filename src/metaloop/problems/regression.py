@@ -1,4 +1,4 @@
-"""Regression: which value, or which normal distribution of values, has a query?"""
+"""Regression: predict the value of a query, or a normal distribution of it."""
 
 from collections.abc import Mapping
 
@@ -16,9 +16,9 @@ COVERAGE = Metric("coverage", "queries within the 90 % bands", unit="%", scale=1
 
 
 class Regression(Problem):
-    """Answers are scored by their squared error; normal distributions by that of their means.
+    """Problem whose score is the squared error of values, or of the means of predicted normal distributions.
 
-    For distributions there are the log-likelihood of a target value and the coverage of the central 90 % bands beside it.
+    For distributions, further statistics are the log-likelihood of a target value and the coverage of the central 90 % bands.
     """
 
     name = "regression"
@@ -28,21 +28,21 @@ class Regression(Problem):
     sampled = 4
 
     def scores(self, outputs: Tensor, query: Examples) -> Scores:
-        """See :meth:`Problem.scores`; of distributions ``loss`` is the negative log-likelihood in nats."""
+        """See :meth:`Problem.scores`; for distributions ``loss`` is the negative log-likelihood in nats."""
         return episode_scores(outputs, query.y, query.mask)
 
     def selection(self, scores: Mapping[str, Tensor]) -> tuple[Metric, Tensor]:
-        """The log-likelihood where answers are distributions, because a squared error does not see their spread."""
+        """Log-likelihood for distributions, because a squared error ignores their spread; else the squared error."""
         if LOG_LIKELIHOOD.name in scores:
             return LOG_LIKELIHOOD, scores[LOG_LIKELIHOOD.name]
         return super().selection(scores)
 
     def baseline(self, input_shape: tuple[int, ...]) -> Baseline | None:
-        """The mean of the support targets."""
+        """Baseline that predicts the mean of the support targets."""
         return Baseline("mean of the support", support_mean)
 
     def samples(self, answers: Answers, tasks: Tasks, line: Line | None) -> Scores | None:
-        """Functions of one number as they are and as they are answered; None where tasks are none."""
+        """True and predicted functions of one number; None if inputs are not one-dimensional."""
         if line is None:
             return None
         support = tasks.support
@@ -53,7 +53,7 @@ class Regression(Problem):
             "index": tasks.index,
             "grid": line.grid,
             "true": line.values,
-            "support_x": support.x[..., 0].masked_fill(~real, torch.nan),  # which is not drawn
+            "support_x": support.x[..., 0].masked_fill(~real, torch.nan),  # plots leave out nan
             "support_y": support.y[..., 0].masked_fill(~real, torch.nan),
         }
         if curve.ndim == 5:  # (points, tasks, grid, 1, mean and standard deviation)

@@ -1,4 +1,4 @@
-"""Tagging: which parts of a sequence are entities, and of which type?"""
+"""Tagging: predict which parts of a sequence are entities, and of which type."""
 
 from collections.abc import Mapping
 
@@ -25,9 +25,9 @@ WORD_ACCURACY = Metric.percentage("accuracy", "word accuracy")
 
 
 class Tagging(Classification):
-    """Classification of the parts of sequences, scored by the entities that they make; class 0 belongs to none.
+    """Classification of the parts of sequences, scored by the F1 of whole entities. Class 0 means "part of no entity".
 
-    ``accuracy`` is that of single parts. ``pooled_f1`` is the F1 over the entities of all episodes, from the columns
+    ``accuracy`` counts single parts. ``pooled_f1`` is the F1 over the entities of all episodes, from the columns
     :data:`metaloop.metrics.entities.COUNTS`.
     """
 
@@ -39,16 +39,16 @@ class Tagging(Classification):
         """See :meth:`Problem.scores`; ``score`` is the micro F1 of entities, in [0, 1].
 
         Raises:
-            ValueError: the examples are no parts of sequences.
+            ValueError: the examples are not parts of sequences.
         """
         if query.sequence is None:
-            raise ValueError("tagging needs Examples.sequence: which sequence each example is a part of")
-        single = super().scores(outputs, query)
+            raise ValueError("tagging needs Examples.sequence, the number of the sequence that each example is a part of")
+        parts = super().scores(outputs, query)
         counts = entities.counts(outputs.argmax(-1), query.y, query.sequence, query.mask)
         named = dict(zip(entities.COUNTS, counts.T, strict=True))
-        return single | {"score": entities.f1(counts), WORD_ACCURACY.name: single["score"]} | named
+        return parts | {"score": entities.f1(counts), WORD_ACCURACY.name: parts["score"]} | named
 
     def pooled(self, scores: Mapping[str, Tensor]) -> dict[str, Interval]:
-        """The F1 over all entities, and what classification has."""
+        """F1 over the entities of all episodes, and the pooled statistics of classification."""
         counts = torch.stack([scores[name] for name in entities.COUNTS], 1)
         return super().pooled(scores) | {POOLED_F1.name: mean_interval(entities.pooled_f1(counts).double().numpy())}

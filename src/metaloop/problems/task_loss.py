@@ -1,4 +1,4 @@
-"""The loss of one task, of classes and of values, with masks."""
+"""Losses of one task, for classes and for values, with masks."""
 
 from abc import ABC, abstractmethod
 from typing import ClassVar
@@ -11,29 +11,29 @@ from metaloop.errors import UserError
 from metaloop.metrics.regression import log_likelihood
 from metaloop.types import Examples
 
-ABSENT = -1e4  # beside a row of logits, how far below them one wins nowhere; -inf would make padded rows nan
+ABSENT = -1e4  # distance below a row's logits at which a class cannot win; -inf would make padded rows nan
 
 
 class TaskLoss(ABC):
-    """A loss over one task's examples.
+    """Loss over one task's examples.
 
     Attributes:
-        of_classes: whether outputs are logits of a task's classes and targets their numbers; otherwise both are values.
+        of_classes: Whether outputs are logits of classes and targets are class numbers; otherwise both are values.
     """
 
     of_classes: ClassVar[bool] = False
 
     @abstractmethod
     def each(self, outputs: Tensor, examples: Examples) -> Tensor:
-        """(examples,): the losses of ``outputs`` (examples, *output) against ``examples.y``."""
+        """Compute the loss of each example (examples,) from ``outputs`` (examples, *output) and ``examples.y``."""
 
     def __call__(self, outputs: Tensor, examples: Examples) -> Tensor:
-        """Scalar: the mean over the examples that are real."""
+        """Compute the mean loss over the real examples, a scalar."""
         return mean_over_real(self.each(outputs, examples), examples.mask)
 
 
 def mean_over_real(losses: Tensor, mask: Tensor | None) -> Tensor:
-    """Scalar: the mean of ``losses`` (examples,) where ``mask`` says that an example is real; None says so of all."""
+    """Compute the mean of ``losses`` (examples,) over the real examples of ``mask`` (examples,); None if all are real."""
     return losses.mean() if mask is None else (losses * mask).sum() / mask.sum().clamp(min=1)
 
 
@@ -61,12 +61,12 @@ class MeanSquaredError(TaskLoss):
 
 
 class NegativeLogLikelihood(TaskLoss):
-    """Minus the log density, in nats, of targets under normal distributions (examples, *target, 2), mean over target entries.
+    """Negative log density, in nats, of targets under normal distributions, averaged over target entries.
 
-    The last axis holds means and standard deviations.
+    Outputs are (examples, *target, 2), with means and standard deviations on the last axis.
 
     Raises:
-        UserError: it is not as many of them as there are targets.
+        UserError: the shapes of outputs and targets do not match.
     """
 
     def each(self, outputs: Tensor, examples: Examples) -> Tensor:
@@ -75,19 +75,19 @@ class NegativeLogLikelihood(TaskLoss):
         return -log_likelihood(outputs, examples.y).flatten(1).mean(1)
 
 
-def _check_shape(outputs: Tensor, wanted: tuple[int, ...]) -> None:
-    """Shapes that differ would be broadcast: every answer to every target."""
-    if outputs.shape != wanted:
+def _check_shape(outputs: Tensor, expected: tuple[int, ...]) -> None:
+    """Refuse different shapes, which would be broadcast so that every output is compared with every target."""
+    if outputs.shape != expected:
         raise UserError(
-            f"the model's answers have the shape {tuple(outputs.shape)} where the data set's targets need {tuple(wanted)}; a "
-            f"data set gives y as (examples, *target), one number as (examples, 1), and dataset and model agree on its size"
+            f"the model's outputs have the shape {tuple(outputs.shape)}, but the data set's targets need {tuple(expected)}; a "
+            f"data set gives y as (examples, *target), for one number (examples, 1), and the model must have as many outputs"
         )
 
 
 def without_absent_classes(logits: Tensor, support: Examples) -> Tensor:
-    """Logits (examples, ways) in which classes without a real support example cannot win.
+    """Lower the logits (examples, ways) of classes without a real support example, so that they cannot win.
 
-    A head may have been made for more ways than the task has; the rest is cut off. Values of a regression pass unchanged.
+    Logits of a head with more ways than the task are cut off. Values of a regression pass unchanged.
     """
     if not support.ways:
         return logits
@@ -99,11 +99,12 @@ def without_absent_classes(logits: Tensor, support: Examples) -> Tensor:
 
 
 def restricted(logits: Tensor, present: Tensor) -> Tensor:
-    """Logits (..., n) in which entries that are not ``present`` (broadcast to them) win nowhere, however low the others are.
+    """Lower the logits (..., n) of entries that are not ``present`` (broadcast to them), so that they cannot win.
 
-    Their share of a softmax over the last axis is zero, and so is their derivative. Rows without any are even.
+    Their probability in a softmax over the last axis is zero, and so is its derivative. A row without any present entry
+    becomes uniform.
     """
     lowest = torch.where(present, logits.detach(), 0.0).amin(-1, keepdim=True)  # at most zero
-    # Twice: beside huge logits a constant would be rounded away.
-    aside = (2 * lowest + ABSENT).clamp(min=torch.finfo(logits.dtype).min)
-    return torch.where(present, logits, aside)
+    # Twice the lowest, because beside huge logits a constant would be rounded away.
+    absent = (2 * lowest + ABSENT).clamp(min=torch.finfo(logits.dtype).min)
+    return torch.where(present, logits, absent)

@@ -1,4 +1,4 @@
-"""Going on with a run that was stopped."""
+"""Resume a run that was stopped."""
 
 import logging
 import sys
@@ -12,14 +12,14 @@ from metaloop.records.schema import RECORD, Record
 
 
 def resume(directory: Path, *, screen: bool = True) -> Record:
-    """Go on with the run in ``directory`` from its last checkpoint, as it was configured; returns the record.
+    """Continue the run in ``directory`` from its last checkpoint with its own config; return the record.
 
     Args:
-        directory: of the run.
-        screen: whether to log to the screen, where Hydra does not already.
+        directory: Run directory.
+        screen: Whether to log to the screen; False if Hydra does so already.
 
     Raises:
-        UserError: it is no run, or finished.
+        UserError: the directory holds no run, or the run is finished.
     """
     from metaloop.runs.start import start
 
@@ -32,7 +32,7 @@ def resume(directory: Path, *, screen: bool = True) -> Record:
 
 @contextmanager
 def _logged(path: Path, screen: bool) -> Iterator[None]:
-    """Log to the file and to the screen, as Hydra does where it starts a run."""
+    """Log to the file and to the screen, as Hydra does for a run that it starts."""
     root, before = logging.getLogger(), logging.getLogger().level
     handlers: list[logging.Handler] = [logging.FileHandler(path)]
     if screen:

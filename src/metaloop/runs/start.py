@@ -1,4 +1,4 @@
-"""A run from its identity to its report, in as many processes as its trainer wants."""
+"""Start a run from its identity and write its report, in as many processes as its trainer needs."""
 
 import sys
 from datetime import datetime
@@ -10,14 +10,14 @@ from metaloop.records.schema import Record, RunIdentity
 
 
 def train(run: RunIdentity, directory: str | Path | None = None) -> Path:
-    """Train from Python: meta-train and meta-test what `metaloop.compose` composed, and write the report.
+    """Train from Python: meta-train and meta-test a run of `metaloop.compose`, and write the report.
 
     Args:
-        run: what to train.
-        directory: of the new run; None for outputs/NAME/DATE_TIME below the working folder.
+        run: Identity of the run.
+        directory: Directory of the new run; None for outputs/NAME/DATE_TIME below the working folder.
 
     Returns:
-        The directory, which `metaloop.load_run` opens.
+        The run directory, which `metaloop.load_run` opens.
 
     Raises:
         UserError: the run cannot be built, or the directory holds a run already.
@@ -29,7 +29,16 @@ def train(run: RunIdentity, directory: str | Path | None = None) -> Path:
 
 
 def start(identity: RunIdentity, directory: Path, *, resume: bool) -> Record:
-    """Run in ``directory``, in as many processes as the trainer wants, and write the report; returns the record."""
+    """Run in ``directory``, in as many processes as the trainer needs, write the report and return the record.
+
+    Args:
+        identity: Identity of the run.
+        directory: Run directory.
+        resume: Whether to continue from the last checkpoint.
+
+    Raises:
+        UserError: the run cannot be built, or the directory is in use or holds another run.
+    """
     from metaloop.records.directory import claimed, describe
     from metaloop.report.paper import read_paper
     from metaloop.report.summary import print_summary
@@ -50,20 +59,20 @@ def start(identity: RunIdentity, directory: Path, *, resume: bool) -> Record:
             else:
                 record = launch(run_rank, ranks, identity, directory, resume, True)
         except KeyboardInterrupt:
-            print(f"\nstopped; go on with: metaloop train resume={directory}", file=sys.stderr)
+            print(f"\nstopped; continue with: metaloop train resume={directory}", file=sys.stderr)
             raise
     print_summary(record, directory)
     return record
 
 
 def run_rank(identity: RunIdentity, directory: Path, resume: bool, report: bool = False) -> Record:
-    """Build and run, as each rank does; returns the record.
+    """Build the run and train in this process, which is one rank; return the record.
 
     Args:
-        identity: of the run.
-        directory: of the run.
-        resume: whether to go on from the last checkpoint.
-        report: whether rank zero writes the report.
+        identity: Identity of the run.
+        directory: Run directory.
+        resume: Whether to continue from the last checkpoint.
+        report: Whether rank zero writes the report.
     """
     from metaloop.config.build import build_run
     from metaloop.system.allocator import tune
@@ -76,6 +85,6 @@ def run_rank(identity: RunIdentity, directory: Path, resume: bool, report: bool 
 
 
 def _report(directory: Path) -> None:
-    from metaloop.report.pages.run_report import write_run_report  # matplotlib: half a second that the first step need not wait
+    from metaloop.report.pages.run_report import write_run_report  # imports matplotlib, which would delay the first step
 
     write_run_report(directory)

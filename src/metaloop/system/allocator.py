@@ -1,4 +1,4 @@
-"""glibc's allocator, told to keep the large blocks that convolutional nets free and take again every step."""
+"""Settings of glibc's allocator that keep the large blocks which convolutional nets free and allocate again every step."""
 
 import ctypes
 import sys
@@ -7,9 +7,12 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 
 
 def tune() -> bool:
-    """Keep freed memory in the process (costs conv nets 25 to 50 % of their time otherwise); False where there is no glibc.
+    """Keep freed memory in the process; without this, convolutional nets take 25 to 50 % longer.
 
-    Must come before the first large tensor. Harmless where another allocator is preloaded.
+    Call it before the first large tensor is made. It has no effect if another allocator is preloaded.
+
+    Returns:
+        Whether glibc accepted the settings; False without glibc.
     """
     if not sys.platform.startswith("linux"):
         return False

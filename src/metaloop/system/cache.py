@@ -1,4 +1,4 @@
-"""The cache: what is made once and kept between runs. One root, one lock, one way to write and to verify.
+"""The cache of results that are kept between runs, with one root folder, one lock and one file format.
 
 An entry of arrays is one file: SHA-256 of the rest, length of a table, the table as JSON (type, shape and place of each array),
 then the arrays, each at a multiple of 64 bytes. It is mapped into memory, so that processes share it.
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 def cache_folder(cache_dir: str | None) -> Path:
-    """The root: ``cache_dir``; else the environment's METALOOP_CACHE; else ``metaloop`` in the user's cache folder."""
+    """Root of the cache: ``cache_dir``, else METALOOP_CACHE, else ``metaloop`` in the user's cache folder."""
     chosen = cache_dir or os.environ.get("METALOOP_CACHE")
     if chosen:
         return Path(chosen).expanduser()
@@ -34,20 +34,20 @@ def cache_folder(cache_dir: str | None) -> Path:
 
 
 def entry(folder: Path, name: str, key: str, suffix: str) -> Path:
-    """The file of an entry.
+    """Path of an entry's file.
 
     Args:
         folder: Root of the cache.
-        name: What the entry is; begins the file's name.
-        key: Everything that its contents depend on; other keys are other files.
-        suffix: Of the file.
+        name: Kind of entry; the file's name begins with it.
+        key: Everything that the contents depend on; another key is another file.
+        suffix: Suffix of the file, without the dot.
     """
     return folder / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:20]}.{suffix}"
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold an entry's lock: one process makes the entry while others wait. The lock dies with its process.
+    """Hold an entry's lock, so that one process makes the entry while others wait. The lock ends with its process.
 
     Raises:
         OSError: the folder cannot be made or written.
@@ -63,10 +63,9 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def cached(folder: Path, name: str, key: str, make: Callable[[], Arrays]) -> Arrays:
-    """The arrays that ``make`` returns, made if no sound entry exists; writing to them changes no file.
+    """Read the arrays of an entry, or call ``make`` and keep its result. Writing to the arrays changes no file.
 
-    A folder that cannot be written costs the time of making them at every start and nothing else. For the arguments see
-    :func:`entry`.
+    If the folder cannot be written, the arrays are made at every start. For the other arguments see :func:`entry`.
     """
     path = entry(folder, name, key, "arrays")
     arrays = _read(path)
@@ -78,14 +77,14 @@ def cached(folder: Path, name: str, key: str, make: Callable[[], Arrays]) -> Arr
         arrays = _read(path)
         if arrays is None:
             arrays = make()
-            with suppress(OSError):  # read-only or full: the arrays are in memory
+            with suppress(OSError):  # a read-only folder or a full disk; the arrays are in memory
                 replace_atomically(path, partial(_write, arrays))
                 arrays = _read(path) or arrays
         return arrays
 
 
 def _read(path: Path) -> Arrays | None:
-    """Map a file into memory, copy on write; None if it is absent, cut short, altered or of another format."""
+    """Map a file into memory, copy on write; None if it is missing, damaged or of another format."""
     try:
         content = np.memmap(path, np.uint8, "c")
     except (OSError, ValueError):
@@ -98,14 +97,14 @@ def _read(path: Path) -> Arrays | None:
     except ValueError:  # an intact file of another version of metaloop
         return None
     start = _ALIGN + _padded(size)
-    return {name: np.ndarray(shape, dtype, content.data, start + place) for name, (dtype, shape, place) in table.items()}
+    return {name: np.ndarray(shape, dtype, content.data, start + offset) for name, (dtype, shape, offset) in table.items()}
 
 
 def _write(arrays: Arrays, path: Path) -> None:
-    table, place = {}, 0
+    table, offset = {}, 0
     for name, array in arrays.items():
-        table[name] = (array.dtype.str, array.shape, place)
-        place += _padded(array.nbytes)
+        table[name] = (array.dtype.str, array.shape, offset)
+        offset += _padded(array.nbytes)
     head = json.dumps(table).encode()
     parts = [
         np.frombuffer(head, np.uint8),

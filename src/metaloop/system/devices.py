@@ -1,4 +1,4 @@
-"""What a trainer's config asks of this machine, checked before anything is built."""
+"""Checks, before anything is built, that this machine has the devices that a trainer's config needs."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,31 +11,31 @@ Config = Mapping[str, Any]
 
 
 def ranks_of(config: Config) -> int:
-    """How many processes the trainer wants on this machine.
+    """Number of processes that the trainer needs on this machine.
 
     Raises:
-        UserError: a GPU is asked for and there is none, or not as many; or they cannot share a meta-batch.
+        UserError: the machine has too few GPUs, or the processes cannot share a meta-batch equally.
     """
     ranks, meta_batch = _devices(config["trainer"]), config["outer"]["meta_batch"]
     if meta_batch % ranks:
-        raise UserError(f"outer.meta_batch={meta_batch} cannot be shared by {ranks} ranks: make it a multiple of them")
+        raise UserError(f"outer.meta_batch={meta_batch} cannot be shared by {ranks} ranks: set it to a multiple of {ranks}")
     return ranks
 
 
 def _devices(trainer: Config) -> int:
-    wanted, accelerator = trainer.get("devices", 1), trainer.get("accelerator", "auto")
+    devices, accelerator = trainer.get("devices", 1), trainer.get("accelerator", "auto")
     if accelerator in ("gpu", "cuda"):
-        have = torch.cuda.device_count()
-        if not have or (isinstance(wanted, int) and wanted > have):
+        available = torch.cuda.device_count()
+        if not available or (isinstance(devices, int) and devices > available):
             raise UserError(
-                f"trainer.accelerator={accelerator}, devices={wanted}: this machine has {have} GPUs; "
-                f"take trainer=cpu or fewer devices"
+                f"trainer.accelerator={accelerator}, trainer.devices={devices}: this machine has {available} GPUs; "
+                f"use trainer=cpu or set trainer.devices to at most that number"
             )
-        wanted = have if wanted in (-1, "auto") else wanted
-    return len(wanted) if isinstance(wanted, list) else wanted if isinstance(wanted, int) and wanted > 0 else 1
+        devices = available if devices in (-1, "auto") else devices
+    return len(devices) if isinstance(devices, list) else devices if isinstance(devices, int) and devices > 0 else 1
 
 
 def check_precision(trainer: Config) -> None:
-    """Raise a UserError where a CPU is asked for fp16: Lightning would quietly take bf16."""
+    """Raise a UserError for fp16 on a CPU, where Lightning would use bf16 without an error."""
     if str(trainer.get("precision")) in ("16-mixed", "16") and trainer.get("accelerator") == "cpu":
-        raise UserError("trainer.precision=16-mixed needs a GPU; on the CPU take bf16-mixed or 32-true")
+        raise UserError("trainer.precision=16-mixed needs a GPU; on the CPU use bf16-mixed or 32-true")

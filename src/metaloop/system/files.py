@@ -1,4 +1,4 @@
-"""Write files whole or not at all."""
+"""Write files atomically: completely or not at all."""
 
 import os
 import tempfile
@@ -7,14 +7,14 @@ from pathlib import Path
 
 
 def write_atomically(path: Path, content: str | bytes) -> Path:
-    """Write a file so that a reader, or a crash, never meets half of it; folders are made where they are missing.
+    """Write a file so that neither a reader nor a crash sees half of it; make missing folders.
 
     Args:
-        path: the file; replaced where it exists.
-        content: text is written as UTF-8.
+        path: Path of the file, which is replaced if it exists.
+        content: Content of the file; text is written as UTF-8.
 
     Raises:
-        OSError: the disk is full or the folder cannot be written; the old file is then still there.
+        OSError: the disk is full or the folder cannot be written; the old file is unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
@@ -24,7 +24,7 @@ def write_atomically(path: Path, content: str | bytes) -> Path:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
-        temporary.chmod(0o644)  # mkstemp makes files that only their owner may read
+        temporary.chmod(0o644)  # a file of mkstemp can be read by its owner only
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -35,10 +35,10 @@ def write_atomically(path: Path, content: str | bytes) -> Path:
 def replace_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Call ``write(temporary)``, flush its file to the disk and move it over ``path``.
 
-    For files that somebody else writes, such as torch or a CSV writer. The folder must exist.
+    For files that another library writes, such as torch. The folder must exist.
 
     Raises:
-        OSError: the disk is full or the folder cannot be written; the old file is then still there.
+        OSError: the disk is full or the folder cannot be written; the old file is unchanged.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:

@@ -1,5 +1,5 @@
-"""When this process imported metaloop; `metaloop/__init__.py` imports this first of all."""
+"""Time at which this process imported metaloop; `metaloop/__init__.py` imports this module first."""
 
 import time
 
-IMPORTED = time.monotonic()  # seconds; the beginning of the process where the system does not tell its age
+IMPORTED = time.monotonic()  # seconds; used if the system does not tell when the process began

@@ -1,24 +1,25 @@
-"""The nearest valid names of a mistyped one, for error messages."""
+"""Valid names that resemble a mistyped one, for error messages."""
 
 from collections.abc import Iterable
 from difflib import SequenceMatcher
 
-_ALIKE = 0.7  # share of letters in common from which names count as near
-_AS_GOOD = 0.1  # how much worse than the best a further suggestion may be
-_LAST_PART = 0.95  # how much a match of the last part alone counts
+_SIMILAR = 0.7  # least share of letters in common for a suggestion
+_TOLERANCE = 0.1  # how much worse than the best a further suggestion may be
+_LAST_PART = 0.95  # weight of a match of the last part alone
 
 
 def nearest(received: str, allowed: Iterable[str], most: int = 3) -> list[str]:
-    """Up to ``most`` of the ``allowed`` names that look like ``received``, best first; where none does, perhaps one.
+    """Find up to ``most`` of the ``allowed`` names that resemble ``received``, best first.
 
-    A dotted key is also compared by its last part alone, so that ``lr`` finds ``outer.optimizer.lr``. Of a key and
-    the keys inside it only the better match is named.
+    If none resembles it closely, the best one is returned if at least half of its letters agree. A dotted key is also
+    compared by its last part alone, so that ``lr`` finds ``outer.optimizer.lr``. Of a key and the keys inside it only the
+    better match is returned.
     """
     scores = {name: _likeness(received, name) for name in allowed}
     best = max(scores.values(), default=0.0)
     kept: list[str] = []
     for name in sorted(scores, key=lambda name: -scores[name]):
-        near = scores[name] >= max(_ALIKE, best - _AS_GOOD)
+        near = scores[name] >= max(_SIMILAR, best - _TOLERANCE)
         if near and not any(_inside(name, other) or _inside(other, name) for other in kept):
             kept.append(name)
     return kept[:most] or [name for name in scores if scores[name] == best >= 0.5][:1]
@@ -35,12 +36,12 @@ def _inside(key: str, section: str) -> bool:
 
 
 def did_you_mean(received: str, allowed: Iterable[str], prefix: str = "") -> str:
-    """A question such as ``did you mean maml? ``, or an empty string where nothing is near.
+    """Format suggestions such as ``did you mean maml? ``; empty if no name is near.
 
     Args:
-        received: what was typed.
-        allowed: what is valid.
-        prefix: written before every suggestion, such as ``algorithm=``.
+        received: Name that was typed.
+        allowed: Valid names.
+        prefix: Text before every suggestion, such as ``algorithm=``.
     """
     names = nearest(received, allowed)
     return f"did you mean {' or '.join(prefix + name for name in names)}? " if names else ""

@@ -45,7 +45,7 @@ def test_answers_are_not_broadcast_to_targets(loss: TaskLoss, shape: tuple[int, 
     values, target = torch.rand(shape) + 0.1, torch.randn(3)
     assert loss(values, Examples(target, target[:, None])).isfinite()
     wanted = r"\(3,\)" if len(shape) == 2 else r"\(3, 2\)"
-    with pytest.raises(UserError, match=rf"answers have the shape {re.escape(str(shape))} .* need {wanted}"):
+    with pytest.raises(UserError, match=rf"outputs have the shape {re.escape(str(shape))}, .* need {wanted}"):
         loss(values, Examples(target, target))
 
 
