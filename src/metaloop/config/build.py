@@ -1,6 +1,6 @@
-"""From configs to objects: the only place that instantiates.
+"""Build objects from configs: the only module that instantiates.
 
-What goes further is plain: objects, numbers, dicts. A run is built from a plain dict, so that another process can build it too.
+A run is built from a plain dict, so that another process can build the same run. The results are objects, numbers and dicts.
 """
 
 import json
@@ -34,10 +34,15 @@ _Base = TypeVar("_Base")
 
 
 def make(node: Any, key: str, **more: Any) -> Any:
-    """Instantiate the config node ``key``; ``more`` are arguments that only the program knows.
+    """Instantiate a config node.
+
+    Args:
+        node: The node, with its ``_target_``.
+        key: Key of the node, for error messages.
+        more: Further arguments, which come from the program and not from the config.
 
     Raises:
-        UserError: the class does not exist, an argument is missing, unknown or refused.
+        UserError: the class does not exist, or an argument is missing, unknown or refused.
     """
     try:
         return instantiate(node, **more, _convert_="all")
@@ -54,18 +59,18 @@ def make(node: Any, key: str, **more: Any) -> Any:
 
 
 def episode_specs(episode: Config) -> tuple[EpisodeSpec, EpisodeSpec]:
-    """The evaluation and the training episodes' size."""
+    """Sizes of evaluation and of training episodes."""
     sizes = {name: episode[name] for name in ("ways", "shots", "queries")}
     sizes |= {name: episode[name] for name in ("unlabelled", "distractors") if episode.get(name) is not None}
-    given = {name: value for name, value in (episode.get("train") or {}).items() if value is not None}
-    return EpisodeSpec(**sizes), EpisodeSpec(**(sizes | given))
+    train_sizes = {name: value for name, value in (episode.get("train") or {}).items() if value is not None}
+    return EpisodeSpec(**sizes), EpisodeSpec(**(sizes | train_sizes))
 
 
 def build_dataset(config: Config) -> Dataset:
-    """The data set; nothing is read yet.
+    """Build the data set, without reading data.
 
-    A data set of texts (``needs_tokenizer``) is given the tokeniser of the model. Where the model is frozen, its features take
-    the examples' place.
+    A data set of texts (``needs_tokenizer``) receives the model's tokeniser. If the model is frozen, its features replace the
+    examples.
     """
     texts = _class_of(config["dataset"], Dataset).needs_tokenizer
     more = {"tokenizer": build_tokenizer(config["model"])} if texts else {}
@@ -76,22 +81,22 @@ def build_dataset(config: Config) -> Dataset:
 
 
 def build_tokenizer(model: Config) -> Tokenizer:
-    """The tokeniser that a model's class names.
+    """Build the tokeniser that a model's class names.
 
     Raises:
-        UserError: the model reads no texts.
+        UserError: the model does not read texts.
     """
     texts = _class_of(model, ReadsTexts)
     if texts is ReadsTexts:
         raise UserError(
-            f"model._target_={model['_target_']!r} reads no texts, which this data set is of; take one that has a tokenizer, "
-            f"such as model=minilm, model=tfidf or model=tiny_bert"
+            f"model._target_={model['_target_']!r} does not read texts, but this data set has texts; use a model with a "
+            f"tokenizer, such as model=minilm, model=tfidf or model=tiny_bert"
         )
     return texts.tokenizer(model)
 
 
 def keep_model_files(model: Config, folder: Path) -> None:
-    """Write into ``folder`` all but the weights that a model is made from, where it is made from files (``keep``).
+    """Copy the files that a model is made from, except its weights, into ``folder``; nothing for a model without files.
 
     Raises:
         UserError: the files are gone.
@@ -102,10 +107,10 @@ def keep_model_files(model: Config, folder: Path) -> None:
 
 
 def build_encoder(config: Config, input_shape: tuple[int, ...]) -> Encoder:
-    """The frozen model, which makes features of examples of this shape."""
+    """Build the frozen model that computes features of examples of this shape."""
     node = {key: value for key, value in config["model"].items() if key != "projection"}
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config["seed"])  # where the weights are random
+        torch.manual_seed(config["seed"])  # for models with random weights
         model = make(node, "model", input_shape=input_shape, outputs=None)
     on_gpu = config["trainer"].get("accelerator") in ("gpu", "cuda") and torch.cuda.is_available()
     return frozen_encoder(model, json.dumps(node, sort_keys=True), torch.device("cuda" if on_gpu else "cpu"))
@@ -113,14 +118,14 @@ def build_encoder(config: Config, input_shape: tuple[int, ...]) -> Encoder:
 
 @dataclass(frozen=True)
 class TrainedOn:
-    """All of the meta-training tasks that a model and a learner are built for.
+    """Description of the meta-training tasks that a model and a learner are built for.
 
     Attributes:
-        problem: what they ask.
-        input_shape: one example's shape.
-        outputs: how many numbers a query asks.
-        classes: of meta-training; None where they are not numbered.
-        inputs: meta-training examples, for models that look at them once; None where there is no list of them.
+        problem: Problem of the tasks.
+        input_shape: Shape of one example.
+        outputs: Number of outputs for a query.
+        classes: Number of meta-training classes; None if they are not numbered.
+        inputs: Meta-training examples, for models that read them once; None if the data set has no list of them.
     """
 
     problem: Problem
@@ -131,56 +136,57 @@ class TrainedOn:
 
 
 def trained_on(distribution: TaskDistribution, spec: EpisodeSpec) -> TrainedOn:
-    """What the tasks of a meta-training split are, in episodes of this size."""
+    """Describe the tasks of a meta-training split in episodes of this size."""
     inputs, shape = getattr(distribution, "inputs", None), tuple(distribution.input_shape)
     return TrainedOn(distribution.problem, shape, distribution.outputs(spec), distribution.num_classes, inputs)
 
 
 def build_learner(config: Config, distribution: TaskDistribution, ways: EpisodeSpec) -> Learner:
-    """The model and the learner around it, initialised from ``seed`` alone.
+    """Build the model and the learner around it; ``seed`` alone determines their parameters.
 
     Args:
-        config: of the run.
-        distribution: tells input shape, problem and number of classes.
-        ways: the training episodes' size; decides how many numbers a head answers.
+        config: Config of the run.
+        distribution: Meta-training tasks, which give input shape, problem and number of classes.
+        ways: Size of training episodes, which gives the number of a head's outputs.
     """
     return build_learner_for(config, trained_on(distribution, ways))
 
 
 def build_learner_for(config: Config, tasks: TrainedOn) -> Learner:
-    """As :func:`build_learner`, for meta-training tasks that are only described."""
+    """Build as :func:`build_learner` does, from a description of the meta-training tasks."""
     requires = _learner_class(config["algorithm"]).requires
     more: dict[str, Any] = {"classes": tasks.classes} if requires.classes else {}
     if requires.outputs:
         more["outputs"] = tasks.outputs
-    own: dict[str, Any] = {"input_shape": tasks.input_shape, "outputs": tasks.outputs if requires.head else None}
+    arguments: dict[str, Any] = {"input_shape": tasks.input_shape, "outputs": tasks.outputs if requires.head else None}
     node = _learned(config["model"])
     if _class_of(node, Model).needs_examples:
-        own["examples"] = _examples(tasks, node)
+        arguments["examples"] = _examples(tasks, node)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config["seed"])
-        model = make(node, "model", **own)
+        model = make(node, "model", **arguments)
         return make(config["algorithm"], "algorithm", model=model, loss=tasks.problem.loss, **more)
 
 
 def _examples(tasks: TrainedOn, model: Config) -> Inputs:
-    """All inputs of the meta-training split, for models that look at them once."""
+    """All inputs of the meta-training split, for models that read them once."""
     if tasks.inputs is None:
         raise UserError(
-            f"model._target_={model['_target_']!r} looks at all meta-training examples; this data set has no list of them"
+            f"model._target_={model['_target_']!r} reads all meta-training examples, but this data set has no list of them; "
+            f"choose another model=... or dataset=..."
         )
     return tasks.inputs
 
 
 def _learned(model: Config) -> Config:
-    """What of the model learners see: all of it, or what is on top of a frozen one's features."""
+    """The part of the model that is meta-trained: all of it, or the layer on top of a frozen model's features."""
     if not model.get("frozen"):
         return model
     return {"_target_": f"{OnFeatures.__module__}.{OnFeatures.__name__}", "projection": model.get("projection")}
 
 
 def check_learner(learner: Learner, distribution: TaskDistribution, spec: EpisodeSpec) -> None:
-    """Raise a UserError where the learner cannot do episodes of this size, or would not look at a part of them."""
+    """Raise a UserError if the learner cannot handle episodes of this size, or would ignore their unlabelled examples."""
     ways = highest(spec.ways)
     classes = distribution.outputs(spec) if distribution.problem.has_classes else ways
     try:
@@ -189,25 +195,25 @@ def check_learner(learner: Learner, distribution: TaskDistribution, spec: Episod
         if classes == ways:
             raise
         raise UserError(
-            f"{error} (ways here are all classes of a task; episode.ways={ways} counts {classes - ways} less)"
+            f"{error} (ways here are all classes of a task; episode.ways={ways} counts {classes - ways} fewer)"
         ) from error
     if spec.unlabelled and not learner.uses_unlabelled:
         raise UserError(
-            f"episode.unlabelled={spec.unlabelled}: this learner looks at labelled examples alone; take 0 (the labelled "
-            f"ones stay the same), or algorithm=soft_kmeans"
+            f"episode.unlabelled={spec.unlabelled}: this learner uses labelled examples only; set episode.unlabelled=0 (the "
+            f"labelled ones stay the same), or use algorithm=soft_kmeans"
         )
 
 
 def _class_of(node: Config, base: type[_Base]) -> type[_Base]:
-    """The class that a config node names, if it is a ``base``; else ``base`` itself, with its defaults.
+    """The class that a config node names if it is a subclass of ``base``; else ``base``, which holds the defaults.
 
-    Nor is a function one, nor what does not exist, which whoever builds it reports.
+    A name that does not exist gives ``base`` too; building the node raises the error.
     """
     try:
-        named = get_object(str(node.get("_target_")))
+        target = get_object(str(node.get("_target_")))
     except (ImportError, ValueError, AttributeError):
         return base
-    return named if isinstance(named, type) and issubclass(named, base) else base
+    return target if isinstance(target, type) and issubclass(target, base) else base
 
 
 def _learner_class(node: Config) -> type[Learner]:
@@ -222,7 +228,7 @@ def _learner_class(node: Config) -> type[Learner]:
 
 
 def build_plan(config: Config) -> EpisodePlan:
-    """Which episodes the run sees."""
+    """Build the plan of the episodes that the run draws."""
     spec, train_spec = episode_specs(config["episode"])
     return EpisodePlan(
         spec=spec,
@@ -239,7 +245,11 @@ def build_plan(config: Config) -> EpisodePlan:
 
 
 def build_run(config: Config) -> RunParts:
-    """All parts of a training run, checked against each other; the data's training and validation splits are opened."""
+    """Build all parts of a training run and check that they fit; opens the data set's splits.
+
+    Raises:
+        UserError: a part cannot be built, or two parts do not fit.
+    """
     check_precision(config["trainer"])
     dataset, plan = build_dataset(config), build_plan(config)
     for split, spec in (("train", plan.train_spec), ("validation", plan.spec), ("test", plan.spec)):

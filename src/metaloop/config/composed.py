@@ -1,4 +1,4 @@
-"""Runs composed from overrides, each by one composition, with the nearest names where an override is wrong."""
+"""Compose runs from overrides, each with one composition, and suggest valid names for a wrong override."""
 
 import copy
 from collections.abc import Iterator, Sequence
@@ -22,14 +22,14 @@ from metaloop.records.schema import RunIdentity
 
 
 def compose(*overrides: str, config_dirs: Sequence[str] = ()) -> RunIdentity:
-    """Compose a run from Python: what ``metaloop train`` would run with these overrides.
+    """Compose a run from Python, the same that ``metaloop train`` runs with these overrides.
 
     Args:
-        overrides: such as ``"algorithm=anil"`` or ``"trainer.max_steps=100"``.
-        config_dirs: further folders of configuration groups.
+        overrides: Overrides such as ``"algorithm=anil"`` or ``"trainer.max_steps=100"``.
+        config_dirs: Further folders of configuration groups.
 
     Raises:
-        UserError: an override is unknown or mistyped; names the nearest valid names.
+        UserError: an override is unknown or mistyped; the message suggests valid names.
     """
     with composer("train", config_dirs, [parse(line) for line in overrides]) as hydra:
         return RunComposer(hydra, config_dirs).compose(overrides).identity(None)
@@ -40,35 +40,38 @@ class ComposedRun:
     """The config of one run.
 
     Attributes:
-        whole: the config with Hydra's own node.
-        overrides: that it was composed from.
+        whole: Config with Hydra's own node.
+        overrides: Overrides that it was composed from.
     """
 
     whole: DictConfig
     overrides: tuple[str, ...]
 
     def identity(self, group: str | None) -> RunIdentity:
-        """What run.json will say of it; ``group`` is the sweep that it belongs to, or None.
+        """Identity of the run, for ``run.json``.
+
+        Args:
+            group: Name of the sweep that the run belongs to; None for a single run.
 
         Raises:
             UserError: the config is incomplete.
         """
-        own = copy.deepcopy(self.whole)
-        with open_dict(own):
-            del own["hydra"]
+        config = copy.deepcopy(self.whole)
+        with open_dict(config):
+            del config["hydra"]
         with _current(self.whole):
-            return run_identity(own, self.whole.hydra.runtime.choices, self.overrides, group)
+            return run_identity(config, self.whole.hydra.runtime.choices, self.overrides, group)
 
 
 class RunComposer:
-    """Composes runs as Hydra does.
+    """Composer of runs with the same results as Hydra.
 
-    Runs with the same choices of groups share one composition, which takes a quarter of a second; values are set afterwards,
+    Runs with the same choices of groups share one composition, which takes a quarter of a second. Values are set afterwards,
     as in Hydra.
 
     Args:
-        hydra: composes the choices of groups.
-        config_dirs: further folders of configuration groups.
+        hydra: Composer of the choices of groups.
+        config_dirs: Further folders of configuration groups.
     """
 
     def __init__(self, hydra: Composer, config_dirs: Sequence[str]) -> None:
@@ -77,7 +80,7 @@ class RunComposer:
         self._bases: dict[tuple[str, ...], _Base] = {}
 
     def compose(self, lines: Sequence[str]) -> ComposedRun:
-        """The run with these overrides.
+        """Compose the run with these overrides.
 
         Raises:
             UserError: they cannot be composed, or a value has another type than the default.
@@ -91,7 +94,7 @@ class RunComposer:
                 self._bases[key] = _Base(self.hydra.compose(key))
             return ComposedRun(self._bases[key].with_values(values, overrides), tuple(lines))
         except (UserError, CompactHydraException, OmegaConfBaseException) as error:
-            check_overrides("train", lines, self.config_dirs, multirun=False)  # names what is near
+            check_overrides("train", lines, self.config_dirs, multirun=False)  # raises an error with suggestions
             raise UserError(f"{error}\nwith the overrides: {' '.join(lines)}") from error
 
     def _is_group(self, override: Override) -> bool:
@@ -108,7 +111,7 @@ class _Base:
         self._checked: set[str] = set()
 
     def with_values(self, values: Sequence[Override], overrides: Sequence[Override]) -> DictConfig:
-        """A copy with ``values`` set; ``overrides`` are all that the run was composed from."""
+        """Copy the config and set ``values``; ``overrides`` are all overrides of the run, groups included."""
         for override in values:
             adds = override.is_add() or override.is_force_add()
             if not adds and str(override.input_line) not in self._checked:
@@ -116,19 +119,19 @@ class _Base:
                 self._checked.add(str(override.input_line))
         config = copy.deepcopy(self.config)
         ConfigLoaderImpl._apply_overrides_to_config(list(values), config)
-        theirs: Any = config.hydra
-        own = [override for override in overrides if not override.is_hydra_override()]
-        theirs.overrides.task = [str(override.input_line) for override in own]
-        words = theirs.job.config.override_dirname
-        theirs.job.override_dirname = get_overrides_dirname(
-            own, kv_sep=words.kv_sep, item_sep=words.item_sep, exclude_keys=words.exclude_keys
+        hydra: Any = config.hydra
+        task_overrides = [override for override in overrides if not override.is_hydra_override()]
+        hydra.overrides.task = [str(override.input_line) for override in task_overrides]
+        style = hydra.job.config.override_dirname
+        hydra.job.override_dirname = get_overrides_dirname(
+            task_overrides, kv_sep=style.kv_sep, item_sep=style.item_sep, exclude_keys=style.exclude_keys
         )
         return config
 
 
 @contextmanager
 def _current(config: DictConfig) -> Iterator[None]:
-    """Let ``${hydra:...}`` speak of this config."""
+    """Resolve ``${hydra:...}`` in this config."""
     holder = HydraConfig.instance()
     before = holder.cfg
     holder.set_config(config)

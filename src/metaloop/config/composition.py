@@ -1,4 +1,4 @@
-"""Hydra's composition as a check: the same groups, search path and result as in a run, without starting one."""
+"""Compose configs with Hydra without starting a run: the same groups, search path and result as in a run."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,11 +19,11 @@ from metaloop.system.suggestions import did_you_mean
 
 
 class Composer:
-    """Composes one primary config; made by `composer`.
+    """Composer of one primary config; `composer` makes it.
 
     Args:
-        config_name: the primary config, such as ``train``.
-        searchpath: the override of ``hydra.searchpath``, or nothing; kept for those who compose by other means.
+        config_name: Name of the primary config, such as ``train``.
+        searchpath: Override of ``hydra.searchpath`` as a list of one line, or an empty list.
     """
 
     def __init__(self, config_name: str, searchpath: list[str]) -> None:
@@ -32,26 +32,26 @@ class Composer:
 
     @property
     def loader(self) -> ConfigLoader:
-        """Hydra's own loader of configurations, for those who start jobs."""
+        """Hydra's own loader of configurations, which starting a job needs."""
         return GlobalHydra.instance().config_loader()
 
     def is_group(self, group: str) -> bool:
-        """Whether there is a folder of this name."""
+        """Whether there is a group of this name."""
         parent, _, name = group.rpartition("/")
         return name in self._list(parent, ObjectType.GROUP)
 
     def options(self, group: str) -> list[str]:
-        """The names that a group can be set to."""
+        """Options of a group."""
         return self._list(group, ObjectType.CONFIG)
 
     def _list(self, group: str, kind: ObjectType) -> list[str]:
         return self.loader.get_group_options(group, kind, config_name=None, overrides=self.searchpath)
 
     def compose(self, lines: Sequence[str]) -> DictConfig:
-        """The config under the overrides ``lines``, with Hydra's own node.
+        """Compose the config with the overrides ``lines``, with Hydra's own node.
 
         Raises:
-            UserError: Hydra refused; its reason in our words.
+            UserError: Hydra refuses the overrides.
         """
         try:
             return compose(self._config_name, [*self.searchpath, *lines], return_hydra_config=True)
@@ -75,9 +75,9 @@ def _missing(error: MissingConfigException) -> str:
 def composer(
     config_name: str, config_dirs: Sequence[str], overrides: Sequence[Override], job_name: str = "check"
 ) -> Iterator[Composer]:
-    """A `Composer` over our configuration folder, ``config_dirs`` and the search path that the overrides ask for.
+    """Make a `Composer` over metaloop's configuration folder, ``config_dirs`` and the search path of the overrides.
 
-    It leaves no trace in Hydra's global state, also inside a running Hydra.
+    Hydra's global state is restored afterwards, also if Hydra is running.
 
     Raises:
         UserError: one of ``config_dirs`` does not exist.
@@ -100,12 +100,12 @@ def is_searchpath(override: Override) -> bool:
 
 
 def _searchpath(config_name: str, config_dirs: Sequence[str], overrides: Sequence[Override]) -> list[str]:
-    """One override with all folders: of ``--config-dir``, and of the primary config or the command line."""
+    """One override with all folders: those of ``--config-dir``, then those of the command line or the primary config."""
     folders = [f"file://{Path(folder).resolve()}" for folder in config_dirs]
     primary = conf_dir() / f"{config_name}.yaml"
-    theirs = OmegaConf.select(OmegaConf.load(primary), "hydra.searchpath") if primary.exists() else None
+    searchpath = OmegaConf.select(OmegaConf.load(primary), "hydra.searchpath") if primary.exists() else None
     for override in overrides:
         if is_searchpath(override):
-            theirs = override.value()
-    folders += [str(folder) for folder in theirs or ()]
+            searchpath = override.value()
+    folders += [str(folder) for folder in searchpath or ()]
     return [f"hydra.searchpath=[{','.join(repr(folder) for folder in folders)}]"] if folders else []

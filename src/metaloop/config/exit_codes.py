@@ -1,4 +1,4 @@
-"""From an exception to an exit status: 0 done, 2 the user's error, 1 ours, 130 stopped by Ctrl-C."""
+"""Exit status of a command: 0 success, 1 an error in metaloop, 2 an error of the user, 130 stopped by Ctrl-C."""
 
 import errno
 import os
@@ -12,33 +12,32 @@ OUR_FAULT = "metaloop: this is a fault of metaloop, not yours; please report it 
 
 
 def run_and_exit_code(function: Callable[[list[str]], int], argv: Sequence[str]) -> int:
-    """Call ``function(argv)`` and turn what it raises into an exit status and a message on stderr.
+    """Call ``function(argv)`` and turn an exception into an exit status and a message on stderr.
 
-    Hydra prints exceptions itself and exits with 1 for all of them unless ``HYDRA_FULL_ERROR`` is set, so it is set for
-    the call.
+    ``HYDRA_FULL_ERROR`` is set for the call, because otherwise Hydra prints every exception itself and exits with 1.
 
     Returns:
-        what the function returned; 2 after a `UserError`, a rejected configuration or a full disk, with the message
-        alone; the status of a `SystemExit`; 130 after Ctrl-C; 1 after anything else, with its traceback.
+        The function's result; 2 after a `UserError`, a rejected configuration or a full disk, with the message alone; the
+        status of a `SystemExit`; 130 after Ctrl-C; 1 after any other exception, with its traceback.
     """
     before = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         code = function(list(argv))
-        sys.stdout.flush()  # here, where a reader that has gone is no fault
+        sys.stdout.flush()  # inside the try, so that a closed pipe is no error
         return code
     except SystemExit as error:
         return _system_exit_code(error)
     except KeyboardInterrupt:
-        return _say("stopped by Ctrl-C", 130)
+        return _report("stopped by Ctrl-C", 130)
     except BrokenPipeError:
-        # The reader of our output (such as head) has gone: nothing is wrong, but Python would complain when it flushes.
+        # The reader of the output, such as head, has ended. That is no error, but Python would print one when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
         message = _users_message(error)
         if message is not None:
-            return _say(message, 2)
+            return _report(message, 2)
         traceback.print_exception(error)
         print(OUR_FAULT, file=sys.stderr)
         return 1
@@ -49,7 +48,7 @@ def run_and_exit_code(function: Callable[[list[str]], int], argv: Sequence[str])
             os.environ["HYDRA_FULL_ERROR"] = before
 
 
-def _say(message: str, code: int) -> int:
+def _report(message: str, code: int) -> int:
     print(f"metaloop: {message}", file=sys.stderr)
     return code
 
@@ -57,11 +56,11 @@ def _say(message: str, code: int) -> int:
 def _system_exit_code(error: SystemExit) -> int:
     if error.code is None or isinstance(error.code, int):
         return error.code or 0
-    return _say(str(error.code), 1)
+    return _report(str(error.code), 1)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The exception and what it was raised from (not what it merely came after)."""
+    """The exception and its explicit causes (``raise ... from``)."""
     current: BaseException | None = error
     while current is not None:
         yield current
@@ -69,18 +68,18 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _users_message(error: Exception) -> str | None:
-    """What to tell the user where the fault is theirs or their machine's, else None."""
+    """Message for an error that the user can fix; None for any other error."""
     for link in _chain(error):
         if isinstance(link, UserError):
             return str(link)
         if isinstance(link, OSError) and link.errno in (errno.ENOSPC, errno.EDQUOT):
             where = f" while writing {link.filename}" if link.filename else ""
-            return f"the disk is full{where} ({link.strerror}); free some space and go on with resume=DIR"
+            return f"the disk is full{where} ({link.strerror}); free some space and continue with resume=DIR"
     return _configuration_message(error)
 
 
 def _configuration_message(error: Exception) -> str | None:
-    """The message where Hydra or OmegaConf rejected the configuration, else None."""
+    """Message for a configuration that Hydra or OmegaConf rejected; None for any other error."""
     if "omegaconf" not in sys.modules:  # no configuration was read, so none was rejected
         return None
     from hydra.errors import CompactHydraException, InstantiationException
@@ -95,10 +94,10 @@ def _configuration_message(error: Exception) -> str | None:
 
 
 def _wrong_arguments(error: BaseException) -> bool:
-    """Whether a ``_target_`` does not exist or was given arguments it does not take: then the fault is the config's.
+    """Whether the config is wrong: a ``_target_`` does not exist or does not take the arguments.
 
-    An exception from inside the target is not. A call with wrong arguments fails in the caller's frame, so that its
-    traceback ends there.
+    An exception from inside the target is no error of the config. A call with wrong arguments fails in the caller's frame, so
+    its traceback ends there.
     """
     cause = error.__cause__
     if cause is None or isinstance(cause, ImportError):

@@ -1,12 +1,12 @@
-"""Where the configuration lies."""
+"""Location of the configuration folder."""
 
 from pathlib import Path
 
 
 def conf_dir() -> Path:
-    """The folder of ``train.yaml`` and the groups.
+    """Find the folder of ``train.yaml`` and the groups.
 
-    An installed wheel has it inside the package; a clone, also when installed as editable, at the repository's root.
+    An installed wheel has it inside the package. A clone, also one that is installed as editable, has it at its root.
 
     Raises:
         FileNotFoundError: neither exists, so the installation is incomplete.

@@ -1,4 +1,4 @@
-"""What a run is, from its composed config: plain data, resolved, with a hash that tells runs apart. Needs no torch."""
+"""Identity of a run from its composed config: resolved plain data and a hash. Does not import torch."""
 
 import hashlib
 import json
@@ -12,19 +12,19 @@ from omegaconf.errors import OmegaConfBaseException
 from metaloop.errors import UserError
 from metaloop.records.schema import RunIdentity
 
-_NOT_THE_RUN = ("resume",)  # says how to start, not what to run
+_NOT_THE_RUN = ("resume",)  # keys that tell how to start and not what to run
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
-    """A config as a plain dict, everything resolved.
+    """Convert a config to a plain dict with all interpolations resolved.
 
     Raises:
-        UserError: a mandatory value (???) is missing or an interpolation does not resolve.
+        UserError: a mandatory value (???) is missing, or an interpolation does not resolve.
     """
     try:
         missing = sorted(OmegaConf.missing_keys(config))
         if missing:
-            raise UserError(f"{', '.join(missing)}: a value is needed; give one with {missing[0]}=...")
+            raise UserError(f"{', '.join(missing)}: a value is needed; set it with {missing[0]}=...")
         resolved = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
         raise UserError(f"the config is incomplete: {str(error).splitlines()[0]}") from error
@@ -33,18 +33,18 @@ def plain(config: DictConfig) -> dict[str, Any]:
 
 
 def fingerprint(config: Mapping[str, Any]) -> str:
-    """Hash of a run's config; the order of keys does not change it."""
+    """Hash a run's config; the order of keys does not matter."""
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
 
 
 def run_identity(config: DictConfig, choices: Mapping[str, Any], overrides: Sequence[str], group: str | None) -> RunIdentity:
-    """The identity of a run that starts now.
+    """Make the identity of a run that starts now.
 
     Args:
-        config: composed, without Hydra's own node.
-        choices: choice by config group, as Hydra has them.
-        overrides: of the command line.
-        group: of runs that belong together (a sweep), or None.
+        config: Composed config without Hydra's own node.
+        choices: Chosen option of each config group, from Hydra.
+        overrides: Overrides of the command line.
+        group: Name of the sweep; None for a single run.
 
     Raises:
         UserError: the config is incomplete.

@@ -1,6 +1,6 @@
-"""``metaloop list``: what can be chosen, from the configuration's own files.
+"""``metaloop list``: list the options of the configuration groups.
 
-The first comment of a YAML file is its description, by convention.
+By convention, the first comment of a YAML file is its description.
 """
 
 import sys
@@ -17,12 +17,12 @@ GROUPS = {"algorithms": "algorithm", "models": "model", "datasets": "dataset", "
 
 @dataclass(frozen=True)
 class Entry:
-    """One thing to choose.
+    """Option of a group.
 
     Attributes:
-        kind: such as ``algorithms``.
-        name: as in ``algorithm=<name>``.
-        description: one sentence; empty where the file has none.
+        kind: Key of :data:`GROUPS`, such as ``algorithms``.
+        name: Name of the option, as in ``algorithm=<name>``.
+        description: One sentence; empty if the file has none.
     """
 
     kind: str
@@ -31,26 +31,26 @@ class Entry:
 
 
 def entries(kinds: Sequence[str], config_dirs: Sequence[str] = ()) -> list[Entry]:
-    """What can be chosen of these kinds, sorted by name; a name of ours hides the same name in ``config_dirs``.
+    """List the options of these kinds, sorted by name; a name of metaloop hides the same name in ``config_dirs``.
 
     Raises:
-        UserError: there is no such kind or folder.
+        UserError: a kind is unknown, or a folder does not exist.
     """
     for kind in kinds:
         if kind not in GROUPS:
             raise UserError(f"list {kind}: {did_you_mean(kind, GROUPS)}it lists {', '.join(GROUPS)}")
-    for folder in config_dirs:
-        if not Path(folder).is_dir():
-            raise UserError(f"--config-dir {folder}: there is no such folder")
-    found = []
+    for config_dir in config_dirs:
+        if not Path(config_dir).is_dir():
+            raise UserError(f"--config-dir {config_dir}: there is no such folder")
+    options = []
     folders = [conf_dir(), *map(Path, config_dirs)]
     for kind in kinds:
         files: dict[str, Path] = {}
-        for place in folders:
-            for path in (place / GROUPS[kind]).glob("*.yaml"):
+        for folder in folders:
+            for path in (folder / GROUPS[kind]).glob("*.yaml"):
                 files.setdefault(path.stem, path)
-        found += [Entry(kind, name, _description(files[name])) for name in sorted(files)]
-    return found
+        options += [Entry(kind, name, _description(files[name])) for name in sorted(files)]
+    return options
 
 
 def _description(path: Path) -> str:
@@ -64,24 +64,24 @@ def _description(path: Path) -> str:
 
 
 def show(kind: str | None, config_dirs: Sequence[str]) -> None:
-    """Print tables on a terminal, else tab-separated name and description, after the kind where all are listed."""
-    found = entries(list(GROUPS) if kind is None else [kind], config_dirs)
+    """Print tables on a terminal, else tab-separated lines of name and description, with the kind first if all are listed."""
+    options = entries(list(GROUPS) if kind is None else [kind], config_dirs)
     if sys.stdout.isatty():
-        _show_tables(found)
+        _show_tables(options)
         return
-    for entry in found:
+    for entry in options:
         print(*([entry.kind] if kind is None else []), entry.name, entry.description, sep="\t")
 
 
-def _show_tables(found: Sequence[Entry]) -> None:
+def _show_tables(options: Sequence[Entry]) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
     console = Console()
-    for kind in dict.fromkeys(entry.kind for entry in found):
+    for kind in dict.fromkeys(entry.kind for entry in options):
         table = Table(kind, f"choose with {GROUPS[kind]}=...", box=box.SIMPLE_HEAD, title_justify="left")
-        for entry in found:
+        for entry in options:
             if entry.kind == kind:
                 table.add_row(entry.name, entry.description)
         console.print(table, markup=False)

@@ -1,4 +1,4 @@
-"""Whether one overridden key exists and its value fits the type of the default."""
+"""Check that an overridden key exists and that its value has the type of the default."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -9,25 +9,25 @@ from omegaconf.errors import OmegaConfBaseException
 from metaloop.errors import UserError
 from metaloop.system.suggestions import did_you_mean
 
-Leaves = Mapping[str, object]  # dotted key -> plain default; inner nodes are there too, as dicts and lists
+Leaves = Mapping[str, object]  # default by dotted key; includes inner nodes, as dicts and lists
 
 _NAMES = {bool: "true or false", int: "a whole number", float: "a number"}
 
 
 def is_true(key: str, values: Sequence[str]) -> bool:
-    """The last of the values given for a key of a command, true or false; false where there is none.
+    """Read the last value of a key of a command as true or false; false without a value.
 
     Raises:
-        UserError: it is neither.
+        UserError: the value is neither.
     """
     value = values[-1].lower() if values else "false"
     if value not in ("true", "false"):
-        raise UserError(f"{key}={values[-1]}: true or false")
+        raise UserError(f"{key}={values[-1]}: must be true or false")
     return value == "true"
 
 
 def flatten(config: DictConfig) -> Leaves:
-    """All keys of a composed config, inner ones too, with their defaults; interpolations stay as they are written."""
+    """All keys of a composed config, inner nodes included, with their defaults; interpolations are not resolved."""
     return dict(_walk("", OmegaConf.to_container(config, resolve=False)))
 
 
@@ -45,16 +45,16 @@ def _walk(prefix: str, node: object) -> Iterator[tuple[str, object]]:
 
 
 def check_value(config: DictConfig, leaves: Leaves, choices: Sequence[str], override: Override) -> None:
-    """Raise unless ``override`` names a key of ``leaves`` and its value fits.
+    """Check that ``override`` names a key of ``leaves`` and that its value has the type of the default.
 
     Args:
-        config: the composed config, to resolve an interpolated default.
-        leaves: its keys, from `flatten`.
-        choices: the groups of its defaults list, suggested beside the keys.
-        override: a change or a deletion with a single value.
+        config: Composed config, to resolve an interpolated default.
+        leaves: Keys of the config, from `flatten`.
+        choices: Groups of the config's defaults list, which are suggested too.
+        override: Change or deletion with a single value.
 
     Raises:
-        UserError: the key is unknown, or the value's type is not the default's.
+        UserError: the key is unknown, or the value has another type than the default.
     """
     key = override.key_or_group.replace("[", ".").replace("]", "")
     if key not in leaves:
@@ -93,7 +93,7 @@ def _check_type(config: DictConfig, leaves: Leaves, choices: Sequence[str], key:
 
 
 def _default(config: DictConfig, leaves: Leaves, key: str) -> object:
-    """The default, with an interpolation resolved where it can be; None where it has no value yet."""
+    """Default of a key, with an interpolation resolved if possible; None if it has no value yet."""
     default = leaves[key]
     if default == "???":
         return None
@@ -106,7 +106,7 @@ def _default(config: DictConfig, leaves: Leaves, key: str) -> object:
 
 
 def _check_scalar(key: str, kind: type, default: object, value: object) -> None:
-    """``value`` must be of ``kind``; a list is judged by its elements, so that a number may become a range."""
+    """Check the type of ``value``, or of the elements of a list, because a number may become a range."""
     for part in value if isinstance(value, list) and value else [value]:
         if type(part) is kind or (kind is float and type(part) is int) or (isinstance(part, str) and "${" in part):
             continue
@@ -115,7 +115,7 @@ def _check_scalar(key: str, kind: type, default: object, value: object) -> None:
         received = "null" if value is None else repr(value)
         raise UserError(
             f"{key}={received}: expected {_NAMES[kind]}, such as the default {_yaml(default)}{hint} "
-            f"(++{key}=... gives it whatever the type)"
+            f"(++{key}=... sets it with any type)"
         )
 
 

@@ -1,7 +1,7 @@
-"""Check command-line overrides before Hydra runs, so that a typing error is answered with the nearest valid name.
+"""Check command-line overrides before Hydra runs, and suggest valid names for a mistyped one.
 
-Hydra composes a sweep's jobs one after the other and stops at the first wrong one, when those before it have trained.
-Here every value of every sweep is checked first: each alone, with the first value of every other sweep.
+Hydra composes the jobs of a sweep one after another and stops at the first wrong one, after training those before it. Here
+every value of every sweep is checked first, each with the first values of the other sweeps.
 """
 
 import itertools
@@ -22,7 +22,7 @@ from metaloop.system.suggestions import did_you_mean
 
 @dataclass(frozen=True)
 class _Checked:
-    """A parsed override with the lines that it stands for, one for each value of a sweep."""
+    """A parsed override and its lines, one for each value of a sweep."""
 
     override: Override
     lines: tuple[str, ...]
@@ -30,22 +30,22 @@ class _Checked:
 
     @property
     def changes(self) -> bool:
-        """Whether it changes what is there, neither adding nor deleting."""
+        """Whether it changes an existing key, and neither adds nor deletes one."""
         return not (self.override.is_add() or self.override.is_force_add() or self.override.is_delete())
 
 
 def check_overrides(config_name: str, overrides: Sequence[str], config_dirs: Sequence[str] = (), multirun: bool = True) -> None:
-    """Raise unless Hydra can compose ``config_name`` with these overrides, for every value of every sweep.
+    """Check that Hydra can compose ``config_name`` with these overrides, for every value of every sweep.
 
     Args:
-        config_name: the primary config, such as ``train``.
-        overrides: as on the command line, such as ``algorithm=maml,reptile`` or ``trainer.max_steps=100``.
-        config_dirs: folders given with ``--config-dir``; as in Hydra they come after our own.
-        multirun: whether ``-m`` was given, without which a sweep is a mistake.
+        config_name: Name of the primary config, such as ``train``.
+        overrides: Overrides of the command line, such as ``algorithm=maml,reptile`` or ``trainer.max_steps=100``.
+        config_dirs: Folders given with ``--config-dir``; as in Hydra, they come after metaloop's own.
+        multirun: Whether ``-m`` was given; without it a sweep is an error.
 
     Raises:
         UserError: a group, option or key does not exist, a value has another type than the default, an override cannot
-            be parsed, or a sweep was given without ``-m``. The message names the nearest valid names.
+            be parsed, or a sweep was given without ``-m``. The message suggests valid names.
     """
     parsed = [parse(line) for line in overrides]
     with composer(config_name, config_dirs, parsed) as hydra:
@@ -63,13 +63,13 @@ def check_overrides(config_name: str, overrides: Sequence[str], config_dirs: Seq
 
 
 def parse(line: str) -> Override:
-    """One override as Hydra reads it.
+    """Parse one override with Hydra's parser.
 
     Raises:
-        UserError: it cannot be read.
+        UserError: the override cannot be parsed.
     """
     if "=" not in line and not line.startswith("~"):
-        raise UserError(f"{line!r} is no override: write key=value, such as trainer.max_steps=100 or algorithm=maml")
+        raise UserError(f"{line!r} is not an override: write key=value, such as trainer.max_steps=100 or algorithm=maml")
     try:
         return OverridesParser.create().parse_overrides([line])[0]
     except HydraException as error:
@@ -78,7 +78,7 @@ def parse(line: str) -> Override:
 
 
 def _expand(override: Override, hydra: Composer) -> _Checked:
-    """One override as its single values."""
+    """Expand an override to one line for each of its values."""
     group = override.key_or_group
     is_group = not isinstance(override.value(), dict) and hydra.is_group(group)
     if not override.is_sweep_override():
@@ -91,7 +91,7 @@ def _expand(override: Override, hydra: Composer) -> _Checked:
 
 
 def _values(override: Override, hydra: Composer) -> list[str]:
-    """The values of a sweep as they would be typed; numbers from a range or an interval stand for all between them."""
+    """Values of a sweep in the form in which they are typed; of a range or an interval, only its ends."""
     value = override.value()
     if isinstance(value, IntervalSweep):
         return [f"{end:g}" for end in (value.start, value.end) if end is not None]
@@ -104,36 +104,36 @@ def _values(override: Override, hydra: Composer) -> list[str]:
     except ValueError as error:
         raise UserError(f"{override.input_line}: {error}") from error
     if isinstance(numbers, range):
-        return [str(numbers[place]) for place in (0, -1)] if numbers else []
+        return [str(numbers[position]) for position in (0, -1)] if numbers else []
     return [str(number) for number in itertools.islice(numbers, 1)]
 
 
 def _check_options(item: _Checked, hydra: Composer) -> None:
-    """Every option that is chosen must be in its group."""
+    """Check that every chosen option is in its group."""
     group = item.override.key_or_group
     options = hydra.options(group)
     listed = f"options of {group}: {', '.join(options) or 'none'}"
     for line in item.lines:
         value = parse(line).value()
         if value is None and not item.override.is_delete():
-            raise UserError(f"{line}: name an option, or take the group out with ~{group}; {listed}")
+            raise UserError(f"{line}: name an option, or remove the group with ~{group}; {listed}")
         for option in value if isinstance(value, list) else [value]:
             if option is not None and str(option) not in options and "/" not in str(option):
                 raise UserError(f"{line}: {group} has no {str(option)!r}; {did_you_mean(str(option), options)}{listed}")
 
 
 def _one_at_a_time(checked: Sequence[_Checked]) -> Iterator[list[str]]:
-    """The group overrides with their first values, then each other value of each with the first values of the rest."""
+    """Yield the group overrides with their first values, then each further value with the first values of the others."""
     groups = [item.lines for item in checked if item.is_group]
     first = [lines[0] for lines in groups]
     yield first
-    for place, lines in enumerate(groups):
+    for position, lines in enumerate(groups):
         for line in lines[1:]:
-            yield [*first[:place], line, *first[place + 1 :]]
+            yield [*first[:position], line, *first[position + 1 :]]
 
 
 def _check_keys(config: DictConfig, checked: Sequence[_Checked]) -> None:
-    """Every overridden key must exist in the composed config, and every value must fit the type of the default."""
+    """Check that every overridden key exists in the composed config and every value has the type of the default."""
     choices = [str(group) for group in config.hydra.runtime.choices]
     leaves = flatten(config)
     for item in checked:
@@ -145,12 +145,12 @@ def _check_keys(config: DictConfig, checked: Sequence[_Checked]) -> None:
 
 
 def _check_group(override: Override, choices: Sequence[str]) -> None:
-    """A group that is changed must be in the defaults list; Hydra does not name a group set to a list there."""
+    """Check that a changed group is in the defaults list, except one that is set to a list, which Hydra does not list."""
     key = override.get_key_element()
     if key in choices or isinstance(override.value(), list):
         return
     visible = [group for group in choices if not group.startswith("hydra/")]
     raise UserError(
-        f"{override.input_line}: {key} is no part of this composition; {did_you_mean(key, visible)}"
+        f"{override.input_line}: {key} is not part of this composition; {did_you_mean(key, visible)}"
         f"add it with +{override.input_line}; groups: {', '.join(visible)}"
     )

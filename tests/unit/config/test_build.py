@@ -122,7 +122,7 @@ def test_a_refusal_from_inside_is_passed_on_and_a_fault_is_not_hidden() -> None:
 def test_a_data_set_of_texts_gets_the_tokenizer_of_the_model() -> None:
     node = {"_target_": "metaloop.models.bag_of_words.BagOfWords", "size": 64}
     assert build_tokenizer(node).key == BagOfWords.tokenizer({"size": 64}).key
-    with pytest.raises(UserError, match=r"model\._target_='metaloop\.models\.mlp\.MLP' reads no texts.*model=tfidf"):
+    with pytest.raises(UserError, match=r"model\._target_='metaloop\.models\.mlp\.MLP' does not read texts.*model=tfidf"):
         build_dataset(config("dataset=clinc150"))
 
 
@@ -131,7 +131,7 @@ def test_frequencies_of_words_are_of_meta_training_alone() -> None:
     train = build_dataset(made).split("train")
     idf = learner("dataset=words", "model=tfidf", "model.size=100", "algorithm=nearest_centroid").model.idf
     assert torch.equal(idf, BagOfWords((10,), None, train.inputs, 100).idf)
-    with pytest.raises(UserError, match="looks at all meta-training examples; this data set has no list of them"):
+    with pytest.raises(UserError, match="reads all meta-training examples, but this data set has no list of them"):
         learner("dataset=sinusoid", "episode=regression", "model=tfidf")
 
 

@@ -95,7 +95,7 @@ def test_what_is_valid_passes(overrides: list[str]) -> None:
         ("trainer=3", ["trainer is a section", "max_steps"]),
         ("algorithm=maml,anil,prototype", ["algorithm=prototype", "did you mean prototypes?"]),
         ("model=glob(z*)", ["no value", "options of model: conv4, mlp"]),
-        ("model=null", ["take the group out with ~model"]),
+        ("model=null", ["remove the group with ~model"]),
         ("extra=more", ["+extra=more"]),
         ("~trainer.precison", ["did you mean trainer.precision? keys of trainer"]),
         ("episode={way:7}", ["episode.way=7", "did you mean episode.ways?"]),

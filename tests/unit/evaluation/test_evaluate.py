@@ -150,7 +150,7 @@ def test_a_run_that_is_not_finished_is_evaluated_only_where_the_user_says_so(
     said = refused(capsys, f"run={stopped}")
     assert f"metaloop train resume={stopped}" in said
     assert "unfinished=true" in said
-    assert "unfinished=maybe: true or false" in refused(capsys, f"run={stopped}", "unfinished=maybe")
+    assert "unfinished=maybe: must be true or false" in refused(capsys, f"run={stopped}", "unfinished=maybe")
     record, episodes = evaluated(stopped, "unfinished=true")
     assert record["status"] == "unfinished"
     assert record["overrides"] == []
