@@ -19,9 +19,7 @@ class Dollars(Problem):
     """By how much a fare is missed."""
 
     name = "fares"
-    metric = Metric(
-        "absolute_error", "mean absolute error", unit="dollars", digits=2, higher_is_better=False, bounds=(0.0, None)
-    )
+    metric = ERROR
     loss = MeanSquaredError()
     statistics = (WORST,)
 
