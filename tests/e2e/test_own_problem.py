@@ -90,8 +90,8 @@ def test_every_command_prints_a_metric_of_its_own(dataset: str, said: Said) -> N
     assert "5-shot" in evaluated
     said("report", *runs, "--output", "page")
     page, table = Path("page/index.html").read_text(), list(csv.DictReader(Path("page/table.csv").read_text().splitlines()))
-    scores = {row["name"]: float(row["mean"]) for row in table}
-    assert sorted(scores.values()) == pytest.approx(sorted(test["mean"] for test in tests))
+    scores = sorted(float(row["mean"]) for row in table if "/" not in row["name"])  # without the later evaluation
+    assert scores == pytest.approx(sorted(test["mean"] for test in tests))
     for test in tests:
         assert f"{shown(test['mean'], digits)} ± {shown(test['half_width'], digits)}" in page
     assert (f"{title} ({unit})" if unit else title) in page
@@ -115,5 +115,5 @@ def test_a_published_number_is_reproduced(dataset: str, published: str, said: Sa
     assert f"published {published}" in line
     assert "reproduced" in line
     page = Path("results.md").read_text()
-    assert f"{published} [M]" in page
+    assert rf"{published} \[M\]" in page
     assert CASES[dataset][1].capitalize() in page

@@ -57,7 +57,8 @@ def print_summary(record: Record, directory: Path) -> None:
 
 def print_lines(said: Sequence[str]) -> None:
     """Print lines to standard output, what stands before two spaces aligned."""
+    cells = [line.partition("  ") for line in said]
+    width = max(20, *(len(head) + 2 for head, _, _ in cells))
     print()
-    for line in said:
-        head, _, rest = line.partition("  ")
-        print(f"{head:<20}{rest}")
+    for head, _, rest in cells:
+        print(f"{head:<{width}}{rest}")
