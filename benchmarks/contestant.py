@@ -1,4 +1,4 @@
-"""One contestant in a process of its own: JSON lines in, JSON lines out. Started by the benchmarks, not by hand.
+"""One contestant in its own process, which reads and writes JSON lines. Started by the benchmarks, not by hand.
 
 python benchmarks/contestant.py learner NAME CASE_FILE DEVICE [untuned] [OVERRIDE ...]
 python benchmarks/contestant.py sampler NAME CASE_FILE
@@ -21,7 +21,7 @@ from torch import Tensor
 
 
 def make(name: str, arguments: list[str]) -> tuple[Contestant, Batch, int]:
-    """The contestant, the tasks, and the bytes resident before anything of the case is loaded."""
+    """Build the contestant and load its tasks; return both with the resident bytes before the case was loaded."""
     path, device, *overrides = arguments
     torch.backends.cudnn.allow_tf32 = False  # metaloop's default, for all
     if name == "metaloop":
@@ -40,7 +40,7 @@ def make(name: str, arguments: list[str]) -> tuple[Contestant, Batch, int]:
 
 
 def _level() -> int:
-    """Bytes resident once torch has loaded what it loads at first use, which some libraries' imports do for it."""
+    """Resident bytes after a first use of torch, which loads parts that the imports of some libraries load earlier."""
     net = torch.nn.Sequential(torch.nn.Conv2d(1, 8, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(288, 2))
     loss = net(torch.ones(2, 1, 8, 8)).square().mean()
     gradients = torch.autograd.grad(loss, list(net.parameters()), create_graph=True)
@@ -56,12 +56,12 @@ def _shimmed() -> bool:
 
 
 class Session:
-    """What the driver can ask for; each method answers something that JSON can say.
+    """Methods that the driver can call; each returns a JSON value.
 
     Args:
-        contestant: just built.
-        tasks: of one outer step (or all evaluation episodes).
-        baseline: bytes resident after the imports.
+        contestant: a newly built contestant.
+        tasks: tasks of one outer step, or all evaluation episodes.
+        baseline: resident bytes after the imports.
     """
 
     def __init__(self, contestant: Contestant, tasks: Batch, baseline: int) -> None:
@@ -76,11 +76,11 @@ class Session:
         return {**self.contestant.about(), "threads": torch.get_num_threads()}
 
     def outer_steps(self, count: int) -> float:
-        """Take outer steps (meta-gradient and Adam); seconds of one."""
+        """Take outer steps (meta-gradient and Adam); return the seconds of one."""
         return self._timed(self._outer_step, count)
 
     def evaluations(self, count: int) -> float:
-        """Adapt to all tasks and answer their queries; seconds of one round over them."""
+        """Adapt to all tasks and predict their queries; return the seconds of one pass over them."""
         return self._timed(lambda: self.contestant.answers(self.tasks), count)
 
     def _outer_step(self) -> None:
@@ -101,7 +101,7 @@ class Session:
             torch.cuda.synchronize()
 
     def memory(self) -> dict[str, int]:
-        """Bytes: after the imports, highest so far (choices and compiling included), and highest during one more outer step."""
+        """Bytes after the imports, highest so far (choices and compiling included), and highest during one more outer step."""
         if self.tasks["support_x"].device.type == "cuda":
             whole = torch.cuda.max_memory_allocated()
             torch.cuda.reset_peak_memory_stats()
@@ -118,11 +118,11 @@ class Session:
         return {"peak": resident.peak(), "net": resident.peak() - self.baseline, "seconds": seconds}
 
     def meta_gradient(self, dtype: str, tasks: int, path: str) -> None:
-        """Write the meta-gradient of the first ``tasks`` tasks at the starting weights, run as it is timed."""
+        """Write the meta-gradient of the first ``tasks`` tasks at the starting weights, computed in the way that is timed."""
         self._at_start(getattr(torch, dtype), lambda: self._save_gradient(getattr(torch, dtype), tasks, path))
 
     def answers(self, dtype: str, tasks: int, path: str) -> None:
-        """Write the answers to the first ``tasks`` tasks' queries from the starting weights."""
+        """Write the predictions for the queries of the first ``tasks`` tasks from the starting weights."""
         few = self._few(getattr(torch, dtype), tasks)
         self._at_start(
             getattr(torch, dtype), lambda: torch.save({"answers": self.contestant.answers(few).detach().cpu()}, path)
@@ -134,9 +134,9 @@ class Session:
     def _save_gradient(self, dtype: torch.dtype, tasks: int, path: str) -> None:
         self.optimizer.zero_grad()
         self.contestant.meta_gradient(self._few(dtype, tasks))
-        found = {name: _gradient(value) for name, value in self.contestant.model.named_parameters()}
+        gradients = {name: _gradient(value) for name, value in self.contestant.model.named_parameters()}
         self.optimizer.zero_grad()
-        torch.save(found, path)
+        torch.save(gradients, path)
 
     def _at_start(self, dtype: torch.dtype, run: Callable[[], None]) -> None:
         now = [parameter.detach().clone() for parameter in self.contestant.parameters()]
@@ -147,7 +147,7 @@ class Session:
         _copy(now, self.contestant.parameters())
 
     def profile(self) -> dict[str, Any]:
-        """Seconds of one outer step by the kind of operation, tasks run in a loop; metaloop alone."""
+        """Shares of one outer step's time by kind of operation, with tasks run in a loop; for metaloop only."""
         from harness.profile import by_kind
 
         looped = Session(self.contestant.looped(), self.tasks, 0)  # type: ignore[attr-defined]
@@ -166,15 +166,15 @@ def _copy(values: list[Tensor], parameters: list[Any]) -> None:
 
 
 def main() -> None:
-    """Answer until the driver closes the pipe; what libraries print goes to the standard error stream."""
+    """Serve requests until the driver closes the pipe; output of libraries goes to the standard error stream."""
     out = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     kind, name, *arguments = sys.argv[1:]
     session: Any = SamplingSession(name, Path(arguments[0])) if kind == "sampler" else Session(*make(name, arguments))
     out.write(json.dumps("ready") + "\n")
     for line in sys.stdin:
-        asked = json.loads(line)
-        out.write(json.dumps(getattr(session, asked.pop("do"))(**asked)) + "\n")
+        request = json.loads(line)
+        out.write(json.dumps(getattr(session, request.pop("do"))(**request)) + "\n")
 
 
 if __name__ == "__main__":

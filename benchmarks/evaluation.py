@@ -1,8 +1,8 @@
-"""600 evaluation episodes of case a: adapt to the support set and answer the queries, episodes a second, beside the peers.
+"""Evaluation on 600 episodes of case a (adapt to the support set, predict the queries): episodes per second, beside the peers.
 
     python benchmarks/evaluation.py --peers VENV     # VENV as for speed.py; without it, metaloop alone
 
-All must first give the same answers in float64. Writes benchmarks/records/evaluation.json.
+All predictions must agree in float64 before anything is timed. Writes benchmarks/records/evaluation.json.
 """
 
 import argparse
@@ -23,7 +23,7 @@ SEED, CHECKED = 0, 8
 
 
 def measure(case: Case, episodes: int, rounds: int, peers: Path | None, folder: Path) -> dict[str, Any]:
-    """The record's numbers."""
+    """Check agreement and measure all contestants."""
     path = folder / "case.pt"
     save(case, path, episodes, SEED)
     _, weights, tasks = load(path)
@@ -39,7 +39,7 @@ def measure(case: Case, episodes: int, rounds: int, peers: Path | None, folder: 
 
 
 def main(words: list[str] | None = None) -> None:
-    """Measure, print, write."""
+    """Measure, print the table and write the record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peers", type=Path, help="virtual environment with learn2learn, higher and torchopt")
     parser.add_argument("--episodes", type=int, default=600)
@@ -50,13 +50,13 @@ def main(words: list[str] | None = None) -> None:
     load_before = os.getloadavg()
     case, episodes = (quick(CASES["a"]), 8) if arguments.quick else (CASES["a"], arguments.episodes)
     with tempfile.TemporaryDirectory() as folder:
-        found = measure(case, episodes, arguments.rounds, arguments.peers, Path(folder))
-    print(text_table(rate_rows({"a": found}, "episodes/s")))
+        result = measure(case, episodes, arguments.rounds, arguments.peers, Path(folder))
+    print(text_table(rate_rows({"a": result}, "episodes/s")))
     from metaloop.records.writing import write_json
 
     arguments.records.mkdir(exist_ok=True)
     head = {"benchmark": "evaluation", "quick": arguments.quick, "seed": SEED, "episodes": episodes, "rounds": arguments.rounds}
-    write_json(arguments.records / "evaluation.json", {**head, "cases": {"a": found}, **about(load_before)})
+    write_json(arguments.records / "evaluation.json", {**head, "cases": {"a": result}, **about(load_before)})
 
 
 if __name__ == "__main__":

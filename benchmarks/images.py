@@ -1,9 +1,9 @@
-"""Warm episodes from CIFAR-100: images a second that are gathered and augmented, and how long preparing the pool takes.
+"""Warm episodes from CIFAR-100: gathered and augmented images per second, and the time to prepare the pool.
 
     python benchmarks/images.py --data DIR       # DIR holds cifar-100-python or its archive
 
-Episodes are those of a run (5 ways, 1 shot, 15 queries, meta-batches of 4; and 20 ways), drawn into float32 on
-the CPU, or with --device cuda there. Writes benchmarks/records/images.json.
+Episodes are those of a run (5 and 20 ways, 1 shot, 15 queries, meta-batches of 4), drawn into float32 on the CPU or, with
+--device cuda, on the GPU. Writes benchmarks/records/images.json.
 """
 
 import argparse
@@ -31,7 +31,7 @@ META_BATCH = 4
 
 
 def rate(dataset: Any, ways: int, device: str, rounds: int, seconds: float) -> dict[str, float]:
-    """Images a second of every round, and a processor's second."""
+    """Measure images per second in every round, and per second of processor time."""
     from metaloop.data.episodes import Episodes
     from metaloop.data.philox import Stream
     from metaloop.types import EpisodeSpec
@@ -59,7 +59,7 @@ def rate(dataset: Any, ways: int, device: str, rounds: int, seconds: float) -> d
 
 
 def main(words: list[str] | None = None) -> None:
-    """Measure, print, write."""
+    """Measure, print the rates and write the record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of CIFAR-100's official files")
     parser.add_argument("--device", default="cpu")
@@ -74,7 +74,7 @@ def main(words: list[str] | None = None) -> None:
     from metaloop.data.images.cifar100 import Cifar100
     from metaloop.records.writing import write_json
 
-    found: dict[str, dict[str, dict[str, float]]] = {}
+    rates: dict[str, dict[str, dict[str, float]]] = {}
     with tempfile.TemporaryDirectory() as folder:
         opening = []
         for _ in range(2):
@@ -83,15 +83,15 @@ def main(words: list[str] | None = None) -> None:
             opening.append(time.perf_counter() - start)
         for name, changes in AUGMENTATIONS.items():
             dataset = Cifar100(str(arguments.data), augmentation=Augmentation(**changes), cache_dir=folder)
-            found[name] = {f"{ways} ways": rate(dataset, ways, arguments.device, rounds, seconds) for ways in WAYS}
-            for ways, figures in found[name].items():
+            rates[name] = {f"{ways} ways": rate(dataset, ways, arguments.device, rounds, seconds) for ways in WAYS}
+            for ways, figures in rates[name].items():
                 print(f"{name}, {ways}: {figures['images_per_second']:,.0f} images/s", flush=True)
     print(f"prepared in {opening[0]:.2f} s, opened again in {opening[1]:.3f} s")
     head = {"benchmark": "images", "quick": arguments.quick, "rounds": rounds, "meta_batch": META_BATCH}
     head |= {"device": arguments.device, "threads": torch.get_num_threads()}
     seconds_of = {"prepared_seconds": opening[0], "opened_again_seconds": opening[1]}
     arguments.records.mkdir(exist_ok=True)
-    write_json(arguments.records / "images.json", {**head, **seconds_of, "augmentations": found, **about(load_before)})
+    write_json(arguments.records / "images.json", {**head, **seconds_of, "augmentations": rates, **about(load_before)})
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""What launching many short runs costs: `metaloop train -m` against plain Hydra's basic and joblib launchers.
+"""Cost of launching many short runs: `metaloop train -m` against plain Hydra's basic and joblib launchers.
 
     python benchmarks/launching.py
 
-A run is MAML on sinusoids with as many outer steps as make it last two seconds in a process that has everything imported,
-from its composed config to its report (``run`` in the record, of which ``training`` is the outer loop). The ideal is these
-seconds times the number of runs, over the cores. They are measured anew in every round, then each launcher in a fresh process,
-from its start to its end: imports, composing and what is waited for count. Processor seconds are those of all processes that it
-starts, and mind less what else the machine does. The launchers' runs must have the same scores, to what threads
-round off. Writes benchmarks/records/launching.json.
+A run is MAML on sinusoids. It has as many outer steps as take two seconds in a process that has everything imported, from the
+composed config to the report (``run`` in the record; ``training`` is its outer loop). The ideal is these seconds times the
+number of runs, divided by the cores. Every round measures them anew, and then each launcher in a fresh process from start to
+end, including imports, composing and waiting. Processor seconds are those of all processes that a launcher starts; other work
+on the machine disturbs them less. The runs of all launchers must have the same scores, up to rounding that depends on threads.
+Writes benchmarks/records/launching.json.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from harness.tables import launching_rows, text_table
 from harness.warm_runs import in_processes, length, steps_for
 
 SECONDS, REPEATS = 2.0, 5
-SAME = 1e-3  # relative distance of scores: plain Hydra's basic launcher gives a run all threads, which sum in another order
+SAME = 1e-3  # largest relative distance of scores; Hydra's basic launcher gives a run all threads, which reorders sums
 WORDS = {
     "algorithm": "maml", "algorithm/over_tasks": "loop", "dataset": "sinusoid", "model": "mlp", "episode": "regression",
     "outer.meta_batch": "4", "validation.episodes": "20", "evaluation.episodes": "100",
@@ -40,14 +40,14 @@ LAUNCHERS: Mapping[str, Sequence[str]] = {
 
 
 def command(launcher: str, runs: int, steps: int, cores: int, folder: Path) -> list[str]:
-    """The words that have a launcher do the runs in ``folder``."""
+    """Command line with which a launcher does the runs in ``folder``."""
     settings = [f"{key}={value}" for key, value in {**WORDS, **length(steps), "seed": f"range({runs})"}.items()]
     module, *words = (word.format(cores=cores) for word in LAUNCHERS[launcher])
     return [sys.executable, "-m", module, *words, *settings, f"hydra.sweep.dir={folder}"]
 
 
 def launch(launcher: str, runs: int, steps: int, cores: int) -> tuple[dict[str, float], dict[int, float]]:
-    """Seconds and processor seconds of the whole sweep, and the meta-test score of each seed.
+    """Run a whole sweep; return its seconds and processor seconds, and the meta-test score of each seed.
 
     Raises:
         RuntimeError: the command failed, or a run is missing.
@@ -65,24 +65,24 @@ def launch(launcher: str, runs: int, steps: int, cores: int) -> tuple[dict[str, 
 
 
 def one_round(runs: int, steps: int, cores: int, repeats: int) -> dict[str, Any]:
-    """The warm run, alone and beside others on the other cores, and all launchers.
+    """Measure the warm run, alone and with others on the other cores, and all launchers.
 
     Raises:
         SystemExit: the launchers' runs have different scores.
     """
     alone, beside = (in_processes(WORDS, [steps] * repeats, count) for count in (1, cores))
-    found: dict[str, Any] = {"alone": alone, "beside": beside, "launchers": {}}
+    result: dict[str, Any] = {"alone": alone, "beside": beside, "launchers": {}}
     expected: dict[int, float] = {}
     for name in LAUNCHERS:
-        found["launchers"][name], scores = launch(name, runs, steps, cores)
+        result["launchers"][name], scores = launch(name, runs, steps, cores)
         expected = expected or scores
         if not all(math.isclose(scores[seed], score, rel_tol=SAME) for seed, score in expected.items()):
             raise SystemExit(f"the runs of {name} have other scores than those of {next(iter(LAUNCHERS))}")
-    return found
+    return result
 
 
 def summary(rounds: Sequence[Mapping[str, Any]], runs: int, cores: int) -> dict[str, Any]:
-    """Medians and ranges over rounds; ratios to the ideal of the same round."""
+    """Summarize rounds by medians and ranges; ratios are to the ideal of the same round."""
     middle = [{key: interval([run[key] for run in each["alone"]])["median"] for key in each["alone"][0]} for each in rounds]
     ideals = [runs * each["seconds"] / cores for each in middle]
     launchers = {}
@@ -106,7 +106,7 @@ def summary(rounds: Sequence[Mapping[str, Any]], runs: int, cores: int) -> dict[
 
 
 def main(words: list[str] | None = None) -> None:
-    """Measure, print, write."""
+    """Measure, print the tables and write the record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=3)
@@ -117,13 +117,13 @@ def main(words: list[str] | None = None) -> None:
     runs, rounds, repeats = (2, 1, 1) if arguments.quick else (arguments.runs, arguments.rounds, REPEATS)
     steps = 1 if arguments.quick else steps_for(WORDS, SECONDS)
     measured = [one_round(runs, steps, cores, repeats) for _ in range(rounds)]
-    found = summary(measured, runs, cores)
-    print(text_table(launching_rows(found)))
+    result = summary(measured, runs, cores)
+    print(text_table(launching_rows(result)))
     from metaloop.records.writing import write_json
 
     arguments.records.mkdir(exist_ok=True)
     head = {"benchmark": "launching", "quick": arguments.quick, "seed": 0, "runs": runs, "rounds": rounds, "cores": cores}
-    more = {"words": WORDS, "steps": steps, **found, "measured": measured, **about(load_before)}
+    more = {"words": WORDS, "steps": steps, **result, "measured": measured, **about(load_before)}
     write_json(arguments.records / "launching.json", {**head, **more})
 
 

@@ -3,10 +3,9 @@
     python benchmarks/memory.py --peers VENV         # VENV as for speed.py; Conv-4-32, 84x84x3, 5-way 1-shot, 15 queries
     python benchmarks/memory.py --steps 1 5 --quick
 
-Every point is a process of its own that takes one meta-gradient; points are measured several times and their median counts.
-glibc is told to hand every large block back when it is freed (MALLOC_MMAP_THRESHOLD_), for all alike: what is measured is
-what is alive, not what an allocator keeps. A method stops where its next point is expected above the limit. Writes
-benchmarks/records/memory.json and a plot beside it.
+Every point is the median over several processes that each take one meta-gradient. For all contestants, glibc returns every
+large block when it is freed (MALLOC_MMAP_THRESHOLD_), so the benchmark measures live memory and not what an allocator keeps.
+A method stops when its next point is expected to exceed the limit. Writes benchmarks/records/memory.json and a plot beside it.
 """
 
 import argparse
@@ -26,7 +25,7 @@ from harness.plots import memory_plot
 from harness.tables import memory_rows, seconds_rows, text_table
 
 STEPS = [1, 2, 5, 10, 20, 50, 100, 200]
-METHODS = {  # options of conf/algorithm/meta_gradient, and what else they need
+METHODS = {  # options of conf/algorithm/meta_gradient, and the overrides that they need
     "unrolled": [],
     "reverse_sweep": [],
     "implicit_cg": ["algorithm.proximal=1.0"],
@@ -37,64 +36,64 @@ Points = dict[str, dict[str, float]]  # by inner steps
 
 
 def measure(case: Case, name: str, python: str, overrides: list[str], repeats: int) -> dict[str, float]:
-    """Medians of the peak in bytes, as a whole and beyond the imports, and the best time in seconds, of fresh processes."""
-    found = []
+    """Median peaks in bytes (of the whole process, and beyond the imports) and the best time in seconds of fresh processes."""
+    samples = []
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "case.pt"
         save(case, path, 1, 0)
         for _ in range(repeats):
             with Process("learner", name, python, [str(path), "cpu", *overrides], ENVIRONMENT) as process:
-                found.append(process.ask("one_meta_gradient"))
-    middle = {key: statistics.median(each[key] for each in found) for key in ("peak", "net")}
-    spread = max(each["peak"] for each in found) - min(each["peak"] for each in found)
-    return {**middle, "spread": spread, "seconds": min(each["seconds"] for each in found)}
+                samples.append(process.ask("one_meta_gradient"))
+    middle = {key: statistics.median(each[key] for each in samples) for key in ("peak", "net")}
+    spread = max(each["peak"] for each in samples) - min(each["peak"] for each in samples)
+    return {**middle, "spread": spread, "seconds": min(each["seconds"] for each in samples)}
 
 
 def sweep(case: Case, name: str, python: str, overrides: list[str], arguments: argparse.Namespace) -> Points:
-    """The points of one method, up to where it is expected to exceed the limit."""
+    """Measure one method at all numbers of steps until it is expected to exceed the limit."""
     points: Points = {}
-    before: list[tuple[int, float]] = []
+    peaks: list[tuple[int, float]] = []
     for steps in sorted(arguments.steps):
-        if before and _expected(before, steps) > arguments.limit * 1e9:
+        if peaks and _expected(peaks, steps) > arguments.limit * 1e9:
             break
         words = [*overrides, f"algorithm.steps={steps}"] if name == "metaloop" else []
         point = measure(replace(case, steps=steps), name, python, words, arguments.repeats)
         points[str(steps)] = point
-        before.append((steps, point["peak"]))
+        peaks.append((steps, point["peak"]))
     return points
 
 
-def _expected(before: list[tuple[int, float]], steps: int) -> float:
-    """The peak at ``steps``, on the line through the last two points."""
-    (a, low), (b, high) = before[-2:] if len(before) > 1 else [(0, 0.0), *before]
-    return high + max(0.0, high - low) / (b - a) * (steps - b) if len(before) > 1 else high
+def _expected(peaks: list[tuple[int, float]], steps: int) -> float:
+    """Extrapolate the peak at ``steps`` along the line through the last two points."""
+    (a, low), (b, high) = peaks[-2:] if len(peaks) > 1 else [(0, 0.0), *peaks]
+    return high + max(0.0, high - low) / (b - a) * (steps - b) if len(peaks) > 1 else high
 
 
 def methods(chosen: list[str], peers: Path | None) -> dict[str, tuple[str, str, list[str]]]:
-    """By row of the table: contestant, interpreter, words of metaloop's command line."""
+    """Contestant, interpreter and metaloop's overrides for each row of the table."""
     loop = ["algorithm/over_tasks=loop", "untuned"]
-    found = {}
+    rows = {}
     for name in chosen:
         words = [f"algorithm/meta_gradient={name}", *METHODS.get(name, []), *loop]
-        found[name] = ("metaloop", sys.executable, words)
-    return found | ({name: (name, str(peers / "bin" / "python"), []) for name in PEERS} if peers else {})
+        rows[name] = ("metaloop", sys.executable, words)
+    return rows | ({name: (name, str(peers / "bin" / "python"), []) for name in PEERS} if peers else {})
 
 
 def offered() -> list[str]:
-    """Those of `METHODS` that the configuration has."""
+    """The `METHODS` that exist in the configuration."""
     from metaloop.config.folder import conf_dir
 
     return [name for name in METHODS if (conf_dir() / "algorithm" / "meta_gradient" / f"{name}.yaml").exists()]
 
 
 def ratios(points: dict[str, Points]) -> dict[str, float]:
-    """The bar: the most second-order steps against one, swept and unrolled."""
+    """Ratios of the memory of many second-order steps, swept back, to that of one step, unrolled and swept."""
     swept, unrolled = points.get("reverse_sweep", {}), points.get("unrolled", {})
     if not swept or "1" not in unrolled:
         return {}
     most, least = swept[max(swept, key=int)], swept[min(swept, key=int)]
     if not (unrolled["1"]["net"] and least["net"]):
-        return {}  # too small to be seen beside the process, as in a quick run
+        return {}  # too small to measure, as in a quick run
     return {
         "steps": float(max(swept, key=int)),
         "peak": most["peak"] / unrolled["1"]["peak"],
@@ -104,7 +103,7 @@ def ratios(points: dict[str, Points]) -> dict[str, float]:
 
 
 def main(words: list[str] | None = None) -> None:
-    """Measure, print, write."""
+    """Measure, print the tables and write the record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peers", type=Path, help="virtual environment with learn2learn, higher and torchopt")
     parser.add_argument("--steps", type=int, nargs="+", default=STEPS)

@@ -1,12 +1,12 @@
-"""A learned optimiser against tuned ones on the same unseen problems: loss over inner steps as a table, a record and a plot.
+"""Comparison of a learned optimizer with tuned ones on the same unseen problems: loss over inner steps.
 
     python benchmarks/optimizers.py                               # experiment=andrychowicz2016_quadratics: train, tune, compare
     python benchmarks/optimizers.py --run outputs/.../2026-01-01  # with a learned optimiser that was trained before
     python benchmarks/optimizers.py --run ... --change model.hidden=[40] algorithm.eval_steps=200  # other problems than it saw
 
-The others' rates (and momentum, or decay of the mean square) are chosen on meta-validation problems by the loss after the last
-step, from a grid that is refined around its best. Meta-test problems are the same for all, so differences are paired.
-Writes benchmarks/records/<experiment>.json and .png.
+The learning rates of the others (and momentum, or the decay of the mean square) are chosen on meta-validation problems by the
+loss after the last step, from a grid that is refined around its best point. Meta-test problems are the same for all, so
+differences are paired. Prints a table and writes benchmarks/records/<experiment>.json and .png.
 """
 
 import argparse
@@ -42,7 +42,7 @@ from metaloop.training.checkpoints import BEST, load_checkpoint
 from metaloop.types import Tasks
 
 RECORDS = Path(__file__).parent / "records"
-# Name in the plot: the rule's config, what else of it is tuned.
+# Name in the plot: the rule's config, and the tuned values beside the learning rate.
 OTHERS: Mapping[str, tuple[str, Mapping[str, tuple[float, ...]]]] = {
     "SGD": ("gradient_descent", {}),
     "momentum": ("momentum", {"momentum": (0.5, 0.9, 0.95)}),
@@ -52,8 +52,8 @@ OTHERS: Mapping[str, tuple[str, Mapping[str, tuple[float, ...]]]] = {
 COARSE = tuple(10 ** (-4 + k / 3) for k in range(14))  # 1e-4 to 2.2
 FINE = (0.6, 0.8, 1.25, 1.6)  # times the best of the coarse grid
 _ABSENT = object()
-_AT_ONCE = 500_000  # adapted numbers, over all tasks, whose optimiser states are in memory
-_TUNING = 16  # validation problems for each test problem: a rate that diverges on a rare one must not be chosen
+_AT_ONCE = 500_000  # most adapted numbers, over all tasks, whose optimizer states are in memory at once
+_TUNING = 16  # validation problems per test problem; so many that no rate is chosen that diverges on a rare problem
 Config = dict[str, Any]
 
 
@@ -62,9 +62,9 @@ class Problems:
     """The problems of a run's config.
 
     Attributes:
-        config: of the run.
-        validation: for choosing rates, see ``_TUNING``.
-        test: for comparing.
+        config: config of the run.
+        validation: problems for choosing rates; ``_TUNING`` times as many as for the test.
+        test: problems for the comparison.
     """
 
     config: Config
@@ -73,7 +73,7 @@ class Problems:
 
     @classmethod
     def of(cls, config: Config) -> "Problems":
-        """As the run itself would meet them."""
+        """Draw the problems that the run itself would draw."""
         dataset, plan = build_dataset(config), build_plan(config)
 
         def draw(split: str, count: int) -> Tasks:
@@ -83,7 +83,7 @@ class Problems:
         return cls(config, draw("validation", _TUNING * plan.test_episodes), draw("test", plan.test_episodes))
 
     def learner(self, rule: Config | None = None) -> GradientLearner:
-        """The run's learner as it is built, or with another rule and nothing to learn."""
+        """Build the run's learner, or the same with another rule and nothing to meta-learn."""
         changes = {"rule": rule, "meta_gradient": chosen("meta_gradient", "none")} if rule else {}
         algorithm = self.config["algorithm"] | changes
         config, plan = self.config | {"algorithm": algorithm}, build_plan(self.config)
@@ -93,7 +93,7 @@ class Problems:
 
 
 def losses(learner: GradientLearner, tasks: Tasks) -> Tensor:
-    """(tasks, steps + 1): the query loss at the start and after every inner step."""
+    """(tasks, steps + 1) query losses at the start and after every inner step."""
     size = max(1, _AT_ONCE // sum(learner.model.get_parameter(name).numel() for name in learner.task.adapted))
     return torch.cat([_losses(learner, tasks[start : start + size]) for start in range(0, len(tasks), size)])
 
@@ -110,20 +110,20 @@ def _losses(learner: GradientLearner, tasks: Tasks) -> Tensor:
 
 
 def trained(experiment: str, directory: Path) -> Path:
-    """Train the learned optimiser in a process of its own; the run's directory."""
+    """Train the learned optimizer in its own process; return the run's directory."""
     command = ["-m", "metaloop", "train", f"experiment={experiment}", f"hydra.run.dir={directory}"]
     subprocess.run([sys.executable, *command], check=True)
     return directory
 
 
 def chosen(choice: str, name: str) -> Config:
-    """What ``algorithm/choice=name`` says."""
+    """Compose the config of ``algorithm/choice=name``."""
     with composer("train", [], []) as hydra:
         return plain(hydra.compose([f"algorithm/{choice}={name}"])["algorithm"][choice])
 
 
 def settings(tuned: Mapping[str, tuple[float, ...]], rates: tuple[float, ...]) -> Iterator[dict[str, float]]:
-    """All combinations of learning rate and what else is tuned, which is one key at most."""
+    """Iterate over the combinations of learning rates and at most one other tuned key."""
     for lr in rates:
         if not tuned:
             yield {"lr": lr}
@@ -132,31 +132,32 @@ def settings(tuned: Mapping[str, tuple[float, ...]], rates: tuple[float, ...]) -
 
 
 def tune(problems: Problems, rule: str, tuned: Mapping[str, tuple[float, ...]]) -> dict[str, float]:
-    """The setting with the least mean loss after the last step on the validation problems."""
-    base, found = chosen("rule", rule), {}
+    """Find the setting with the smallest mean loss after the last step on the validation problems."""
+    base, results = chosen("rule", rule), {}
 
     def final(setting: dict[str, float]) -> float:
         value = losses(problems.learner(base | setting), problems.validation)[:, -1].double().mean().item()
         return value if value == value else float("inf")  # diverged
 
     def look(candidates: Iterator[dict[str, float]]) -> dict[str, float]:
-        found.update({json.dumps(setting): final(setting) for setting in candidates})
-        return json.loads(min(found, key=found.__getitem__))
+        results.update({json.dumps(setting): final(setting) for setting in candidates})
+        return json.loads(min(results, key=results.__getitem__))
 
     best = look(settings(tuned, COARSE))
     return look({**best, "lr": best["lr"] * factor} for factor in FINE)
 
 
 def summary(values: Tensor, learned: Tensor) -> dict[str, Any]:
-    """The curve with its interval, and what this optimiser's loss exceeds the learned one's by, problem by problem."""
+    """Summarize losses: the curve with its interval, and the paired excess over the learned optimizer's loss."""
 
     def interval(column: Tensor) -> dict[str, float | None]:
-        found = mean_interval(column.double().numpy())
-        return {"mean": found.mean, "half_width": found.half_width}
+        estimate = mean_interval(column.double().numpy())
+        return {"mean": estimate.mean, "half_width": estimate.half_width}
 
-    def excess(own: Tensor, theirs: Tensor) -> dict[str, float | None]:
-        found = paired_difference(*(dict(enumerate(each.double().tolist())) for each in (own, theirs)))
-        return {"mean": found.interval.mean, "half_width": found.interval.half_width, "p_value": found.p_value}
+    def excess(first: Tensor, second: Tensor) -> dict[str, float | None]:
+        difference = paired_difference(*(dict(enumerate(each.double().tolist())) for each in (first, second)))
+        interval = difference.interval
+        return {"mean": interval.mean, "half_width": interval.half_width, "p_value": difference.p_value}
 
     return {
         "curve": [{"step": step, **interval(column)} for step, column in enumerate(values.unbind(1))],
@@ -170,15 +171,15 @@ def summary(values: Tensor, learned: Tensor) -> dict[str, Any]:
 
 
 def draw(optimizers: Mapping[str, Any], title: str) -> bytes:
-    """Mean loss over inner steps with its interval, logarithmic."""
+    """Draw the mean loss over inner steps with its interval, on a logarithmic axis, as a PNG."""
     figure, (ax,) = new_figure(LIGHT, 1, (5.6, 3.6))
     handles = []
     for number, one in enumerate(optimizers.values()):
-        (colour, dashes), curve = curve_look(LIGHT, number), one["curve"]
+        (color, dashes), curve = curve_look(LIGHT, number), one["curve"]
         steps, means, widths = (torch.tensor([point[key] for point in curve]) for key in ("step", "mean", "half_width"))
         low, high = (means - widths).clamp(min=1e-3 * means.min()), means + widths
-        ax.fill_between(steps, low, high, color=colour, alpha=0.2, linewidth=0)
-        handles += ax.plot(steps, means, dashes, color=colour, linewidth=2.2 if number == 0 else 1.5)
+        ax.fill_between(steps, low, high, color=color, alpha=0.2, linewidth=0)
+        handles += ax.plot(steps, means, dashes, color=color, linewidth=2.2 if number == 0 else 1.5)
     ax.set_yscale("log")
     titles(ax, LIGHT, "inner step", "mean loss on unseen problems", title)
     legend(figure, LIGHT, handles, list(optimizers))
@@ -186,7 +187,7 @@ def draw(optimizers: Mapping[str, Any], title: str) -> bytes:
 
 
 def changed(config: Config, lines: Sequence[str]) -> Config:
-    """``config`` with some keys, given as ``key=value``, otherwise."""
+    """Copy a config with some keys changed, which are given as ``key=value``."""
     node = OmegaConf.create(config)
     for line in lines:
         key, _, value = line.partition("=")
@@ -197,23 +198,23 @@ def changed(config: Config, lines: Sequence[str]) -> Config:
 
 
 def compare(run: Path, changes: Sequence[str]) -> dict[str, Any]:
-    """Tune, test and describe all optimisers; the trained one first."""
+    """Tune, test and summarize all optimizers; the learned one comes first."""
     problems = Problems.of(changed(read_identity(run).config, changes))
     learner = problems.learner()
     state, prefix = load_checkpoint(run / "checkpoints" / BEST)["state_dict"], "learner.rule."
     learner.rule.load_state_dict({name.removeprefix(prefix): v for name, v in state.items() if name.startswith(prefix)})
     learned = losses(learner.eval(), problems.test)
-    found = {"learned": {"settings": None, **summary(learned, learned)}}
+    results = {"learned": {"settings": None, **summary(learned, learned)}}
     for name, (rule, tuned) in OTHERS.items():
         best = tune(problems, rule, tuned)
         values = losses(problems.learner(chosen("rule", rule) | best), problems.test)
-        found[name] = {"settings": best, **summary(values, learned)}
+        results[name] = {"settings": best, **summary(values, learned)}
         print(f"{name:<10} tuned: {', '.join(f'{key} {value:.3g}' for key, value in best.items())}", flush=True)
-    return found
+    return results
 
 
 def print_table(optimizers: Mapping[str, Any]) -> None:
-    """One line an optimiser."""
+    """Print one line per optimizer."""
     head = ("final loss", "median", "mean over steps", "excess over learned", "learned better")
     print(f"\n{'':<10} {head[0]:>17} {head[1]:>8} {head[2]:>17} {head[3]:>21} {head[4]:>15}")
     for name, one in optimizers.items():
@@ -226,10 +227,10 @@ def print_table(optimizers: Mapping[str, Any]) -> None:
 
 
 def main() -> None:
-    """Train where no run is given, compare, write record and plot."""
+    """Train if no run is given, compare, and write record and plot."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--experiment", default="andrychowicz2016_quadratics", help="whose algorithm is learned_optimizer")
-    parser.add_argument("--run", type=Path, help="the directory of a finished run; none: train one")
+    parser.add_argument("--run", type=Path, help="directory of a finished run; default: train one")
     parser.add_argument("--records", type=Path, default=RECORDS, help="where record and plot go")
     parser.add_argument("--change", nargs="+", default=[], metavar="KEY=VALUE", help="of the run's config, in the comparison")
     arguments = parser.parse_args()

@@ -1,8 +1,8 @@
-"""Fills the tables of docs/performance.md and docs/learned_optimizers.md from records; nobody types a number.
+"""Fill the tables of docs/performance.md and docs/learned_optimizers.md from records, so that no number is typed by hand.
 
     python benchmarks/pages.py
 
-Text between ``<!-- table: NAME -->`` and ``<!-- end -->`` is made anew; the rest of the page is written by hand.
+Text between ``<!-- table: NAME -->`` and ``<!-- end -->`` is generated; the rest of the page is written by hand.
 """
 
 import argparse
@@ -26,37 +26,37 @@ Records = Mapping[str, Record]
 
 
 def records(folder: Path) -> dict[str, Record]:
-    """By name (speed, memory, ...) those that are there and were measured in full sizes."""
-    found = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
-    return {name: record for name, record in found.items() if "benchmark" in record and not record["quick"]}
+    """Read the records that exist and were measured in full size, by name (speed, memory, ...)."""
+    contents = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
+    return {name: record for name, record in contents.items() if "benchmark" in record and not record["quick"]}
 
 
 def noisy_runs(folder: Path) -> dict[str, Record]:
-    """The runs of experiment=noisy_labels_glyphs, as one record."""
+    """Read the runs of experiment=noisy_labels_glyphs as one record."""
     runs = [read_run(path.parent) for path in sorted((folder / "noisy_labels_glyphs").glob("*/record.json"))]
     return {"noisy_labels": {"runs": runs}} if runs else {}
 
 
-def fill(page: str, found: Records) -> str:
-    """The page with every table as the records say.
+def fill(page: str, records: Records) -> str:
+    """Fill every table of a page from the records.
 
     Raises:
-        KeyError: the page asks for a table that there is none of.
+        KeyError: the page names an unknown table.
     """
-    return _BLOCK.sub(lambda block: f"{block[1]}{_table(block[2], found)}\n{block[3]}", page)
+    return _BLOCK.sub(lambda block: f"{block[1]}{_table(block[2], records)}\n{block[3]}", page)
 
 
-def _table(name: str, found: Records) -> str:
+def _table(name: str, records: Records) -> str:
     needs, make = TABLES[name]
-    missing = [record for record in needs if record not in found]
+    missing = [record for record in needs if record not in records]
     if missing:
         commands = ", ".join(f"`{COMMANDS[record]}`" for record in missing)
         return f"\nNot measured yet: {commands}.\n"
-    return f"\n{make(*(found[record] for record in needs))}\n"
+    return f"\n{make(*(records[record] for record in needs))}\n"
 
 
 def machine(record: Record) -> str:
-    """Where, when and how a record was made."""
+    """Describe the machine, versions and commit of a record."""
     hardware, versions, git = record["hardware"], record["versions"], record["git"] or {"commit": "unknown", "dirty": False}
     commit = f"`{git['commit'][:10]}`" + (", with changes" if git["dirty"] else "")
     load = record["load_average"]["before"][0]
@@ -66,43 +66,43 @@ def machine(record: Record) -> str:
 
 
 def speed(record: Record) -> str:
-    """The main table, and what it was measured on."""
-    peaks = [found["matrix_product_peak"] for found in record["cases"].values()]
+    """Main table, plot, and the machine of the measurement."""
+    peaks = [result["matrix_product_peak"] for result in record["cases"].values()]
     peak = f"Matrix-product peak of the run: {number(min(peaks) / 1e9)} to {number(max(peaks) / 1e9)} GFLOP/s."
-    said = f"Median of {record['rounds']} rounds (lowest to highest). {peak} {machine(record)} {_versions(record)}"
+    note = f"Median of {record['rounds']} rounds (lowest to highest). {peak} {machine(record)} {_versions(record)}"
     picture = "![Tasks a second by case](../benchmarks/records/speed.png)"
-    return "\n\n".join([markdown_table(tables.speed_rows(record["cases"])), picture, said])
+    return "\n\n".join([markdown_table(tables.speed_rows(record["cases"])), picture, note])
 
 
 def _versions(record: Record) -> str:
     about = next(iter(record["cases"].values()))["about"]
-    peers = [f"{name} {found[name]} on torch {found['torch']}" for name, found in about.items() if name != "metaloop"]
+    peers = [f"{name} {result[name]} on torch {result['torch']}" for name, result in about.items() if name != "metaloop"]
     return f"Peers: {', '.join(peers)}." if peers else "The peers were not installed: metaloop alone."
 
 
 def gpu(record: Record) -> str:
-    """Case a on a GPU, with what the paper's 60,000 outer steps would take."""
-    found = record["cases"]["a"]
-    rate, batch = found["rates"]["metaloop"]["median"], found["setting"]["meta_batch"]
+    """Case a on a GPU, with the time that the paper's 60,000 outer steps would take."""
+    case = record["cases"]["a"]
+    rate, batch = case["rates"]["metaloop"]["median"], case["setting"]["meta_batch"]
     hours = 60_000 * batch / rate / 3600
     return f"{speed(record)}\n\nAt this rate 60,000 outer steps of case a take {number(hours)} hours."
 
 
 def rates(unit: str) -> Callable[[Record], str]:
-    """A table of rates alone."""
+    """Make a function that formats a table of rates."""
 
     def make(record: Record) -> str:
-        said = f"Median of {record['rounds']} rounds (lowest to highest). {machine(record)}"
-        return markdown_table(tables.rate_rows(record["cases"], unit)) + "\n\n" + said
+        note = f"Median of {record['rounds']} rounds (lowest to highest). {machine(record)}"
+        return markdown_table(tables.rate_rows(record["cases"], unit)) + "\n\n" + note
 
     return make
 
 
 def memory(record: Record) -> str:
-    """Peaks beyond the imports and of the whole process, the bar, and times."""
+    """Peaks beyond the imports and of the whole process, ratios of the peaks, and times."""
     net, whole = (markdown_table(tables.memory_rows(record["points"], key)) for key in ("net", "peak"))
     bar = record["ratios"]
-    said = (
+    note = (
         f"{bar['steps']:.0f} second-order steps swept back take {bar['peak']:.2f} times the process memory of one unrolled "
         f"step and {bar['net']:.2f} times what is beyond the imports; against one swept step "
         f"{bar['net_against_one_swept']:.2f} times."
@@ -113,59 +113,59 @@ def memory(record: Record) -> str:
     titles = ("Peak beyond the imports, MB:", "Peak of the whole process, MB:", "Seconds of the meta-gradient:")
     body = "\n\n".join(f"{title}\n\n{table}" for title, table in zip(titles, (net, whole, seconds), strict=True))
     body += "\n\n![Peak memory against inner steps](../benchmarks/records/memory.png)"
-    return f"{body}\n\n{said} Median of {record['repeats']} processes a point. {machine(record)}"
+    return f"{body}\n\n{note} Median of {record['repeats']} processes a point. {machine(record)}"
 
 
 def kernels(record: Record) -> str:
-    """The kernels of Conv-4 on and off."""
-    said = (
+    """Conv-4 with and without its C++ kernels."""
+    note = (
         f"Medians (lowest to highest) of {record['rounds']} rounds in which the two take turns; distances of "
         f"{record['seeds']} weights and tasks; one thread. {machine(record)}"
     )
-    return markdown_table(tables.kernel_rows(record["cases"])) + "\n\n" + said
+    return markdown_table(tables.kernel_rows(record["cases"])) + "\n\n" + note
 
 
 def scaling(record: Record) -> str:
-    """One rank and two."""
-    said = f"Two ranks against one: {span(record['ratio'])}. Median of {record['rounds']} rounds. {machine(record)}"
-    return markdown_table(tables.scaling_rows(record["ranks"])) + "\n\n" + said
+    """One rank against two."""
+    note = f"Two ranks against one: {span(record['ratio'])}. Median of {record['rounds']} rounds. {machine(record)}"
+    return markdown_table(tables.scaling_rows(record["ranks"])) + "\n\n" + note
 
 
 def launching(record: Record) -> str:
-    """Launchers of many short runs."""
+    """Launchers of many short runs against the ideal."""
     run = record["run"]
-    said = (
+    note = (
         f"{record['runs']} runs of {record['steps']} outer steps. Alone and warm, one takes {span(run['seconds'])} s, of which "
         f"{span(run['training'])} s are the outer loop; with one on each core, {span(record['run_beside'])} s. "
         f"Median of {record['rounds']} rounds. {machine(record)}"
     )
-    return markdown_table(tables.launching_rows(record)) + "\n\n" + said
+    return markdown_table(tables.launching_rows(record)) + "\n\n" + note
 
 
 def images(record: Record) -> str:
     """Warm episodes from CIFAR-100."""
-    said = (
+    note = (
         f"Preparing the pool took {number(record['prepared_seconds'])} s, opening it again "
         f"{number(1e3 * record['opened_again_seconds'])} ms. {record['threads']} threads; median of {record['rounds']} rounds. "
         f"{machine(record)}"
     )
-    return markdown_table(tables.image_rows(record["augmentations"])) + "\n\n" + said
+    return markdown_table(tables.image_rows(record["augmentations"])) + "\n\n" + note
 
 
 def reporting(record: Record) -> str:
     """A report over many records."""
-    said = f"{record['count']} records of 600 episodes. Median of {record['rounds']} rounds. {machine(record)}"
-    return markdown_table(tables.reporting_rows(record)) + "\n\n" + said
+    note = f"{record['count']} records of 600 episodes. Median of {record['rounds']} rounds. {machine(record)}"
+    return markdown_table(tables.reporting_rows(record)) + "\n\n" + note
 
 
 def optimizers(record: Record) -> str:
-    """The optimisers' losses on unseen problems, and where the learned one's mean is the lowest."""
-    found = record["optimizers"]
-    curves = {name: [point["mean"] for point in one["curve"]] for name, one in found.items()}
+    """Losses of the optimizers on unseen problems, and the number of steps after which the learned one's mean is lowest."""
+    results = record["optimizers"]
+    curves = {name: [point["mean"] for point in one["curve"]] for name, one in results.items()}
     steps = len(curves["learned"]) - 1
     lowest = sum(all(curves["learned"][k] <= curve[k] for curve in curves.values()) for k in range(1, steps + 1))
     learned, config = record["learned"], record["learned"]["config"]
-    said = (
+    note = (
         f"{config['evaluation']['episodes']} unseen problems, {steps} steps; 95 % intervals over problems, differences paired. "
         f"The learned optimiser's mean loss is the lowest of all after {lowest} of {steps} steps. It was trained for "
         f"{learned['training']['steps']:,} outer steps of {config['outer']['meta_batch']} problems (seed {config['seed']}) in "
@@ -174,11 +174,11 @@ def optimizers(record: Record) -> str:
     hardware, git = record["hardware"], record["git"]
     where = f"{hardware['cpu']}, {hardware['threads']} of {hardware['cores']} cores; torch {record['versions']['torch']}"
     commit = f"commit `{git['commit'][:10]}`{', with changes' if git['dirty'] else ''}"
-    return f"{said}\n\n{markdown_table(tables.optimizer_rows(found))}\n\n{where}; {commit}."
+    return f"{note}\n\n{markdown_table(tables.optimizer_rows(results))}\n\n{where}; {commit}."
 
 
 def noisy_labels(record: Record) -> str:
-    """Learned weights of support examples against their mean, seed by seed."""
+    """Learned weights of support examples against the plain mean, seed by seed."""
     runs: dict[str, dict[int, Run]] = {}
     for run in record["runs"]:
         loss = run.record.choices["algorithm/support_loss"]
@@ -232,13 +232,13 @@ COMMANDS = {
 
 
 def main(words: list[str] | None = None) -> None:
-    """Write the pages anew."""
+    """Rewrite the pages."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--records", type=Path, default=HERE / "records")
     arguments = parser.parse_args(words)
-    found = records(arguments.records) | noisy_runs(DOCS / "records")
+    contents = records(arguments.records) | noisy_runs(DOCS / "records")
     for page in (PERFORMANCE, LEARNED):
-        page.write_text(fill(page.read_text(), found))
+        page.write_text(fill(page.read_text(), contents))
 
 
 if __name__ == "__main__":

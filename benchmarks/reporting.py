@@ -1,11 +1,11 @@
-"""How long `metaloop report` takes over 500 records, how much memory, and how soon a browser shows the page.
+"""Time and memory of `metaloop report` over 500 records, and the time until a browser shows the page.
 
     python benchmarks/reporting.py
 
-Trains one short run on the embedded letters, spreads it out to 500 records (five algorithms, five numbers of steps, four rates,
-five seeds, 600 episodes each), and has `metaloop report` read them in fresh processes. Headless Chromium then opens the page:
-the time to its load event, from the browser's own clock, of a filter and a sort. Memory is at most what is said: the system
-counts what started the process, too. Writes benchmarks/records/reporting.json.
+Trains one short run on the embedded letters and copies it to 500 records (five algorithms, five numbers of steps, four rates,
+five seeds, 600 episodes each), which `metaloop report` reads in fresh processes. Headless Chromium then opens the page; the
+browser's own clock measures the time to its load event, of a filter and of a sort. Memory is an upper bound, as the system
+includes the memory of the parent process. Writes benchmarks/records/reporting.json.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from harness.tables import reporting_rows, text_table
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 TRAINING = ("trainer.max_steps=4", "validation.every=4", "validation.episodes=10", "outer.meta_batch=2")
-# Put at the end of the page: when the browser had loaded it, and how long a filter and a sort take.
+# Script at the end of the page: measures when the browser has loaded it, and how long a filter and a sort take.
 _CLOCK = """<script>
 addEventListener("load", () => setTimeout(() => {
   const load = performance.getEntriesByType("navigation")[0].loadEventEnd;
@@ -42,7 +42,7 @@ addEventListener("load", () => setTimeout(() => {
 
 
 def report(folder: Path, output: Path) -> dict[str, float]:
-    """Seconds and the largest resident memory (bytes) of one `metaloop report` in a process of its own."""
+    """Measure seconds, processor seconds and largest resident memory (bytes) of one `metaloop report` in its own process."""
     start = time.perf_counter()
     words = [sys.executable, "-m", "metaloop", "report", str(folder), "--output", str(output)]
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL)
@@ -55,8 +55,8 @@ def report(folder: Path, output: Path) -> dict[str, float]:
 
 
 def opened(page: Path, folder: Path) -> dict[str, float] | None:
-    """Milliseconds until the browser has loaded the page, and of a filter and a sort; None without a browser."""
-    browser = next((found for found in map(shutil.which, BROWSERS) if found), None)
+    """Measure milliseconds until the browser has loaded the page, and of a filter and a sort; None without a browser."""
+    browser = next((path for path in map(shutil.which, BROWSERS) if path), None)
     if browser is None:
         return None
     copy = folder / "timed.html"
@@ -70,15 +70,15 @@ def opened(page: Path, folder: Path) -> dict[str, float] | None:
         "--dump-dom",
         copy.as_uri(),
     ]
-    said = subprocess.run(words, capture_output=True, text=True, timeout=120, check=True).stdout
-    found = re.search(r'data-clock="([^"]*)"', said)
-    if not found:
-        raise SystemExit("the browser did not say when it had loaded the page")
-    return {name: float(value) for name, value in json.loads(found[1].replace("&quot;", '"')).items()}
+    output = subprocess.run(words, capture_output=True, text=True, timeout=120, check=True).stdout
+    match = re.search(r'data-clock="([^"]*)"', output)
+    if not match:
+        raise SystemExit("the browser did not report when it had loaded the page")
+    return {name: float(value) for name, value in json.loads(match[1].replace("&quot;", '"')).items()}
 
 
 def main(words: list[str] | None = None) -> None:
-    """Measure, print, write."""
+    """Measure, print the table and write the record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--records", type=Path, default=RECORDS, help="where the record goes")
     parser.add_argument("--count", type=int, default=500, help="records to report on")
@@ -94,18 +94,18 @@ def main(words: list[str] | None = None) -> None:
         spread_out(folder / "run", folder / "runs", count)
         took = [report(folder / "runs", folder / "out") for _ in range(rounds)]
         page = folder / "out" / "index.html"
-        shown = [found for found in (opened(page, folder) for _ in range(rounds)) if found]
+        shown = [times for times in (opened(page, folder) for _ in range(rounds)) if times]
         size = page.stat().st_size
-    found = {
+    result = {
         "report": {key: interval([each[key] for each in took]) for key in took[0]},
         "page": {"bytes": size, **({key: interval([each[key] for each in shown]) for key in shown[0]} if shown else {})},
     }
-    print(text_table(reporting_rows(found)))
+    print(text_table(reporting_rows(result)))
     from metaloop.records.writing import write_json
 
     arguments.records.mkdir(exist_ok=True)
     head = {"benchmark": "reporting", "quick": arguments.quick, "seed": 0, "count": count, "rounds": rounds}
-    write_json(arguments.records / "reporting.json", {**head, **found, **about(load_before)})
+    write_json(arguments.records / "reporting.json", {**head, **result, **about(load_before)})
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Drawing episodes from made-up pixels of Omniglot's size: episodes a second, beside learn2learn and an episode sampler.
+"""Drawing of episodes from random pixels of Omniglot's size: episodes per second, beside learn2learn and an episode sampler.
 
     python benchmarks/sampling.py --peers VENV       # VENV as for speed.py; without it, learn2learn is left out
 
 The sampler draws classes and images with ``random.sample`` and collates them in a DataLoader, as easy-few-shot-learning does.
-Every contestant's episodes are checked first. Writes benchmarks/records/sampling.json.
+The episodes of every contestant are checked first. Writes benchmarks/records/sampling.json.
 """
 
 import argparse
@@ -25,9 +25,9 @@ LETTERS = "abf"
 
 
 def measure(case: Case, rounds: int, seconds: float, peers: Path | None, folder: Path) -> dict[str, Any]:
-    """The numbers of one size of episode."""
+    """Measure one size of episode."""
     path = folder / "case.pt"
-    save(replace(case, width=1, meta_batch=1), path, 1, 0)  # of which the samplers read the episode's size
+    save(replace(case, width=1, meta_batch=1), path, 1, 0)  # the samplers read only the episode's size
     python = {"metaloop": sys.executable, "sampler": sys.executable}
     python |= {"learn2learn": str(peers / "bin" / "python")} if peers else {}
     with ExitStack() as stack:
@@ -39,7 +39,7 @@ def measure(case: Case, rounds: int, seconds: float, peers: Path | None, folder:
 
 
 def main(words: list[str] | None = None) -> None:
-    """Measure, print, write."""
+    """Measure, print the tables and write the record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peers", type=Path, help="virtual environment with learn2learn")
     parser.add_argument("--cases", default=",".join(LETTERS), help="whose episodes: letters of speed.py's cases")
@@ -50,17 +50,17 @@ def main(words: list[str] | None = None) -> None:
     arguments = parser.parse_args(words)
     load_before = os.getloadavg()
     rounds, seconds = (1, 0.0) if arguments.quick else (arguments.rounds, arguments.seconds)
-    found = {}
+    results = {}
     for letter in arguments.cases.split(","):
         with tempfile.TemporaryDirectory() as folder:
-            found[letter] = measure(CASES[letter], rounds, seconds, arguments.peers, Path(folder))
-        print(text_table(rate_rows({letter: found[letter]}, "episodes/s")), flush=True)
+            results[letter] = measure(CASES[letter], rounds, seconds, arguments.peers, Path(folder))
+        print(text_table(rate_rows({letter: results[letter]}, "episodes/s")), flush=True)
     from metaloop.records.writing import write_json
 
     arguments.records.mkdir(exist_ok=True)
     head = {"benchmark": "sampling", "quick": arguments.quick, "seed": 0, "rounds": rounds, "meta_batch": META_BATCH}
     pool = {"classes": CLASSES, "images_a_class": EACH}
-    write_json(arguments.records / "sampling.json", {**head, "pool": pool, "cases": found, **about(load_before)})
+    write_json(arguments.records / "sampling.json", {**head, "pool": pool, "cases": results, **about(load_before)})
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""One rank against two on the CPU: tasks a second of `metaloop train`, each rank with one thread, tasks run in a loop.
+"""One rank against two on the CPU: tasks per second of `metaloop train`, with one thread per rank and tasks run in a loop.
 
     python benchmarks/scaling.py
 
-Rounds of one and of two ranks take turns. Rates are those that the run logs (metrics.csv), without its first row, in which
-things are set up. Writes benchmarks/records/scaling.json.
+Rounds of one and of two ranks take turns. Rates are those that the run logs in metrics.csv, without the first row, which
+includes the set-up. Writes benchmarks/records/scaling.json.
 """
 
 import argparse
@@ -25,7 +25,7 @@ TRAINERS = {"1": "cpu", "2": "ddp_cpu"}
 
 
 def overrides(ranks: str, steps: int, filters: int, folder: Path) -> list[str]:
-    """The run's words: case a's network on the glyphs that need no download."""
+    """Overrides of the run: case a's network on the glyphs, which need no download."""
     return [
         "algorithm=maml", "algorithm/over_tasks=loop", "model=conv4", f"model.filters={filters}", "model.downsample=pool",
         "dataset=glyphs", "episode=5w1s", "episode.train.queries=15", "outer.meta_batch=32", f"trainer={TRAINERS[ranks]}",
@@ -35,7 +35,7 @@ def overrides(ranks: str, steps: int, filters: int, folder: Path) -> list[str]:
 
 
 def run(ranks: str, steps: int, filters: int) -> dict[str, Any]:
-    """Tasks a second of one run, and its meta-test loss, which ranks must not change."""
+    """Measure the tasks per second of one run, and its meta-test loss, which must not depend on the ranks."""
     with tempfile.TemporaryDirectory() as parent:
         folder = Path(parent) / "run"
         command = [sys.executable, "-m", "metaloop", "train", *overrides(ranks, steps, filters, folder)]
@@ -51,7 +51,7 @@ def run(ranks: str, steps: int, filters: int) -> dict[str, Any]:
 
 
 def main(words: list[str] | None = None) -> None:
-    """Measure, print, write."""
+    """Measure, print the tables and write the record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=12, help="outer steps a run")
@@ -62,9 +62,9 @@ def main(words: list[str] | None = None) -> None:
     rounds, steps, filters = (1, 4, 4) if arguments.quick else (arguments.rounds, arguments.steps, 64)
     runs: dict[str, list[dict[str, Any]]] = {ranks: [] for ranks in TRAINERS}
     for _ in range(rounds):
-        for ranks, found in runs.items():
-            found.append(run(ranks, steps, filters))
-    measured = {ranks: {"rate": interval([each["rate"] for each in found]), "rounds": found} for ranks, found in runs.items()}
+        for ranks, rows in runs.items():
+            rows.append(run(ranks, steps, filters))
+    measured = {ranks: {"rate": interval([each["rate"] for each in rows]), "rounds": rows} for ranks, rows in runs.items()}
     ratio = interval([two["rate"] / one["rate"] for one, two in zip(runs["1"], runs["2"], strict=True)])
     print(text_table(scaling_rows(measured)), f"two ranks against one: {ratio['median']:.2f}", sep="\n")
     from metaloop.records.writing import write_json

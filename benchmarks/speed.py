@@ -1,12 +1,12 @@
-"""Outer steps of metaloop, learn2learn, higher and torchopt, in one run: tasks a second, memory, and share of the machine.
+"""Outer steps of metaloop, learn2learn, higher and torchopt in one run: tasks per second, memory, share of the machine's peak.
 
     python benchmarks/speed.py --peers VENV          # a virtual environment that has the peers; without it, metaloop alone
     python benchmarks/speed.py --peers VENV --cases a,c --rounds 9
     python benchmarks/speed.py --device cuda         # case a on a GPU
 
-Contestants are processes with their own interpreter. They start from the same weights, see the same tasks, must first give
-the same meta-gradient in float64, and then take turns. An outer step is a meta-gradient and a step of Adam. Writes
-benchmarks/records/speed.json (speed_cuda.json) and a plot beside it.
+Each contestant is a process with its own interpreter. All start from the same weights and get the same tasks. Their
+meta-gradients in float64 must agree before anything is timed; then they take turns. An outer step is a meta-gradient and a
+step of Adam. Writes benchmarks/records/speed.json (speed_cuda.json on a GPU) and a plot beside it.
 """
 
 import argparse
@@ -34,34 +34,34 @@ WARM_UPS = 3
 
 
 def measure(case: Case, arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """One row of the record."""
+    """Measure one case: agreement, memory, rates and share of the machine's peak."""
     path = folder / "case.pt"
     save(case, path, case.meta_batch, SEED)
     _, weights, tasks = load(path)
     few = {name: value[:CHECKED] for name, value in tasks.items()}
     expected = {dtype: meta_gradient(case, weights, few, getattr(torch, dtype)) for dtype in ("float64", "float32")}
-    found: dict[str, Any] = {"setting": asdict(case), "operations_per_task": operations(case, weights, tasks)}
+    result: dict[str, Any] = {"setting": asdict(case), "operations_per_task": operations(case, weights, tasks)}
     with contestants(path, arguments.peers, arguments.device, arguments.overrides) as processes:
         for process in processes.values():
-            process.ask("outer_steps", count=1)  # metaloop chooses how to run tasks here, and what is timed is what is checked
-        found["distance"] = {
+            process.ask("outer_steps", count=1)  # metaloop now chooses how to run tasks, so the check runs what is timed
+        result["distance"] = {
             dtype: distances(processes, "meta_gradient", dtype, CHECKED, gradient) for dtype, gradient in expected.items()
         }
-        check_agreement(found["distance"]["float64"], case.title)
-        found["memory"] = {name: process.ask("memory") for name, process in processes.items()}
+        check_agreement(result["distance"]["float64"], case.title)
+        result["memory"] = {name: process.ask("memory") for name, process in processes.items()}
         for process in processes.values():
             process.ask("outer_steps", count=WARM_UPS if arguments.device == "cuda" else 1)
         times, peaks = _rounds(processes, arguments)
-        found |= compare(times, case.meta_batch)
-        found["about"] = {name: process.ask("about") for name, process in processes.items()}
-        found["profile"] = processes["metaloop"].ask("profile") if arguments.device == "cpu" else None
+        result |= compare(times, case.meta_batch)
+        result["about"] = {name: process.ask("about") for name, process in processes.items()}
+        result["profile"] = processes["metaloop"].ask("profile") if arguments.device == "cpu" else None
     peak = max(peaks)
-    shares = {name: rate["median"] * found["operations_per_task"] / peak for name, rate in found["rates"].items()}
-    return found | {"matrix_product_peak": peak, "share_of_peak": shares}
+    shares = {name: rate["median"] * result["operations_per_task"] / peak for name, rate in result["rates"].items()}
+    return result | {"matrix_product_peak": peak, "share_of_peak": shares}
 
 
 def _rounds(processes: Mapping[str, Process], arguments: argparse.Namespace) -> tuple[dict[str, list[float]], list[float]]:
-    """The rounds' times, and the machine's peak measured before and after them."""
+    """Times of the rounds, and the machine's peak before and after them."""
     seconds = 0.05 if arguments.quick else 1.0
     before = matrix_product_peak(arguments.device, seconds)
     times = interleaved(processes, "outer_steps", arguments.rounds, seconds)
@@ -69,10 +69,10 @@ def _rounds(processes: Mapping[str, Process], arguments: argparse.Namespace) -> 
 
 
 def parse(words: list[str] | None) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peers", type=Path, help="virtual environment with learn2learn, higher and torchopt")
-    parser.add_argument("--cases", help=f"letters of {','.join(CASES)}; on a GPU a alone unless said")
+    parser.add_argument("--cases", help=f"letters of {','.join(CASES)}; default: all on the CPU, a on a GPU")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--quick", action="store_true", help="small sizes, to try the benchmark; its timings mean nothing")
@@ -87,34 +87,37 @@ def parse(words: list[str] | None) -> argparse.Namespace:
 
 
 def main(words: list[str] | None = None) -> None:
-    """Measure, print, write."""
+    """Measure, print the tables and write the record."""
     arguments = parse(words)
     if arguments.device == "cuda" and not torch.cuda.is_available():
-        print("no GPU is here: nothing is measured; the tests of the GPU's code path run on the CPU instead", flush=True)
+        print(
+            "no GPU found, so nothing is measured; the tests of the GPU's code path run on the CPU instead",
+            flush=True,
+        )
         subprocess.run([sys.executable, "-m", "pytest", str(GPU_TESTS)], cwd=GPU_TESTS.parents[3], check=True)
         return
     if arguments.peers is None:
         print("no --peers: metaloop alone")
-    load_before, found = os.getloadavg(), {}
+    load_before, cases = os.getloadavg(), {}
     for letter in arguments.cases:
         case = quick(CASES[letter]) if arguments.quick else CASES[letter]
         with tempfile.TemporaryDirectory() as folder:
-            found[letter] = measure(case, arguments, Path(folder))
-        print(text_table(speed_rows({letter: found[letter]})), flush=True)
-    _write(found, load_before, arguments)
+            cases[letter] = measure(case, arguments, Path(folder))
+        print(text_table(speed_rows({letter: cases[letter]})), flush=True)
+    _write(cases, load_before, arguments)
 
 
-def _write(found: dict[str, Any], load_before: Sequence[float], arguments: argparse.Namespace) -> None:
+def _write(cases: dict[str, Any], load_before: Sequence[float], arguments: argparse.Namespace) -> None:
     from metaloop.records.writing import write_json
 
     record = {
         "benchmark": "speed", "quick": arguments.quick, "device": arguments.device, "seed": SEED, "rounds": arguments.rounds,
-        "checked_tasks": CHECKED, "overrides": arguments.overrides, "cases": found, **about(load_before),
+        "checked_tasks": CHECKED, "overrides": arguments.overrides, "cases": cases, **about(load_before),
     }  # fmt: skip
     arguments.records.mkdir(exist_ok=True)
     name = "speed" if arguments.device == "cpu" else f"speed_{arguments.device}"
     write_json(arguments.records / f"{name}.json", record)
-    (arguments.records / f"{name}.png").write_bytes(speed_plot(found))
+    (arguments.records / f"{name}.png").write_bytes(speed_plot(cases))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""How long ``metaloop train`` takes to reach the end of its first outer step, with the default config and a warm disk.
+"""Time until ``metaloop train`` ends its first outer step, with the default config and a warm disk.
 
     python benchmarks/startup.py
 
-Starts it five times in fresh processes, after one that fills the caches, and takes the time from the creation of the process
-as the run itself logs it, and the processor time that it used until then. Beside them it times what answers without a run.
-Writes benchmarks/records/startup.json.
+Runs it in five fresh processes, after one that fills the caches. Measures the time from the creation of the process, as the
+run itself logs it, and the processor time until then. Also times commands that answer without a run. Writes
+benchmarks/records/startup.json.
 """
 
 import json
@@ -24,7 +24,7 @@ TIMES, BAR = 5, 4.0  # runs; seconds that the default may take to its first step
 RECORD = Path(__file__).parent / "records" / "startup.json"
 ANSWERS = ("--help", "list", "train --help", "train algorithm=mamll")
 
-# The command, left at the end of its first outer step, where it says what it took.
+# The command, which prints its times and exits at the end of its first outer step.
 FIRST_STEP = """
 import json, os, resource, sys
 from metaloop.cli.main import main as cli
@@ -44,17 +44,17 @@ sys.exit(cli(sys.argv[1:]))
 
 
 def first_step(folder: Path) -> tuple[float, float]:
-    """Seconds and processor seconds (of all threads) from the start of a process to the end of its first outer step."""
+    """Measure seconds and processor seconds (of all threads) from the start of a process to the end of its first outer step."""
     done = subprocess.run([sys.executable, "-c", FIRST_STEP, "train"], cwd=folder, capture_output=True, text=True, check=False)
-    said = [line for line in done.stdout.splitlines() if line.startswith("TOOK ")]
-    if not said:
+    lines = [line for line in done.stdout.splitlines() if line.startswith("TOOK ")]
+    if not lines:
         raise SystemExit(f"the run did not reach its first step:\n{done.stderr}")
-    seconds, processor = json.loads(said[0].removeprefix("TOOK "))
+    seconds, processor = json.loads(lines[0].removeprefix("TOOK "))
     return seconds, processor
 
 
 def answer(words: str, folder: Path) -> float:
-    """Seconds that the command takes as a whole."""
+    """Measure the seconds that a whole command takes."""
     start = time.perf_counter()
     subprocess.run([sys.executable, "-m", "metaloop", *words.split()], cwd=folder, capture_output=True, check=False)
     return time.perf_counter() - start
@@ -77,8 +77,8 @@ def main() -> None:
         rows["first outer step, processor time"] = spread([used for _, used in measured])
         rows |= {f"metaloop {words}": spread([answer(words, folder) for _ in range(TIMES)]) for words in ANSWERS}
     print(f"{'seconds to':<36} {'median':>7} {'range':>14}")
-    for row, found in rows.items():
-        print(f"{row:<36} {found['median']:>7.2f} {found['lowest']:>7.2f} {found['highest']:>6.2f}")
+    for row, times in rows.items():
+        print(f"{row:<36} {times['median']:>7.2f} {times['lowest']:>7.2f} {times['highest']:>6.2f}")
     about = {"hardware": hardware(1), "versions": versions(), "git": git_state()}
     write_json(RECORD, {"times": TIMES, "bar_seconds": BAR, "load_before": before, "rows": rows, **about})
 

@@ -1,1 +1,1 @@
-"""What the benchmarks share. A contestant runs in the peers' interpreter too, so only `ours` imports metaloop."""
+"""Shared code of the benchmarks. Contestants also run in the peers' interpreter, so only `ours` may import metaloop there."""

@@ -1,4 +1,4 @@
-"""The settings that are timed, and their weights and tasks, made up from a seed and the same for every contestant."""
+"""The timed settings, with weights and tasks that are generated from a seed and the same for every contestant."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,16 +14,17 @@ Batch = dict[str, Tensor]  # support_x, support_y, query_x, query_y, each (tasks
 
 @dataclass(frozen=True)
 class Case:
-    """One setting.
+    """One timed setting.
 
     Attributes:
-        title: what tables call it.
+        title: name in tables.
         model: "conv4", "perceptron" or "encoder".
+        input_shape: shape of one example.
         width: filters, hidden units, or the encoder's width.
-        downsample: of Conv-4, "pool" or "stride".
-        ways, shots, queries: of an episode; ways 0 is a regression.
-        steps, lr: of the inner loop.
-        meta_batch: tasks of one outer step.
+        ways, shots, queries: size of an episode; 0 ways means a regression.
+        steps, lr: steps and learning rate of the inner loop.
+        meta_batch: tasks per outer step.
+        downsample: "pool" or "stride", for Conv-4.
     """
 
     title: str
@@ -40,7 +41,7 @@ class Case:
 
     @property
     def outputs(self) -> int:
-        """Numbers that the head answers."""
+        """Number of the head's outputs."""
         return self.ways or 1
 
 
@@ -55,13 +56,13 @@ CASES = {
 
 
 def quick(case: Case) -> Case:
-    """The same setting with small numbers, for trials and tests; its timings mean nothing."""
+    """Reduce a setting to small sizes, for trials and tests; its timings mean nothing."""
     shape = (3, 28, 28) if case.input_shape == (3, 84, 84) else case.input_shape
     return replace(case, input_shape=shape, width=8, queries=min(case.queries, 2), meta_batch=2, steps=min(case.steps, 2))
 
 
 def plain_model(case: Case) -> nn.Module:
-    """The network as a user of plain torch writes it."""
+    """Build the network in plain torch."""
     if case.model == "conv4":
         return Conv4(case.input_shape, case.outputs, case.width, case.downsample)
     if case.model == "encoder":
@@ -70,7 +71,7 @@ def plain_model(case: Case) -> nn.Module:
 
 
 def make_tasks(case: Case, tasks: int, seed: int) -> Batch:
-    """Class means with noise around them in [0, 1], or sinusoids (Finn et al. 2017, section 5.1)."""
+    """Generate tasks: class means with noise in [0, 1], or sinusoids (Finn et al. 2017, section 5.1)."""
     random = torch.Generator().manual_seed(seed)
     if not case.ways:
         x = torch.rand(tasks, case.shots + case.queries, 1, generator=random) * 10 - 5
@@ -92,18 +93,18 @@ def make_tasks(case: Case, tasks: int, seed: int) -> Batch:
 
 
 def save(case: Case, path: Path, tasks: int, seed: int) -> None:
-    """Write what every contestant reads: the setting, the starting weights and the tasks."""
+    """Write the setting, the starting weights and the tasks, which every contestant reads."""
     torch.manual_seed(seed)
     weights = plain_model(case).state_dict()
     torch.save({"case": case.__dict__, "weights": weights, "tasks": make_tasks(case, tasks, seed)}, path)
 
 
 def load(path: Path) -> tuple[Case, dict[str, Tensor], Batch]:
-    """The inverse of `save`."""
-    found: dict[str, Any] = torch.load(path, weights_only=True)
-    return Case(**found["case"]), found["weights"], found["tasks"]
+    """Read a file that `save` wrote."""
+    content: dict[str, Any] = torch.load(path, weights_only=True)
+    return Case(**content["case"]), content["weights"], content["tasks"]
 
 
 def convert(tasks: Batch, dtype: torch.dtype) -> Batch:
-    """The same tasks with their floating-point tensors in ``dtype``."""
+    """Convert the floating-point tensors of tasks to ``dtype``."""
     return {name: t.to(dtype) if t.is_floating_point() else t for name, t in tasks.items()}

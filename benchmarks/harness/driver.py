@@ -1,4 +1,4 @@
-"""Starts contestants, asks them in turn, and turns rounds into numbers."""
+"""Driver of the contestants: starts them, lets them take turns, and summarizes the rounds."""
 
 import json
 import os
@@ -18,18 +18,18 @@ from harness.reference import distance
 
 HERE = Path(__file__).resolve().parents[1]
 RECORDS = HERE / "records"
-AGREE = 1e-6  # largest relative distance in float64 of meta-gradients and answers that are said to be the same
+AGREE = 1e-6  # largest relative distance in float64 of meta-gradients and predictions that count as equal
 
 
 class Process:
-    """A contestant behind a pipe.
+    """A contestant in another process, connected by pipes.
 
     Args:
         kind: "learner" or "sampler".
         name: "metaloop" or another contestant.
-        python: the interpreter it is installed for.
+        python: interpreter of the environment that it is installed in.
         arguments: see contestant.py.
-        environment: variables beside those of this process.
+        environment: variables to add to those of this process.
     """
 
     def __init__(
@@ -44,10 +44,10 @@ class Process:
         self._hear()
 
     def ask(self, do: str, **arguments: Any) -> Any:
-        """What the session's method answers.
+        """Call a method of the contestant's session and return its result.
 
         Raises:
-            RuntimeError: the process ended; its own message stands above.
+            RuntimeError: the process ended; its own message is printed above.
         """
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
@@ -79,7 +79,7 @@ class Process:
 
 @contextmanager
 def contestants(case: Path, peers: Path | None, device: str, overrides: Sequence[str] = ()) -> Iterator[dict[str, Process]]:
-    """metaloop, and the peers where their virtual environment is given, ready."""
+    """Start metaloop and, if their virtual environment is given, the peers; yield them by name and end them afterwards."""
     with ExitStack() as stack:
         started = [("metaloop", sys.executable, overrides)]
         started += [(name, str(peers / "bin" / "python"), ()) for name in PEERS] if peers else []
@@ -92,32 +92,33 @@ def contestants(case: Path, peers: Path | None, device: str, overrides: Sequence
 def distances(
     processes: Mapping[str, Process], do: str, dtype: str, tasks: int, expected: Mapping[str, torch.Tensor]
 ) -> dict[str, float]:
-    """How far each contestant's meta-gradient or answers are from ``expected``, relative to its norm."""
-    found = {}
+    """Distance of each contestant's meta-gradient or predictions to ``expected``, relative to the norm of that."""
+    results = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, process in processes.items():
             path = Path(folder) / f"{name}.pt"
             process.ask(do, dtype=dtype, tasks=tasks, path=str(path))
-            found[name] = distance(torch.load(path, weights_only=True), dict(expected))
-    return found
+            results[name] = distance(torch.load(path, weights_only=True), dict(expected))
+    return results
 
 
-def check_agreement(found: Mapping[str, float], what: str) -> None:
-    """Refuse to time what does not compute the same.
+def check_agreement(errors: Mapping[str, float], what: str) -> None:
+    """Check that all contestants compute the same.
 
     Raises:
         SystemExit: a distance is above `AGREE`.
     """
-    wrong = {name: far for name, far in found.items() if not far < AGREE}
+    wrong = {name: error for name, error in errors.items() if not error < AGREE}
     if wrong:
-        said = ", ".join(f"{name} {far:.1e}" for name, far in wrong.items())
-        raise SystemExit(f"{what}: not the same {said} (relative distance in float64, at most {AGREE:.0e}); nothing was timed")
+        names = ", ".join(f"{name} {error:.1e}" for name, error in wrong.items())
+        limit = f"relative distance in float64, at most {AGREE:.0e} allowed"
+        raise SystemExit(f"{what}: different from the reference: {names} ({limit}); nothing was timed")
 
 
 def interleaved(processes: Mapping[str, Process], do: str, rounds: int, seconds: float) -> dict[str, list[float]]:
-    """Seconds of one outer step (or evaluation) in each round; contestants take turns in every round.
+    """Measure the seconds of one outer step (or evaluation) in each round; contestants take turns in every round.
 
-    Each takes as many steps a round as fill ``seconds``, at least one.
+    In a round, each takes as many steps as fill ``seconds``, at least one.
     """
     counts = {name: max(1, int(seconds / process.ask(do, count=1))) for name, process in processes.items()}
     times: dict[str, list[float]] = {name: [] for name in processes}
@@ -128,17 +129,17 @@ def interleaved(processes: Mapping[str, Process], do: str, rounds: int, seconds:
 
 
 def interval(values: Sequence[float]) -> dict[str, float]:
-    """The median with the lowest and the highest value, which hold the true median with probability 1 - 2 ** (1 - n)."""
+    """Median, lowest and highest value. The true median is between these two with probability 1 - 2 ** (1 - n)."""
     return {"median": statistics.median(values), "low": min(values), "high": max(values)}
 
 
 def compare(times: Mapping[str, Sequence[float]], units: int) -> dict[str, Any]:
-    """Units (tasks, episodes) a second of each contestant, and metaloop's ratio to the fastest peer, round by round."""
+    """Units (tasks, episodes) per second of each contestant, and metaloop's ratio to the fastest peer, round by round."""
     rates = {name: [units / seconds for seconds in rounds] for name, rounds in times.items()}
-    found: dict[str, Any] = {"rates": {name: interval(values) for name, values in rates.items()}, "rounds": rates}
+    result: dict[str, Any] = {"rates": {name: interval(values) for name, values in rates.items()}, "rounds": rates}
     peers = {name: statistics.median(values) for name, values in rates.items() if name != "metaloop"}
     if peers:
         fastest = max(peers, key=peers.__getitem__)
         pairs = zip(rates["metaloop"], rates[fastest], strict=True)
-        found |= {"fastest_peer": fastest, "ratio": interval([own / other for own, other in pairs])}
-    return found
+        result |= {"fastest_peer": fastest, "ratio": interval([ours / other for ours, other in pairs])}
+    return result

@@ -1,4 +1,4 @@
-"""What the machine can do, and what a record says about it."""
+"""Peak speed of the machine, and its description in a record."""
 
 import os
 import time
@@ -9,7 +9,10 @@ import torch
 
 
 def matrix_product_peak(device: str, seconds: float = 1.0) -> float:
-    """Operations a second, two a multiply-add: the best float32 ``torch.mm`` of two square sizes, with torch's own threads."""
+    """Measure the machine's peak in operations per second, with two operations per multiply-add.
+
+    This is the fastest float32 ``torch.mm`` of two square sizes, with torch's default threads.
+    """
     best = 0.0
     for side in (1024, 2048):
         a, b = torch.rand(2, side, side, device=device)

@@ -1,4 +1,4 @@
-"""Hundreds of run directories from one that was really run: what a large sweep leaves behind, for the benchmark of reports."""
+"""Hundreds of run directories made from one real run, like those of a large sweep, for the benchmark of reports."""
 
 import csv
 import itertools
@@ -16,16 +16,16 @@ from metaloop.metrics.interval import mean_interval
 ALGORITHMS = ("maml", "fomaml", "anil", "boil", "metasgd")
 STEPS = (1, 2, 3, 5, 10)
 RATES = (0.01, 0.03, 0.1, 0.4)
-ROWS = 200  # of metrics.csv, as of a training of 10,000 outer steps
+ROWS = 200  # of metrics.csv, as many as a training of 10,000 outer steps writes
 
 
 def spread_out(run: Path, folder: Path, count: int) -> None:
-    """Copy a run ``count`` times under other settings and seeds, each with other scores; its record keeps everything else.
+    """Copy a run ``count`` times with other settings, seeds and scores; the records are otherwise unchanged.
 
     Args:
         run: a finished run.
-        folder: for the copies.
-        count: how many; seeds are as many as that takes.
+        folder: folder of the copies.
+        count: number of copies; there are as many seeds as needed.
     """
     record = json.loads((run / "record.json").read_text())
     with (run / "episodes.csv").open(newline="") as file:
@@ -36,8 +36,8 @@ def spread_out(run: Path, folder: Path, count: int) -> None:
         draw = np.random.default_rng(number)
         gain = 0.02 * math.log(steps) - 0.02 * abs(math.log10(rate / 0.1)) + draw.normal(0, 0.004)
         scores = np.array([float(row["score"]) for row in episodes]) + gain + draw.normal(0, 0.03, len(episodes))
-        told = _record(record, {"seed": seed, "algorithm": algorithm, "steps": steps, "rate": rate}, scores, draw)
-        (directory / "record.json").write_text(json.dumps(told, indent=1))
+        content = _record(record, {"seed": seed, "algorithm": algorithm, "steps": steps, "rate": rate}, scores, draw)
+        (directory / "record.json").write_text(json.dumps(content, indent=1))
         _write(directory / "episodes.csv", [{**row, "score": repr(float(s))} for row, s in zip(episodes, scores, strict=True)])
         _write(directory / "metrics.csv", _metrics(float(scores.mean()), draw))
         shutil.copy(run / "samples.npz", directory / "samples.npz")
@@ -50,17 +50,17 @@ def _settings() -> Iterator[tuple[int, str, int, float]]:
 
 
 def _record(record: dict[str, Any], setting: dict[str, Any], scores: np.ndarray, draw: np.random.Generator) -> dict[str, Any]:
-    found = json.loads(json.dumps(record))
+    result = json.loads(json.dumps(record))
     interval = mean_interval(scores)
     algorithm, seed = setting["algorithm"], setting["seed"]
     keys = {"algorithm": algorithm, "algorithm.steps": setting["steps"], "algorithm.rule.lr": setting["rate"], "seed": seed}
-    found["overrides"] = [f"{key}={value}" for key, value in keys.items()]
-    found["choices"]["algorithm"], found["seed"], found["name"] = algorithm, seed, f"{algorithm}_glyphs"
-    found["config"] |= {"seed": seed, "name": found["name"]}
-    found["config"]["algorithm"]["steps"], found["config"]["algorithm"]["rule"]["lr"] = setting["steps"], setting["rate"]
-    found["test"] |= {"mean": interval.mean, "half_width": interval.half_width}
-    found["training"]["wall_seconds"] = 60 * setting["steps"] ** 0.8 * draw.uniform(0.9, 1.1)
-    return found
+    result["overrides"] = [f"{key}={value}" for key, value in keys.items()]
+    result["choices"]["algorithm"], result["seed"], result["name"] = algorithm, seed, f"{algorithm}_glyphs"
+    result["config"] |= {"seed": seed, "name": result["name"]}
+    result["config"]["algorithm"]["steps"], result["config"]["algorithm"]["rule"]["lr"] = setting["steps"], setting["rate"]
+    result["test"] |= {"mean": interval.mean, "half_width": interval.half_width}
+    result["training"]["wall_seconds"] = 60 * setting["steps"] ** 0.8 * draw.uniform(0.9, 1.1)
+    return result
 
 
 def _metrics(end: float, draw: np.random.Generator) -> list[dict[str, Any]]:

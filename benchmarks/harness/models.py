@@ -1,6 +1,6 @@
-"""The networks as plain torch modules. Parameters are named as in metaloop.models, so one state dict serves all.
+"""The networks as plain torch modules. Parameters are named as in metaloop.models, so one state dict fits all contestants.
 
-Convolutions have no bias, as the batch norm after them cancels it: what metaloop leaves out is left out for its peers too.
+Convolutions have no bias, as the batch norm after them cancels it. metaloop leaves it out, so the peers do too.
 """
 
 from itertools import pairwise
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class Block(nn.Module):
-    """Convolution, batch norm over the batch at hand, ReLU, and a halving of the sides."""
+    """Convolution, batch norm with the statistics of the batch, ReLU, and downsampling by two."""
 
     def __init__(self, channels: int, filters: int, downsample: str) -> None:
         super().__init__()
@@ -25,7 +25,7 @@ class Block(nn.Module):
 
 
 class Conv4(nn.Module):
-    """Conv-4: pooled and flattened, or strided and averaged over places."""
+    """Conv-4: with pooling and flattened features, or with strides and features averaged over positions."""
 
     def __init__(self, input_shape: tuple[int, ...], outputs: int, filters: int, downsample: str) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class Conv4(nn.Module):
 
 
 class Perceptron(nn.Module):
-    """Two hidden layers of one width."""
+    """Perceptron with two hidden layers of the same width."""
 
     def __init__(self, input_shape: tuple[int, ...], outputs: int, width: int) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class Perceptron(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention by matrix products and a softmax: the fused kernel has no double backward on the CPU."""
+    """Self-attention by matrix products and a softmax, as the fused kernel has no double backward on the CPU."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class Attention(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    """Attention and a two-layer network, each behind a layer norm and around which the input is added."""
+    """Self-attention and a two-layer network, each after a layer norm and with a residual connection."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ class EncoderLayer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """A transformer encoder with learned positions; the head sees the mean over tokens."""
+    """Transformer encoder with learned positions; the head gets the mean over tokens."""
 
     def __init__(self, input_shape: tuple[int, ...], outputs: int, width: int, heads: int = 4, layers: int = 2) -> None:
         super().__init__()

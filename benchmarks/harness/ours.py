@@ -1,4 +1,4 @@
-"""metaloop as its users get it: composed from conf/, tasks run by what `auto` takes, the allocator tuned."""
+"""metaloop as its users run it: composed from conf/, tasks run by the choice of `auto`, with a tuned allocator."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -26,7 +26,7 @@ EXPECTED_STEPS = 60_000  # of a long run: Finn et al.'s on Omniglot
 
 @dataclass(frozen=True)
 class Shapes:
-    """What `build_learner` asks of a task distribution."""
+    """The part of a task distribution that `build_learner` needs."""
 
     case: Case
     num_classes: ClassVar[None] = None
@@ -38,21 +38,21 @@ class Shapes:
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Of one example."""
+        """Shape of one example."""
         return self.case.input_shape
 
     def outputs(self, spec: EpisodeSpec) -> int:
-        """Of the head."""
+        """Number of the head's outputs."""
         return self.case.outputs
 
 
 def encoder(input_shape: tuple[int, ...], outputs: int, width: int) -> nn.Module:
-    """The plain encoder with metaloop's layer norms, as models from elsewhere are brought in."""
+    """Build the plain encoder with metaloop's layer norms, as users do with models of their own."""
     return with_own_layer_norms(Encoder(input_shape, outputs, width))
 
 
 def config(case: Case, overrides: list[str]) -> dict[str, Any]:
-    """The groups that a learner is built from."""
+    """Compose the config groups that a learner is built from."""
     model = {"conv4": "conv4", "perceptron": "mlp", "encoder": "mlp"}[case.model]
     words = ["algorithm=maml", f"model={model}", f"algorithm.steps={case.steps}", f"algorithm.rule.lr={case.lr}"]
     words += [f"trainer.max_steps={EXPECTED_STEPS}", f"outer.meta_batch={case.meta_batch}"]
@@ -62,28 +62,28 @@ def config(case: Case, overrides: list[str]) -> dict[str, Any]:
         words += [f"model.hidden=[{case.width},{case.width}]"]
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         composed = compose("train", words + overrides)
-    found = {key: OmegaConf.to_container(composed[key], resolve=True) for key in ("algorithm", "model", "evaluation", "outer")}
+    result = {key: OmegaConf.to_container(composed[key], resolve=True) for key in ("algorithm", "model", "evaluation", "outer")}
     if case.model == "encoder":
-        found["model"] = {"_target_": "harness.ours.encoder", "width": case.width}
-    return found | {"seed": 0}
+        result["model"] = {"_target_": "harness.ours.encoder", "width": case.width}
+    return result | {"seed": 0}
 
 
 def stacked(case: Case, tasks: Batch, first: int = 0) -> Tasks:
-    """A batch as metaloop's tasks, numbered from ``first``."""
+    """Convert a batch to metaloop's tasks, numbered from ``first``."""
     support = Examples(tasks["support_x"], tasks["support_y"], ways=case.ways)
     query = Examples(tasks["query_x"], tasks["query_y"], ways=case.ways)
     return Tasks(support, query, torch.arange(first, first + len(support.y), device=support.y.device))
 
 
 class Metaloop(Contestant):
-    """A gradient learner.
+    """metaloop's MAML learner.
 
     Args:
         case: the setting.
-        weights: the plain model's starting point.
+        weights: initial weights, named as in the plain model.
         device: "cpu" or "cuda".
-        overrides: further words of the command line, such as ``algorithm/over_tasks=loop``.
-        tuned: set the allocator as `metaloop train` does; must come before the first large tensor.
+        overrides: further overrides of the config, such as ``algorithm/over_tasks=loop``.
+        tuned: tune the allocator as `metaloop train` does; effective only before the first large tensor.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class Metaloop(Contestant):
         self._make_optimizer = make(composed["outer"]["optimizer"], "outer.optimizer")
 
     def optimizer(self) -> torch.optim.Optimizer:
-        """Adam as conf/outer/adam.yaml makes it."""
+        """Make Adam as conf/outer/adam.yaml does."""
         return self._make_optimizer(list(self.parameters()))
 
     def meta_gradient(self, tasks: Batch) -> None:
@@ -109,12 +109,12 @@ class Metaloop(Contestant):
         self.learner.meta_loss(stacked(self.case, tasks)).loss.backward()
 
     def answers(self, tasks: Batch) -> Tensor:
-        """See `Contestant.answers`; in batches of conf's ``evaluation.batch``."""
-        everything, found = stacked(self.case, tasks), []
+        """See `Contestant.answers`; in batches of the config's ``evaluation.batch``."""
+        everything, outputs = stacked(self.case, tasks), []
         for start in range(0, len(everything), self.eval_batch):
             few = everything[start : start + self.eval_batch]
-            found.append(self.learner.adapt(few.support)(few.query.x))
-        return torch.cat(found)
+            outputs.append(self.learner.adapt(few.support)(few.query.x))
+        return torch.cat(outputs)
 
     def to(self, dtype: torch.dtype) -> None:
         """See `Contestant.to`."""
@@ -122,12 +122,12 @@ class Metaloop(Contestant):
 
     def about(self) -> dict[str, str]:
         """See `Contestant.about`; the choices of `auto` are made at the first call."""
-        found = versions()
+        packages = versions()
         choices = self.learner.over_tasks.choices() or {"gradient": self.learner.over_tasks.name}
         report = getattr(self.learner.over_tasks, "report", "")
-        return {"torch": found["torch"], "metaloop": found["metaloop"], **choices, "report": report}
+        return {"torch": packages["torch"], "metaloop": packages["metaloop"], **choices, "report": report}
 
     def looped(self) -> "Metaloop":
-        """The same learner with tasks run in a loop in this process, which a profiler sees."""
+        """Build the same learner with tasks run in a loop in this process, which a profiler can follow."""
         loop = [*self.overrides, "algorithm/over_tasks=loop"]
         return Metaloop(self.case, self.model.state_dict(), str(self.parameters()[0].device), loop)

@@ -1,4 +1,4 @@
-"""The peers as their own examples use them: a Python loop over tasks, each task's graph freed by its own backward pass."""
+"""The peers, used as in their own examples: a Python loop over tasks, and a backward pass per task that frees its graph."""
 
 import contextlib
 import copy
@@ -13,45 +13,45 @@ from harness.cases import Batch, Case, plain_model
 
 
 class Contestant(ABC):
-    """Meta-gradients and evaluation of one case by one library.
+    """A library's meta-gradients and evaluation for one case.
 
     Attributes:
-        model: holds the parameters; their names are those of the plain model.
+        model: network with the parameters, which are named as in the plain model.
     """
 
     model: nn.Module
 
     @abstractmethod
     def meta_gradient(self, tasks: Batch) -> None:
-        """Leave the gradient of the mean query loss after adaptation in the parameters' ``grad``."""
+        """Compute the gradient of the mean query loss after adaptation into the parameters' ``grad``."""
 
     @abstractmethod
     def answers(self, tasks: Batch) -> Tensor:
-        """(tasks, queries, outputs): the queries' answers after adaptation, without a graph to the start."""
+        """(tasks, queries, outputs) predictions for the queries after adaptation, without a graph to the start."""
 
     @abstractmethod
     def to(self, dtype: torch.dtype) -> None:
-        """Compute in ``dtype`` from now on."""
+        """Switch all computations to ``dtype``."""
 
     @abstractmethod
     def about(self) -> dict[str, str]:
-        """Versions, and what was chosen by timing."""
+        """Versions, and choices that were made by timing."""
 
     def optimizer(self) -> torch.optim.Optimizer:
-        """Adam as a user makes it."""
+        """Make Adam as a user would."""
         return torch.optim.Adam(self.parameters(), lr=0.001)
 
     def parameters(self) -> list[nn.Parameter]:
-        """What the outer optimiser moves."""
+        """Parameters that the outer optimizer updates."""
         return list(self.model.parameters())
 
 
 class Peer(Contestant):
-    """What the three peers share.
+    """Common code of the three peers.
 
     Args:
         case: the setting.
-        weights: the plain model's starting point.
+        weights: initial weights, named as in the plain model.
         device: "cpu" or "cuda".
     """
 
@@ -63,7 +63,7 @@ class Peer(Contestant):
         self.model.load_state_dict(weights)
 
     def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
-        """Mean over examples."""
+        """Loss, the mean over examples."""
         return F.cross_entropy(outputs, y) if self.case.ways else F.mse_loss(outputs, y)
 
     def to(self, dtype: torch.dtype) -> None:
@@ -87,7 +87,7 @@ class Learn2learn(Peer):
 
     def __init__(self, case: Case, weights: dict[str, Tensor], device: str) -> None:
         super().__init__(case, weights, device)
-        with contextlib.suppress(ImportError):  # spares the imports of gym and torchvision, where it is installed beside it
+        with contextlib.suppress(ImportError):  # if installed, it spares the imports of gym and torchvision
             import peer_learn2learn  # noqa: F401
         from learn2learn.algorithms import MAML
 
@@ -103,15 +103,15 @@ class Learn2learn(Peer):
         self._average(len(tasks["support_x"]))
 
     def answers(self, tasks: Batch) -> Tensor:
-        """See `Contestant.answers`; without a second order, which its users can choose for evaluation."""
-        found = []
+        """See `Contestant.answers`; first order, an option that its users have for evaluation."""
+        outputs = []
         for support_x, support_y, query_x, _ in _each(tasks):
             learner = self.maml.clone(first_order=True)
             for _ in range(self.case.steps):
                 learner.adapt(self.loss(learner(support_x), support_y))
             with torch.no_grad():
-                found.append(learner(query_x))
-        return torch.stack(found)
+                outputs.append(learner(query_x))
+        return torch.stack(outputs)
 
 
 class Higher(Peer):
@@ -136,19 +136,19 @@ class Higher(Peer):
         self._average(len(tasks["support_x"]))
 
     def answers(self, tasks: Batch) -> Tensor:
-        """See `Contestant.answers`; ``track_higher_grads=False`` is its way to say that no graph is needed."""
-        found = []
+        """See `Contestant.answers`; ``track_higher_grads=False`` means that no graph is kept."""
+        outputs = []
         for support_x, support_y, query_x, _ in _each(tasks):
             with self.higher.innerloop_ctx(self.model, self.inner, track_higher_grads=False) as (net, inner):
                 for _ in range(self.case.steps):
                     inner.step(self.loss(net(support_x), support_y))
                 with torch.no_grad():
-                    found.append(net(query_x))
-        return torch.stack(found)
+                    outputs.append(net(query_x))
+        return torch.stack(outputs)
 
 
 class Torchopt(Peer):
-    """torchopt's ``MetaSGD`` with the network's state taken before a task and put back after it."""
+    """torchopt's ``MetaSGD``; the network's state is saved before each task and restored after it."""
 
     package = "torchopt"
 
@@ -173,7 +173,7 @@ class Torchopt(Peer):
 
     def answers(self, tasks: Batch) -> Tensor:
         """See `Contestant.answers`; with a copy of the network and torch's SGD, as it has no first-order adaptation."""
-        found = []
+        outputs = []
         for support_x, support_y, query_x, _ in _each(tasks):
             net = copy.deepcopy(self.model)
             inner = torch.optim.SGD(net.parameters(), lr=self.case.lr)
@@ -182,8 +182,8 @@ class Torchopt(Peer):
                 self.loss(net(support_x), support_y).backward()
                 inner.step()
             with torch.no_grad():
-                found.append(net(query_x))
-        return torch.stack(found)
+                outputs.append(net(query_x))
+        return torch.stack(outputs)
 
 
 def _each(tasks: Batch) -> zip:

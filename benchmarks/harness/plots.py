@@ -1,23 +1,23 @@
-"""Pictures of the records, as metaloop's reports look."""
+"""Plots of the records, in the style of metaloop's reports."""
 
 from collections.abc import Mapping
 from typing import Any
 
 
 def speed_plot(cases: Mapping[str, Mapping[str, Any]]) -> bytes:
-    """A PNG: every contestant's tasks a second over those of the fastest peer (of metaloop, where it is alone)."""
+    """Draw every contestant's tasks per second relative to the fastest peer (without peers, to metaloop), as a PNG."""
     from matplotlib.lines import Line2D
     from matplotlib.ticker import LogLocator, NullFormatter
 
     from metaloop.report.figures.theme import LIGHT, legend, new_figure, png, titles
 
-    names = list(dict.fromkeys(name for found in cases.values() for name in found["rates"]))
+    names = list(dict.fromkeys(name for case in cases.values() for name in case["rates"]))
     figure, (ax,) = new_figure(LIGHT, 1, (1.6 + 0.95 * len(cases), 3.2))
     width = 0.8 / len(names)
-    for place, found in enumerate(cases.values()):
-        unit = found["rates"][found.get("fastest_peer", "metaloop")]["median"]
+    for place, case in enumerate(cases.values()):
+        unit = case["rates"][case.get("fastest_peer", "metaloop")]["median"]
         for number, name in enumerate(names):
-            rate = found["rates"][name]
+            rate = case["rates"][name]
             at, height = place + (number - (len(names) - 1) / 2) * width, rate["median"] / unit
             errors = [[height - rate["low"] / unit], [rate["high"] / unit - height]]
             look = {"color": LIGHT.palette[number], "error_kw": {"linewidth": 0.8, "ecolor": LIGHT.text}}
@@ -34,18 +34,18 @@ def speed_plot(cases: Mapping[str, Mapping[str, Any]]) -> bytes:
 
 
 def memory_plot(points: Mapping[str, Mapping[str, Mapping[str, float]]]) -> bytes:
-    """A PNG: peak memory beyond the imports against inner steps, a line a method."""
+    """Draw peak memory beyond the imports against inner steps, one line per method, as a PNG."""
     from matplotlib.ticker import NullFormatter
 
     from metaloop.report.figures.theme import LIGHT, curve_look, legend, new_figure, png, titles
 
     figure, (ax,) = new_figure(LIGHT, 1, (5.2, 3.4))
     lines = []
-    for number, found in enumerate(points.values()):
-        colour, dashes = curve_look(LIGHT, number)
-        steps = sorted(map(int, found))
-        heights = [max(found[str(step)]["net"], 2**20) / 1e9 for step in steps]  # what is less is lost in the process
-        lines += ax.plot(steps, heights, dashes, color=colour, linewidth=1.7, marker="o", markersize=3.5)
+    for number, curve in enumerate(points.values()):
+        color, dashes = curve_look(LIGHT, number)
+        steps = sorted(map(int, curve))
+        heights = [max(curve[str(step)]["net"], 2**20) / 1e9 for step in steps]  # smaller values cannot be measured
+        lines += ax.plot(steps, heights, dashes, color=color, linewidth=1.7, marker="o", markersize=3.5)
     ax.set_xscale("log")
     ax.set_yscale("log")
     for axis in (ax.xaxis, ax.yaxis):

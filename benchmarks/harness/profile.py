@@ -1,4 +1,4 @@
-"""Where an outer step's time goes, by kind of operation."""
+"""Shares of an outer step's time by kind of operation."""
 
 import time
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from typing import Any
 
 from torch.profiler import ProfilerActivity, profile
 
-KINDS = {  # the first whose word is in an operation's name
+KINDS = {  # an operation belongs to the first kind with a word in its name
     "convolution": ("conv", "mkldnn"),
     "matrix product": ("addmm", "aten::mm", "bmm", "linear"),
     "norm": ("norm", "var_mean"),
@@ -16,7 +16,7 @@ KINDS = {  # the first whose word is in an operation's name
 
 
 def by_kind(run: Callable[[], Any]) -> dict[str, float]:
-    """Shares of the wall clock of ``run`` on this process's main and backward threads; the rest is Python and waiting."""
+    """Shares of the wall time of ``run`` on this process's main and backward threads; the rest is Python and waiting."""
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
         start = time.perf_counter()
         run()

@@ -1,4 +1,4 @@
-"""The meta-gradient written out with autograd alone: what all contestants must agree with, and whose operations are counted."""
+"""The meta-gradient written with autograd alone. All contestants must agree with it, and its operations are counted."""
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +10,7 @@ from harness.cases import Batch, Case, convert, plain_model
 
 
 def meta_gradient(case: Case, weights: dict[str, Tensor], tasks: Batch, dtype: torch.dtype) -> dict[str, Tensor]:
-    """The gradient of the mean query loss of ``tasks`` after ``case.steps`` steps of gradient descent, by parameter."""
+    """Gradient of the mean query loss of ``tasks`` after ``case.steps`` steps of gradient descent, by parameter."""
     model = plain_model(case).to(dtype)
     model.load_state_dict(weights)
     start = dict(model.named_parameters())
@@ -26,7 +26,7 @@ def meta_gradient(case: Case, weights: dict[str, Tensor], tasks: Batch, dtype: t
 
 
 def answers(case: Case, weights: dict[str, Tensor], tasks: Batch, dtype: torch.dtype) -> Tensor:
-    """(tasks, queries, outputs): the queries' answers after adaptation."""
+    """(tasks, queries, outputs) predictions for the queries after adaptation."""
     model = plain_model(case).to(dtype)
     model.load_state_dict(weights)
     start = dict(model.named_parameters())

@@ -1,4 +1,4 @@
-"""Resident memory of a process and those it started, from /proc: the level and the highest level so far."""
+"""Resident memory of a process and its descendants, from /proc: the level now and the highest so far."""
 
 import ctypes
 import os
@@ -6,17 +6,17 @@ from pathlib import Path
 
 
 def tree() -> list[int]:
-    """This process and its living descendants."""
+    """Ids of this process and its living descendants."""
     parents = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
         except OSError:  # it has just ended
             continue
-    found = [os.getpid()]
-    for process in found:
-        found += [child for child, parent in parents.items() if parent == process]
-    return found
+    processes = [os.getpid()]
+    for process in processes:
+        processes += [child for child, parent in parents.items() if parent == process]
+    return processes
 
 
 def _status(process: int, key: str) -> int:
@@ -28,17 +28,17 @@ def _status(process: int, key: str) -> int:
 
 
 def level() -> int:
-    """Bytes resident now, all processes of the tree; what they share counts in each."""
+    """Resident bytes of all processes of the tree now; shared memory counts for each process."""
     return sum(_status(process, "VmRSS:") for process in tree())
 
 
 def peak() -> int:
-    """The sum of the processes' highest levels since they started or since `forget_peak`, in bytes."""
+    """Sum of the processes' highest levels since their start or since `forget_peak`, in bytes."""
     return sum(_status(process, "VmHWM:") for process in tree())
 
 
 def forget_peak() -> None:
-    """Give freed memory back to the system where the allocator can, and start the highest level anew."""
+    """Return freed memory to the system if the allocator can, and reset the highest level."""
     ctypes.CDLL("libc.so.6").malloc_trim(0)
     for process in tree():
         Path(f"/proc/{process}/clear_refs").write_text("5")

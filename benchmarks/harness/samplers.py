@@ -1,4 +1,4 @@
-"""Episodes as floats in [0, 1] from one pool of uint8 images, drawn as three libraries' users draw them."""
+"""Episodes as floats in [0, 1] from one pool of uint8 images, drawn in the usual way of three libraries."""
 
 import random
 import time
@@ -17,17 +17,17 @@ Episode = tuple[Tensor, Tensor, Tensor, Tensor]  # support x and y, query x and 
 
 
 def images(classes: int, each: int, side: int = 28) -> Tensor:
-    """(classes * each, 1, side, side) uint8 noise whose first two pixels name the class."""
-    found = torch.randint(
+    """(classes * each, 1, side, side) uint8 noise whose first two pixels encode the class."""
+    pixels = torch.randint(
         0, 256, (classes * each, 1, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
     )
     number = torch.arange(classes).repeat_interleave(each)
-    found[:, 0, 0, 0], found[:, 0, 0, 1] = (number // 256).to(torch.uint8), (number % 256).to(torch.uint8)
-    return found
+    pixels[:, 0, 0, 0], pixels[:, 0, 0, 1] = (number // 256).to(torch.uint8), (number % 256).to(torch.uint8)
+    return pixels
 
 
 class Images(Dataset):
-    """One image at a time, as torchvision's data sets with ``ToTensor``."""
+    """Data set of single images, like torchvision's with ``ToTensor``."""
 
     def __init__(self, pixels: Tensor, each: int) -> None:
         self.pixels = pixels
@@ -41,7 +41,7 @@ class Images(Dataset):
 
 
 class EpisodeSampler(Sampler):
-    """The indices of one episode after the other: ``random.sample`` of classes, then of each class's images."""
+    """Batch sampler whose batches are episodes: ``random.sample`` of classes, then of each class's images."""
 
     def __init__(self, labels: list[int], case: Case, episodes: int) -> None:
         self.case, self.episodes = case, episodes
@@ -59,7 +59,7 @@ class EpisodeSampler(Sampler):
 
 
 def from_loader(case: Case, pixels: Tensor, each: int) -> Iterator[Episode]:
-    """A DataLoader whose batches are episodes and whose collate function splits and relabels them."""
+    """Draw from a DataLoader whose batches are episodes; its collate function splits and relabels them."""
 
     def collate(items: list[tuple[Tensor, int]]) -> Episode:
         x = torch.stack([image for image, _ in items])
@@ -75,7 +75,7 @@ def from_loader(case: Case, pixels: Tensor, each: int) -> Iterator[Episode]:
 
 
 def from_learn2learn(case: Case, pixels: Tensor, each: int) -> Iterator[Episode]:
-    """learn2learn's task data set with its usual transforms, split by its examples' index arithmetic."""
+    """Draw from learn2learn's task data set with its usual transforms, split by index as in its examples."""
     import peer_learn2learn  # noqa: F401
     from learn2learn.data import MetaDataset, TaskDataset
     from learn2learn.data.transforms import KShots, LoadData, NWays, RemapLabels
@@ -92,7 +92,7 @@ def from_learn2learn(case: Case, pixels: Tensor, each: int) -> Iterator[Episode]
 
 
 def from_metaloop(case: Case, pixels: Tensor, each: int) -> Iterator[Episode]:
-    """metaloop's episodes by number, from the pool that a run draws from."""
+    """Draw metaloop's episodes by number, from the kind of pool that a run uses."""
     from metaloop.data.episodes import Episodes
     from metaloop.data.philox import Stream
     from metaloop.data.pool import ClassPool
@@ -114,11 +114,11 @@ CLASSES, EACH = 1100, 20  # about as many as Omniglot's meta-training classes
 
 
 class SamplingSession:
-    """Draws episodes on request.
+    """A session that draws episodes.
 
     Args:
         name: one of `SAMPLERS`.
-        path: file of the setting, whose ways, shots and queries count.
+        path: file of the case, of which ways, shots and queries are used.
     """
 
     def __init__(self, name: str, path: Path) -> None:
@@ -127,24 +127,24 @@ class SamplingSession:
         self.episodes = SAMPLERS[name](self.case, images(CLASSES, EACH), EACH)
 
     def check(self) -> None:
-        """Draw some episodes and raise where one is not what was asked for."""
+        """Draw some episodes and check each."""
         for _ in range(4):
             check_episode(self.case, next(self.episodes))
 
     def meta_batches(self, count: int) -> float:
-        """Seconds to draw one meta-batch, over ``count`` of them."""
+        """Draw ``count`` meta-batches; return the seconds of one."""
         start = time.perf_counter()
         for _ in range(count * META_BATCH):
             next(self.episodes)
         return (time.perf_counter() - start) / count
 
     def about(self) -> dict[str, Any]:
-        """Threads."""
+        """Number of threads."""
         return {"threads": torch.get_num_threads()}
 
 
 def check_episode(case: Case, episode: Episode) -> None:
-    """Raise an AssertionError unless every label stands for one class, and all images of the episode are different."""
+    """Assert that every label stands for one class and that all images of the episode are different."""
     support_x, support_y, query_x, query_y = episode
     assert support_x.dtype == torch.float32
     assert (len(support_x), len(query_x)) == (case.ways * case.shots, case.ways * case.queries)

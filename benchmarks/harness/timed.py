@@ -1,8 +1,8 @@
-"""Runs a command and prints, as JSON, the seconds that it took and the processor seconds of it and all it started.
+"""Run a command and print, as JSON, its seconds and the processor seconds of the command and all its descendants.
 
     python benchmarks/harness/timed.py COMMAND ...
 
-A process of its own, because it adopts what the command leaves behind (a server, a pool), whose processor time would be lost.
+This is a separate process because it adopts processes that outlive the command (a server, a pool) to count their time too.
 """
 
 import ctypes
@@ -14,11 +14,11 @@ import sys
 import time
 from contextlib import suppress
 
-_ADOPT = 36  # PR_SET_CHILD_SUBREAPER of Linux's prctl; elsewhere what is left behind is not counted
+_ADOPT = 36  # PR_SET_CHILD_SUBREAPER of Linux's prctl; on other systems, processes that outlive the command are not counted
 
 
 def main(command: list[str]) -> int:
-    """The command's exit status; its own output goes to the standard error stream."""
+    """Run the command and return its exit status; its output goes to the standard error stream."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_ADOPT, 1, 0, 0, 0)
     start = time.perf_counter()

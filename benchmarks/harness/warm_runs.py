@@ -1,4 +1,4 @@
-"""What a run takes in a process that has everything imported: the ideal of launchers."""
+"""Time of a run in a process that has everything imported: the ideal of launchers."""
 
 import multiprocessing
 import os
@@ -12,9 +12,9 @@ from pathlib import Path
 
 
 def one_after_another(words: Mapping[str, str], steps: Sequence[int]) -> list[dict[str, float]]:
-    """Seconds and processor seconds of a run with so many outer steps, and what of it is training; one for each of ``steps``.
+    """Measure one run for each number of outer steps in ``steps``: seconds, processor seconds, and seconds of its training.
 
-    A run is everything from its composed config to its report. It has one thread.
+    A run lasts from its composed config to its report. It has one thread.
     """
     import torch
 
@@ -25,7 +25,7 @@ def one_after_another(words: Mapping[str, str], steps: Sequence[int]) -> list[di
     from metaloop.sweeps.plan import Plan
 
     torch.set_num_threads(1)
-    found = []
+    results = []
     with tempfile.TemporaryDirectory() as parent, Path(os.devnull).open("w") as nothing, redirect_stdout(nothing):
         for number, count in enumerate(steps):
             (planned,) = compose_runs(Plan("warm", overrides={**words, **length(count), "seed": str(number)}), [])
@@ -33,25 +33,25 @@ def one_after_another(words: Mapping[str, str], steps: Sequence[int]) -> list[di
             identity = decode(RunIdentity, planned.description, planned.directory)
             record = start(identity, Path(parent) / str(number), resume=False)
             took = {"seconds": time.perf_counter() - before, "processor": time.process_time() - used}
-            found.append({**took, "training": record.training.wall_seconds if record.training else None})
-    return found
+            results.append({**took, "training": record.training.wall_seconds if record.training else None})
+    return results
 
 
 def length(steps: int) -> dict[str, str]:
-    """The overrides of a run of so many outer steps, validated once."""
+    """Overrides of a run with ``steps`` outer steps that is validated once."""
     return {"trainer.max_steps": str(steps), "validation.every": str(steps)}
 
 
 def in_processes(words: Mapping[str, str], steps: Sequence[int], processes: int) -> list[dict[str, float]]:
-    """The same in so many fresh processes at once, each without its first run, which warms it."""
+    """Measure the same in several fresh processes at once; the first run of each warms it up and is left out."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, context) as pool:
-        found = [pool.submit(one_after_another, words, [steps[0], *steps]) for _ in range(processes)]
-        return [run for each in found for run in each.result()[1:]]
+        results = [pool.submit(one_after_another, words, [steps[0], *steps]) for _ in range(processes)]
+        return [run for each in results for run in each.result()[1:]]
 
 
 def steps_for(words: Mapping[str, str], seconds: float) -> int:
-    """How many outer steps make a warm run last so long, at least one."""
+    """Number of outer steps, at least one, with which a warm run lasts ``seconds``."""
     few, many = 10, 60
     runs = in_processes(words, [few, many] * 3, 1)
     short, long = (statistics.median(run["seconds"] for run in runs[i::2]) for i in (0, 1))

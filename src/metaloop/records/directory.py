@@ -1,4 +1,4 @@
-"""A run's directory: claimed by one process at a time, described from its first moment."""
+"""The directory of a run: a lock for one process at a time, and the run's description."""
 
 import errno
 import fcntl
@@ -18,10 +18,10 @@ LAST, BEST = "last.ckpt", "best.ckpt"  # in its folder "checkpoints"
 
 @contextmanager
 def claimed(directory: Path) -> Iterator[None]:
-    """Hold the directory's lock, which dies with the process, however it dies.
+    """Hold the directory's lock during the block. The lock ends with the process, however that ends.
 
     Raises:
-        UserError: another process is running in the directory.
+        UserError: another process holds the lock.
     """
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / ".lock").open("w") as lock:
@@ -37,10 +37,10 @@ def claimed(directory: Path) -> Iterator[None]:
 
 
 def describe(directory: Path, identity: RunIdentity, config_text: str) -> None:
-    """Write what the run is, before it starts: run.json for the program, config.yaml (``config_text``) for people.
+    """Write what the run is before it starts: run.json for programs, config.yaml (``config_text``) for people.
 
     Raises:
-        UserError: the directory holds a run already.
+        UserError: the directory already holds a run.
     """
     path = directory / IDENTITY
     if path.exists():
@@ -52,11 +52,11 @@ def describe(directory: Path, identity: RunIdentity, config_text: str) -> None:
 
 
 def unfinished(root: Path, fingerprint: str) -> Path | None:
-    """The newest run below ``root`` with this config's fingerprint that has no record yet."""
-    for path in sorted(root.rglob(IDENTITY), key=lambda found: found.stat().st_mtime, reverse=True):
+    """Find the newest run below ``root`` that has this config's fingerprint and no record yet; None if there is none."""
+    for path in sorted(root.rglob(IDENTITY), key=lambda path: path.stat().st_mtime, reverse=True):
         try:
             identity = read_identity(path.parent)
-        except UserError:  # a broken run is not this one
+        except UserError:  # a broken run is not the one to resume
             continue
         if identity.fingerprint == fingerprint and not (path.parent / RECORD).exists():
             return path.parent

@@ -16,7 +16,7 @@ _PACKAGES = ("metaloop", "torch", "pytorch-lightning", "hydra-core", "torchmetri
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide results."""
+    """Versions of Python and of the packages that results depend on."""
     installed = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
@@ -27,7 +27,7 @@ def versions() -> dict[str, str]:
 
 
 def hardware(ranks: int) -> Hardware:
-    """What the run has: processor, cores, accelerator, ranks."""
+    """Processor, cores, accelerator, ranks and threads of a run."""
     return Hardware(
         machine=platform.machine(),
         cpu=_cpu_name(),
@@ -45,12 +45,12 @@ def _cpu_name() -> str:
 
 
 def git_state() -> Git | None:
-    """The commit of the code that runs; None outside a checkout."""
-    here = Path(__file__).parent
+    """Commit of the running code, and whether tracked files have changed since; None outside a checkout."""
+    folder = Path(__file__).parent
 
     def git(*arguments: str) -> str:
         return subprocess.run(
-            ["git", *arguments], cwd=here, capture_output=True, text=True, check=True, timeout=10
+            ["git", *arguments], cwd=folder, capture_output=True, text=True, check=True, timeout=10
         ).stdout.strip()
 
     try:
@@ -60,7 +60,11 @@ def git_state() -> Git | None:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes: of the device's allocator, or the largest resident size of the process and of those that run tasks for it."""
+    """Peak memory in bytes.
+
+    On CUDA this is the peak of the device's allocator. Elsewhere it is the sum of the largest resident sizes of this process
+    and its task workers.
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -68,7 +72,7 @@ def peak_memory(device: torch.device) -> int:
 
 
 def _workers() -> list[Path]:
-    """The folders in /proc of this process's children that run tasks (``metaloop.inner.execution.workers``)."""
+    """Folders in /proc of the child processes that run tasks (``metaloop.inner.execution.workers``)."""
     children = [Path("/proc", pid) for path in Path("/proc/self/task").glob("*/children") for pid in path.read_text().split()]
     return [child for child in children if b"metaloop.inner.execution.worker" in (child / "cmdline").read_bytes()]
 

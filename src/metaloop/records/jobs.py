@@ -1,4 +1,4 @@
-"""The runs of a sweep as its ledger has them: the states there are, one row, and a reader that changes nothing."""
+"""Rows of a sweep's ledger: the states of a run, one row as typed data, and a read-only reader."""
 
 import json
 import os
@@ -14,29 +14,29 @@ from metaloop.errors import UserError
 
 LEDGER = "ledger.sqlite"  # in the sweep's folder
 LEDGER_VERSION = 1  # PRAGMA user_version of the file
-LOG = "train.log"  # of a run, in its directory
+LOG = "train.log"  # in a run's directory
 WAITING, RUNNING, INTERRUPTED, DONE, FAILED, CANCELLED = "waiting", "running", "interrupted", "done", "failed", "cancelled"
-PRUNED = "pruned"  # stopped for good, because a search had better ones
+PRUNED = "pruned"  # stopped for good because the search had better runs
 STATES = (WAITING, RUNNING, INTERRUPTED, DONE, PRUNED, FAILED, CANCELLED)
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run of the sweep as the ledger has it.
+    """One run of a sweep, as stored in the ledger.
 
     Attributes:
         key: hash of the resolved config.
-        number: its place in the sweep.
-        overrides: what the sweep composed it from.
-        directory: of the run, relative to the ledger's.
+        number: its position in the sweep.
+        overrides: the overrides that the run was composed from.
+        directory: the run's directory, relative to the ledger's.
         state: one of ``STATES``.
-        attempts: how often it was started.
-        failures: how often it ended by an error.
+        attempts: how often the run was started.
+        failures: how often it ended with an error.
         host, pid, device: where it runs or last ran.
         started, heartbeat, ended: seconds since 1970.
-        seconds: that it ran, over all attempts.
-        result: of its meta-test and meta-validation, once done; see :func:`result_of`.
-        error: the last lines of its log, where it failed.
+        seconds: total running time of all attempts.
+        result: scores of its meta-test and meta-validation, once done; see :func:`metaloop.sweeps.ledger.result_of`.
+        error: the last lines of its log, if it failed.
     """
 
     key: str
@@ -57,7 +57,10 @@ class Job:
     error: str | None
 
     def abandoned(self, stale: float) -> bool:
-        """Whether it says that it runs, but nobody runs it: its process is gone, or silent for ``stale`` seconds."""
+        """Whether the ledger says that the run is running, but it is not.
+
+        Its process is gone, or its last heartbeat is more than ``stale`` seconds old.
+        """
         if self.state != RUNNING:
             return False
         if self.host == socket.gethostname() and self.pid is not None and not _alive(self.pid):
@@ -69,14 +72,14 @@ COLUMNS = tuple(Job.__dataclass_fields__)
 
 
 class TornRow(Exception):
-    """A row that cannot be read."""
+    """A ledger row that cannot be read."""
 
 
 def job_of(row: Sequence[Any]) -> Job:
-    """A job from its ``COLUMNS``.
+    """Build a job from the values of its ``COLUMNS``.
 
     Raises:
-        TornRow: what it holds cannot be read.
+        TornRow: a value cannot be parsed.
     """
     values = dict(zip(COLUMNS, row, strict=True))
     try:
@@ -87,7 +90,7 @@ def job_of(row: Sequence[Any]) -> Job:
 
 
 def read_jobs(folder: Path) -> list[Job]:
-    """All runs of a sweep in their order, read without changing the file.
+    """Read all runs of a sweep in their order, without changing the file.
 
     Raises:
         UserError: the ledger cannot be read, or is of another version.
@@ -115,6 +118,6 @@ def _alive(pid: int) -> bool:
         return True
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:  # no Linux
+    except OSError:  # not Linux
         return True
-    return stat.rpartition(")")[2].split()[0] != "Z"  # a zombie has ended; only its parent has not asked yet
+    return stat.rpartition(")")[2].split()[0] != "Z"  # a zombie has ended; its parent has not collected it yet

@@ -1,4 +1,4 @@
-"""Reading of run.json and record.json: the only reader of either."""
+"""The only readers of run.json and record.json."""
 
 from pathlib import Path
 
@@ -8,10 +8,10 @@ from metaloop.records.typed_json import decode, read_object
 
 
 def read_identity(directory: Path) -> RunIdentity:
-    """What a run is, from its first moment on.
+    """Read run.json: what a run is, written before it starts.
 
     Raises:
-        UserError: it is no run directory, or the file is broken; names file and key.
+        UserError: the directory holds no run, or the file is broken; names file and key.
     """
     path = directory / IDENTITY
     if not path.exists():
@@ -20,7 +20,7 @@ def read_identity(directory: Path) -> RunIdentity:
 
 
 def read_record(directory: Path) -> Record:
-    """The record of a finished run, or of a later evaluation.
+    """Read the record of a finished run, or of a later evaluation.
 
     Raises:
         UserError: the file is missing, broken or of another schema; names file and key.

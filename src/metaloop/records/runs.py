@@ -1,4 +1,4 @@
-"""Runs as reports read them: the record with the episodes' scores and the training's metrics."""
+"""Runs as reports read them: the record, the episodes' scores and the training's metrics."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ from metaloop.records.reading import read_record
 from metaloop.records.schema import RECORD, MetaTest, Paper, Record, Training
 from metaloop.records.tables import Array, Columns, read_episodes, read_metrics
 
-# Keys that do not change what is computed: the seed, where a run lies and who watched.
+# Keys in which runs of one setting may differ: the seed, names, directories, logging and workers.
 INCIDENTAL = {"seed", "name", "resume", "logger", "log_every", "workers", "hydra"}
 
 
@@ -25,8 +25,8 @@ class Run:
     """One meta-tested run, or one later evaluation of it.
 
     Attributes:
-        directory: where it lies.
-        record: its record.json.
+        directory: the run's directory.
+        record: content of its record.json.
         episodes: score of every meta-test episode by its number, as stored.
         metrics: training metrics, name to (outer steps, values); empty for a later evaluation.
     """
@@ -43,7 +43,7 @@ class Run:
 
     @cached_property
     def setting_key(self) -> str:
-        """Equal for runs that differ in their seed, their name or who watched, but not in what was computed."""
+        """Key of the setting: equal for runs that differ in keys of ``INCIDENTAL`` alone, such as the seed."""
         parts = [
             {key: value for key, value in block.items() if key not in INCIDENTAL}
             for block in (self.record.choices, self.record.config)
@@ -55,19 +55,22 @@ class Run:
 
     @cached_property
     def _numbers(self) -> str:
-        """Hash of its episodes' numbers."""
+        """Hash of the episodes' numbers."""
         return hashlib.sha256(np.array(sorted(self.episodes)).tobytes()).hexdigest()
 
     @property
     def episodes_key(self) -> str:
-        """Equal where two runs met the same episodes."""
+        """Key of the episodes: equal for runs that were tested on the same ones."""
         return f"{self.stream_key} {self._numbers}"
 
     @cached_property
     def stream_key(self) -> str:
-        """Equal where episodes of one number are the same for two runs: same data, split, size, metric and stream."""
+        """Key of the stream of episodes: equal for runs whose episodes of the same number are the same.
+
+        It covers the data, split, size, metric and seed of the stream.
+        """
         test, dataset = self.test, self.record.config.get("dataset")
-        if isinstance(dataset, Mapping):  # where a data set lies does not change its episodes
+        if isinstance(dataset, Mapping):  # the location of a data set does not change its episodes
             dataset = {key: value for key, value in dataset.items() if not key.endswith("_dir")}
         data = [self.record.choices.get("dataset"), dataset, test.split, test.metric.name, test.level]
         size = [test.ways, test.shots, test.queries]
@@ -80,7 +83,7 @@ class Run:
 
     @property
     def metric(self) -> Metric:
-        """Of the meta-test score."""
+        """Metric of the meta-test score."""
         return self.record.test.metric
 
     @property
@@ -90,12 +93,12 @@ class Run:
 
     @property
     def training(self) -> Training | None:
-        """The record's training block; None where nothing was trained."""
+        """The record's training block; None if nothing was trained."""
         return self.record.training
 
     @property
     def paper(self) -> Paper | None:
-        """The published number that the run reproduces; None where it reproduces none."""
+        """The published number that the run reproduces; None if it reproduces none."""
         return self.record.paper
 
     @property
@@ -105,12 +108,12 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The run's name, followed by the evaluation's where it is a later one."""
+        """The run's name; for a later evaluation, followed by the name of the evaluation."""
         return f"{self.record.name} / {self.directory.name}" if self.is_later_evaluation else self.record.name
 
 
 def read_run(directory: Path) -> Run:
-    """The run in a directory.
+    """Read the run in a directory.
 
     Raises:
         UserError: a file is missing, broken, of another schema, or disagrees with the record; names the file.
@@ -124,23 +127,23 @@ def read_run(directory: Path) -> Run:
 
 
 def find_runs(paths: Iterable[Path]) -> tuple[list[Run], list[tuple[Path, str]]]:
-    """All runs and later evaluations in and below some directories, in the order of their paths.
+    """Find all runs and later evaluations in and below some directories, in the order of their paths.
 
     Returns:
-        The runs, and (path, reason) for everything that could not be read: one broken record does not hide the others.
+        The runs, and (path, reason) for everything that could not be visited. One broken record does not hide the others.
     """
     runs: list[Run] = []
     failures: list[tuple[Path, str]] = []
-    read: set[Path] = set()
+    visited: set[Path] = set()
     for start in map(Path, paths):
         records = [start] if start.name == RECORD and start.is_file() else sorted(start.rglob(RECORD))
         if not records:
             reason = f"no {RECORD} in or below it" if start.exists() else "does not exist"
-            failures.append((start, f"{reason}; give the directory of a finished run, or one that holds some"))
+            failures.append((start, f"{reason}; give the directory of a finished run, or a folder that contains some"))
         for path in records:
-            if path.resolve() in read:
+            if path.resolve() in visited:
                 continue
-            read.add(path.resolve())
+            visited.add(path.resolve())
             try:
                 runs.append(_finished(read_run(path.parent)))
             except UserError as error:
@@ -149,22 +152,26 @@ def find_runs(paths: Iterable[Path]) -> tuple[list[Run], list[tuple[Path, str]]]
 
 
 def _finished(run: Run) -> Run:
-    """The run, unless it evaluates a training that has not finished.
+    """Return the run, unless it evaluates a training that has not finished.
 
     Raises:
-        UserError: that training has not finished.
+        UserError: the training has not finished.
     """
-    trained = run.directory.parents[1]
-    if run.is_later_evaluation and not (trained / RECORD).exists():
+    training_directory = run.directory.parents[1]
+    if run.is_later_evaluation and not (training_directory / RECORD).exists():
         raise UserError(
             f"{run.directory} evaluates a training that has not finished, so it is not compared with others; "
-            f"finish it with: metaloop train resume={trained}"
+            f"finish it with: metaloop train resume={training_directory}"
         )
     return run
 
 
 def _check_episodes(episodes: Mapping[int, float], test: MetaTest, path: Path) -> None:
-    """A record and a table that disagree were not written by the same evaluation."""
+    """Check that a record and a table were written by the same evaluation.
+
+    Raises:
+        UserError: they disagree in the number of episodes or in the mean score.
+    """
     if len(episodes) != test.episodes:
         raise UserError(f"{path}: holds {len(episodes)} episodes, the record says {test.episodes}")
     mean = sum(episodes.values()) / max(len(episodes), 1)

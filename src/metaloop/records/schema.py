@@ -15,7 +15,7 @@ SEARCH_VERSION = 2  # of search.json
 RECORD, IDENTITY = "record.json", "run.json"
 FINISHED = "finished"  # the status of a run that took all its outer steps
 
-Size = int | tuple[int, int]  # fixed, or drawn per episode between two ends
+Size = int | tuple[int, int]  # fixed, or the ends of a range that each episode draws from
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Statistic:
-    """What is reported beside the score: an estimate and the metric that shows it."""
+    """A further number reported beside the score: an estimate and its metric."""
 
     metric: Metric
     mean: float
@@ -46,7 +46,7 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class Baseline:
-    """What a method without training scores on the same episodes."""
+    """Score of a method without training on the same episodes."""
 
     name: str
     mean: float
@@ -55,7 +55,7 @@ class Baseline:
 
 @dataclass(frozen=True)
 class Oracle:
-    """What the process that drew the episodes would score on them."""
+    """Score of the process that generated the episodes, on the same episodes."""
 
     name: str
     score: Estimate
@@ -67,22 +67,22 @@ class MetaTest:
     """The result of a meta-test.
 
     Attributes:
-        problem: what was asked: ``"classification"``, ``"regression"``, ``"tagging"``, or a name of a user's own.
-        setting: size of an episode as people say it, such as ``5-way 1-shot``.
-        metric: of the score.
-        mean: the score, as stored: :meth:`Metric.shown` turns it into what people read.
-        half_width: of its interval over episodes; None where no spread can be estimated.
+        problem: kind of task: ``"classification"``, ``"regression"``, ``"tagging"``, or the name of a problem of your own.
+        setting: size of an episode in words, such as ``5-way 1-shot``.
+        metric: metric of the score.
+        mean: the score, as stored; :meth:`Metric.shown` converts it for display.
+        half_width: half-width of its interval over episodes; None if no spread can be estimated.
         level: confidence level of all intervals, in (0, 1).
-        others: what is reported beside the score, by the name of its metric.
-        curve: the score before and after inner steps; one point for learners without them.
-        split: of the data set.
-        episodes: how many were scored.
+        others: further statistics, by the name of their metric.
+        curve: the score over inner steps, from step 0; one point for learners without inner steps.
+        split: split of the data set.
+        episodes: number of scored episodes.
         ways, shots, queries: size of an episode.
         steps: inner steps; None for learners without them.
-        norm_mode: how norms take their statistics.
-        transductive: whether queries see each other.
-        seed: of the stream of episodes.
-        baseline, oracle: scores to compare with, where there are any.
+        norm_mode: how norm layers take their statistics.
+        transductive: whether a query's prediction may depend on the other queries.
+        seed: seed of the stream of episodes.
+        baseline, oracle: scores to compare with; None if there are none.
     """
 
     problem: str
@@ -108,15 +108,15 @@ class MetaTest:
 
 @dataclass(frozen=True)
 class Training:
-    """What the meta-training took and reached.
+    """Cost and outcome of a meta-training.
 
     Attributes:
-        steps: outer steps.
-        wall_seconds, cpu_seconds, start_up_seconds: of rank zero; None where not measured.
-        tasks_per_second: over the whole training.
-        peak_memory_bytes: of the device, or of the process and its workers.
-        over_tasks: how tasks were run.
-        best_step, best_validation: of the checkpoint that was meta-tested.
+        steps: outer steps taken.
+        wall_seconds, cpu_seconds, start_up_seconds: times of rank zero; None if not measured.
+        tasks_per_second: rate over the whole training.
+        peak_memory_bytes: peak of the device, or of the process and its workers.
+        over_tasks: how the tasks of a meta-batch were run.
+        best_step, best_validation: outer step and meta-validation score of the checkpoint that was meta-tested.
         encoder: identity of a frozen encoder; None without one.
     """
 
@@ -142,7 +142,7 @@ class Git:
 
 @dataclass(frozen=True)
 class Hardware:
-    """What the run had: processor, cores, accelerator (None without one), ranks, threads of rank zero."""
+    """Machine of a run: architecture, processor, cores, accelerator (None without one), ranks, threads of rank zero."""
 
     machine: str
     cpu: str
@@ -154,7 +154,7 @@ class Hardware:
 
 @dataclass(frozen=True)
 class Published:
-    """A score as a paper prints it, stored as our scores are (accuracies as fractions)."""
+    """A score from a paper, stored in the unit of our scores (accuracies as fractions)."""
 
     mean: float
     half_width: float | None = None
@@ -165,13 +165,13 @@ class Paper:
     """The ``paper`` block of an experiment: the published number that it reproduces.
 
     Attributes:
-        citation, table: where the number stands.
-        published: the number.
-        mark: how it is known, a key of :data:`metaloop.report.paper.MARKS`.
+        citation, table: the paper, and the table that holds the number.
+        published: the published score.
+        mark: how the number was verified, a key of :data:`metaloop.report.paper.MARKS`.
         tolerance: largest difference that counts as reproduced, in the unit of the stored score.
-        metric: name of a standard metric, or a whole one; None for the run's own.
+        metric: name of a standard metric, or a whole metric; None for the run's own.
         step: inner steps after which the number was measured; None for all.
-        deviations: from the paper's set-up, with reasons.
+        deviations: differences from the paper's set-up, with reasons.
     """
 
     citation: str
@@ -189,15 +189,15 @@ class RunIdentity:
     """What a run is, before it starts: the content of run.json.
 
     Attributes:
-        name: of the run.
-        seed: of the training.
-        choices: choice by config group.
-        config: resolved, as plain data.
-        overrides: of the command line.
-        command: that runs it again.
+        name: name of the run.
+        seed: seed of the training.
+        choices: chosen option by config group.
+        config: the resolved config, as plain data.
+        overrides: overrides given on the command line.
+        command: command line that runs it again.
         created: date and time, ISO 8601.
         fingerprint: hash of the config.
-        group: of runs that belong together (a sweep), or None.
+        group: name shared by runs that belong together (a sweep), or None.
     """
 
     name: str
@@ -216,9 +216,9 @@ class Record:
     """The content of record.json; for the first fields see :class:`RunIdentity`.
 
     Attributes:
-        status: :data:`FINISHED`, or how else the training ended.
-        training: None for an evaluation of a run that was trained before.
-        paper: None where the run reproduces no published number.
+        status: :data:`FINISHED`, or how the training ended otherwise.
+        training: None for an evaluation of an earlier training.
+        paper: None if the run reproduces no published number.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Reading of the tables and arrays that a run leaves beside its record."""
+"""Readers of the tables and arrays that a run writes beside its record."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -14,10 +14,10 @@ Columns = Mapping[str, tuple[Array, Array]]
 
 
 def read_episodes(path: Path) -> dict[int, float]:
-    """Score of every meta-test episode by its number, from episodes.csv.
+    """Read the score of every meta-test episode by its number, from episodes.csv.
 
     Raises:
-        UserError: the file is missing or broken, or an episode stands in it twice.
+        UserError: the file is missing or broken, or contains an episode twice.
     """
     header, rows = _read_csv(path, "index")
     try:
@@ -31,7 +31,7 @@ def read_episodes(path: Path) -> dict[int, float]:
 
 
 def read_metrics(path: Path) -> Columns:
-    """Columns of metrics.csv: name to (outer steps, values), without the empty cells.
+    """Read the columns of metrics.csv: name to (outer steps, values), without empty cells.
 
     Raises:
         UserError: the file is missing or broken.
@@ -48,7 +48,7 @@ def read_metrics(path: Path) -> Columns:
 
 
 def read_samples(directory: Path) -> dict[str, Array] | None:
-    """The arrays of samples.npz, or None where the run left none.
+    """Read the arrays of samples.npz; None if the run wrote none.
 
     Raises:
         UserError: the file is broken. Pickled objects are never loaded.
@@ -59,7 +59,7 @@ def read_samples(directory: Path) -> dict[str, Array] | None:
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
-    except Exception as error:  # zip, header and value errors of many kinds mean the same here
+    except Exception as error:  # a damaged file raises zip, header or value errors of many kinds
         raise UserError(f"{path}: no readable samples ({error}); delete it, or evaluate the run again") from error
 
 

@@ -1,4 +1,4 @@
-"""Dataclasses from JSON, each value checked against the type of its field."""
+"""Decoding of JSON into dataclasses, each value checked against the type of its field."""
 
 import json
 import types
@@ -15,11 +15,11 @@ T = TypeVar("T")
 
 
 def read_object(path: Path, what: str) -> dict[str, Any]:
-    """The JSON object in a file.
+    """Read the JSON object in a file.
 
     Args:
         path: the file.
-        what: what it should hold, for the message.
+        what: name of the expected content, for the error message.
 
     Raises:
         UserError: the file is missing or broken, or holds something else.
@@ -34,12 +34,12 @@ def read_object(path: Path, what: str) -> dict[str, Any]:
 
 
 def decode(kind: type[T], value: object, source: str, key: str = "") -> T:
-    """A dataclass from the mapping that JSON gave.
+    """Decode a mapping from JSON into a dataclass.
 
     Args:
-        kind: of the result; its fields may be plain types, tuples, mappings, unions and further dataclasses.
-        value: from JSON.
-        source: the file, for the message.
+        kind: the dataclass; its fields may be plain types, tuples, mappings, unions and further dataclasses.
+        value: the mapping.
+        source: the file, for error messages.
         key: dotted key of ``value`` in the file; empty at the top.
 
     Raises:
@@ -94,7 +94,7 @@ def _metric(value: Any, source: str, key: str) -> Metric:
 
 
 def _alternative(kinds: tuple[Any, ...], value: Any) -> Any:
-    """The member of a union that has the JSON type of the value: null, a list, a mapping, or a plain value."""
+    """Choose the member of a union that has the JSON type of the value: null, a list, a mapping, or a plain value."""
     if value is None and types.NoneType in kinds:
         return types.NoneType
     others = [kind for kind in kinds if kind is not types.NoneType]

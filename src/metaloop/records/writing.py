@@ -12,21 +12,21 @@ from metaloop.system.files import replace_atomically, write_atomically
 
 
 def record_as_dict(record: Record) -> dict[str, Any]:
-    """The content of record.json, as reading the file would give it: lists, no tuples."""
+    """Content of record.json as a reader of the file gets it, with lists instead of tuples."""
     content: dict[str, Any] = json.loads(json.dumps({"schema": SCHEMA, **asdict(record)}))
     return content
 
 
 def write_record(directory: Path, record: Record) -> Path:
-    """Write record.json into a directory of a run or an evaluation; returns the file."""
+    """Write record.json into the directory of a run or an evaluation; return its path."""
     return write_json(directory / RECORD, record_as_dict(record))
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> Path:
-    """Write plain data and dataclasses as JSON; returns the file.
+    """Write plain data and dataclasses as JSON; return the path.
 
     Raises:
-        TypeError: a value is neither; an existing file stays as it was.
+        TypeError: a value is neither. An existing file is left unchanged.
     """
     return write_atomically(path, json.dumps(content, indent=1, default=_fields) + "\n")
 
@@ -34,11 +34,11 @@ def write_json(path: Path, content: Mapping[str, Any]) -> Path:
 def _fields(value: Any) -> dict[str, Any]:
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
-    raise TypeError(f"{value!r} is no plain data")
+    raise TypeError(f"{value!r} is neither plain data nor a dataclass")
 
 
 def write_csv(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:
-    """Write columns of equal length as CSV, UTF-8 everywhere.
+    """Write columns of equal length as CSV in UTF-8.
 
     Raises:
         ValueError: the columns differ in length.

@@ -1,4 +1,4 @@
-"""Two runs on the same episodes: what differs in their scores, where they disagree, and what differs in their configs."""
+"""Comparison of two runs on the same episodes: scores, episodes in which they differ most, and differences of config."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -17,20 +17,20 @@ from metaloop.report.figures.theme import Theme, new_figure, titles
 from metaloop.report.pages.views import flatten
 from metaloop.report.tables.facts import differing
 
-_SHOWN = 4  # of the episodes where one run is ahead most, each way
+_SHOWN = 4  # episodes that are shown for each run, those in which it leads by the most
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A paired comparison.
+    """A paired comparison of two runs.
 
     Attributes:
         first, second: the runs.
-        names: what they are called: their names, and what tells them apart.
-        episodes: (n,) numbers of the episodes that both met, ascending.
-        scores: (2, n) of the first and of the second on them.
-        difference: of the first minus the second.
-        settings: key, the first's value and the second's, of all that differs in their configs.
+        names: a name for each, different from the other's.
+        episodes: (n,) numbers of the episodes that both were tested on, ascending.
+        scores: (2, n) scores of the first and of the second run on these episodes.
+        difference: the first run's scores minus the second's.
+        settings: (key, first value, second value) of each difference between configs, versions, commits and machines.
     """
 
     first: Run
@@ -43,25 +43,25 @@ class Comparison:
 
     @property
     def metric(self) -> Metric:
-        """Of both runs."""
+        """Metric of both runs."""
         return self.first.metric
 
     @property
     def ahead(self) -> tuple[int, int, int]:
-        """In how many episodes the first is better, in how many they are equal, in how many the second is better."""
+        """Number of episodes in which the first run is better, both are equal, and the second is better."""
         gain = self._gain()
         better, worse = int((gain > 0).sum()), int((gain < 0).sum())
         return better, len(gain) - better - worse, worse
 
     def apart(self) -> tuple[list[int], list[int]]:
-        """The episodes in which the first, and those in which the second, is ahead by the most; the furthest first."""
+        """Episodes in which the first run leads by the most, and those in which the second does, largest lead first."""
         gain = self._gain()
         order = np.argsort(gain, kind="stable")
         most = [int(self.episodes[i]) for i in order[::-1][:_SHOWN] if gain[i] > 0]
         return most, [int(self.episodes[i]) for i in order[:_SHOWN] if gain[i] < 0]
 
     def _gain(self) -> Array:
-        """(n,) by how much the first is better; a score that is not finite is worse than any, and as bad as another such."""
+        """(n,) how much better the first run is. A score that is not finite is below all others; two such scores are equal."""
         good = self.metric.sign * self.scores
         good = np.where(np.isfinite(good), good, -np.inf)
         gain = np.zeros(good.shape[1])
@@ -73,7 +73,7 @@ def compare_runs(first: Run, second: Run) -> Comparison:
     """Compare two runs over the episodes that both were tested on.
 
     Raises:
-        UserError: they met no episode in common; says what differs, and how to test one as the other was.
+        UserError: they have no episode in common; names what differs and the command that tests one like the other.
     """
     if first.stream_key != second.stream_key:
         raise UserError(_other_episodes(first, second))
@@ -91,14 +91,14 @@ def _other_episodes(first: Run, second: Run) -> str:
     differences = [f"{key} {one} and {settings[1][key]}" for key, one in settings[0].items() if one != settings[1][key]]
     differences = differences or [key for key in differing([first, second]) if key.startswith("dataset")]
     return (
-        f"{first.directory} and {second.directory} were tested on other episodes ({'; '.join(differences)}), so nothing pairs "
-        f"their scores; "
-        f"test one as the other was: metaloop evaluate run={second.directory} [overrides], and compare with what it writes"
+        f"{first.directory} and {second.directory} were tested on different episodes ({'; '.join(differences)}), so their "
+        f"scores cannot be paired; test one like the other with metaloop evaluate run={second.directory} [overrides], and "
+        "compare with the evaluation that it writes"
     )
 
 
 def _episode_settings(run: Run) -> dict[str, str]:
-    """What episodes depend on, in the words of messages."""
+    """Settings that episodes depend on, by their names in messages."""
     test = run.test
     return {
         "data set": str(run.record.choices.get("dataset")),
@@ -122,7 +122,7 @@ def _names(first: Run, second: Run) -> tuple[str, str]:
 
 
 def _settings(first: Run, second: Run) -> list[tuple[str, str, str]]:
-    """What differs: keys of the config, then versions, commit and machine."""
+    """Differences: keys of the config, then commit, versions and machine."""
     parts = []
     for run in (first, second):
         record = run.record
@@ -133,35 +133,36 @@ def _settings(first: Run, second: Run) -> list[tuple[str, str, str]]:
     return [(key, one, other) for key, one, other in values if one != other]
 
 
-def difference_text(found: Comparison) -> str:
-    """Such as ``+1.25 ± 0.40, p < 0.0001``."""
-    text = formats.difference(found.difference.interval, found.metric)
-    p_value = formats.p_value(found.difference.p_value)
+def difference_text(comparison: Comparison) -> str:
+    """Format the difference with its interval and p-value, such as ``+1.25 ± 0.40, p < 0.0001``."""
+    text = formats.difference(comparison.difference.interval, comparison.metric)
+    p_value = formats.p_value(comparison.difference.p_value)
     return f"{text}, p {p_value}" if p_value.startswith("<") else f"{text}, p = {p_value}"
 
 
-def scatter(found: Comparison, theme: Theme) -> Figure | None:
-    """Every episode's score under both; the area of a point says how many episodes lie there. Beside it, the differences.
+def scatter(comparison: Comparison, theme: Theme) -> Figure | None:
+    """Draw the scores of both runs in every episode, and beside them a histogram of their differences.
 
-    Episodes in which a run diverged have no place in it; None where there is no other.
+    The area of a point is proportional to the number of episodes at it. Episodes in which a run diverged are left out; None
+    if no others remain.
     """
-    scores = found.scores[:, np.isfinite(found.scores).all(axis=0)]
+    scores = comparison.scores[:, np.isfinite(comparison.scores).all(axis=0)]
     if not scores.size:
         return None
     figure, (ax, beside) = new_figure(theme, 2, (8.2, 3.7))
-    scale = found.metric.scale
+    scale = comparison.metric.scale
     points, counts = np.unique(scale * scores, axis=1, return_counts=True)
     ax.scatter(points[0], points[1], s=9 * counts, color=theme.palette[0], alpha=0.45, linewidths=0)
     low, high = float(scores.min()) * scale, float(scores.max()) * scale
     ax.plot([low, high], [low, high], "--", color=theme.muted, linewidth=1)
-    unit = found.metric.heading
-    titles(ax, theme, f"{unit}: {_cut(found.names[0])}", f"{unit}: {_cut(found.names[1])}")
+    unit = comparison.metric.heading
+    titles(ax, theme, f"{unit}: {_cut(comparison.names[0])}", f"{unit}: {_cut(comparison.names[1])}")
     gain = scale * (scores[0] - scores[1])
     beside.hist(gain, bins=min(41, max(11, len(np.unique(gain)))), color=theme.palette[0], alpha=0.75)
     beside.axvline(0, color=theme.muted, linestyle="--", linewidth=1)
     beside.axvline(float(gain.mean()), color=theme.palette[1], linewidth=1.6)
     beside.yaxis.set_major_locator(MaxNLocator(integer=True))
-    unit = found.metric.difference_unit
+    unit = comparison.metric.difference_unit
     titles(beside, theme, f"first − second, in an episode{f' ({unit})' if unit else ''}", "episodes")
     return figure
 

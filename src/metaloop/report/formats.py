@@ -1,4 +1,4 @@
-"""Text of quantities that are no scores (a score is formatted by its :class:`Metric`)."""
+"""Formatting of quantities other than scores (a score is formatted by its :class:`Metric`)."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ NONE = MISSING
 
 
 def difference(gap: Interval | None, metric: Metric) -> str:
-    """A signed difference of two scores with its interval: ``+1.25 ± 0.40``."""
+    """Format a signed difference of two scores with its interval: ``+1.25 ± 0.40``."""
     if gap is None:
         return NONE
     text = metric.difference(gap.mean)
@@ -18,48 +18,48 @@ def difference(gap: Interval | None, metric: Metric) -> str:
 
 
 def statistic(value: Statistic) -> str:
-    """A further score with its interval and unit: ``97.31 ± 0.42 %``."""
+    """Format a further score with its interval and unit: ``97.31 ± 0.42 %``."""
     return value.metric.with_unit(value.metric.interval(value.mean, value.half_width))
 
 
 def p_value(value: float | None) -> str:
-    """A p-value with as many digits as it is worth."""
+    """Format a p-value with four digits, or as ``< 0.0001``."""
     if value is None:
         return NONE
     return "< 0.0001" if value < 1e-4 else f"{value:.4f}"
 
 
 def percent(share: float) -> str:
-    """A share of one, such as a confidence level, with as many digits as it has: ``95 %``."""
+    """Format a fraction, such as a confidence level, as a percentage: ``95 %``."""
     return f"{100 * share:g} %"
 
 
 def either(counts: Sequence[int]) -> str:
-    """``600``, or ``100 to 600`` where they differ."""
+    """Format ascending counts as their range: ``600``, or ``100 to 600`` if they differ."""
     return str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
 
 
 def span(value: Size, dash: str = "–") -> str:
-    """``5``, or ``5–20`` for a range drawn per episode."""
+    """Format a size: ``5``, or ``5–20`` for a range that each episode draws from."""
     return f"{value[0]}{dash}{value[1]}" if isinstance(value, tuple) else str(value)
 
 
 def memory(count: float | None) -> str:
-    """Bytes as MiB or GiB."""
+    """Format bytes as MiB or GiB."""
     if count is None:
         return NONE
     return f"{count / 2**30:.2f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
 
 
 def rate(value: float | None) -> str:
-    """Tasks per second, three digits."""
+    """Format tasks per second with three digits."""
     if value is None:
         return NONE
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds as hours, minutes and seconds."""
+    """Format seconds as hours, minutes and seconds."""
     if seconds is None:
         return NONE
     whole = round(seconds)

@@ -1,4 +1,4 @@
-"""A published number beside ours: the ``paper`` block of an experiment."""
+"""Comparison of a published number with ours: the ``paper`` block of an experiment."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,11 +20,11 @@ _BY_NAME = {metric.name: metric for metric in (ACCURACY, ENTITY_F1, MEAN_SQUARED
 
 @dataclass(frozen=True)
 class PaperComparison:
-    """A published number and ours, as they are stored (accuracies as fractions).
+    """A published number and ours, as stored (accuracies as fractions).
 
     Attributes:
-        paper: the block.
-        metric: of both numbers.
+        paper: the paper block.
+        metric: metric of both numbers.
         measured: our meta-test mean.
     """
 
@@ -45,18 +45,19 @@ class PaperComparison:
     @property
     def within(self) -> bool:
         """Whether the difference is at most the tolerance that the experiment file states."""
-        return abs(self.difference) <= self.paper.tolerance + 1e-12  # a difference printed as the tolerance is within it
+        # 1e-12: rounding must not exclude a difference equal to the tolerance.
+        return abs(self.difference) <= self.paper.tolerance + 1e-12
 
     @property
     def verdict(self) -> Verdict:
-        """Within tolerance, or on which side of it."""
+        """Whether the difference is within tolerance, or else which number is better."""
         if self.within:
             return "within tolerance"
         return "better" if self.metric.better(self.measured, self.published) else "worse"
 
     @property
     def outcome(self) -> str:
-        """``reproduced``, or by how much it is off and on which side."""
+        """``reproduced``, or the difference and whether ours is better or worse."""
         return "reproduced" if self.within else f"off by {self.difference_text} ({self.verdict})"
 
     @property
@@ -66,7 +67,7 @@ class PaperComparison:
 
     @property
     def difference_text(self) -> str:
-        """The signed difference."""
+        """The signed difference, formatted."""
         return self.metric.difference(self.difference)
 
 
@@ -76,11 +77,11 @@ def published_text(paper: Paper, metric: Metric) -> str:
 
 
 def read_paper(block: Mapping[str, Any], metric: Metric | None = None) -> Paper:
-    """Read and check a ``paper`` block of a config; called before training, so that no finished run turns out unreadable.
+    """Read and check a ``paper`` block of a config. Called before training, so that a wrong block stops the run early.
 
     Args:
-        block: from the config.
-        metric: of the experiment; None where it is not known yet.
+        block: the block in the config.
+        metric: the experiment's metric; None if it is not known yet.
 
     Raises:
         UserError: a key is missing or unknown, or a number is impossible; names the key.
@@ -91,10 +92,10 @@ def read_paper(block: Mapping[str, Any], metric: Metric | None = None) -> Paper:
 
 
 def metric_of(paper: Paper) -> Metric:
-    """The metric that the block names, accuracy where it names none.
+    """The metric that the block names; accuracy if it names none.
 
     Raises:
-        UserError: it is a name that is not known here.
+        UserError: the block names an unknown metric.
     """
     if isinstance(paper.metric, Metric):
         return paper.metric
@@ -107,7 +108,7 @@ def metric_of(paper: Paper) -> Metric:
 
 
 def check_paper(paper: Paper, metric: Metric | None) -> None:
-    """Check what the types of a block do not say.
+    """Check the values of a block beyond their types.
 
     Raises:
         UserError: a number is impossible, or the block names another metric; names the key.
@@ -139,7 +140,7 @@ def _expected(metric: Metric | None, low: float | None, high: float | None) -> s
 
 
 def at_published_step(record: Record) -> Estimate | CurvePoint:
-    """Our score after as many inner steps as the published one (``paper.step``; absent: all).
+    """Our score after the published number of inner steps (``paper.step``; None: all steps).
 
     Raises:
         UserError: the run's adaptation curve does not reach that step.
@@ -150,16 +151,16 @@ def at_published_step(record: Record) -> Estimate | CurvePoint:
     points = [point for point in test.curve if point.step == step]
     if not points:
         steps = ", ".join(str(point.step) for point in test.curve)
-        raise UserError(f"paper.step={step!r}: the run's adaptation curve has the steps {steps}")
+        raise UserError(f"paper.step={step!r}: the run's adaptation curve has the steps {steps}; change paper.step")
     return points[0]
 
 
 def compare(record: Record, measured: float | None = None) -> PaperComparison | None:
-    """Compare a record with what its paper published; None where it has no paper block.
+    """Compare a record with its paper; None if it has no paper block.
 
     Args:
-        record: of a run.
-        measured: the measured mean where it is not the record's own, such as the mean over several seeds.
+        record: the record of a run.
+        measured: our mean; None for the record's own. Given for the mean over several seeds.
 
     Raises:
         UserError: the paper block is wrong, see :func:`check_paper`.

@@ -1,4 +1,4 @@
-"""What a finished run or evaluation tells the person who waits for it."""
+"""Summary of a finished run or evaluation on the terminal."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +7,7 @@ from metaloop.problems.metric import Metric
 from metaloop.records.schema import Baseline, MetaTest, Published, Record, Statistic
 from metaloop.report import formats
 
-_LEFT_OUT = ("loss", "recall", "f1", "calibration_error", "rejection_by_logit")  # statistics that the page alone shows
+_LEFT_OUT = ("loss", "recall", "f1", "calibration_error", "rejection_by_logit")  # statistics that only the page shows
 
 
 def _score(part: MetaTest | Baseline | Published, metric: Metric) -> str:
@@ -15,24 +15,24 @@ def _score(part: MetaTest | Baseline | Published, metric: Metric) -> str:
 
 
 def lines(record: Record, directory: Path) -> list[str]:
-    """The summary, line by line."""
+    """Lines of the summary; two spaces separate a line's name from its content."""
     test, metric = record.test, record.test.metric
     mode = f"norm {test.norm_mode}{', transductive' if test.transductive else ''}"
     size = f"{formats.percent(test.level)} interval, {test.episodes} episodes, {test.setting}"
-    said = [f"meta-test {metric.title}  {_score(test, metric)}  ({size}, {mode})"]
+    messages = [f"meta-test {metric.title}  {_score(test, metric)}  ({size}, {mode})"]
     if record.choices.get("dataset") == "omniglot_challenge":  # whose results are published as errors
-        said.append(f"error rate  {metric.with_unit(metric.number(1 - test.mean))}")
+        messages.append(f"error rate  {metric.with_unit(metric.number(1 - test.mean))}")
     if len(test.curve) > 1:
         curve = ", ".join(f"{point.step}: {metric.with_unit(metric.number(point.mean))}" for point in test.curve)
-        said.append(f"after inner steps  {curve}")
+        messages.append(f"after inner steps  {curve}")
     if test.baseline:
-        said.append(f"baseline  {_score(test.baseline, metric)}  ({test.baseline.name}, same episodes)")
-    said += [f"also  {_named(value)}" for name, value in test.others.items() if name not in _LEFT_OUT]
+        messages.append(f"baseline  {_score(test.baseline, metric)}  ({test.baseline.name}, same episodes)")
+    messages += [f"also  {_named(value)}" for name, value in test.others.items() if name not in _LEFT_OUT]
     if test.oracle:
-        said += [f"at best  {_named(value)}  ({test.oracle.name}, same episodes)" for value in test.oracle.others.values()]
+        messages += [f"at best  {_named(value)}  ({test.oracle.name}, same episodes)" for value in test.oracle.others.values()]
     if paper := record.paper:
-        said.append(f"published  {_score(paper.published, metric)}  ({paper.citation}, {paper.table})")
-    return [*said, f"run  {_shown(directory)}", *page_lines(directory / "report" / "index.html")]
+        messages.append(f"published  {_score(paper.published, metric)}  ({paper.citation}, {paper.table})")
+    return [*messages, f"run  {_shown(directory)}", *page_lines(directory / "report" / "index.html")]
 
 
 def _named(value: Statistic) -> str:
@@ -40,24 +40,24 @@ def _named(value: Statistic) -> str:
 
 
 def _shown(path: Path) -> Path:
-    """Relative to the working directory, where it lies below."""
-    here = Path.cwd()
-    return path.relative_to(here) if path.is_relative_to(here) else path
+    """Path relative to the working directory if it is below it."""
+    working_directory = Path.cwd()
+    return path.relative_to(working_directory) if path.is_relative_to(working_directory) else path
 
 
 def page_lines(page: Path) -> list[str]:
-    """Where a page is and how it is opened."""
+    """Lines with the path of a page and the command that opens it."""
     return [f"report  {_shown(page)}", f"open it with  python -m webbrowser {_shown(page)}"]
 
 
 def print_summary(record: Record, directory: Path) -> None:
-    """Print it to standard output, first words aligned."""
+    """Print the summary to standard output, with the names aligned."""
     print_lines(lines(record, directory))
 
 
-def print_lines(said: Sequence[str]) -> None:
-    """Print lines to standard output, what stands before two spaces aligned."""
-    cells = [line.partition("  ") for line in said]
+def print_lines(messages: Sequence[str]) -> None:
+    """Print lines to standard output; the parts before two spaces are aligned."""
+    cells = [line.partition("  ") for line in messages]
     width = max(20, *(len(head) + 2 for head, _, _ in cells))
     print()
     for head, _, rest in cells:

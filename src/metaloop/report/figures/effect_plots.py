@@ -1,4 +1,4 @@
-"""Pictures of an ablation: main effects, interactions, heat maps, cost against score, ranks over data sets."""
+"""Figures of an ablation: main effects, interactions, heat maps, cost against score, ranks over data sets."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,11 +17,11 @@ from metaloop.report.tables.effects import Interaction, MainEffect
 from metaloop.report.tables.facts import Fact, short, show
 from metaloop.report.tables.rows import Row
 
-_LONG = 14  # letters of a level's name from which names are set aslant
+_LONG = 42  # letters that fit below the axis; longer tick labels are slanted
 
 
 def main_effect_figure(effects: Sequence[MainEffect], theme: Theme) -> Figure | None:
-    """A panel a key: the mean at each value with its interval; all panels have one scale."""
+    """Draw a panel for each key: the mean at each value with its interval; all panels have the same scale."""
     if not effects:
         return None
     widths = [max(len(effect.levels), 2) for effect in effects]
@@ -44,29 +44,37 @@ def main_effect_figure(effects: Sequence[MainEffect], theme: Theme) -> Figure | 
     return figure
 
 
-def interaction_figure(found: Interaction, theme: Theme) -> Figure:
-    """A line for each value of the key with fewer of them, over those of the other: parallel lines do not interact."""
-    if len(found.rows) > len(found.columns):
-        turned = (found.keys[1], found.keys[0])
-        found = replace(found, keys=turned, rows=found.columns, columns=found.rows, means=found.means.T)
+def interaction_figure(interaction: Interaction, theme: Theme) -> Figure:
+    """Draw a line for each value of one key over the values of the other; parallel lines mean no interaction.
+
+    The key with fewer values gives the lines.
+    """
+    if len(interaction.rows) > len(interaction.columns):
+        interaction = replace(
+            interaction,
+            keys=(interaction.keys[1], interaction.keys[0]),
+            rows=interaction.columns,
+            columns=interaction.rows,
+            means=interaction.means.T,
+        )
     figure, (ax,) = new_figure(theme, 1, (4.6, 3.0))
-    scale = found.metric.scale
+    scale = interaction.metric.scale
     handles = []
-    for number, means in enumerate(found.means):
-        colour, dashes = curve_look(theme, number)
-        (line,) = ax.plot(range(len(means)), scale * means, dashes, color=colour, marker="o", markersize=4, linewidth=1.6)
+    for number, means in enumerate(interaction.means):
+        color, dashes = curve_look(theme, number)
+        (line,) = ax.plot(range(len(means)), scale * means, dashes, color=color, marker="o", markersize=4, linewidth=1.6)
         handles.append(line)
-    _name_ticks(ax, [show(value) for value in found.columns])
-    titles(ax, theme, short(found.keys[1]), found.metric.heading)
-    legend(figure, theme, handles, [f"{short(found.keys[0])} {show(value)}" for value in found.rows])
+    _name_ticks(ax, [show(value) for value in interaction.columns])
+    titles(ax, theme, short(interaction.keys[1]), interaction.metric.heading)
+    legend(figure, theme, handles, [f"{short(interaction.keys[0])} {show(value)}" for value in interaction.rows])
     return figure
 
 
-def heat_map(found: Interaction, theme: Theme) -> Figure:
-    """The mean score at every combination of two keys, written into its field; better is further from the background."""
-    rows, columns = found.means.shape
+def heat_map(interaction: Interaction, theme: Theme) -> Figure:
+    """Draw the mean score at every combination of two keys, with its number; a better score has a stronger color."""
+    rows, columns = interaction.means.shape
     figure, (ax,) = new_figure(theme, 1, (1.9 + 0.78 * columns, 1.2 + 0.42 * rows))
-    better = found.metric.sign * found.means
+    better = interaction.metric.sign * interaction.means
     shades = LinearSegmentedColormap.from_list("score", [theme.surface, theme.palette[0]])
     finite = np.where(np.isfinite(better), better, np.nan)
     ax.imshow(
@@ -74,27 +82,27 @@ def heat_map(found: Interaction, theme: Theme) -> Figure:
     )
     middle = np.nanmin(finite) + 0.6 * (np.nanmax(finite) - np.nanmin(finite))
     for row, column in np.ndindex(rows, columns):
-        value = found.means[row, column]
+        value = interaction.means[row, column]
         strong = np.isfinite(better[row, column]) and better[row, column] > middle
-        text = found.metric.number(float(value)) if not np.isnan(value) else formats.NONE
+        text = interaction.metric.number(float(value)) if not np.isnan(value) else formats.NONE
         ax.text(column, row, text, ha="center", va="center", fontsize=8.5, color=theme.surface if strong else theme.text)
     ax.grid(False)
     ax.spines[["left", "bottom"]].set_visible(False)
-    _name_ticks(ax, [show(value) for value in found.columns])
-    ax.set_yticks(range(rows), [show(value) for value in found.rows])
-    titles(ax, theme, short(found.keys[1]), short(found.keys[0]), found.metric.heading)
+    _name_ticks(ax, [show(value) for value in interaction.columns])
+    ax.set_yticks(range(rows), [show(value) for value in interaction.rows])
+    titles(ax, theme, short(interaction.keys[1]), short(interaction.keys[0]), interaction.metric.heading)
     return figure
 
 
 def _name_ticks(ax: Axes, names: Sequence[str]) -> None:
-    aslant = max(map(len, names)) * len(names) > 3 * _LONG
-    ax.set_xticks(range(len(names)), names, rotation=25 if aslant else 0, ha="right" if aslant else "center")
+    slanted = max(map(len, names)) * len(names) > _LONG
+    ax.set_xticks(range(len(names)), names, rotation=25 if slanted else 0, ha="right" if slanted else "center")
     for label in ax.get_xticklabels():
         label.set_parse_math(False)
 
 
 def pareto(costs: Sequence[float], scores: Sequence[float]) -> list[int]:
-    """Numbers of the points that no other beats in both lower cost and higher score, by ascending cost."""
+    """Indices of the points for which no other has both lower cost and a higher score, by ascending cost."""
     order = sorted(range(len(costs)), key=lambda i: (costs[i], -scores[i]))
     front: list[int] = []
     for i in order:
@@ -104,14 +112,12 @@ def pareto(costs: Sequence[float], scores: Sequence[float]) -> list[int]:
 
 
 def cost_figure(rows: Sequence[Row], theme: Theme, title: str = "") -> Figure | None:
-    """Training time against score, with the numbered front that nothing beats in both.
-
-    None where fewer than two rows were timed.
+    """Draw training time against score, with the numbered Pareto front; None if fewer than two rows were timed.
 
     Args:
-        rows: of one metric and one data set.
-        theme: the colours.
-        title: above the axes.
+        rows: rows of one metric and one data set.
+        theme: colors of the figure.
+        title: title above the axes.
     """
     known, front = timed(rows), cost_front(rows)
     if len(known) < 2:
@@ -133,7 +139,7 @@ def cost_figure(rows: Sequence[Row], theme: Theme, title: str = "") -> Figure | 
         ax.xaxis.set_minor_locator(NullLocator())
     titles(ax, theme, "training time (s)", metric.heading, title)
     handles = [Line2D([], [], color=theme.palette[1], marker="o"), Line2D([], [], color=theme.muted, marker="o", linestyle="")]
-    legend(figure, theme, handles, ["not beaten in both", "the others, with intervals"])
+    legend(figure, theme, handles, ["Pareto front", "all, with intervals"])
     return figure
 
 
@@ -143,15 +149,15 @@ def timed(rows: Sequence[Row]) -> list[Row]:
 
 
 def cost_front(rows: Sequence[Row]) -> list[Row]:
-    """Rows that no other beats in both training time and score, the fastest first."""
+    """Pareto front: rows for which no other is both faster to train and better, the fastest first."""
     known = timed(rows)
     costs, scores = [row.training_seconds or 0.0 for row in known], [row.metric.sign * row.interval.mean for row in known]
     return [known[i] for i in pareto(costs, scores)]
 
 
 def rank_figure(ranking: Ranking, names: Sequence[Fact], theme: Theme) -> Figure:
-    """The critical-difference diagram: methods at their mean ranks, and bars over those that are not told apart (Demšar
-    2006).
+    """Draw the critical-difference diagram (Demšar 2006): methods at their mean ranks, and bars over those that do not differ
+    significantly.
     """
     count = len(names)
     order = sorted(range(count), key=lambda number: ranking.ranks[number])

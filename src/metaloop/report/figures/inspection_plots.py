@@ -1,4 +1,4 @@
-"""Figures of an inspection: scores with parts held, losses, movement of parameters and representations."""
+"""Figures of an inspection: scores with parts held fixed, losses, movement of parameters and representations."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,47 +16,47 @@ Points = Sequence[Mapping[str, float | None]]
 _MARKERS = {"cka": ("o", "linear CKA"), "cosine": ("D", "mean cosine")}
 
 
-def parts_figure(found: Inspection, names: Mapping[str, str], theme: Theme) -> Figure | None:
-    """Scores with their intervals, one line each; None where there is only one."""
-    shown = [name for name in names if name in found["parts"]]
+def parts_figure(inspection: Inspection, names: Mapping[str, str], theme: Theme) -> Figure | None:
+    """Draw the scores with their intervals, one line each; None if there is only one."""
+    shown = [name for name in names if name in inspection["parts"]]
     if len(shown) < 2:
         return None
     figure, (ax,) = new_figure(theme, 1, (6.4, 0.42 * len(shown) + 1.0))
-    scale = found["metric"].scale
+    scale = inspection["metric"].scale
     for row, name in enumerate(shown):
-        part = found["parts"][name]
-        colour = theme.palette[0] if name == "all" else theme.palette[1] if name == "start" else theme.text
+        part = inspection["parts"][name]
+        color = theme.palette[0] if name == "all" else theme.palette[1] if name == "start" else theme.text
         half = scale * (part["half_width"] or 0.0)
-        ax.errorbar(scale * part["mean"], row, xerr=half, fmt="o", color=colour, capsize=4, markersize=6)
+        ax.errorbar(scale * part["mean"], row, xerr=half, fmt="o", color=color, capsize=4, markersize=6)
     ax.set_yticks(range(len(shown)), [names[name] for name in shown], color=theme.text)
     ax.set_ylim(len(shown) - 0.5, -0.5)
-    titles(ax, theme, found["metric"].heading, "")
+    titles(ax, theme, inspection["metric"].heading, "")
     return figure
 
 
-def losses_figure(found: Inspection, theme: Theme) -> Figure | None:
-    """Inner and query loss, and the score where it is another number, over inner steps; None without inner steps."""
-    if "inner_loss" not in found:
+def losses_figure(inspection: Inspection, theme: Theme) -> Figure | None:
+    """Draw inner loss, query loss and, if it differs from the loss, the score over inner steps; None without inner steps."""
+    if "inner_loss" not in inspection:
         return None
-    metric = found["metric"]
-    panels = 1 if found["score"] == found["query_loss"] else 2  # of a regression the loss is the score
+    metric = inspection["metric"]
+    panels = 1 if inspection["score"] == inspection["query_loss"] else 2  # the loss of a regression is its score
     figure, axes = new_figure(theme, panels, (3.9 * panels + 0.6, 3.0))
     handles = []
     for name, number in (("inner_loss", 0), ("query_loss", 1)):
-        handles.append(_curve(axes[0], found["points"], found[name], (theme.palette[number], "-")))
+        handles.append(_curve(axes[0], inspection["points"], inspection[name], (theme.palette[number], "-")))
     _steps(axes[0], theme, "loss" if panels == 2 else metric.heading)
     labels = ["inner loss (support)", "query loss"]
     if panels == 2:
-        handles.append(_curve(axes[1], found["points"], found["score"], (theme.palette[2], "-"), metric.scale))
+        handles.append(_curve(axes[1], inspection["points"], inspection["score"], (theme.palette[2], "-"), metric.scale))
         _steps(axes[1], theme, f"query {metric.heading}")
         labels.append(f"query {metric.title}")
     legend(figure, theme, handles, labels)
     return figure
 
 
-def similarity_figure(found: Inspection, theme: Theme) -> Figure | None:
-    """By layer after the last step, and linear CKA by layer over inner steps; None without layers or steps."""
-    rows = found.get("representations") or []
+def similarity_figure(inspection: Inspection, theme: Theme) -> Figure | None:
+    """Draw each layer's similarities after the last step, and its linear CKA over inner steps; None without layers or steps."""
+    rows = inspection.get("representations") or []
     if not rows:
         return None
     figure, (left, right) = new_figure(theme, 2, (9.0, 3.3))
@@ -71,9 +71,9 @@ def similarity_figure(found: Inspection, theme: Theme) -> Figure | None:
         handles.append(Line2D([], [], linestyle="", marker=marker, color=bars[0].get_color(), markersize=5))
         labels.append(f"{label} with the start")
     left.set_xticks(places, [row["layer"] for row in rows], rotation=30, ha="right", rotation_mode="anchor")
-    titles(left, theme, "", "similarity", f"after step {found['points'][-1]}")
+    titles(left, theme, "", "similarity", f"after step {inspection['points'][-1]}")
     for number, row in enumerate(rows):
-        handles.append(_curve(right, found["points"], row["cka"], curve_look(theme, number)))
+        handles.append(_curve(right, inspection["points"], row["cka"], curve_look(theme, number)))
         labels.append(row["layer"])
     _steps(right, theme, "linear CKA with the start")
     for ax in (left, right):
@@ -82,9 +82,12 @@ def similarity_figure(found: Inspection, theme: Theme) -> Figure | None:
     return figure
 
 
-def movement_figure(found: Inspection, theme: Theme) -> Figure | None:
-    """Distance from the start, cosine with it and gradient norm of each layer's adapted parameters over inner steps."""
-    rows = found.get("parameters") or []
+def movement_figure(inspection: Inspection, theme: Theme) -> Figure | None:
+    """Draw distance from the start, cosine with the start, and gradient norm of each layer's parameters over inner steps.
+
+    Only adapted parameters count; None without them.
+    """
+    rows = inspection.get("parameters") or []
     if not rows:
         return None
     relative = any(point["mean"] is not None for row in rows for point in row["relative_distance"])
@@ -94,12 +97,12 @@ def movement_figure(found: Inspection, theme: Theme) -> Figure | None:
     panels += [("cosine", "cosine with the start")] if relative else []
     panels += [("gradient_norm", "norm of the inner gradient")]
     figure, axes = new_figure(theme, len(panels), (3.6 * len(panels) + 0.4, 3.0))
-    order = [row["layer"] for row in found["representations"]]  # a layer looks the same in both figures
+    order = [row["layer"] for row in inspection["representations"]]  # gives a layer the same look in both figures
     order += [row["layer"] for row in rows if row["layer"] not in order]
     looks = [curve_look(theme, order.index(row["layer"])) for row in rows]
     handles = []
     for ax, (measure, label) in zip(axes, panels, strict=True):
-        handles = [_curve(ax, found["points"], row[measure], look) for row, look in zip(rows, looks, strict=True)]
+        handles = [_curve(ax, inspection["points"], row[measure], look) for row, look in zip(rows, looks, strict=True)]
         _steps(ax, theme, label)
     legend(figure, theme, handles, [row["layer"] for row in rows])
     return figure
@@ -114,11 +117,11 @@ def _halves(points: Points) -> np.ndarray:
 
 
 def _curve(ax: Axes, steps: Sequence[int], points: Points, look: Look, scale: float = 1.0) -> Line2D:
-    """A mean with its band; gaps where there is none."""
-    colour, dashes = look
+    """Draw a mean with its band; missing values leave gaps."""
+    color, dashes = look
     means, halves = scale * _means(points), scale * _halves(points)
-    ax.fill_between(steps, means - halves, means + halves, color=colour, alpha=0.18, linewidth=0)
-    (line,) = ax.plot(steps, means, dashes, color=colour, linewidth=1.6, marker="o", markersize=3.2)
+    ax.fill_between(steps, means - halves, means + halves, color=color, alpha=0.18, linewidth=0)
+    (line,) = ax.plot(steps, means, dashes, color=color, linewidth=1.6, marker="o", markersize=3.2)
     return line
 
 
@@ -128,6 +131,6 @@ def _steps(ax: Axes, theme: Theme, label: str) -> None:
 
 
 def _unit_scale(ax: Axes) -> None:
-    """Similarities end at 1; the axis begins at 0 unless something lies below."""
+    """Let the axis end at 1 and begin at 0, or below if a value is negative."""
     low = ax.get_ylim()[0]
     ax.set_ylim(min(0.0, low), 1.04)

@@ -1,4 +1,4 @@
-"""Figures of an inspection that know classes: the embedding map, accuracy by class, confusions."""
+"""Figures of an inspection for tasks with classes: the embedding map, accuracy by class, confusions."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,14 +12,14 @@ from metaloop.problems.metric import ACCURACY
 from metaloop.records.tables import Array
 from metaloop.report.figures.theme import Theme, legend, new_figure, titles
 
-_CLASSES, _MATRIX = 30, 24  # more are not drawn
+_CLASSES, _MATRIX = 30, 24  # most classes that the plot of accuracies and the matrix show
 _MARKS = ("o", "s", "^", "D", "v", "P", "X")
 
 
 def map_figure(points: Mapping[str, Array], theme: Theme) -> Figure:
-    """One episode before and after adaptation along the same two directions: classes by colour, support large, queries small.
+    """Draw one episode before and after adaptation on the same two components: classes by color, support large, queries small.
 
-    Scales are each panel's own, as features may shrink or grow by much.
+    Each panel has its own scale, as features may shrink or grow a lot.
     """
     panels = [name for name in ("before", "after") if name in points]
     figure, axes = new_figure(theme, len(panels), (4.1 * len(panels) + 0.4, 3.9))
@@ -30,29 +30,29 @@ def map_figure(points: Mapping[str, Array], theme: Theme) -> Figure:
         titles(ax, theme, f"first component ({share[0]:.0f} %)", f"second ({share[1]:.0f} %)", title)
     labels = np.unique(points["label"])
     looks = [_look(int(label), theme) for label in labels]
-    handles = [Line2D([], [], linestyle="", marker=mark, color=colour, markersize=5) for colour, mark in looks]
+    handles = [Line2D([], [], linestyle="", marker=mark, color=color, markersize=5) for color, mark in looks]
     handles.append(Line2D([], [], linestyle="", marker="o", color=theme.muted, markeredgecolor=theme.text, markersize=9))
     legend(figure, theme, handles, [*(f"class {label + 1}" for label in labels), "large: support"])
     return figure
 
 
 def _look(label: int, theme: Theme) -> tuple[str, str]:
-    """Colour and marker of a class; a class differs in both from its neighbours."""
-    colours = len(theme.palette)
-    return theme.palette[label % colours], _MARKS[(label + label // colours) % len(_MARKS)]
+    """Color and marker of a class; neighboring classes differ in both."""
+    colors = len(theme.palette)
+    return theme.palette[label % colors], _MARKS[(label + label // colors) % len(_MARKS)]
 
 
 def _draw_points(ax: Axes, places: Array, labels: Array, is_query: Array, theme: Theme) -> None:
     for label in np.unique(labels):
-        colour, mark = _look(int(label), theme)
+        color, mark = _look(int(label), theme)
         for query, size, alpha in ((True, 22, 0.75), (False, 110, 1.0)):
-            own = places[(labels == label) & (is_query == query)]
+            chosen = places[(labels == label) & (is_query == query)]
             edge = theme.surface if query else theme.text
             ax.scatter(
-                own[:, 0],
-                own[:, 1],
+                chosen[:, 0],
+                chosen[:, 1],
                 s=size,
-                c=[colour],
+                c=[color],
                 marker=mark,
                 edgecolors=edge,
                 linewidths=0.5 if query else 1.2,
@@ -60,9 +60,9 @@ def _draw_points(ax: Axes, places: Array, labels: Array, is_query: Array, theme:
             )
 
 
-def classes_figure(found: Mapping[str, Any], theme: Theme) -> Figure | None:
-    """Accuracy by class with its interval over episodes, the worst first; None for a regression."""
-    rows = found.get("classes") or []
+def classes_figure(inspection: Mapping[str, Any], theme: Theme) -> Figure | None:
+    """Draw the accuracy of each class with its interval over episodes, the worst first; None without classes."""
+    rows = inspection.get("classes") or []
     if not rows:
         return None
     shown = rows[:_CLASSES]
@@ -71,8 +71,8 @@ def classes_figure(found: Mapping[str, Any], theme: Theme) -> Figure | None:
     means = ACCURACY.scale * np.array([row["mean"] for row in shown])
     halves = ACCURACY.scale * np.array([row["half_width"] or 0.0 for row in shown])
     ax.errorbar(means, places, xerr=halves, fmt="o", color=theme.palette[0], ecolor=theme.muted, capsize=2.5, markersize=4.5)
-    label, overall = ACCURACY.heading, found["parts"]["all"]["mean"]
-    if found["metric"] == ACCURACY:  # the score of tagging is no accuracy
+    label, overall = ACCURACY.heading, inspection["parts"]["all"]["mean"]
+    if inspection["metric"] == ACCURACY:  # the score of tagging is not an accuracy
         ax.axvline(ACCURACY.shown(overall), color=theme.palette[1], linestyle="--", linewidth=1.3)
         label += f"; dashed: {ACCURACY.shown(overall):.1f} over all"
     for text in ax.set_yticks(places, [_short(row["class"]) for row in shown]):
@@ -85,16 +85,17 @@ def classes_figure(found: Mapping[str, Any], theme: Theme) -> Figure | None:
 
 
 def _percent_limits(means: Array, halves: Array) -> tuple[float, float]:
-    """An interval may reach beyond what an accuracy can be; the axis does not."""
+    """Limits of the axis; they do not follow intervals beyond the range of an accuracy."""
     return max(-2.0, float((means - halves).min()) - 2.0), min(102.0, float((means + halves).max()) + 2.0)
 
 
-def confusion_figure(found: Mapping[str, Any], theme: Theme) -> Figure | None:
-    """Mistaken pairs as a matrix: of the queries of a row's class where both were there, how many got the column's answer.
+def confusion_figure(inspection: Mapping[str, Any], theme: Theme) -> Figure | None:
+    """Draw confusions as a matrix: the share of a row's queries that were predicted as the column's class.
 
-    The classes are those of the most frequent mistakes; None where nothing was mistaken.
+    Only queries of episodes with both classes count. The classes are those of the most frequent mistakes; None without
+    mistakes.
     """
-    pairs = found.get("confusion") or []
+    pairs = inspection.get("confusion") or []
     if not pairs:
         return None
     names: list[str] = []

@@ -1,4 +1,4 @@
-"""Figures inside a page: inline, and each in a light and a dark version that the reader's system chooses from."""
+"""Inline figures of a page, each in a light and a dark version; the browser chooses by the system's color scheme."""
 
 import base64
 from collections.abc import Callable
@@ -16,9 +16,9 @@ class Picture:
     """An inline picture.
 
     Attributes:
-        light: base64 of the PNG for light pages; ``dark``: for dark ones.
-        alt: what a reader who does not see it should know.
-        width: in CSS pixels.
+        light, dark: base64 of the PNG for light and for dark pages.
+        alt: alternative text for readers who do not see the picture.
+        width: width in CSS pixels.
     """
 
     light: str
@@ -28,7 +28,7 @@ class Picture:
 
 
 def picture(draw: Draw, alt: str) -> Picture | None:
-    """Draw a figure in both themes; None where there is nothing to draw."""
+    """Draw a figure in both themes; None if there is nothing to draw."""
     figures = [draw(theme) for theme in (LIGHT, DARK)]
     if figures[0] is None or figures[1] is None:
         return None
@@ -39,9 +39,9 @@ def picture(draw: Draw, alt: str) -> Picture | None:
 
 
 def _lay_out_alike(drawn: Figure, other: Figure) -> None:
-    """Give a figure the layout that its like in other colours was found to need, which takes as long as drawing it."""
+    """Copy the layout of a drawn figure to the same figure in other colors, as computing it takes as long as drawing."""
     if other.get_layout_engine() is None:
         return
     other.set_layout_engine("none")
-    for ax, alike in zip(drawn.axes, other.axes, strict=True):
-        alike.set_position(ax.get_position())
+    for source, target in zip(drawn.axes, other.axes, strict=True):
+        target.set_position(source.get_position())

@@ -1,4 +1,4 @@
-"""Curves: learning over outer steps, adaptation over inner steps. One row or several rows together."""
+"""Curves of one or more rows: learning over outer steps, adaptation over inner steps."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ from metaloop.report import formats
 from metaloop.report.figures.theme import Look, Theme, curve_look, legend, new_figure, titles
 from metaloop.report.tables.rows import Row
 
-COLOURED = 10  # rows with colours of their own; further ones are thin and grey
+COLORED = 10  # rows with a color of their own; further rows are thin and gray
 _LOG_RATIO = 20.0  # errors that span more than this are drawn on a logarithmic axis
 _CURVES = {  # name in metrics.csv: (label, palette number of a figure of one run)
     "train/loss": ("meta-train", 0),
@@ -28,11 +28,11 @@ _CURVES = {  # name in metrics.csv: (label, palette number of a figure of one ru
 
 
 def learning_curves(rows: Sequence[Row], theme: Theme) -> Figure | None:
-    """Loss and score over outer steps, of rows with the same metric; None where no run logged any.
+    """Draw loss and score over outer steps, for rows with the same metric; None if no run logged any.
 
-    One row shows all its curves. Several rows show their smoothed meta-train loss and their meta-validation score, one
-    colour a row and one line a seed; of more than ``COLOURED`` rows the first have colours, and each is one line, the mean
-    over its seeds. Bands are intervals over meta-validation episodes.
+    For one row, all its curves are drawn. For several rows, these are the smoothed meta-train loss and the meta-validation
+    score, with one color per row and one line per seed. Of more than ``COLORED`` rows only the first have colors, and each
+    row is one line, the mean over its seeds. Bands are intervals over meta-validation episodes.
     """
     rows = [row for row in rows if any(run.metrics for run in row.runs)]
     if not rows:
@@ -49,9 +49,9 @@ def learning_curves(rows: Sequence[Row], theme: Theme) -> Figure | None:
     figure, axes = new_figure(theme, len(panels), (3.75 * len(panels) if len(panels) > 1 else 4.9, 3.0))
     drawn: dict[str, Line2D] = {}
     for ax, (names, label, scale) in zip(axes, panels, strict=True):
-        _draw_rest(ax, rows[COLOURED:], names[0], scale, theme)
-        merged = len(rows) > COLOURED
-        looks = _looks(rows[:COLOURED], names, theme)
+        _draw_rest(ax, rows[COLORED:], names[0], scale, theme)
+        merged = len(rows) > COLORED
+        looks = _looks(rows[:COLORED], names, theme)
         handles = [_draw(ax, row, name, look, scale, single, merged) for row, name, look in looks]
         titles(ax, theme, "outer step", label)
         _error_scale(ax, metric)
@@ -64,10 +64,10 @@ def learning_curves(rows: Sequence[Row], theme: Theme) -> Figure | None:
 
 
 def adaptation_curves(rows: Sequence[Row], theme: Theme) -> Figure | None:
-    """Meta-test score over inner steps with its interval; None where no run adapts in steps.
+    """Draw the meta-test score over inner steps with its interval; None if no run adapts in steps.
 
-    One row also shows its baseline; of more than ``COLOURED`` rows each shows its first seed. A run without inner steps
-    is a single mark. Bands are intervals over episodes.
+    For one row, its baseline is drawn too. Of more than ``COLORED`` rows, only the first seed of each is drawn. A run without
+    inner steps is a single mark. Bands are intervals over episodes.
     """
     rows = [row for row in rows if row.first.test.curve]
     if not any(len(run.test.curve) > 1 for row in rows for run in row.runs):
@@ -75,10 +75,10 @@ def adaptation_curves(rows: Sequence[Row], theme: Theme) -> Figure | None:
     single, metric = len(rows) == 1, rows[0].metric
     figure, (ax,) = new_figure(theme, 1, (4.9, 3.0))
     scale = metric.scale
-    for number, row in enumerate(rows[:COLOURED]):
-        for run in row.runs if len(rows) <= COLOURED else row.runs[:1]:
+    for number, row in enumerate(rows[:COLORED]):
+        for run in row.runs if len(rows) <= COLORED else row.runs[:1]:
             _draw_adaptation(ax, run, curve_look(theme, number), scale, theme)
-    rest = [row.first.test.curve for row in rows[COLOURED:]]
+    rest = [row.first.test.curve for row in rows[COLORED:]]
     lines = [[(point.step, scale * point.mean) for point in curve] for curve in rest]
     ax.add_collection(LineCollection(lines, colors=theme.muted, linewidths=0.6, alpha=0.3))
     ax.autoscale_view()
@@ -93,7 +93,7 @@ def adaptation_curves(rows: Sequence[Row], theme: Theme) -> Figure | None:
 
 
 def _loss_is_score(run: Run) -> bool:
-    """Whether the loss is drawn already, as the score: of a regression both are the squared error."""
+    """Whether loss and score are the same numbers, as for a regression, where both are the squared error."""
     loss, score = (run.metrics.get(f"train/{name}") for name in ("loss", "score"))
     return loss is not None and score is not None and np.array_equal(loss[1], score[1], equal_nan=True)
 
@@ -109,10 +109,11 @@ def _looks(rows: Sequence[Row], names: Sequence[str], theme: Theme) -> list[tupl
 
 
 def _draw(ax: Axes, row: Row, name: str, look: Look, scale: float, raw: bool, merged: bool) -> Line2D | None:
-    """The curve of each seed, or (``merged``) their mean; training curves are smoothed, with what was logged (``raw``)
-    behind.
+    """Draw the curve of each seed, or their mean (``merged``).
+
+    Training curves are smoothed; with ``raw``, the logged values are drawn behind them.
     """
-    colour, dashes = look
+    color, dashes = look
     last, label = None, _CURVES[name][0]
     for metrics in _merged(row, name) if merged else [run.metrics for run in row.runs]:
         if name not in metrics:
@@ -120,31 +121,31 @@ def _draw(ax: Axes, row: Row, name: str, look: Look, scale: float, raw: bool, me
         steps, values = metrics[name]
         window = max(1, len(values) // 25) if name.startswith("train/") else 1
         if window > 1 and raw:
-            ax.plot(steps, scale * values, color=colour, alpha=0.22, linewidth=0.8)
+            ax.plot(steps, scale * values, color=color, alpha=0.22, linewidth=0.8)
         smooth = _running_mean(values, window)
         if name == "validation/score" and "validation/half_width" in metrics:
             half = metrics["validation/half_width"][1]
             if len(half) == len(values):
-                ax.fill_between(steps, scale * (values - half), scale * (values + half), color=colour, alpha=0.13, linewidth=0)
+                ax.fill_between(steps, scale * (values - half), scale * (values + half), color=color, alpha=0.13, linewidth=0)
         sparse = name.startswith("validation/") and len(steps) <= 30
         (last,) = ax.plot(
-            steps, scale * smooth, dashes, color=colour, linewidth=1.7, marker="o" if sparse else "", markersize=3.2
+            steps, scale * smooth, dashes, color=color, linewidth=1.7, marker="o" if sparse else "", markersize=3.2
         )
         last.set_label(f"{label} (running mean of {window})" if window > 1 else label)
     return last
 
 
 def _merged(row: Row, name: str) -> list[Columns]:
-    """One curve for all seeds, as far as all of them were logged."""
-    found = [run.metrics[name] for run in row.runs if name in run.metrics]
-    if not found:
+    """Mean curve over the seeds, cut to the length that all of them logged."""
+    curves = [run.metrics[name] for run in row.runs if name in run.metrics]
+    if not curves:
         return []
-    length = min(len(steps) for steps, _ in found)
-    return [{name: (found[0][0][:length], np.mean([values[:length] for _, values in found], axis=0))}]
+    length = min(len(steps) for steps, _ in curves)
+    return [{name: (curves[0][0][:length], np.mean([values[:length] for _, values in curves], axis=0))}]
 
 
 def _draw_rest(ax: Axes, rows: Sequence[Row], name: str, scale: float, theme: Theme) -> None:
-    """Rows without colours of their own, as one artist: hundreds of them are drawn at once."""
+    """Draw the rows without a color of their own as one artist, which is fast for hundreds of rows."""
     curves = [metrics[name] for row in rows for metrics in _merged(row, name)]
     lines = [np.column_stack([steps, scale * _running_mean(values, max(1, len(values) // 25))]) for steps, values in curves]
     ax.add_collection(LineCollection(lines, colors=theme.muted, linewidths=0.6, alpha=0.3))
@@ -152,7 +153,7 @@ def _draw_rest(ax: Axes, rows: Sequence[Row], name: str, scale: float, theme: Th
 
 
 def _running_mean(values: Array, window: int) -> Array:
-    """Mean of the finite ones among the ``window`` values around every point; fewer at the ends."""
+    """Mean of the finite values in a window around every point; the window is shorter at the ends."""
     finite = np.isfinite(values)
     sums, counts = (np.cumsum(np.concatenate([[0.0], part])) for part in (np.where(finite, values, 0.0), finite))
     low = np.maximum(np.arange(len(values)) - window // 2, 0)
@@ -162,20 +163,20 @@ def _running_mean(values: Array, window: int) -> Array:
 
 
 def _draw_adaptation(ax: Axes, run: Run, look: Look, scale: float, theme: Theme) -> None:
-    colour, dashes = look
+    color, dashes = look
     points = run.test.curve
     steps = np.array([point.step for point in points])
     means = scale * np.array([point.mean for point in points], float)
     widths = scale * np.array([point.half_width or 0.0 for point in points], float)
-    ax.fill_between(steps, means - widths, means + widths, color=colour, alpha=0.2, linewidth=0)
-    ax.plot(steps, means, dashes, color=colour, linewidth=1.7, marker="o", markersize=4)
+    ax.fill_between(steps, means - widths, means + widths, color=color, alpha=0.2, linewidth=0)
+    ax.plot(steps, means, dashes, color=color, linewidth=1.7, marker="o", markersize=4)
     chosen = steps == run.test.steps
     if len(steps) > 1:
-        ax.plot(steps[chosen], means[chosen], "o", color=theme.surface, markeredgecolor=colour, markersize=7.5)
+        ax.plot(steps[chosen], means[chosen], "o", color=theme.surface, markeredgecolor=color, markersize=7.5)
 
 
 def _draw_baseline(figure: Figure, run: Run, scale: float, theme: Theme) -> None:
-    """The baseline's line, and the legend of a figure of one run."""
+    """Draw the baseline as a line, and the legend of a figure of one run."""
     level = f"{formats.percent(run.test.level)} interval over {run.test.episodes} episodes"
     handles, labels = [Line2D([], [], color=theme.palette[0], linewidth=6, alpha=0.35)], [level]
     if run.test.steps is not None:
@@ -191,7 +192,7 @@ def _draw_baseline(figure: Figure, run: Run, scale: float, theme: Theme) -> None
 
 
 def _error_scale(ax: Axes, metric: Metric) -> None:
-    """A logarithmic axis for scores that are positive, unbounded above and spread widely, such as errors and times."""
+    """Make the axis logarithmic for scores that are positive, unbounded above and spread widely, such as errors and times."""
     values = np.concatenate([np.asarray(line.get_ydata(), float) for line in ax.lines])
     values = values[np.isfinite(values)]
     low, high = (values.min(), values.max()) if len(values) else (0.0, 0.0)
@@ -203,10 +204,10 @@ def _error_scale(ax: Axes, metric: Metric) -> None:
 
 
 def _row_legend(figure: Figure, rows: Sequence[Row], theme: Theme) -> None:
-    looks = [curve_look(theme, number) for number in range(len(rows[:COLOURED]))]
-    handles = [Line2D([], [], color=colour, linestyle=dashes, linewidth=2) for colour, dashes in looks]
-    labels = [row.label for row in rows[:COLOURED]]
-    if len(rows) > COLOURED:
+    looks = [curve_look(theme, number) for number in range(len(rows[:COLORED]))]
+    handles = [Line2D([], [], color=color, linestyle=dashes, linewidth=2) for color, dashes in looks]
+    labels = [row.label for row in rows[:COLORED]]
+    if len(rows) > COLORED:
         handles.append(Line2D([], [], color=theme.muted, linewidth=0.8, alpha=0.6))
-        labels.append(f"{len(rows) - COLOURED} more")
+        labels.append(f"{len(rows) - COLORED} more")
     legend(figure, theme, handles, labels)

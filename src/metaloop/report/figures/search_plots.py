@@ -1,4 +1,4 @@
-"""What a search found: the weight of each parameter, all trials at a glance, and the front of two objectives."""
+"""Figures of a search: importance of each parameter, all trials in parallel coordinates, and the front of two objectives."""
 
 import json
 import math
@@ -23,12 +23,12 @@ from metaloop.report.figures.theme import Theme, legend, new_figure, titles
 FILE = "search.json"
 _NEEDED = {"metric": dict, "space": dict, "objectives": dict, "trials": list, "best": list, "importances": dict}
 _LOG_RATIO = 3.0  # errors that span more than this are drawn on a logarithmic axis
-_VISIBLE = 0.8  # of a colour map, beyond which its colours are too near the surface
+_VISIBLE = 0.8  # part of the color map that is visible on the background
 _TITLES = {"tasks_per_second": "tasks/s", "peak_memory": "peak memory (MiB)", "seconds": "training (s)"}
 
 
 def read_search(folder: Path) -> Mapping[str, Any] | None:
-    """What ``search.json`` in a sweep's folder says; None where the sweep is no search.
+    """Read ``search.json`` in a sweep's folder; None if the sweep is not a search.
 
     Raises:
         UserError: the file cannot be read, or is of another version.
@@ -37,28 +37,28 @@ def read_search(folder: Path) -> Mapping[str, Any] | None:
     if not path.exists():
         return None
     try:
-        told = json.loads(path.read_text())
+        content = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: no readable search ({error}); the sweep's command writes it anew") from error
-    if not isinstance(told, dict) or told.get("schema") != SEARCH_VERSION:
-        version = told.get("schema") if isinstance(told, dict) else None
+        raise UserError(f"{path}: no readable search ({error}); give the sweep's command again to rewrite it") from error
+    if not isinstance(content, dict) or content.get("schema") != SEARCH_VERSION:
+        version = content.get("schema") if isinstance(content, dict) else None
         raise UserError(
             f"{path}: written with schema {version!r}, this version reads {SEARCH_VERSION}; give the sweep's command again"
         )
     for key, kind in _NEEDED.items():
-        if not isinstance(told.get(key), kind):
-            raise UserError(f"{path}: {key} is {told.get(key)!r}, expected {kind.__name__}; give the sweep's command again")
-    return {**told, "metric": Metric.from_dict(told["metric"])}
+        if not isinstance(content.get(key), kind):
+            raise UserError(f"{path}: {key} is {content.get(key)!r}, expected {kind.__name__}; give the sweep's command again")
+    return {**content, "metric": Metric.from_dict(content["metric"])}
 
 
 def importance_figure(search: Mapping[str, Any], theme: Theme) -> Figure | None:
-    """Share of each parameter in reaching good values, one panel an objective; None before enough trials have ended."""
-    told = {name: shares for name, shares in search["importances"].items() if shares}
-    if not told:
+    """Draw the share of each parameter in reaching good values, one panel per objective; None if too few trials have ended."""
+    importances = {name: shares for name, shares in search["importances"].items() if shares}
+    if not importances:
         return None
     names = _short_names(list(search["space"]))
-    figure, axes = new_figure(theme, len(told), (1.6 + 3.4 * len(told), 0.9 + 0.36 * len(names)))
-    for ax, (objective, shares) in zip(axes, told.items(), strict=True):
+    figure, axes = new_figure(theme, len(importances), (1.6 + 3.4 * len(importances), 0.9 + 0.36 * len(names)))
+    for ax, (objective, shares) in zip(axes, importances.items(), strict=True):
         rows = sorted(shares.items(), key=lambda pair: pair[1])
         bars = ax.barh([names[key] for key, _ in rows], [share for _, share in rows], color=theme.palette[0], height=0.62)
         percents = [f"{100 * share:.0f} %" for _, share in rows]
@@ -74,7 +74,7 @@ def importance_figure(search: Mapping[str, Any], theme: Theme) -> Figure | None:
 
 
 def front_figure(search: Mapping[str, Any], theme: Theme) -> Figure | None:
-    """Every finished trial by its two objectives, with the front of those that none beats; None for other searches."""
+    """Draw every finished trial by its two objectives, with the Pareto front; None unless there are two objectives."""
     done = _done(search)
     if len(search["objectives"]) != 2 or not done:
         return None
@@ -89,14 +89,14 @@ def front_figure(search: Mapping[str, Any], theme: Theme) -> Figure | None:
     titles(ax, theme, _title(second, search), _title(first, search))
     handles = [Line2D([], [], color=theme.palette[0], marker="o", linewidth=1.4)]
     handles += [Line2D([], [], color=theme.muted, marker="x", linestyle="")] if others else []
-    legend(figure, theme, handles, ["beaten by no trial in both", "beaten by another"][: len(handles)])
+    legend(figure, theme, handles, ["Pareto front", "other trials"][: len(handles)])
     return figure
 
 
 def parallel_figure(search: Mapping[str, Any], theme: Theme) -> Figure | None:
-    """Every trial as a line through its parameters to its objectives, coloured by the first; None where none has ended.
+    """Draw every trial as a line through its parameters to its objectives, colored by the first; None if none has ended.
 
-    Pruned trials have no value: their lines are grey and end before the objectives.
+    Pruned trials have no value; their lines are gray and end before the objectives.
     """
     done = _done(search)
     if not done:
@@ -116,22 +116,22 @@ def parallel_figure(search: Mapping[str, Any], theme: Theme) -> Figure | None:
         heights = [scale.height(trial["params"][scale.key]) for scale in scales]
         heights += [scale.height(_value(trial, scale.key, search)) for scale in ends]
         best = trial["number"] in search["best"]
-        colour = theme.palette[1] if best else _colour(rank / max(1, len(ranked) - 1), theme)
-        ax.plot(range(len(names)), heights, color=colour, linewidth=2.4 if best else 1.1, alpha=1 if best else 0.85, zorder=2)
+        color = theme.palette[1] if best else _color(rank / max(1, len(ranked) - 1), theme)
+        ax.plot(range(len(names)), heights, color=color, linewidth=2.4 if best else 1.1, alpha=1 if best else 0.85, zorder=2)
     for place, scale in enumerate([*scales, *ends]):
         _draw_scale(ax, place, scale, theme)
     _frame(ax, names, theme)
     handles = [Line2D([], [], color=theme.palette[1], linewidth=2.4)]
-    handles += [Line2D([], [], color=_colour(rank, theme), linewidth=1.6) for rank in (0.9, 0.0)]
+    handles += [Line2D([], [], color=_color(rank, theme), linewidth=1.6) for rank in (0.9, 0.0)]
     handles += [Line2D([], [], color=theme.muted, linewidth=1, linestyle=":")] if pruned else []
-    first = "best" if len(search["objectives"]) == 1 else "beaten by no trial in all"
+    first = "best" if len(search["objectives"]) == 1 else "Pareto front"
     legend(figure, theme, handles, [first, "good", "bad", "pruned"][: len(handles)])
     return figure
 
 
 @dataclass(frozen=True)
 class _Scale:
-    """One of the parallel axes: from values to heights in [0, 1]."""
+    """One of the parallel axes; it maps values to heights in [0, 1]."""
 
     key: str
     name: str
@@ -148,7 +148,7 @@ class _Scale:
         return 0.5 if high == low else (at - low) / (high - low)
 
     def ticks(self) -> list[tuple[float, str]]:
-        """Heights and what is written there."""
+        """Heights and labels of the ticks."""
         if self.choices:
             return [(self.height(choice), choice) for choice in self.choices]
         decades = self.log and self.high / self.low >= 10
@@ -175,10 +175,10 @@ def _of_objective(name: str, search: Mapping[str, Any], done: Sequence[Mapping[s
 def _draw_scale(ax: Axes, place: int, scale: _Scale, theme: Theme) -> None:
     ax.plot([place, place], [0, 1], color=theme.muted, linewidth=1, zorder=3)
     box = {"facecolor": theme.surface, "edgecolor": "none", "alpha": 0.75, "pad": 0.8}
-    for height, said in scale.ticks():
+    for height, label in scale.ticks():
         ax.plot([place - 0.03, place], [height, height], color=theme.muted, linewidth=1, zorder=3)
         ax.text(
-            place - 0.05, height, said, color=theme.text, fontsize=7.5, ha="right", va="center", zorder=4, bbox=box,
+            place - 0.05, height, label, color=theme.text, fontsize=7.5, ha="right", va="center", zorder=4, bbox=box,
             parse_math=False,
         )  # fmt: skip
 
@@ -199,8 +199,8 @@ def _two_lines(name: str) -> str:
     return name.replace(" ", "\n", 1) if len(name) > 12 else name
 
 
-def _colour(rank: float, theme: Theme) -> tuple[float, float, float, float]:
-    """From faint for the worst (0) to strong for the best (1), told apart by every kind of colour vision."""
+def _color(rank: float, theme: Theme) -> tuple[float, float, float, float]:
+    """Color from faint for the worst (0) to strong for the best (1), distinguishable with every kind of color vision."""
     place = 1 - _VISIBLE * (1 - rank) if theme.name == "dark" else _VISIBLE * (1 - rank)
     red, green, blue, alpha = colormaps["cividis"](float(np.clip(place, 0, 1)))
     return red, green, blue, alpha
@@ -211,7 +211,7 @@ def _done(search: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _value(trial: Mapping[str, Any], objective: str, search: Mapping[str, Any]) -> float:
-    """In the unit of its title."""
+    """Value of an objective in the unit of its title."""
     scale = {"validation": search["metric"].scale, "peak_memory": 2.0**-20}
     return float(trial["values"][objective] * scale.get(objective, 1.0))
 
@@ -221,12 +221,12 @@ def _title(objective: str, search: Mapping[str, Any]) -> str:
 
 
 def _short_names(keys: Sequence[str]) -> dict[str, str]:
-    """The shortest endings of dotted keys that tell them apart."""
+    """Map dotted keys to their shortest endings that are unique."""
     parts = {key: key.replace("/", ".").split(".") for key in keys}
-    found = {}
-    for key, own in parts.items():
-        lengths = range(1, len(own) + 1)
+    names = {}
+    for key, words in parts.items():
+        lengths = range(1, len(words) + 1)
         others = [other for name, other in parts.items() if name != key]
-        length = next((n for n in lengths if all(other[-n:] != own[-n:] for other in others)), len(own))
-        found[key] = ".".join(own[-length:])
-    return found
+        length = next((n for n in lengths if all(other[-n:] != words[-n:] for other in others)), len(words))
+        names[key] = ".".join(words[-length:])
+    return names

@@ -1,4 +1,4 @@
-"""Single episodes made visible: the sheet of an image episode, functions of a regression episode."""
+"""Figures of single episodes: the sheet of an image episode, the functions of a regression episode."""
 
 from collections.abc import Mapping
 
@@ -14,14 +14,14 @@ from metaloop.report.figures.theme import Theme, legend, new_figure, titles
 
 Arrays = Mapping[str, np.ndarray]
 
-# What a sheet holds at most; what is left out is said in its title.
+# Most classes, shots, queries and functions that are drawn; a sheet's title says what is left out.
 _MAX_WAYS, _MAX_SHOTS, _MAX_QUERIES, _MAX_FUNCTIONS = 20, 5, 6, 4
-_CELL, _CAPTION, _GAP = 1.0, 0.34, 0.12  # of an image, its caption and the space between, in image sides
+_CELL, _CAPTION, _GAP = 1.0, 0.34, 0.12  # sizes of an image, its caption and the gap between, in image sides
 _INCHES = 0.62  # side of an image
 
 
 def sample_figure(samples: Arrays, theme: Theme) -> Figure | None:
-    """The figure that fits the samples: a sheet for images, functions for regression, None for anything else."""
+    """Draw the figure that fits the samples: a sheet for images, functions for a regression, None for other samples."""
     if "grid" in samples:
         return regression_figure(samples, theme)
     images = samples.get("support_x")
@@ -29,15 +29,15 @@ def sample_figure(samples: Arrays, theme: Theme) -> Figure | None:
 
 
 def episode_sheet(samples: Arrays, theme: Theme) -> Figure:
-    """One episode: a row a class, its support images at the left, its queries at the right.
+    """Draw one episode with a row for each class: its support images on the left, its queries on the right.
 
-    Below a query stands the predicted class and its probability. A right answer has a tick and a solid frame, a wrong
-    one a cross and a dashed frame, so that colour is not needed to tell them apart.
+    Below a query are the predicted class and its probability. A right prediction has a tick and a solid frame, a wrong one
+    a cross and a dashed frame, so that they can be distinguished without color.
 
     Args:
         samples: ``support_x`` and ``query_x`` (n, channels, height, width) in [0, 1], ``support_y`` and ``query_y``
             (n,), ``probabilities`` (queries, ways), ``index`` the episode's number.
-        theme: the colours.
+        theme: colors of the figure.
     """
     support = [np.flatnonzero(samples["support_y"] == c) for c in np.unique(samples["support_y"])[:_MAX_WAYS]]
     queries = [np.flatnonzero(samples["query_y"] == c) for c in np.unique(samples["support_y"])[:_MAX_WAYS]]
@@ -50,13 +50,13 @@ def episode_sheet(samples: Arrays, theme: Theme) -> Figure:
     FigureCanvasAgg(figure)
     ax = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     ax.set_axis_off()
-    for row, (few, asked) in enumerate(zip(support, queries, strict=True)):
+    for row, (shot_rows, query_rows) in enumerate(zip(support, queries, strict=True)):
         y = 1.0 + row * row_height
-        label = int(samples["support_y"][few[0]])
+        label = int(samples["support_y"][shot_rows[0]])
         ax.text(0.9, y + _CELL / 2, f"class {label + 1}", ha="right", va="center", fontsize=8.5, color=theme.text)
-        for column, number in enumerate(few[:shots]):
+        for column, number in enumerate(shot_rows[:shots]):
             _image(ax, samples["support_x"][number], 1.0 + column * step, y, theme.muted, "-", 0.8)
-        for column, number in enumerate(asked[:shown]):
+        for column, number in enumerate(query_rows[:shown]):
             _query(ax, samples, int(number), start + column * step, y, theme)
     for x, text in ((1.0, "support"), (start, "queries, with the predicted class and its probability")):
         ax.text(x, 0.75, text, ha="left", va="center", fontsize=9, fontweight="bold", color=theme.text)
@@ -67,12 +67,14 @@ def episode_sheet(samples: Arrays, theme: Theme) -> Figure:
 
 
 def regression_figure(samples: Arrays, theme: Theme) -> Figure:
-    """Some episodes' true functions, support points, and predictions before and after adaptation, or with 90 % bands.
+    """Draw the true functions and support points of some episodes, with predictions before and after adaptation.
+
+    Predictive distributions are drawn as a mean with a 90 % band instead.
 
     Args:
-        samples: ``grid`` (g,); ``true`` and either ``before`` and ``after`` or ``mean``, ``low`` and ``high``, of predictive
-            distributions (tasks, g); ``support_x`` and ``support_y`` (tasks, shots), nan where a point is not real.
-        theme: the colours.
+        samples: ``grid`` (g,); ``true`` and either ``before`` and ``after``, or ``mean``, ``low`` and ``high`` of predictive
+            distributions, each (tasks, g); ``support_x`` and ``support_y`` (tasks, shots), nan for padding.
+        theme: colors of the figure.
     """
     count = min(len(samples["true"]), _MAX_FUNCTIONS)
     figure, axes = new_figure(theme, count, (3.1 * count + 0.4, 3.2))
@@ -93,7 +95,7 @@ def regression_figure(samples: Arrays, theme: Theme) -> Figure:
 
 
 def _functions(ax: Axes, samples: Arrays, task: int, theme: Theme) -> dict[str, Artist]:
-    """Draw one task's curves; what the legend shows by its label."""
+    """Draw one task's curves; return the legend's artists by label."""
     first, second = theme.palette[:2]
     looks = {
         "true": ("true function", theme.muted, "-", 3.0),
@@ -102,11 +104,11 @@ def _functions(ax: Axes, samples: Arrays, task: int, theme: Theme) -> dict[str, 
         "mean": ("predictive mean", first, "-", 1.8),
     }
     handles: dict[str, Artist] = {}
-    for name, (label, colour, dashes, width) in looks.items():
+    for name, (label, color, dashes, width) in looks.items():
         if name in samples:
             alpha = 0.55 if name == "true" else 1
             handles[label] = ax.plot(
-                samples["grid"], samples[name][task], dashes, color=colour, linewidth=width, alpha=alpha
+                samples["grid"], samples[name][task], dashes, color=color, linewidth=width, alpha=alpha
             )[0]  # fmt: skip
     if "low" in samples:
         edges = samples["low"][task], samples["high"][task]
@@ -122,29 +124,29 @@ def _sheet_title(samples: Arrays, support: list[np.ndarray], queries: list[np.nd
     if max(map(len, support)) > shots:
         parts.append(f"{shots} of {max(map(len, support))} shots")
     if max(map(len, queries)) > shown:
-        parts.append(f"{shown} of {max(map(len, queries))} queries a class")
+        parts.append(f"{shown} of {max(map(len, queries))} queries per class")
     name = f"episode {int(samples['index'])}" if "index" in samples else "one episode"
     right = (samples["probabilities"].argmax(-1) == samples["query_y"]).mean()
     return ", ".join([f"{name}: {100 * right:.1f} % of all queries right", *parts])
 
 
 def _query(ax: Axes, samples: Arrays, number: int, x: float, y: float, theme: Theme) -> None:
-    chances = samples["probabilities"][number]
-    guess = int(chances.argmax())
+    probabilities = samples["probabilities"][number]
+    guess = int(probabilities.argmax())
     right = guess == int(samples["query_y"][number])
-    colour = theme.good if right else theme.bad
-    _image(ax, samples["query_x"][number], x, y, colour, "-" if right else (0, (2.5, 1.5)), 1.8)
-    caption = f"{'✓' if right else '✗'} {guess + 1}  {100 * chances[guess]:.0f} %"
+    color = theme.good if right else theme.bad
+    _image(ax, samples["query_x"][number], x, y, color, "-" if right else (0, (2.5, 1.5)), 1.8)
+    caption = f"{'✓' if right else '✗'} {guess + 1}  {100 * probabilities[guess]:.0f} %"
     ax.text(
-        x + _CELL / 2, y + _CELL + 0.22, caption, ha="center", va="center", fontsize=7.6, color=colour,
+        x + _CELL / 2, y + _CELL + 0.22, caption, ha="center", va="center", fontsize=7.6, color=color,
         fontweight="normal" if right else "bold",
     )  # fmt: skip
 
 
-def _image(ax: Axes, image: np.ndarray, x: float, y: float, colour: str, dashes: object, width: float) -> None:
-    """A (channels, height, width) image with a frame, its upper left corner at (x, y)."""
+def _image(ax: Axes, image: np.ndarray, x: float, y: float, color: str, dashes: object, width: float) -> None:
+    """Draw a (channels, height, width) image with a frame, its upper left corner at (x, y)."""
     pixels = np.clip(image, 0.0, 1.0).transpose(1, 2, 0)
-    grey = pixels.shape[-1] != 3
+    gray = pixels.shape[-1] != 3
     extent = (x, x + _CELL, y + _CELL, y)
-    ax.imshow(pixels.mean(-1) if grey else pixels, cmap="gray", vmin=0, vmax=1, extent=extent, interpolation="nearest")
-    ax.add_patch(Rectangle((x, y), _CELL, _CELL, fill=False, edgecolor=colour, linewidth=width, linestyle=dashes))
+    ax.imshow(pixels.mean(-1) if gray else pixels, cmap="gray", vmin=0, vmax=1, extent=extent, interpolation="nearest")
+    ax.add_patch(Rectangle((x, y), _CELL, _CELL, fill=False, edgecolor=color, linewidth=width, linestyle=dashes))

@@ -1,4 +1,4 @@
-"""Colours of figures, light and dark, and how a figure becomes a file. No global state of matplotlib is touched."""
+"""Light and dark colors of figures, and their export to PNG. No global state of matplotlib is changed."""
 
 import io
 from collections.abc import Sequence
@@ -15,12 +15,13 @@ from PIL import Image
 
 @dataclass(frozen=True)
 class Theme:
-    """One set of colours. The palettes follow Okabe and Ito, which every kind of colour vision tells apart.
+    """One set of colors. The palettes follow Okabe and Ito: they are distinguishable with every kind of color vision.
 
     Attributes:
-        surface: behind the figure; ``text``, ``muted`` and ``grid`` are drawn on it.
-        palette: of curves, in this order.
-        good: right answers, which also carry a tick; ``bad``: wrong ones, which carry a cross.
+        surface: background of the figure.
+        text, muted, grid: colors of labels, of secondary lines and labels, and of the grid.
+        palette: colors of curves, in this order.
+        good, bad: colors of right and of wrong predictions, which also have a tick or a cross.
     """
 
     name: str
@@ -42,15 +43,15 @@ DARK = Theme(
     ("#56b4e9", "#f2784b", "#2cc295", "#e69ac3", "#e6b422", "#a3c9f5", "#b8bec6"), "#56b4e9", "#f2784b",
 )  # fmt: skip
 Dashes = Literal["-", "--", "-.", ":"]
-Look = tuple[str, Dashes]  # colour and line style
-_LONGEST, _LETTERS_PER_INCH = 60, 15  # of a legend's labels
+Look = tuple[str, Dashes]  # color and line style
+_LONGEST, _LETTERS_PER_INCH = 60, 15  # of a legend's labels: the most letters, and letters per inch
 STYLES: tuple[Dashes, ...] = ("-", "--", "-.", ":")
 
 
 def new_figure(
     theme: Theme, columns: int, size: tuple[float, float], widths: Sequence[float] | None = None
 ) -> tuple[Figure, list[Axes]]:
-    """A figure of ``size`` inches with styled axes side by side, as wide as ``widths`` say to each other."""
+    """Make a figure of ``size`` inches with styled axes side by side; ``widths`` are their relative widths."""
     figure = Figure(figsize=size, dpi=150, facecolor=theme.surface, layout="constrained")
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(1, columns, width_ratios=widths)
@@ -61,7 +62,7 @@ def new_figure(
 
 
 def style(ax: Axes, theme: Theme) -> None:
-    """Quiet axes: two spines, a light grid behind the curves."""
+    """Style axes plainly: two spines, and a light grid behind the curves."""
     ax.set_facecolor(theme.surface)
     ax.grid(True, color=theme.grid, linewidth=0.8)
     ax.set_axisbelow(True)
@@ -71,7 +72,7 @@ def style(ax: Axes, theme: Theme) -> None:
 
 
 def titles(ax: Axes, theme: Theme, x: str, y: str, title: str = "") -> None:
-    """Axis labels, and a title at the left."""
+    """Set the axis labels, and a title on the left."""
     ax.set_xlabel(x, color=theme.text, fontsize=9.5)
     ax.set_ylabel(y, color=theme.text, fontsize=9.5)
     if title:
@@ -79,13 +80,13 @@ def titles(ax: Axes, theme: Theme, x: str, y: str, title: str = "") -> None:
 
 
 def legend(figure: Figure, theme: Theme, handles: Sequence[Artist], labels: Sequence[str]) -> None:
-    """A legend below the axes, for which the figure grows.
+    """Add a legend below the axes and enlarge the figure for it.
 
-    It shows names as they are: no mathematics in dollars, no name hidden for its underscore; only long ones are cut.
+    Names are shown unchanged, without mathematics in dollars and without hiding names with an underscore. Long names are cut.
     """
     cut = [label if len(label) <= _LONGEST else f"{label[: _LONGEST - 1]}…" for label in labels]
     shown = [f" {label}" if label.startswith("_") else label for label in cut]
-    letters = max(map(len, shown)) + 7  # the line before a label and the space after it are about as wide as these
+    letters = max(map(len, shown)) + 7  # a label's line and spacing are about seven letters wide
     columns = max(1, min(len(shown), int(figure.get_figwidth() * _LETTERS_PER_INCH / letters)))
     lines = -(-len(shown) // columns)
     figure.set_figheight(figure.get_figheight() + 0.19 * lines)
@@ -96,14 +97,14 @@ def legend(figure: Figure, theme: Theme, handles: Sequence[Artist], labels: Sequ
 
 
 def curve_look(theme: Theme, number: int) -> Look:
-    """Colour and line style of the curve with this number; they repeat after all pairs of both."""
-    colours = len(theme.palette)
-    return theme.palette[number % colours], STYLES[number // colours % len(STYLES)]
+    """Color and line style of the curve with this number; they repeat after all pairs of both."""
+    colors = len(theme.palette)
+    return theme.palette[number % colors], STYLES[number // colors % len(STYLES)]
 
 
 def png(figure: Figure) -> bytes:
-    """The figure as a PNG file, laid out and drawn once: ``savefig`` does both twice, which a short run would wait for."""
-    canvas: Any = figure.canvas  # of matplotlib's untyped Agg backend
+    """Encode a figure as a PNG. It is laid out and drawn once; ``savefig`` does both twice, which delays a short run."""
+    canvas: Any = figure.canvas  # matplotlib's Agg backend is untyped
     canvas.draw()
     buffer = io.BytesIO()
     image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")

@@ -1,4 +1,4 @@
-"""The page over several runs: one self-contained HTML file that opens from disk, its tables and figures as files."""
+"""The page over several runs: one self-contained HTML file, with its tables and figures as files beside it."""
 
 import base64
 import os
@@ -26,7 +26,7 @@ from metaloop.report.tables.question import Question, default_question
 from metaloop.report.tables.rows import Row, group_rows
 from metaloop.system.files import write_atomically
 
-# Beyond this many runs each is a line that links to its own page, not a section with pictures.
+# Of more runs than this, each is a line with a link to its own page instead of a section with pictures.
 SECTIONS_UP_TO = 24
 Choose = Callable[[Sequence[Run]], list[Run]]
 Ask = Callable[[Sequence[Run]], Question | None]
@@ -37,10 +37,11 @@ class Block:
     """All rows with one metric.
 
     Attributes:
-        title: the metric's; ``suffix`` of its files' names, where there are several.
+        title: heading of the metric.
+        suffix: suffix of its files' names; empty for a single metric.
         pivot: the table of settings, or None.
-        sections: what compares settings.
-        curves: file name and figure.
+        sections: sections that compare settings.
+        curves: (file name, figure) of each.
     """
 
     title: str
@@ -52,12 +53,12 @@ class Block:
 
 @dataclass(frozen=True)
 class Report:
-    """What was written.
+    """A written page.
 
     Attributes:
-        page: its file.
-        sweeps: that the runs are of.
-        failures: the runs that are not in its tables.
+        page: path of the page.
+        sweeps: the sweeps that the runs belong to.
+        failures: the runs that are missing from its tables.
     """
 
     page: Path
@@ -70,12 +71,12 @@ def make_report(paths: Sequence[Path], destination: Path, ask: Ask = default_que
 
     Args:
         paths: directories of runs, or of folders of runs.
-        destination: folder; made where it is missing.
-        ask: what to pivot runs of one metric by.
-        choose: which of the runs to take, at least one.
+        destination: folder of the page; created if it is missing.
+        ask: chooses the keys to pivot runs of one metric by.
+        choose: selects the runs to report on, at least one.
 
     Raises:
-        UserError: there is no readable run, listing what was tried and why it failed; or the question does not fit the runs.
+        UserError: there is no readable run (lists each path with the reason), or the pivot's keys do not fit the runs.
         OSError: the page cannot be written.
     """
     runs, unread = find_runs(paths)
@@ -83,8 +84,8 @@ def make_report(paths: Sequence[Path], destination: Path, ask: Ask = default_que
     stopped = pruned(searches)
     sweeps, damaged = find_sweeps(paths)
     missing = [each for sweep in sweeps for each in sweep.missing]
-    told = stopped | {each.path.resolve() for each in missing}
-    unfinished = [each for each in find_unfinished(paths) if each.path.resolve() not in told]
+    reported = stopped | {each.path.resolve() for each in missing}
+    unfinished = [each for each in find_unfinished(paths) if each.path.resolve() not in reported]
     unreadable = [Failure(path, reason, log_end(path)) for path, reason in unread]
     failures = [*unreadable, *broken, *damaged, *missing, *unfinished]
     if not runs:
@@ -103,18 +104,18 @@ def write_page(
 ) -> Report:
     """Write ``index.html``, ``table``, ``pivot`` and ``paired`` as ``.md``, ``.csv`` and ``.tex``, and ``figures/``.
 
-    A run with broken samples or a wrong paper block is shown among the failures, the others as usual.
+    A run with broken samples or a wrong paper block is listed among the failures.
 
     Args:
-        runs: at least one.
-        failures: what could not be read.
-        destination: folder; made where it is missing.
-        ask: what to pivot runs of one metric by.
-        searches: that the runs are trials of, by folder.
-        sweeps: that the runs are of.
+        runs: at least one run.
+        failures: runs that could not be read.
+        destination: folder of the page; created if it is missing.
+        ask: chooses the keys to pivot runs of one metric by.
+        searches: searches whose trials the runs are, by folder.
+        sweeps: sweeps that the runs belong to.
 
     Raises:
-        UserError: none of the runs can be shown, or the question does not fit them.
+        UserError: none of the runs can be shown, or the pivot's keys do not fit them.
         OSError: a file cannot be written.
     """
     sound, broken = _checked(runs)
@@ -151,7 +152,7 @@ def write_page(
 
 
 def _checked(runs: Sequence[Run]) -> tuple[list[Run], list[Failure]]:
-    """Runs whose section can be made, and the others with the reason."""
+    """Separate the runs whose section can be made from the others, which get a reason."""
     sound: list[Run] = []
     broken: list[Failure] = []
     for run in runs:
@@ -182,10 +183,12 @@ def _blocks(rows: Sequence[Row], ask: Ask) -> list[Block]:
 
 
 def _curves(rows: Sequence[Row], title: str) -> list[tuple[str, Picture]]:
-    """Of the rows, the best first."""
+    """Learning and adaptation curves of rows in order of their score, best first."""
     drawn = {
-        "learning": picture(lambda theme: learning_curves(rows, theme), f"loss and {title} over outer steps, one colour a row"),
-        "adaptation": picture(lambda theme: adaptation_curves(rows, theme), f"{title} over inner steps, one colour a row"),
+        "learning": picture(
+            lambda theme: learning_curves(rows, theme), f"loss and {title} over outer steps, one color per row"
+        ),
+        "adaptation": picture(lambda theme: adaptation_curves(rows, theme), f"{title} over inner steps, one color per row"),
     }
     return [(name, each) for name, each in drawn.items() if each is not None]
 
@@ -216,11 +219,11 @@ def _labelled(rows: Sequence[Row]) -> list[tuple[str, Run]]:
 
 
 def _lines(rows: Sequence[Row], destination: Path) -> list[tuple[str, str, str, str]]:
-    """Name, score, directory of every run, and the link to its own page where it has one."""
+    """Name, score and directory of every run, and the link to its page page if it has one."""
     lines = []
     for label, run in _labelled(rows):
-        own = run.directory / "report" / "index.html"
-        link = os.path.relpath(own.resolve(), destination.resolve()) if own.is_file() else ""
+        page = run.directory / "report" / "index.html"
+        link = os.path.relpath(page.resolve(), destination.resolve()) if page.is_file() else ""
         lines.append((label, run.metric.interval(run.test.mean, run.test.half_width), str(run.directory), link))
     return lines
 
@@ -230,5 +233,5 @@ def _sheet(run: Run) -> list[Picture]:
     if samples is None:
         return []
     draw: Draw = lambda theme: sample_figure(samples, theme)  # noqa: E731
-    drawn = picture(draw, "one episode and the predictions for it")
+    drawn = picture(draw, "one episode with its predictions")
     return [drawn] if drawn else []

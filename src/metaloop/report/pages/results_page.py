@@ -1,4 +1,4 @@
-"""The page docs/results.md: published and measured side by side, from records alone."""
+"""The page docs/results.md: published numbers beside ours, generated from records alone."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,11 +19,11 @@ _HEADERS = (
 
 @dataclass(frozen=True)
 class NotRun:
-    """An experiment with a paper block of which there is no record.
+    """An experiment with a paper block but without a record.
 
     Attributes:
-        name: of the experiment.
-        paper: its block.
+        name: name of the experiment.
+        paper: its paper block.
     """
 
     name: str
@@ -31,9 +31,9 @@ class NotRun:
 
 
 def results_markdown(runs: Iterable[Run], not_run: Sequence[NotRun] = ()) -> str:
-    """Every reproduction, published beside measured.
+    """Make the page of all reproductions.
 
-    Runs without a paper block are left out; runs that differ only in their seed are one line. Experiments that were
+    Runs without a paper block are left out. Runs that differ only in their seed form one line. The experiments of
     ``not_run`` come last in their table.
 
     Raises:
@@ -42,10 +42,10 @@ def results_markdown(runs: Iterable[Run], not_run: Sequence[NotRun] = ()) -> str
     rows = sorted((row for row in group_rows(runs) if row.first.paper), key=lambda row: row.label)
     marks = "; ".join(f"{mark}: {meaning}" for mark, meaning in MARKS.items())
     parts = [
-        "# Results\n\nPublished numbers beside ours. This page is generated from the records of runs by "
-        "`metaloop reproduce`, which also says (`--check`) whether it still agrees with them; a change by hand is lost.\n",
-        f"Mark of a published number: {marks}. Published intervals are as printed in the paper. Ours are Student's t "
-        "intervals over meta-test episodes; the standard deviation over seeds is another number, in its own column.\n",
+        "# Results\n\nPublished numbers beside ours. `metaloop reproduce` generates this page from the records of runs, so "
+        "changes by hand are lost; `metaloop reproduce --check` tests whether page and records agree.\n",
+        f"Marks of published numbers: {marks}. Published intervals are as printed in the paper. Ours are Student's t "
+        "intervals over meta-test episodes; the standard deviation over seeds has its own column.\n",
     ]
     if not rows and not not_run:
         return "\n".join([*parts, "No run with a `paper` block was given.\n"])

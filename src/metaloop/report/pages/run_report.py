@@ -1,4 +1,4 @@
-"""The report of one run: pictures for a paper, and a page with everything about it."""
+"""The report of one run: pictures for a paper, and an HTML page."""
 
 import base64
 from collections.abc import Mapping
@@ -17,11 +17,11 @@ from metaloop.system.files import write_atomically
 def write_run_report(run_directory: Path) -> list[Path]:
     """Write ``report/`` into the directory of a finished run, or of a later evaluation.
 
-    ``learning.png``, ``adaptation.png`` and ``episode.png`` are written where the run has what they show, and
-    ``index.html`` always: self-contained, with the score beside its baseline and published value, facts and config.
+    ``learning.png``, ``adaptation.png`` and ``episode.png`` are written if the run has their data. ``index.html`` is always
+    written; it is self-contained and shows the score beside baseline and published value, the settings and the config.
 
     Returns:
-        The files written, the page last.
+        Paths of the written files, the page last.
 
     Raises:
         UserError: a file of the run is missing or broken; names it.
@@ -43,12 +43,12 @@ def write_run_report(run_directory: Path) -> list[Path]:
 
 
 def _draws(run: Run) -> Mapping[str, tuple[Draw, str]]:
-    """File name to how it is drawn and its description."""
+    """Drawing function and description of each picture, by file name."""
     rows, samples, metric = [Row((run,), run.name)], read_samples(run.directory), run.metric.heading
     draws: dict[str, tuple[Draw, str]] = {
         "adaptation": (lambda theme: adaptation_curves(rows, theme), f"{metric} over inner steps, with its interval"),
         "learning": (lambda theme: learning_curves(rows, theme), f"loss and {metric} over outer steps"),
     }
     if samples is not None:
-        draws["episode"] = (lambda theme: sample_figure(samples, theme), "one episode and the predictions for it")
+        draws["episode"] = (lambda theme: sample_figure(samples, theme), "one episode with its predictions")
     return draws

@@ -1,4 +1,4 @@
-"""What a page says of a search: its trials as a table and as pictures."""
+"""Section of a page about a hyperparameter search: its trials as a table and as pictures."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,22 +19,22 @@ Search = Mapping[str, Any]
 
 
 def find_searches(paths: Sequence[Path]) -> tuple[dict[Path, Search], list[Failure]]:
-    """The searches in and below some directories by their folders, and what could not be read."""
-    found: dict[Path, Search] = {}
+    """Find the searches in and below some directories, by folder, and the files that could not be read."""
+    searches: dict[Path, Search] = {}
     failures = []
     for folder in dict.fromkeys(file.parent for start in paths for file in sorted(Path(start).rglob(FILE))):
         try:
-            told = read_search(folder)
+            search = read_search(folder)
         except UserError as error:
             failures.append(Failure(folder / FILE, str(error)))
             continue
-        if told is not None:
-            found[folder] = told
-    return found, failures
+        if search is not None:
+            searches[folder] = search
+    return searches, failures
 
 
 def pruned(searches: Mapping[Path, Search]) -> set[Path]:
-    """Directories of runs that a search has stopped on purpose."""
+    """Directories of the runs that a search has pruned."""
     return {
         (folder / trial["directory"]).resolve()
         for folder, search in searches.items()
@@ -44,7 +44,7 @@ def pruned(searches: Mapping[Path, Search]) -> set[Path]:
 
 
 def search_sections(searches: Mapping[Path, Search]) -> list[Section]:
-    """One a search."""
+    """Make one section for each search."""
     return [_section(folder, search, number) for number, (folder, search) in enumerate(searches.items(), 1)]
 
 
@@ -52,7 +52,7 @@ def _section(folder: Path, search: Search, number: int) -> Section:
     draws = {
         "importance": (importance_figure, "importance of each parameter"),
         "parallel": (parallel_figure, "every trial as a line over its parameters and its score"),
-        "front": (front_figure, "trials by two objectives, with the front that nothing beats"),
+        "front": (front_figure, "trials by two objectives, with the Pareto front"),
     }
     suffix = "" if number == 1 else f"_{number}"
     drawn = [(f"search_{name}{suffix}", picture(lambda theme, f=f: f(search, theme), alt)) for name, (f, alt) in draws.items()]  # type: ignore[misc]
@@ -61,10 +61,9 @@ def _section(folder: Path, search: Search, number: int) -> Section:
         count[trial["state"]] = count.get(trial["state"], 0) + 1
     note = (
         f"{len(search['trials'])} trials ({', '.join(f'{n} {state}' for state, n in count.items())}) of the sampler "
-        f"{search.get('sampler')}, searched by "
-        f"meta-validation alone: the meta-test scores of the best trials say what they are worth, and nothing was "
-        f"chosen by them. Importance "
-        f"({search.get('importance_method') or 'of too few trials'}) is of the finished trials, in reaching good values."
+        f"{search.get('sampler')}. The search used meta-validation alone; meta-test scores did not influence any choice. "
+        f"Importance ({search.get('importance_method') or 'too few trials'}) is a parameter's share in reaching good values, "
+        "estimated from the finished trials."
     )
     return Section(
         f"search{suffix}", f"Search {folder.name}", _table(search), [(name, p) for name, p in drawn if p is not None], note
@@ -72,7 +71,7 @@ def _section(folder: Path, search: Search, number: int) -> Section:
 
 
 def _table(search: Search) -> Table:
-    """The best trials first; those that did not end last."""
+    """Table of the trials, the best first and unfinished ones last."""
     objectives, space = list(search["objectives"]), list(search["space"])
     first = objectives[0]
     sign = -1.0 if search["objectives"][first] == "maximize" else 1.0

@@ -1,4 +1,4 @@
-"""What the ledgers of sweeps say of runs that are not in the tables: failed, running, waiting, pruned, deleted."""
+"""Runs of sweeps that are not in the tables, from the ledgers: failed, running, waiting, pruned, deleted."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -22,15 +22,15 @@ from metaloop.records.jobs import (
 from metaloop.records.schema import IDENTITY, RECORD
 from metaloop.report.pages.unfinished import Failure, log_end, progress
 
-DELETED = "deleted"  # done, but its folder is no longer there
-_STALE = 60.0  # seconds of silence after which a run that says that it runs counts as interrupted
+DELETED = "deleted"  # done, but its folder no longer exists
+_STALE = 60.0  # seconds without a heartbeat after which a running run counts as interrupted
 _REASONS = {
     WAITING: "waiting: it has not been started",
     RUNNING: "still running",
-    INTERRUPTED: "interrupted; the sweep's command goes on",
+    INTERRUPTED: "interrupted; give the sweep's command again to continue",
     CANCELLED: "cancelled",
     PRUNED: "pruned: the search had better runs",
-    DELETED: "done, but its folder was deleted or moved; the score is lost to this report",
+    DELETED: "done, but its folder was deleted or moved, so this report lacks its score",
 }
 
 
@@ -39,9 +39,9 @@ class Sweep:
     """A sweep's runs by state.
 
     Attributes:
-        folder: of the sweep.
-        counts: runs by state, in the order of the states.
-        missing: the runs without a record, with the reason; pruned ones are only counted.
+        folder: folder of the sweep.
+        counts: number of runs by state, in the order of the states.
+        missing: the runs without a record, with the reason; pruned runs are only counted.
     """
 
     folder: Path
@@ -50,13 +50,13 @@ class Sweep:
 
     @property
     def text(self) -> str:
-        """Such as ``24 runs: 20 done, 1 pruned, 2 failed, 1 deleted``."""
+        """The counts in words, such as ``24 runs: 20 done, 1 pruned, 2 failed, 1 deleted``."""
         total = sum(self.counts.values())
         return f"{total} run{'' if total == 1 else 's'}: " + ", ".join(f"{n} {state}" for state, n in self.counts.items())
 
 
 def find_sweeps(paths: Iterable[Path]) -> tuple[list[Sweep], list[Failure]]:
-    """The sweeps in and below some directories, and the ledgers that cannot be read."""
+    """Find the sweeps in and below some directories, and the ledgers that cannot be read."""
     sweeps, failures = [], []
     ledgers = {path.resolve(): path for start in paths for path in sorted(Path(start).rglob(LEDGER))}
     for path in ledgers.values():
@@ -83,15 +83,15 @@ def _state(folder: Path, job: Job) -> str:
 
 def _missing(folder: Path, job: Job, state: str) -> Failure:
     path = folder / job.directory
-    if not path.resolve().is_relative_to(folder.resolve()):  # a ledger from elsewhere may name any folder
-        return Failure(folder / LEDGER, f"run {job.number} is said to lie outside of the sweep's folder; it is not read")
-    reason = f"failed: {_printable(job.error or 'no reason is known')}" if state == FAILED else _REASONS[state]
+    if not path.resolve().is_relative_to(folder.resolve()):  # a foreign ledger may name any folder
+        return Failure(folder / LEDGER, f"the directory of run {job.number} is outside the sweep's folder; it is not read")
+    reason = f"failed: {_printable(job.error or 'unknown reason')}" if state == FAILED else _REASONS[state]
     if (path / IDENTITY).exists() and state != FAILED:
         reason += f" ({progress(path)})"
     return Failure(path, f"{reason}; {' '.join(job.overrides)}", log_end(path))
 
 
 def _printable(text: str) -> str:
-    """The first line of an error, without control sequences."""
+    """First line of an error, with control characters replaced."""
     line = text.strip().partition("\n")[0]
     return "".join(character if character.isprintable() else "?" for character in line)

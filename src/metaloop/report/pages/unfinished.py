@@ -1,4 +1,4 @@
-"""Runs that left no record: how far they came, and the end of their logs."""
+"""Runs without a record: their progress, and the end of their logs."""
 
 import fcntl
 import json
@@ -9,17 +9,17 @@ from pathlib import Path
 from metaloop.records.jobs import LOG
 from metaloop.records.schema import IDENTITY, RECORD
 
-_LINES, _BYTES = 15, 8000  # of a log that are shown, and that are read
+_LINES, _BYTES = 15, 8000  # of a log: lines shown, bytes read
 
 
 @dataclass(frozen=True)
 class Failure:
-    """What is not in the tables.
+    """A run or file that is not in the tables.
 
     Attributes:
-        path: of the run or the record.
-        reason: why.
-        log: the last lines of its log; empty where there is none.
+        path: path of the run or the file.
+        reason: why it is not in the tables.
+        log: the last lines of its log; empty without a log.
     """
 
     path: Path
@@ -28,13 +28,13 @@ class Failure:
 
 
 def find_unfinished(paths: Iterable[Path]) -> list[Failure]:
-    """The runs in and below some directories that were started and have no record, in the order of their paths."""
-    found = {file.parent.resolve(): file.parent for start in paths for file in sorted(Path(start).rglob(IDENTITY))}
-    return [Failure(path, _state(path), log_end(path)) for path in found.values() if not (path / RECORD).exists()]
+    """Find the runs in and below some directories that were started and have no record, in the order of their paths."""
+    runs = {file.parent.resolve(): file.parent for start in paths for file in sorted(Path(start).rglob(IDENTITY))}
+    return [Failure(path, _state(path), log_end(path)) for path in runs.values() if not (path / RECORD).exists()]
 
 
 def log_end(directory: Path) -> str:
-    """The last lines of a run's log."""
+    """Last lines of a run's log."""
     try:
         with (directory / LOG).open("rb") as file:
             file.seek(max(0, file.seek(0, 2) - _BYTES))
@@ -45,12 +45,12 @@ def log_end(directory: Path) -> str:
 
 
 def _state(directory: Path) -> str:
-    """Whether it runs still: a run holds its directory's lock as long as it lives."""
+    """State of a run without a record. A running one holds its directory's lock."""
     done = progress(directory)
     try:
         with (directory / ".lock").open() as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        return f"no record: not finished ({done}); go on with metaloop train resume={directory}"
+        return f"no record: not finished ({done}); continue with metaloop train resume={directory}"
     except BlockingIOError:
         return f"still running ({done})"
     except OSError:
@@ -58,7 +58,7 @@ def _state(directory: Path) -> str:
 
 
 def progress(directory: Path) -> str:
-    """How far a run without a record came."""
+    """Progress of a run without a record, in words."""
     try:
         steps = json.loads((directory / IDENTITY).read_text())["config"]["trainer"]["max_steps"]
     except (OSError, ValueError, KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""What a page says about one run, in the order in which it says it."""
+"""Content of a run's section on a page, in the order of the page."""
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,13 +22,15 @@ class RunView:
     Attributes:
         title: the run's name, unique on the page.
         anchor: its id on the page.
-        status: how it ended, where it did not simply finish; else empty.
-        score: the headline; ``unit`` what it is measured in.
-        under: the sentence below it: episodes, setting.
-        against: label and text of what the score is compared with: baseline, published number.
-        facts: name and value of everything else about the run.
-        pictures: its figures.
-        config: dotted key and value.
+        status: how the training ended, if it did not finish; else empty.
+        score: the score, as the headline.
+        unit: name and unit of the metric.
+        under: the line below the score: setting and interval.
+        against: (label, text) of the baseline and the published number.
+        facts: (name, value) of the run's other settings and results.
+        pictures: figures of the run.
+        deviations: differences from the paper's set-up.
+        config: (dotted key, value) of the resolved config.
     """
 
     title: str
@@ -45,7 +47,7 @@ class RunView:
 
 
 def run_view(run: Run, title: str, anchor: str, pictures: Sequence[Picture]) -> RunView:
-    """Everything that the section of a run shows.
+    """Collect the content of a run's section.
 
     Raises:
         UserError: the paper block is wrong.
@@ -69,7 +71,7 @@ def run_view(run: Run, title: str, anchor: str, pictures: Sequence[Picture]) -> 
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """The leaves of a nested config as (dotted key, value)."""
+    """Iterate over the leaves of a nested config as (dotted key, value)."""
     for key, value in config.items():
         if isinstance(value, Mapping) and value:
             yield from flatten(value, f"{prefix}{key}.")
@@ -79,7 +81,7 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 @cache
 def templates() -> Environment:
-    """The package's templates; whatever a record says is escaped."""
+    """The package's templates; all inserted text is escaped."""
     return Environment(
         loader=PackageLoader("metaloop.report"),
         autoescape=True,
@@ -111,7 +113,7 @@ def _facts(run: Run) -> Iterator[tuple[str, str]]:
     for group in ("algorithm", "model", "dataset"):
         yield group, str(record.choices.get(group) or "")
     yield "split", test.split
-    yield "queries", str(test.queries) if test.ways == 1 else f"{test.queries} a class"
+    yield "queries", str(test.queries) if test.ways == 1 else f"{test.queries} per class"
     yield "inner steps", "" if test.steps is None else str(test.steps)
     yield "norm mode", test.norm_mode
     yield "transductive", "yes" if test.transductive else "no"

@@ -1,4 +1,4 @@
-"""The cells of a pivot, and how those of a column compare: with the best, with a baseline."""
+"""Cells of a pivot table, and the comparison of a column's cells with its best one and with a baseline."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -18,18 +18,18 @@ Place = tuple[Fact, ...]
 
 @dataclass(frozen=True)
 class Entry:
-    """One cell.
+    """One cell of a pivot table.
 
     Attributes:
-        interval: mean and interval over episodes; an episode's score is its mean over seeds, several data sets count the same.
-        spread: of the seeds' means.
-        strata: scores by ascending episode number, by what the episodes are of.
-        over: the places that were averaged over.
-        metric: of the scores.
+        interval: mean and interval over episodes. An episode's score is its mean over seeds; data sets have equal weight.
+        spread: spread of the seeds' means.
+        strata: scores by ascending episode number, by the key of their episodes.
+        over: the values that were averaged over.
+        metric: metric of the scores.
         best: whether it has the best mean of its column.
-        p_best: of the paired test against the best, corrected over the column; None for the best, where episodes differ and
-            where other values were averaged over.
-        against: the difference to the baseline row; None for the baseline and as above.
+        p_best: p-value of the paired test against the best, corrected over the column. None for the best itself, and if the
+            two cells have other episodes or were averaged over other values.
+        against: difference to the baseline row; None for the baseline itself, and in the cases above.
         p_against: its p-value, corrected over the column.
     """
 
@@ -50,7 +50,11 @@ class Entry:
 
 
 def judged(column: Mapping[Place, Entry], baseline: Place | None, place: Place) -> dict[Place, Entry]:
-    """The cells of a column compared with its best one and with the baseline."""
+    """Compare the cells of a column with its best one and with the baseline.
+
+    Raises:
+        UserError: the column mixes metrics.
+    """
     metrics = {entry.metric.name: entry.metric for entry in column.values()}
     if len(metrics) > 1:
         name = ", ".join(titled("", value) for value in place) or "the table"
@@ -67,18 +71,18 @@ def judged(column: Mapping[Place, Entry], baseline: Place | None, place: Place) 
 
 
 def _compared(column: Mapping[Place, Entry], with_row: Place | None) -> dict[Place, PairedDifference]:
-    """Every cell minus that of one row, where they are of the same episodes and averaged over the same values."""
+    """Every other cell minus that of one row, for cells of the same episodes that were averaged over the same values."""
     if with_row is None or with_row not in column:
         return {}
     base = column[with_row]
-    found = {}
+    differences = {}
     for row, entry in column.items():
         if row != with_row and entry.strata.keys() == base.strata.keys() and entry.over == base.over:
             scores = [[list(each.strata[key]) for key in sorted(base.strata)] for each in (entry, base)]
-            found[row] = stratified_difference(scores[0], scores[1], base.interval.level)
-    return found
+            differences[row] = stratified_difference(scores[0], scores[1], base.interval.level)
+    return differences
 
 
 def _corrected(differences: Mapping[Place, PairedDifference]) -> dict[Place, float]:
-    tested = {row: found.p_value for row, found in differences.items() if found.p_value is not None}
+    tested = {row: difference.p_value for row, difference in differences.items() if difference.p_value is not None}
     return dict(zip(tested, holm(list(tested.values())), strict=True))

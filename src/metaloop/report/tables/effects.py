@@ -1,4 +1,4 @@
-"""What each key of an ablation is worth: main effects and interactions over the matching runs."""
+"""Main effects and interactions of an ablation's keys, over the matching runs."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from metaloop.report.tables.facts import Fact, fact, levels, show
 from metaloop.report.tables.pivot import newest
 from metaloop.report.tables.results import Cell, Table
 
-Strata = dict[str, Array]  # scores by ascending episode number, by what the episodes are of
+Strata = dict[str, Array]  # scores by ascending episode number, by the key of their episodes
 Cells = dict[tuple[Fact, ...], Strata]
 
 
@@ -26,10 +26,10 @@ class Level:
     """One value of a key.
 
     Attributes:
-        value: of the key.
-        interval: of the mean score over the matching settings.
-        difference: to the key's first value, paired over episodes; None for the first.
-        p_value: of the difference, corrected over the key's values.
+        value: the value.
+        interval: mean score over the matching settings, and its interval.
+        difference: difference to the key's first value, paired over episodes; None for the first.
+        p_value: p-value of the difference, corrected over the key's values.
     """
 
     value: Fact
@@ -40,13 +40,13 @@ class Level:
 
 @dataclass(frozen=True)
 class MainEffect:
-    """A key's values compared in the settings of all other keys in which every one of them was run.
+    """Comparison of a key's values in those settings of all other keys that were run with every value.
 
     Attributes:
-        key: that varies.
+        key: the key that varies.
         levels: its values, in order.
-        settings: how many settings of the other keys were averaged.
-        metric: of the scores.
+        settings: number of settings of the other keys that were averaged.
+        metric: metric of the scores.
     """
 
     key: str
@@ -57,17 +57,16 @@ class MainEffect:
 
 @dataclass(frozen=True)
 class Interaction:
-    """Two keys together.
+    """Scores at the combinations of two keys' values.
 
     Attributes:
-        keys: the two.
-        rows, columns: values of the first and the second.
-        means: (rows, columns) mean scores over the matching settings; NaN where nothing was run.
-        contrast: of the corner values: how much more the second key changes at the last value of the first than at its
-            first value;
-            None where a corner is missing.
-        settings: how many settings of the other keys were averaged.
-        metric: of the scores.
+        keys: the two keys.
+        rows, columns: values of the first and of the second key.
+        means: (rows, columns) mean scores over the matching settings; NaN for combinations that were not run.
+        contrast: effect of the second key (last value minus first) at the last value of the first key, minus the same effect
+            at its first value; None if one of these four combinations is missing.
+        settings: number of settings of the other keys that were averaged.
+        metric: metric of the scores.
     """
 
     keys: tuple[str, str]
@@ -80,25 +79,25 @@ class Interaction:
 
 
 def scores_by(runs: Sequence[Run], keys: Sequence[str]) -> Cells:
-    """The scores at each combination of the keys' values; seeds are averaged, and what else differs too."""
-    found: dict[tuple[Fact, ...], dict[str, list[Array]]] = {}
+    """Scores at each combination of the keys' values, averaged over seeds and over all other keys that differ."""
+    groups: dict[tuple[Fact, ...], dict[str, list[Array]]] = {}
     for run in newest(runs):
-        cell = found.setdefault(tuple(fact(run, key) for key in keys), {})
+        cell = groups.setdefault(tuple(fact(run, key) for key in keys), {})
         cell.setdefault(run.episodes_key, []).append(run.scores)
-    return {place: {key: np.mean(parts, axis=0) for key, parts in sorted(cell.items())} for place, cell in found.items()}
+    return {place: {key: np.mean(parts, axis=0) for key, parts in sorted(cell.items())} for place, cell in groups.items()}
 
 
 def main_effects(runs: Sequence[Run], keys: Sequence[str]) -> list[MainEffect]:
-    """Of each key that has two values or more in some setting of the others; the runs have one metric."""
-    cells, found = scores_by(runs, keys), []
+    """Main effect of each key with two values or more that share settings of the other keys; the runs have one metric."""
+    cells, effects = scores_by(runs, keys), []
     for number, key in enumerate(keys):
         values = levels(place[number] for place in cells)
         parts = [{_without(place, number): cells[place] for place in cells if place[number] == value} for value in values]
         shared = [rest for rest in parts[0] if all(_same_episodes(rest, part, parts[0]) for part in parts)]
         if shared and len(values) > 1:
             scores = [_averaged([part[rest] for rest in shared]) for part in parts]
-            found.append(MainEffect(key, _levels(values, scores, runs[0].test.level), len(shared), runs[0].metric))
-    return found
+            effects.append(MainEffect(key, _levels(values, scores, runs[0].test.level), len(shared), runs[0].metric))
+    return effects
 
 
 def _without(place: tuple[Fact, ...], *numbers: int) -> tuple[Fact, ...]:
@@ -108,17 +107,17 @@ def _without(place: tuple[Fact, ...], *numbers: int) -> tuple[Fact, ...]:
 def _same_episodes(
     rest: tuple[Fact, ...], part: Mapping[tuple[Fact, ...], Strata], first: Mapping[tuple[Fact, ...], Strata]
 ) -> bool:
-    """Whether a setting was run here too; the episodes may differ, as where the key is the data set."""
+    """Whether a setting was run here too, on as many kinds of episodes. These may differ, as the key may be the data set."""
     return rest in part and len(part[rest]) == len(first[rest])
 
 
 def _averaged(cells: Sequence[Strata]) -> Strata:
-    """Several settings as one: an episode's score is its mean over those that met it."""
-    found: dict[str, list[Array]] = {}
+    """Average several settings: an episode's score is its mean over the settings that were tested on it."""
+    groups: dict[str, list[Array]] = {}
     for cell in cells:
         for key, scores in cell.items():
-            found.setdefault(key, []).append(scores)
-    return {key: np.mean(parts, axis=0) for key, parts in sorted(found.items())}
+            groups.setdefault(key, []).append(scores)
+    return {key: np.mean(parts, axis=0) for key, parts in sorted(groups.items())}
 
 
 def _levels(values: Sequence[Fact], scores: Sequence[Strata], level: float) -> tuple[Level, ...]:
@@ -128,7 +127,7 @@ def _levels(values: Sequence[Fact], scores: Sequence[Strata], level: float) -> t
         for number, each in enumerate(scores)
         if number and each.keys() == scores[0].keys()
     }
-    tested = {number: found.p_value for number, found in differences.items() if found.p_value is not None}
+    tested = {number: difference.p_value for number, difference in differences.items() if difference.p_value is not None}
     corrected = dict(zip(tested, holm(list(tested.values())), strict=True))
     return tuple(
         Level(value, interval, differences[number].interval if number in differences else None, corrected.get(number))
@@ -141,15 +140,15 @@ def _lists(strata: Strata) -> list[list[float]]:
 
 
 def interactions(runs: Sequence[Run], keys: Sequence[str]) -> list[Interaction]:
-    """Of each two keys that were varied together; the runs have one metric."""
-    cells, found = scores_by(runs, keys), []
+    """Interaction of each two keys that were varied together; the runs have one metric."""
+    cells, results = scores_by(runs, keys), []
     for first, second in itertools.combinations(range(len(keys)), 2):
         values = [levels(place[number] for place in cells) for number in (first, second)]
         grid: dict[tuple[Fact, Fact], dict[tuple[Fact, ...], Strata]] = {}
         for place, strata in cells.items():
             grid.setdefault((place[first], place[second]), {})[_without(place, first, second)] = strata
         shared = [rest for rest in next(iter(grid.values())) if all(rest in part for part in grid.values())]
-        if len(grid) < len(values[0]) + len(values[1]) or not shared:  # fewer than that are points along two lines, no grid
+        if len(grid) < len(values[0]) + len(values[1]) or not shared:  # fewer cells lie along two lines and form no grid
             continue
         averaged = {place: _averaged([part[rest] for rest in shared]) for place, part in grid.items()}
         means = np.array([[_mean(averaged.get((row, column))) for column in values[1]] for row in values[0]])
@@ -158,8 +157,8 @@ def interactions(runs: Sequence[Run], keys: Sequence[str]) -> list[Interaction]:
         ]
         contrast = _contrast(corners, runs[0].test.level)
         pair = (keys[first], keys[second])
-        found.append(Interaction(pair, tuple(values[0]), tuple(values[1]), means, contrast, len(shared), runs[0].metric))
-    return found
+        results.append(Interaction(pair, tuple(values[0]), tuple(values[1]), means, contrast, len(shared), runs[0].metric))
+    return results
 
 
 def _mean(strata: Strata | None) -> float:
@@ -170,12 +169,12 @@ def _contrast(corners: Sequence[Strata | None], level: float) -> Interval | None
     a, b, c, d = corners
     if a is None or b is None or c is None or d is None or not a.keys() == b.keys() == c.keys() == d.keys():
         return None
-    with np.errstate(invalid="ignore"):  # inf - inf of runs that diverged is nan, which the interval says
+    with np.errstate(invalid="ignore"):  # inf - inf of runs that diverged is nan, and so is the interval
         return stratified_interval([(d[key] - c[key] - b[key] + a[key]).tolist() for key in a], level)
 
 
 def effects_table(effects: Sequence[MainEffect]) -> Table:
-    """Every value of every key with its mean, the difference to the key's first value, and how many settings were averaged."""
+    """Table of all values of all keys: mean, difference to the key's first value, and number of averaged settings."""
     rows = []
     for effect in effects:
         for each in effect.levels:

@@ -1,4 +1,4 @@
-"""What a run's settings are by name: a group's choice, a key of its config, or a fact of its meta-test."""
+"""A run's settings by name: the choice of a group, a key of its config, or a fact of its meta-test."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -25,10 +25,10 @@ _MISSING = object()
 
 
 def fact(run: Run, key: str) -> Fact:
-    """The run's value of ``key``; None where it has none, such as the inner steps of a learner without an inner loop.
+    """Look up the run's value of ``key``; None if it has none, such as the inner steps of a learner without an inner loop.
 
     Args:
-        run: one run.
+        run: the run.
         key: ``seed``, ``name``, ``setting``, a group (``dataset``, ``algorithm/rule``), a key of the config
             (``algorithm.rule.lr``), or one of the meta-test (``shots``, ``norm_mode``).
     """
@@ -54,17 +54,17 @@ def _value(run: Run, key: str) -> Any:
 
 
 def _plain(value: Any) -> Fact:
-    """Mappings and lists as text, by which they can be told apart."""
+    """Turn mappings and lists into text, which can be compared and hashed."""
     if isinstance(value, list | tuple):
         return formats.span((value[0], value[1])) if len(value) == 2 else ", ".join(map(str, value))
     return str(value) if isinstance(value, Mapping) else value
 
 
 def checked_keys(runs: Sequence[Run], keys: Iterable[str]) -> tuple[str, ...]:
-    """The keys, each of which some run has.
+    """Check that at least one run has each key; return the keys.
 
     Raises:
-        UserError: none has it; names the nearest.
+        UserError: no run has one of the keys; names similar keys.
     """
     keys = tuple(keys)
     for key in keys:
@@ -87,27 +87,27 @@ def _known(runs: Sequence[Run]) -> list[str]:
 
 
 def varied(runs: Sequence[Run]) -> tuple[str, ...]:
-    """The keys that were overridden in some run and in which runs differ, but for the seed and the like.
+    """Keys that were overridden in some run and in which runs differ, without those of ``INCIDENTAL`` such as the seed.
 
-    A key that tells the runs apart just as an earlier one with names does (each algorithm with a step size of its own) is
-    left out.
+    A key is left out if it separates the runs exactly as an earlier key does whose values are names, such as a step size
+    that each algorithm has for itself.
     """
     keys = dict.fromkeys(_key(text) for run in runs for text in run.record.overrides)
-    found: dict[str, None] = {}
-    named: set[tuple[int, ...]] = set()  # how keys whose values are names part the runs
+    result: dict[str, None] = {}
+    named: set[tuple[int, ...]] = set()  # partitions of the runs by keys whose values are names
     for key in keys:
         if not key or key.split(".")[0].split("/")[0] in INCIDENTAL:
             continue
         numbers: dict[Fact, int] = {}
         partition = tuple(numbers.setdefault(fact(run, key), len(numbers)) for run in runs)
         if len(numbers) > 1 and partition not in named:
-            found[key] = None
+            result[key] = None
             named |= {partition} if all(isinstance(value, str) for value in numbers) else set()
-    return tuple(found)
+    return tuple(result)
 
 
 def differing(runs: Sequence[Run]) -> tuple[str, ...]:
-    """Every key, overridden or not, in which runs differ, but for the seed and the like."""
+    """Keys in which runs differ, overridden or not, without those of ``INCIDENTAL`` such as the seed."""
     keys = [key for key in ("setting", *_TEST, *_known(runs)) if key.split(".")[0].split("/")[0] not in INCIDENTAL]
     return tuple(key for key in keys if len({fact(run, key) for run in runs}) > 1)
 
@@ -117,14 +117,14 @@ def _key(override: str) -> str:
 
 
 def levels(values: Iterable[Fact]) -> list[Fact]:
-    """Each value once: numbers first, in their order, then anything else as it came."""
-    found = list(dict.fromkeys(values))
-    numbers = [value for value in found if isinstance(value, int | float) and not isinstance(value, bool)]
-    return [*sorted(numbers), *(value for value in found if isinstance(value, bool) or not isinstance(value, int | float))]
+    """Distinct values: numbers first, ascending, then all others in order of appearance."""
+    unique = list(dict.fromkeys(values))
+    numbers = [value for value in unique if isinstance(value, int | float) and not isinstance(value, bool)]
+    return [*sorted(numbers), *(value for value in unique if isinstance(value, bool) or not isinstance(value, int | float))]
 
 
 def show(value: Fact) -> str:
-    """As people read it."""
+    """Text of a value for display."""
     if value is None:
         return formats.NONE
     if isinstance(value, bool):
@@ -133,7 +133,7 @@ def show(value: Fact) -> str:
 
 
 def fits(value: Fact, text: str) -> bool:
-    """Whether a value is what was written: as it is shown or as configs have it (``0.001``, ``1e-3``; ``yes``, ``true``)."""
+    """Whether a text stands for a value, as displayed or as in configs (``0.001``, ``1e-3``; ``yes``, ``true``)."""
     if text == show(value):
         return True
     if value is None or isinstance(value, bool):
@@ -145,16 +145,16 @@ def fits(value: Fact, text: str) -> bool:
 
 
 def short(key: str) -> str:
-    """The last word of a key."""
+    """Last part of a key."""
     return key.rpartition(".")[2].rpartition("/")[2]
 
 
 def titled(key: str, value: Fact) -> str:
-    """A level with as much of its key as it needs: ``anil``, but ``steps = 5``."""
+    """Text of a value with its key if the value is not a name: ``anil``, but ``steps = 5``."""
     return show(value) if isinstance(value, str) else f"{short(key)} = {show(value)}"
 
 
 def short_names(keys: Sequence[str]) -> dict[str, str]:
-    """Keys by their last words, where these tell them apart."""
+    """Map keys to their last parts where these are unique, else to themselves."""
     words = [short(key) for key in keys]
     return {key: word if words.count(word) == 1 else key for key, word in zip(keys, words, strict=True)}

@@ -1,4 +1,4 @@
-"""Text that LaTeX sets as it is."""
+"""Escaping of text for LaTeX."""
 
 _ESCAPES = {
     "\\": r"\textbackslash{}",
@@ -17,5 +17,5 @@ _ESCAPES = {
 
 
 def escape(text: str) -> str:
-    """Text with LaTeX's special characters, and the signs of our tables, replaced; line breaks become spaces."""
+    """Replace LaTeX's special characters and the signs of our tables; line breaks become spaces."""
     return "".join(_ESCAPES.get(character, character) for character in " ".join(text.split()))

@@ -1,4 +1,4 @@
-"""Which settings met the same episodes, and how they differ on them."""
+"""Paired differences between settings that were tested on the same episodes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +23,7 @@ class Pair:
         first: the better one.
         second: the other.
         difference: ``first - second``.
-        corrected: its p-value after Holm's correction over all pairs on these episodes.
+        corrected: p-value of the difference after Holm's correction over all pairs on these episodes.
     """
 
     first: Row
@@ -33,9 +33,9 @@ class Pair:
 
 
 def compare_pairs(rows: Sequence[Row]) -> list[Pair]:
-    """Paired differences between all settings that were tested on the same episodes.
+    """Compare all settings that were tested on the same episodes.
 
-    Where more than ``ALL_PAIRS_UP_TO`` share their episodes, each is compared with the best of them only.
+    If more than ``ALL_PAIRS_UP_TO`` settings share their episodes, each is compared with the best of them only.
     """
     groups: dict[str, list[Row]] = {}
     for row in rows:
@@ -43,7 +43,7 @@ def compare_pairs(rows: Sequence[Row]) -> list[Pair]:
     pairs: list[Pair] = []
     for members in groups.values():
         members.sort(key=lambda row: -row.metric.sign * row.interval.mean)
-        members.sort(key=lambda row: not isfinite(row.interval.mean))  # what diverged comes last, nan too
+        members.sort(key=lambda row: not isfinite(row.interval.mean))  # settings that diverged come last, nan included
         many = len(members) > ALL_PAIRS_UP_TO
         chosen = [(members[0], other) for other in members[1:]] if many else list(combinations(members, 2))
         pairs += _corrected([Pair(first, second, _difference(first, second)) for first, second in chosen])
@@ -61,7 +61,7 @@ def _corrected(pairs: Sequence[Pair]) -> list[Pair]:
 
 
 def pairs_table(pairs: Sequence[Pair]) -> Table:
-    """The pairs as people read them."""
+    """Table of the pairs for display."""
     headers = ("first", "second", "score", "first − second", "p", "p, corrected", "episodes")
     cells = []
     for pair in pairs:
@@ -81,7 +81,7 @@ def pairs_table(pairs: Sequence[Pair]) -> Table:
 
 
 def pairs_csv_rows(pairs: Sequence[Pair]) -> tuple[list[str], list[list[Value]]]:
-    """Header and rows of the pairs in full precision, scores as stored (accuracies as fractions)."""
+    """Header and CSV rows of the pairs, in full precision, scores as stored (accuracies as fractions)."""
     headers = ["first", "second", "metric", "difference", "half_width", "level", "p_value", "p_corrected", "episodes"]
     rows: list[list[Value]] = []
     for pair in pairs:

@@ -1,4 +1,4 @@
-"""Runs pivoted by any keys: which cell holds which runs, the best of each column, and what does not differ from it."""
+"""Pivot table of runs by any keys: the runs of each cell, averaged, and the comparison within each column."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,13 +20,13 @@ _NAMED = 6  # keys that a message names
 
 @dataclass(frozen=True)
 class Pivot:
-    """A table of cells.
+    """A pivot table.
 
     Attributes:
-        question: that it answers.
-        rows, columns: the places along both sides, in order.
-        entries: the cells that there are, by row and column.
-        older: runs that were left out for a newer one of the same setting and seed.
+        question: the keys of its rows and columns.
+        rows, columns: values of these keys along both sides, in order.
+        entries: the non-empty cells, by row and column.
+        older: number of runs left out because a newer one has the same setting and seed.
     """
 
     question: Question
@@ -36,7 +36,7 @@ class Pivot:
     older: int
 
     def column(self, place: Place) -> dict[Place, Entry]:
-        """The cells of a column by row."""
+        """Cells of a column, by row."""
         return {row: self.entries[row, place] for row in self.rows if (row, place) in self.entries}
 
 
@@ -44,8 +44,8 @@ def make_pivot(runs: Sequence[Run], question: Question) -> Pivot:
     """Pivot the runs.
 
     Raises:
-        UserError: a key is unknown, runs of a cell differ in more than their seed, a column mixes metrics, or no row is
-            the baseline.
+        UserError: a key is unknown, runs of a cell differ in more than their seed, a column mixes metrics, or the baseline
+            does not fit exactly one row.
     """
     for keys in (question.rows, question.columns, question.over, question.baseline or ()):
         checked_keys(runs, keys)
@@ -65,17 +65,17 @@ def make_pivot(runs: Sequence[Run], question: Question) -> Pivot:
 
 
 def newest(runs: Iterable[Run]) -> list[Run]:
-    """Of several runs of one setting and seed the one that was created last."""
-    found: dict[tuple[str, int], Run] = {}
+    """Keep, of several runs of one setting and seed, the one that was created last."""
+    latest: dict[tuple[str, int], Run] = {}
     for run in runs:
         key = run.setting_key, run.seed
-        if key not in found or run.record.created >= found[key].record.created:
-            found[key] = run
-    return list(found.values())
+        if key not in latest or run.record.created >= latest[key].record.created:
+            latest[key] = run
+    return list(latest.values())
 
 
 def _sorted(places: Iterable[Place]) -> tuple[Place, ...]:
-    """By each key's levels in turn."""
+    """Sort by the levels of each key in turn."""
     unique = list(dict.fromkeys(places))
     orders = [{value: number for number, value in enumerate(levels(values))} for values in zip(*unique, strict=True)]
     return tuple(sorted(unique, key=lambda place: [order[value] for order, value in zip(orders, place, strict=True)]))
@@ -94,7 +94,7 @@ def _entry(runs: Sequence[Run], question: Question, place: tuple[Place, Place]) 
         )
     by_data: dict[str, list[Array]] = {}
     for rows in settings.values():
-        members = [run for row in rows for run in row.runs]  # rows of one setting differ in their names alone
+        members = [run for row in rows for run in row.runs]  # rows of one setting differ only in their names
         by_data.setdefault(members[0].episodes_key, []).append(np.mean([run.scores for run in members], axis=0))
     strata = {key: np.mean(parts, axis=0) for key, parts in sorted(by_data.items())}
     interval = stratified_interval([scores.tolist() for scores in strata.values()], runs[0].test.level)
@@ -104,7 +104,7 @@ def _entry(runs: Sequence[Run], question: Question, place: tuple[Place, Place]) 
 
 
 def _spread(runs: Sequence[Run], settings: int) -> Spread:
-    """Over the seeds that all settings of the cell were run with."""
+    """Spread over those seeds that all settings of the cell were run with."""
     seeds: dict[int, list[float]] = {}
     for run in runs:
         seeds.setdefault(run.seed, []).append(run.test.mean)
@@ -136,27 +136,27 @@ def _where(question: Question, place: tuple[Place, Place]) -> str:
 
 
 def _baseline_row(pivot: Pivot) -> Place | None:
-    told, keys = pivot.question.baseline, pivot.question.rows
-    if told is None:
+    baseline, keys = pivot.question.baseline, pivot.question.rows
+    if baseline is None:
         return None
-    strange = [key for key in told if key not in keys]
-    if strange:
-        raise UserError(f"--baseline names {strange[0]}, which is no key of --rows; these are {', '.join(keys)}")
-    found = [
+    unknown = [key for key in baseline if key not in keys]
+    if unknown:
+        raise UserError(f"--baseline names {unknown[0]}, which is not a key of --rows; these are {', '.join(keys)}")
+    matches = [
         row
         for row in pivot.rows
-        if all(key not in told or fits(value, told[key]) for key, value in zip(keys, row, strict=True))
+        if all(key not in baseline or fits(value, baseline[key]) for key, value in zip(keys, row, strict=True))
     ]
-    if len(found) != 1:
+    if len(matches) != 1:
         rows = "; ".join(
-            ", ".join(f"{k}={show(v)}" for k, v in zip(keys, row, strict=True)) for row in (found or pivot.rows)[:_NAMED]
+            ", ".join(f"{k}={show(v)}" for k, v in zip(keys, row, strict=True)) for row in (matches or pivot.rows)[:_NAMED]
         )
-        wanted = ", ".join(f"{key}={value}" for key, value in told.items())
-        raise UserError(f"--baseline {wanted} fits {len(found)} rows; name one, such as {rows}")
-    return found[0]
+        wanted = ", ".join(f"{key}={value}" for key, value in baseline.items())
+        raise UserError(f"--baseline {wanted} fits {len(matches)} rows; name one, such as {rows}")
+    return matches[0]
 
 
 def coverage(pivot: Pivot) -> tuple[list[int], list[int]]:
-    """How many seeds and episodes cells have, each number once, ascending."""
+    """Distinct numbers of seeds and of episodes that cells have, ascending."""
     entries = pivot.entries.values()
     return sorted(Counter(entry.spread.n for entry in entries)), sorted(Counter(entry.interval.n for entry in entries))

@@ -1,4 +1,4 @@
-"""A pivot as a table that people read and as one that programs do."""
+"""A pivot table for display, and as CSV for programs."""
 
 from collections.abc import Sequence
 
@@ -12,18 +12,16 @@ NOTHING = Cell("", None)
 
 
 def pivot_table(pivot: Pivot) -> Table:
-    """Rows and columns with score, interval and spread over seeds; with a baseline, each column is followed by the
-    difference to it.
-    """
+    """Format a pivot: score, interval and spread over seeds. With a baseline, the difference to it follows each column."""
     keys, with_base = pivot.question.rows, pivot.question.baseline is not None
     names = short_names(keys)
     heads = [names[key] for key in keys]
     single = len(pivot.columns) == 1
     for place in pivot.columns:
         metric = next(iter(pivot.column(place).values())).metric
-        said = ", ".join(titled(key, value) for key, value in zip(pivot.question.columns, place, strict=True))
-        title = metric.heading if single or not said else f"{said}: {metric.heading}"
-        heads += [title, *(["difference" if single else f"{said}: difference"] if with_base else [])]
+        label = ", ".join(titled(key, value) for key, value in zip(pivot.question.columns, place, strict=True))
+        title = metric.heading if single or not label else f"{label}: {metric.heading}"
+        heads += [title, *(["difference" if single else f"{label}: difference"] if with_base else [])]
     cells = tuple(_row(pivot, row, with_base) for row in pivot.rows)
     wide = len(heads) - len(keys)
     return Table(tuple(heads), cells, (*(_numeric(pivot, i) for i in range(len(keys))), *[True] * wide), caption(pivot))
@@ -59,17 +57,17 @@ def _difference(entry: Entry) -> Cell:
 
 
 def caption(pivot: Pivot) -> str:
-    """What a reader must know to read the table."""
+    """Explanation of the numbers and marks in the table."""
     entries, question = list(pivot.entries.values()), pivot.question
     level = entries[0].interval.level
     seeds, episodes = coverage(pivot)
     alpha, percent = formats.percent(round(1 - level, 9)), formats.percent(level)
     parts = [
         f"Mean and {percent} interval over {formats.either(episodes)} meta-test episodes; {formats.either(seeds)} "
-        f"seed{'s' if seeds != [1] else ''} a cell."
+        f"seed{'s' if seeds != [1] else ''} per cell."
     ]
     if any(entry.spread.sd is not None for entry in entries):
-        parts.append("In brackets the standard deviation over seeds, another number than the interval.")
+        parts.append("In brackets: the standard deviation over seeds, which is not the interval.")
     if len(pivot.rows) > 1:
         parts.append(
             f"Bold: the best of its column; ≈: not significantly different from it (paired t tests over the same "
@@ -85,7 +83,9 @@ def caption(pivot: Pivot) -> str:
     if question.over:
         parts.append(f"Averaged over {', '.join(question.over)}, each value counting the same.")
         if len({entry.over for entry in entries}) > 1:
-            parts.append("Not every cell has all of these values; cells that were averaged over others are not compared.")
+            parts.append(
+                "Not every cell has all of these values; cells that were averaged over different values are not compared."
+            )
     if pivot.older:
         parts.append(
             f"{pivot.older} older run{'s' if pivot.older > 1 else ''} of a setting and seed that was run again "
@@ -95,7 +95,7 @@ def caption(pivot: Pivot) -> str:
 
 
 def pivot_csv(pivot: Pivot) -> str:
-    """A line a cell, in full precision and plain units (accuracy in [0, 1])."""
+    """CSV with one line per cell, in full precision and plain units (accuracy in [0, 1])."""
     question = pivot.question
     headers = [
         *question.rows, *question.columns, "metric", "mean", "half_width", "level", "episodes", "sd_over_seeds", "seeds",
@@ -106,7 +106,7 @@ def pivot_csv(pivot: Pivot) -> str:
     for place in pivot.columns:
         for row, entry in pivot.column(place).items():
             interval, against = entry.interval, entry.against
-            own = [interval.mean, interval.half_width, interval.level, interval.n, entry.spread.sd, entry.spread.n]
+            numbers = [interval.mean, interval.half_width, interval.level, interval.n, entry.spread.sd, entry.spread.n]
             difference = [against.interval.mean, against.interval.half_width] if against else [None, None]
-            lines.append([*row, *place, entry.metric.name, *own, entry.best, entry.p_best, *difference, entry.p_against])
+            lines.append([*row, *place, entry.metric.name, *numbers, entry.best, entry.p_best, *difference, entry.p_against])
     return to_csv(headers, lines)

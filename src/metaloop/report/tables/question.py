@@ -1,4 +1,4 @@
-"""What runs are compared by: the keys of a pivot's rows and columns, asked for or chosen."""
+"""The keys of a pivot's rows and columns: given by the user, or chosen from the runs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,19 +6,19 @@ from dataclasses import dataclass
 from metaloop.records.runs import Run
 from metaloop.report.tables.facts import checked_keys, differing, fact, varied
 
-_WIDEST, _FULL = 8, 0.6  # values of a key that becomes columns where nobody asked, and the share of cells that must be there
+_WIDEST, _FULL = 8, 0.6  # for a key to become columns by default: its most values, and the least share of non-empty cells
 _DATA = ("dataset", "episode", "episodes", "setting", "split", "ways", "shots", "queries")
 
 
 @dataclass(frozen=True)
 class Question:
-    """What to pivot by; see :func:`metaloop.report.tables.facts.fact` for keys.
+    """The keys of a pivot; :func:`metaloop.report.tables.facts.fact` lists the possible ones.
 
     Attributes:
         rows: keys whose combinations are rows.
         columns: keys whose combinations are columns.
         over: keys that are averaged over.
-        baseline: of each key that it names its value in the row that all others are compared with; None for none.
+        baseline: key and value of the row that all others are compared with; None for no comparison.
     """
 
     rows: tuple[str, ...]
@@ -30,12 +30,18 @@ class Question:
 def default_question(
     runs: Sequence[Run], rows: Sequence[str] = (), columns: Sequence[str] = (), over: Sequence[str] = ()
 ) -> Question | None:
-    """What runs are compared by where nobody says: all keys in which they differ, those of the data, else the last, as columns.
+    """Choose the keys of a pivot that were not given.
+
+    By default these are all keys in which the runs differ. Keys of the data become columns; if there are none, the last
+    key does, provided that the runs form a grid.
 
     Args:
         runs: at least one.
-        rows, columns, over: keys that were named. Columns alone leave the other keys for the rows, rows alone do without
-        columns.
+        rows, columns, over: the given keys. With columns alone, the other keys become rows; with rows alone, there are no
+            columns.
+
+    Returns:
+        The keys; None if the runs do not differ.
     """
     named = checked_keys(runs, (*rows, *columns, *over))
     rest = [key for key in (varied(runs) if named else _enough(runs)) if key not in named]
@@ -46,15 +52,15 @@ def default_question(
     if not rest:
         return None
     data = [key for key in rest if is_data(key)]
-    own = [key for key in rest if key not in data]
-    if own and data:
-        return Question(tuple(own), tuple(data), tuple(over))
+    method = [key for key in rest if key not in data]
+    if method and data:
+        return Question(tuple(method), tuple(data), tuple(over))
     wide = len(rest) > 1 and _is_grid(runs, rest)
     return Question(tuple(rest[:-1] if wide else rest), (rest[-1],) if wide else (), tuple(over))
 
 
 def _enough(runs: Sequence[Run]) -> tuple[str, ...]:
-    """The overridden keys, and as many more as tell all settings apart, such as a default that changed between two runs."""
+    """Overridden keys, and as many others as separate all settings, such as a default that changed between two runs."""
     keys = varied(runs)
     cells = {run.setting_key: tuple(fact(run, key) for key in keys) for run in runs}
     if not keys or len(set(cells.values())) == len(cells):
@@ -67,12 +73,12 @@ def _enough(runs: Sequence[Run]) -> tuple[str, ...]:
 
 
 def _is_grid(runs: Sequence[Run], keys: Sequence[str]) -> bool:
-    """Whether the last key has few values, and most of them were run with most combinations of the others."""
+    """Whether the last key has few values, and most of these were run with most combinations of the other keys."""
     cells = {tuple(fact(run, key) for key in keys) for run in runs}
     rows, columns = {cell[:-1] for cell in cells}, {cell[-1] for cell in cells}
     return len(columns) <= _WIDEST and len(cells) >= _FULL * len(rows) * len(columns)
 
 
 def is_data(key: str) -> bool:
-    """Whether a key is of what is learned from, not of what learns."""
+    """Whether a key describes the data rather than the learner."""
     return key.split(".")[0].split("/")[0] in _DATA

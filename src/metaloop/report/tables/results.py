@@ -1,4 +1,4 @@
-"""The results table, as people read it (Markdown, LaTeX, the page) and as programs do (CSV)."""
+"""The results table, for display (Markdown, LaTeX, the page) and for programs (CSV)."""
 
 import csv
 import io
@@ -15,7 +15,7 @@ from metaloop.report.tables.markdown import escape as markdown
 from metaloop.report.tables.markdown import escaped_table as markdown_table
 from metaloop.report.tables.rows import Row
 
-_GROUPS = ("algorithm", "model", "dataset")  # which have columns in every table
+_GROUPS = ("algorithm", "model", "dataset")  # have columns in every table
 Value = str | float | int | bool | None
 
 
@@ -24,8 +24,8 @@ class Cell:
     """One cell.
 
     Attributes:
-        text: what is shown.
-        value: what is sorted by; None comes last.
+        text: displayed text.
+        value: value to sort by; None comes last.
         mark: ``"best"``, ``"alike"`` (not significantly different from the best), or empty.
     """
 
@@ -36,13 +36,13 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table before it is written down.
+    """A table, independent of its format.
 
     Attributes:
         headers: column titles.
-        rows: one sequence of cells a row.
-        numeric: which columns are aligned to the right.
-        caption: what a reader must know to read it; may be empty.
+        rows: the cells of each row.
+        numeric: for each column, whether it holds numbers, which are aligned to the right.
+        caption: explanation of the numbers and marks; may be empty.
     """
 
     headers: tuple[str, ...]
@@ -53,7 +53,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its title, whether it holds numbers, and a row's cell."""
+    """One column: its title, whether it holds numbers, and how a row's cell is made."""
 
     title: str
     numeric: bool
@@ -61,19 +61,19 @@ class Column:
 
 
 def results_table(rows: Sequence[Row]) -> Table:
-    """The table of all rows. The columns of published numbers appear where a row has one.
+    """Make the table of all rows. Columns of published numbers are included if a row has one.
 
     Raises:
         UserError: a paper block is wrong; names the run's directory.
     """
     keys = [key for key in varied([run for row in rows for run in row.runs]) if key not in _GROUPS]
-    columns = _columns({row.metric for row in rows}, any(row.first.paper for row in rows), keys, _told_apart(rows, keys))
+    columns = _columns({row.metric for row in rows}, any(row.first.paper for row in rows), keys, _distinct(rows, keys))
     cells = tuple(tuple(column.cell(row) for column in columns) for row in rows)
     return Table(tuple(c.title for c in columns), cells, tuple(c.numeric for c in columns))
 
 
 def to_markdown(content: Table) -> str:
-    """A Markdown pipe table, and its caption below it."""
+    """Format as a Markdown pipe table, with the caption below."""
 
     def text(cell: Cell) -> str:
         shown = markdown(cell.text)
@@ -84,7 +84,7 @@ def to_markdown(content: Table) -> str:
 
 
 def to_latex(content: Table) -> str:
-    r"""A LaTeX tabular in booktabs style; needs ``\usepackage{booktabs}``. The caption is a comment above it."""
+    r"""Format as a LaTeX tabular in booktabs style; needs ``\usepackage{booktabs}``. The caption is a comment above it."""
 
     def text(cell: Cell) -> str:
         shown = latex(cell.text)
@@ -93,12 +93,12 @@ def to_latex(content: Table) -> str:
     lines = [" & ".join(latex(text) for text in content.headers) + r" \\", r"\midrule"]
     lines += [" & ".join(text(cell) for cell in row) + r" \\" for row in content.rows]
     layout = "".join("r" if numeric else "l" for numeric in content.numeric)
-    said = [f"% {line}" for line in textwrap.wrap(content.caption, 100)]
-    return "\n".join([*said, rf"\begin{{tabular}}{{{layout}}}", r"\toprule", *lines, r"\bottomrule", r"\end{tabular}", ""])
+    comments = [f"% {line}" for line in textwrap.wrap(content.caption, 100)]
+    return "\n".join([*comments, rf"\begin{{tabular}}{{{layout}}}", r"\toprule", *lines, r"\bottomrule", r"\end{tabular}", ""])
 
 
 def to_csv(headers: Sequence[str], rows: Iterable[Sequence[Value]]) -> str:
-    """Comma-separated values with a header line; None is an empty cell."""
+    """Format as comma-separated values with a header line; None becomes an empty cell."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(headers)
@@ -107,7 +107,9 @@ def to_csv(headers: Sequence[str], rows: Iterable[Sequence[Value]]) -> str:
 
 
 def results_csv(rows: Sequence[Row]) -> str:
-    """All rows in full precision and as stored (accuracies as fractions), bytes, tasks per second; always the same columns.
+    """CSV of all rows in full precision, always with the same columns.
+
+    Scores are as stored (accuracies as fractions), memory is in bytes, speed in tasks per second.
 
     Raises:
         UserError: a paper block is wrong; names the run's directory.
@@ -117,8 +119,8 @@ def results_csv(rows: Sequence[Row]) -> str:
     return to_csv(headers, [list(record.values()) for record in records])
 
 
-def _columns(metrics: set[Metric], with_paper: bool, keys: Sequence[str], told_apart: bool) -> list[Column]:
-    """The columns of a table of these metrics."""
+def _columns(metrics: set[Metric], with_paper: bool, keys: Sequence[str], distinct: bool) -> list[Column]:
+    """Columns of a table whose rows have these metrics."""
 
     def plain(title: str, get: Callable[[Row], str]) -> Column:
         return Column(title, False, lambda row: Cell(get(row), get(row)))
@@ -132,7 +134,7 @@ def _columns(metrics: set[Metric], with_paper: bool, keys: Sequence[str], told_a
         Column("difference", True, lambda row: _paper_cell(row, "difference")),
     ]
     return [
-        plain("name", (lambda row: row.first.name) if told_apart else (lambda row: row.label)),
+        plain("name", (lambda row: row.first.name) if distinct else (lambda row: row.label)),
         plain("algorithm", lambda row: row.choice("algorithm")),
         plain("model", lambda row: row.choice("model")),
         plain("dataset", lambda row: row.choice("dataset")),
@@ -151,16 +153,16 @@ def _columns(metrics: set[Metric], with_paper: bool, keys: Sequence[str], told_a
     ]
 
 
-def _told_apart(rows: Sequence[Row], keys: Sequence[str]) -> bool:
-    """Whether the columns of keys make longer names needless."""
-    said = {
+def _distinct(rows: Sequence[Row], keys: Sequence[str]) -> bool:
+    """Whether short names and the columns of keys suffice to distinguish all rows."""
+    identities = {
         (row.first.name, *(row.choice(group) for group in _GROUPS), *(fact(row.first, key) for key in keys)) for row in rows
     }
-    return len(said) == len(rows)
+    return len(identities) == len(rows)
 
 
 def _key_column(key: str, name: str) -> Column:
-    """A key in which rows differ."""
+    """Column of a key in which rows differ."""
     return Column(name, False, lambda row: Cell(show(fact(row.first, key)), show(fact(row.first, key))))
 
 

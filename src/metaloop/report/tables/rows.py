@@ -1,4 +1,4 @@
-"""Rows of a results table: runs that differ only in their seed are one row."""
+"""Rows of a results table: runs that differ only in their seed form one row."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +22,7 @@ class Row:
     """One setting, trained with one seed or several.
 
     Attributes:
-        runs: by ascending seed, each seed once, all on the same episodes.
+        runs: the runs by ascending seed, each seed once, all on the same episodes.
         label: a name that no other row has.
     """
 
@@ -31,12 +31,12 @@ class Row:
 
     @property
     def first(self) -> Run:
-        """The run with the smallest seed; everything but scores is the same in all."""
+        """The run with the smallest seed; all runs are the same in everything but their scores."""
         return self.runs[0]
 
     @cached_property
     def interval(self) -> Interval:
-        """Mean score and its interval over episodes; with several seeds an episode's score is its mean over them."""
+        """Mean score and its interval over episodes; an episode's score is its mean over seeds."""
         return mean_interval(self.scores, self.first.test.level)
 
     @cached_property
@@ -50,7 +50,7 @@ class Row:
         return seed_spread([run.test.mean for run in self.runs])
 
     def choice(self, group: str) -> str:
-        """The config group's choice, such as ``maml`` for ``algorithm``."""
+        """Choice of the config group, such as ``maml`` for ``algorithm``."""
         return str(self.first.record.choices.get(group) or formats.NONE)
 
     @property
@@ -60,12 +60,12 @@ class Row:
 
     @property
     def metric(self) -> Metric:
-        """Of the score; the same in all runs."""
+        """Metric of the score; the same for all runs."""
         return self.first.metric
 
     @cached_property
     def measured(self) -> tuple[float, float | None]:
-        """Mean over seeds after as many inner steps as published, and its half-width over episodes where it is known.
+        """Mean over seeds after the published number of inner steps, and its half-width over episodes if known.
 
         Raises:
             UserError: an adaptation curve does not reach the published step.
@@ -77,7 +77,7 @@ class Row:
 
     @cached_property
     def comparison(self) -> PaperComparison | None:
-        """The mean over seeds against its paper; None where it has none.
+        """Comparison of the mean over seeds with the paper; None without a paper.
 
         Raises:
             UserError: the paper block is wrong; names the run's directory.
@@ -110,9 +110,9 @@ class Row:
 
 
 def group_rows(runs: Iterable[Run]) -> list[Row]:
-    """Runs as rows, in the order in which their first run came.
+    """Group runs into rows, in the order of each row's first run.
 
-    A second run of the same setting and seed is no new seed: it becomes a row of its own.
+    A second run of the same setting and seed is not a new seed; it becomes a row of its own.
     """
     groups: dict[tuple[str, str], list[list[Run]]] = {}
     for run in runs:
@@ -124,7 +124,7 @@ def group_rows(runs: Iterable[Run]) -> list[Row]:
 
 
 def _label(rows: Sequence[Row]) -> list[Row]:
-    """Rows of the same name told apart by what differs between them, or else by a number."""
+    """Make labels unique: rows of the same name get the facts in which they differ, or else a number."""
     labelled = []
     for row in rows:
         twins = [other for other in rows if other.label == row.label]
@@ -133,9 +133,9 @@ def _label(rows: Sequence[Row]) -> list[Row]:
             continue
         shared = set.intersection(*(set(_overrides(twin)) for twin in twins))
         facts = [_facts(twin, shared) for twin in twins]
-        telling = [key for key in facts[0] if len({fact[key] for fact in facts}) > 1]
-        mine = ", ".join(_facts(row, shared)[key] for key in telling)
-        labelled.append(replace(row, label=f"{row.label} ({mine})" if mine else row.label))
+        differing = [key for key in facts[0] if len({fact[key] for fact in facts}) > 1]
+        details = ", ".join(_facts(row, shared)[key] for key in differing)
+        labelled.append(replace(row, label=f"{row.label} ({details})" if details else row.label))
     names = [row.label for row in labelled]
     numbers = [names[: i + 1].count(name) for i, name in enumerate(names)]
     return [
@@ -149,7 +149,7 @@ def _overrides(row: Row) -> list[str]:
 
 
 def _facts(row: Row, shared: set[str]) -> dict[str, str]:
-    """What may tell rows of one label apart; overrides that all of them share do not."""
+    """Facts that may distinguish rows of one label; overrides that all of these rows share are left out."""
     test = row.first.test
     overrides = [text for text in _overrides(row) if text not in shared]
     return {

@@ -1,5 +1,5 @@
 "use strict";
-// Each header is a button, so the keyboard reaches it. A first press sorts numbers from high to low, text from A to Z.
+// Each header is a button, so that the keyboard reaches it. The first press sorts numbers from high to low, text from A to Z.
 for (const table of document.querySelectorAll("table.sortable")) {
   const headers = [...table.tHead.rows[0].cells];
   const body = table.tBodies[0];
@@ -14,7 +14,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
       const rows = [...body.rows].sort((one, other) => {
         const [a, b] = [value(one, column), value(other, column)];
         const missing = (v) => v === "" || (numeric && Number.isNaN(Number(v)));
-        if (missing(a) || missing(b)) return missing(a) - missing(b); // what is missing stays below, either way
+        if (missing(a) || missing(b)) return missing(a) - missing(b); // missing values stay last in both directions
         return up ? compare(a, b, numeric) : compare(b, a, numeric);
       });
       for (const other of headers) other.removeAttribute("aria-sort");
@@ -24,7 +24,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
   });
 }
 
-// Above a table: a search that keeps rows holding all its words, and a choice for each column of few different texts.
+// Above a table: a search that keeps the rows with all of its words, and a menu for each column with few distinct texts.
 for (const place of document.querySelectorAll(".filter")) {
   const table = document.getElementById(place.dataset.table);
   const rows = [...table.tBodies[0].rows];

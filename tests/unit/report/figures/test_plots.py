@@ -122,7 +122,7 @@ def test_a_large_episode_is_cut_and_says_so() -> None:
     samples = image_samples(ways=25, shots=7, queries=9, channels=3)
     (ax,) = episode_sheet(samples, LIGHT).axes
     assert len(ax.images) == 20 * (5 + 6)
-    assert ax.texts[-1].get_text().endswith("20 of 25 classes, 5 of 7 shots, 6 of 9 queries a class")
+    assert ax.texts[-1].get_text().endswith("20 of 25 classes, 5 of 7 shots, 6 of 9 queries per class")
 
 
 def test_functions_before_and_after_adaptation() -> None:

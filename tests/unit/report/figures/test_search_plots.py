@@ -86,7 +86,7 @@ def test_parallel_lines_pass_their_values(search: dict[str, Any]) -> None:
         "rule.lr", "outer.lr", "rule", "meta-validation\naccuracy (%)", "tasks/s",
     ]  # fmt: skip
     assert {"0.01", "0.1", "1", "sgd", "$a_b$", "50", "90"} <= set(texts(figure))
-    assert legend_of(figure) == ["beaten by no trial in all", "good", "bad", "pruned"]
+    assert legend_of(figure) == ["Pareto front", "good", "bad", "pruned"]
 
 
 def test_errors_have_their_best_below_and_a_log_axis(search: dict[str, Any]) -> None:

@@ -143,7 +143,7 @@ def test_what_is_not_there_is_explained(tmp_path: Path) -> None:
     assert "these tasks have no classes" in page
     assert page.count("<picture>") == 4
     page = write_inspection_page(written(tmp_path / "c", made())).read_text()
-    assert "no embedding of single examples" in page
+    assert "no known embedding of single examples" in page
 
 
 def test_a_broken_file_is_named(tmp_path: Path) -> None:

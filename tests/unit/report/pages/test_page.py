@@ -129,7 +129,7 @@ def test_a_run_without_record_is_shown_with_the_end_of_its_log(make_run: MakeRun
         fcntl.flock(lock, fcntl.LOCK_EX)
         text = html.unescape(make_report([tmp_path], tmp_path / "out").page.read_text())
     assert "2 runs are not in the tables" in text
-    assert f"go on with metaloop train resume={tmp_path / 'stopped'}" in text
+    assert f"continue with metaloop train resume={tmp_path / 'stopped'}" in text
     assert "not finished (last row of metrics.csv: outer step 1,000 of 2,000)" in text
     assert "still running (last row" in text
     assert "line 84 of" not in text

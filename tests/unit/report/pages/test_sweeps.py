@@ -45,7 +45,7 @@ def test_every_run_is_counted_and_said(sweep: Path, tmp_path: Path, capsys: pyte
         "failed: UserError: the loss?[31m is not finite; algorithm=failed",
         "done, but its folder was deleted or moved",
         "waiting: it has not been started; algorithm=waiting",
-        "run 5 is said to lie outside of the sweep",
+        "the directory of run 5 is outside the sweep",
     )
     for reason in reasons:
         assert reason in said, reason

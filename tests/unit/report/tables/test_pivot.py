@@ -227,7 +227,7 @@ def test_cells_averaged_over_other_values_are_not_compared(runs: list[Run]) -> N
     assert column[("maml",)].p_best is not None
     assert column[("anil",)].p_best is None
     assert all(entry.against is None for entry in column.values())
-    assert "averaged over others are not compared" in pivot_table(pivot).caption
+    assert "averaged over different values are not compared" in pivot_table(pivot).caption
     whole = make_pivot(runs, Question(("algorithm",), ("dataset",), ("algorithm.steps",)))
     assert "not compared" not in pivot_table(whole).caption
 
