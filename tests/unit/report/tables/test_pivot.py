@@ -129,7 +129,7 @@ def test_cells_on_other_episodes_are_not_compared(make_run: MakeRun, runs: list[
     ("question", "match"),
     [
         (Question(("algoritm",)), "no run has the key 'algoritm'; did you mean algorithm"),
-        (Question(("algorithm", "algorithm.steps", "dataset"), (), (), {"model": "conv4"}), "no key of --rows"),
+        (Question(("algorithm", "algorithm.steps", "dataset"), (), (), {"model": "conv4"}), "not a key of --rows"),
         (Question(("algorithm", "algorithm.steps", "dataset"), (), (), {"algorithm": "mamml"}), "fits 0 rows; name one"),
         (Question(("algorithm", "algorithm.steps", "dataset"), (), (), {"algorithm": "maml"}), "fits 4 rows"),
     ],
