@@ -60,7 +60,7 @@ def test_an_episode_that_diverged_is_lost_and_not_drawn(make_run: MakeRun, tmp_p
     assert found.apart() == ([0], [1, 3])
     assert len(scatter(found, LIGHT).axes[0].collections[0].get_offsets()) == 1
     page = write_comparison(found, lambda which, numbers: [], "no checkpoint", tmp_path / "out")
-    assert "In 3 of the episodes a run diverged" in page.read_text()
+    assert "A run diverged in 3 of the episodes" in page.read_text()
     lost = make_run("lost", **one_run("boil", 1, "glyphs", 0), problem="regression", scores=np.full(4, np.nan), samples=False)
     assert scatter(compare_runs(read_run(first), read_run(lost)), LIGHT) is None
     write_comparison(compare_runs(read_run(first), read_run(lost)), lambda which, numbers: [], "no", tmp_path / "none")

@@ -108,7 +108,7 @@ def test_ranks_need_three_data_sets(make_run: MakeRun) -> None:
     folder = make_sweep(make_run, data=("a", "b", "c", "d"))
     runs = find_runs([folder])[0]
     by_name = {section.name: section for section in sections(group_rows(runs))}
-    assert "Friedman's test that all are alike: p 0.0" in by_name["ranks"].note
+    assert "Friedman's test that all methods are equal: p 0.0" in by_name["ranks"].note
     assert "Mean ranks over 4 data sets" in by_name["ranks"].note
     two = [run for run in runs if fact(run, "dataset") in ("a", "b")]
     assert "ranks" not in {section.name for section in sections(group_rows(two))}
