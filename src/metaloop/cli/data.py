@@ -1,4 +1,4 @@
-"""``metaloop data``: what is downloaded, downloading it, checking it."""
+"""``metaloop data``: show, download and verify data sets."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -11,27 +11,32 @@ ACTIONS = ("status", "get", "verify")
 
 
 def run(action: str, name: str | None, data_dir: str) -> int:
-    """Do it for one data set, or for all, and print one line a file.
+    """Do an action for one data set or for all, and print one line for each file.
+
+    Args:
+        action: ``status``, ``get`` or ``verify``.
+        name: Name of the data set; None for all.
+        data_dir: Folder of the data.
 
     Returns:
-        0; 2 where ``verify`` found a file missing or damaged.
+        Exit status 0.
 
     Raises:
-        UserError: there is no such action or data set, or it cannot be downloaded.
+        UserError: the action or data set is unknown, a download fails, or ``verify`` finds a missing or damaged file.
     """
     if action not in ACTIONS:
         raise UserError(f"data {action}: {did_you_mean(action, ACTIONS)}actions: {', '.join(ACTIONS)}")
     if name is not None and name not in SOURCES:
         near = did_you_mean(name, SOURCES)
-        raise UserError(f"data {action} {name}: {near}what can be downloaded: {', '.join(SOURCES)}; the others need nothing")
+        raise UserError(f"data {action} {name}: {near}data sets to download: {', '.join(SOURCES)}; the others need no download")
     names = list(SOURCES) if name is None else [name]
     states = [state for state in _do(action, names, data_dir) if state.source in names]
     for line in _lines(states):
         print(line)
     if action == "status" and any(state.size is None for state in states):
-        print(f"get what is missing with: metaloop data get --data-dir {data_dir}")
+        print(f"download missing files with: metaloop data get --data-dir {data_dir}")
     if action == "verify" and not all(state.sound for state in states):
-        raise UserError(f"something is missing or damaged; metaloop data get --data-dir {data_dir} replaces only that")
+        raise UserError(f"files are missing or damaged; metaloop data get --data-dir {data_dir} replaces only those")
     return 0
 
 
@@ -57,7 +62,7 @@ def _show_progress(name: str, done: int, total: int | None) -> None:
 
 
 def _lines(states: Sequence[FileState]) -> list[str]:
-    """Source, state, size, path and what is known, in columns; the licences after them."""
+    """Source, state, size, path and message of each file in columns, followed by the licences."""
     rows = [(state.source, _word(state), _size(state.size), str(state.path), state.message) for state in states]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, [*widths, 0], strict=True)).rstrip() for row in rows]

@@ -1,4 +1,4 @@
-"""``metaloop doctor``: what a bug report needs to say of the machine and the installation."""
+"""``metaloop doctor``: describe the machine and the installation, for a bug report."""
 
 import importlib.metadata
 import json
@@ -20,7 +20,7 @@ _SLURM = ("SLURM_JOB_ID", "SLURM_JOB_PARTITION", "SLURM_NTASKS")
 
 
 def doctor(data_dir: str, *, as_json: bool) -> int:
-    """Print all facts, as text or as JSON; returns 0. A part that cannot be looked into says why."""
+    """Print all facts as text or as JSON, with the error in place of facts that cannot be found; return 0."""
     facts = {name: _safely(look) for name, look in _sections(data_dir).items()}
     if as_json:
         print(json.dumps(facts, indent=1))
@@ -52,8 +52,8 @@ def _sections(data_dir: str) -> Mapping[str, Callable[[], Facts]]:
 def _safely(look: Callable[[], Facts]) -> Facts:
     try:
         return look()
-    except Exception as error:  # whatever is broken here is just what the report is to show
-        return {"cannot be looked into": f"{type(error).__name__}: {error}"}
+    except Exception as error:  # the report is meant to show what is broken
+        return {"cannot be determined": f"{type(error).__name__}: {error}"}
 
 
 def _text(value: object) -> str:
@@ -66,7 +66,7 @@ def _versions() -> Facts:
     from metaloop.records.environment import git_state, versions
 
     git = git_state()
-    commit = None if git is None else f"{git.commit}{' (changed since)' if git.dirty else ''}"
+    commit = None if git is None else f"{git.commit}{' (with local changes)' if git.dirty else ''}"
     return {"metaloop": __version__, "commit": commit, **{name: v for name, v in versions().items() if name != "metaloop"}}
 
 
@@ -114,30 +114,30 @@ def _gpus() -> Facts:
 def _threads() -> Facts:
     import torch
 
-    own = {"torch": torch.get_num_threads(), "torch, between operations": torch.get_num_interop_threads()}
-    return {**own, **{name: os.environ.get(name) for name in _THREADS}}
+    threads = {"torch": torch.get_num_threads(), "torch, between operations": torch.get_num_interop_threads()}
+    return {**threads, **{name: os.environ.get(name) for name in _THREADS}}
 
 
 def _kernels() -> Facts:
     from metaloop.models.convolutional.native import compiler, library
 
-    chosen = compiler()
-    if chosen is None:
+    path = compiler()
+    if path is None:
         return {"C++ compiler": None}
-    said = subprocess.run([chosen, "--version"], capture_output=True, text=True, check=False, timeout=10).stdout
+    version = subprocess.run([path, "--version"], capture_output=True, text=True, check=False, timeout=10).stdout
     compiled = {f"{name}.cpp works": library(name) is not None for name in ("conv_block", "patches")}
-    return {"C++ compiler": chosen, "version": next(iter(said.splitlines()), None), **compiled}
+    return {"C++ compiler": path, "version": next(iter(version.splitlines()), None), **compiled}
 
 
 def _disk(data_dir: str) -> Facts:
     from metaloop.system.cache import cache_folder
 
-    places = {"outputs": Path("outputs"), "cache": cache_folder(None), "data": Path(data_dir).expanduser()}
-    return {name: f"{_size(_free(path))} free in {path.absolute()}" for name, path in places.items()}
+    folders = {"outputs": Path("outputs"), "cache": cache_folder(None), "data": Path(data_dir).expanduser()}
+    return {name: f"{_size(_free(path))} free in {path.absolute()}" for name, path in folders.items()}
 
 
 def _free(path: Path) -> int:
-    """Bytes free where the folder lies or would be made."""
+    """Free bytes on the disk of a folder, which need not exist yet."""
     path = path.absolute()
     return shutil.disk_usage(next(each for each in (path, *path.parents) if each.exists())).free
 
@@ -148,16 +148,16 @@ def _data_sets(data_dir: str) -> Facts:
     files: dict[str, list[bool]] = {}
     for state in status(data_dir):
         files.setdefault(state.source, []).append(state.size is not None)
-    return {name: "here" if all(there) else f"{sum(there)} of {len(there)} files" for name, there in files.items()}
+    return {name: "present" if all(exist) else f"{sum(exist)} of {len(exist)} files" for name, exist in files.items()}
 
 
 def _extras() -> Facts:
     from packaging.requirements import Requirement
 
-    wanted = [Requirement(text) for text in importlib.metadata.requires("metaloop") or []]
+    requirements = [Requirement(text) for text in importlib.metadata.requires("metaloop") or []]
     facts: Facts = {}
     for extra in importlib.metadata.metadata("metaloop").get_all("Provides-Extra") or []:
-        names = [each.name for each in wanted if each.marker is not None and each.marker.evaluate({"extra": extra})]
+        names = [each.name for each in requirements if each.marker is not None and each.marker.evaluate({"extra": extra})]
         missing = [name for name in names if _version(name) is None]
         facts[extra] = f"missing {', '.join(missing)}" if missing else "installed"
     return facts

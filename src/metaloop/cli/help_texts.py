@@ -1,4 +1,4 @@
-"""Texts of ``--help``. The first paragraph of a command's text says what it does; the rest are examples."""
+"""Texts of ``--help``. The first paragraph of a command's text describes the command; the rest are examples."""
 
 import argparse
 

@@ -1,4 +1,4 @@
-"""``python -m metaloop.cli.hydra_entry``: the same runs by plain Hydra, with its own sweeps, options and shell completion."""
+"""``python -m metaloop.cli.hydra_entry``: run with plain Hydra, with its own sweeps, options and shell completion."""
 
 import shutil
 import sys
@@ -18,7 +18,7 @@ from metaloop.runs.start import start
 
 @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")
 def job(config: DictConfig) -> float:
-    """One run, or one of a sweep; returns the best meta-validation score, for Hydra's sweepers."""
+    """Run once, alone or in a sweep of Hydra; return the best meta-validation score, for Hydra's sweepers."""
     settings = HydraConfig.get()
     multirun = settings.mode == hydra.types.RunMode.MULTIRUN
     group = Path(settings.sweep.dir).name if multirun else None
@@ -28,19 +28,19 @@ def job(config: DictConfig) -> float:
     if stopped is None:
         record = start(identity, directory, resume=False)
     else:
-        shutil.rmtree(directory)  # made by Hydra for a new run, with nothing in it but a log that has not begun
+        shutil.rmtree(directory)  # Hydra made it for a new run; it holds nothing but an empty log
         record = resume(stopped, screen=False)
     return record.training.best_validation if record.training else float("nan")
 
 
 def run(argv: Sequence[str]) -> None:
-    """Hand the command line to Hydra."""
+    """Pass the command line to Hydra."""
     sys.argv = [sys.argv[0], *argv]
     job()
 
 
 def main(argv: list[str]) -> int:
-    """Check the command line, then hand it to Hydra."""
+    """Check the command line, then pass it to Hydra."""
     from metaloop.cli.train import by_hydra
 
     return by_hydra(argv)

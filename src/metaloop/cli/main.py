@@ -1,4 +1,4 @@
-"""The command ``metaloop``. Each command imports what it needs when it runs, so that help comes at once."""
+"""The command ``metaloop``. Each subcommand imports its modules when it runs, so that help appears at once."""
 
 import os
 import sys
@@ -13,13 +13,13 @@ from metaloop.system.suggestions import did_you_mean
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return the exit status: 0 done, 2 the user's error, 1 ours, 130 Ctrl-C.
+    """Run the command line and return the exit status: 0 success, 1 an error in metaloop, 2 of the user, 130 Ctrl-C.
 
     Args:
-        argv: the words after ``metaloop``; None: those of this process.
+        argv: Words after ``metaloop``; None for those of this process.
     """
-    # Threads that spin while they wait bring two runs on one machine almost to a halt, and threads that never spin cost a
-    # run that is alone a tenth of its speed; a short spin costs neither. Must be said before torch is loaded.
+    # OpenMP threads that spin while they wait almost stop a second run on the machine. Without spinning, a single run is a
+    # tenth slower. A short spin avoids both. It must be set before torch is imported.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     return run_and_exit_code(_dispatch, sys.argv[1:] if argv is None else argv)
 
@@ -53,7 +53,7 @@ def _train(argv: list[str]) -> int:
 
 
 def _is_hydras(word: str) -> bool:
-    """Whether a word of a multirun asks for what only Hydra does: another sweeper, or to show and not to run."""
+    """Whether a word of a multirun needs Hydra itself: another sweeper, or showing something without running."""
     return word in ("-c", "-i") or word.startswith(("hydra/sweeper=", "hydra.sweeper.", "--cfg", "--info", "--hydra-help"))
 
 
@@ -80,11 +80,11 @@ def _predict(argv: list[str]) -> int:
 
 
 def _wants_help(argv: list[str], text: str) -> bool:
-    """Hydra's own help knows no examples, so ours is printed instead."""
-    wanted = "-h" in argv or "--help" in argv
-    if wanted:
+    """Print metaloop's help in place of Hydra's if it is requested, and return whether it is."""
+    requested = "-h" in argv or "--help" in argv
+    if requested:
         print(text)
-    return wanted
+    return requested
 
 
 def _report(argv: list[str]) -> int:
@@ -108,20 +108,22 @@ def _reproduce(argv: list[str]) -> int:
 def _inspect(argv: list[str]) -> int:
     parser = help_texts.parser("inspect", help_texts.INSPECT)
     parser.add_argument("run", metavar="DIR", help="a run directory")
-    parser.add_argument("--episodes", type=int, default=50, metavar="N", help="meta-test episodes to look at (default: 50)")
+    parser.add_argument("--episodes", type=int, default=50, metavar="N", help="number of meta-test episodes (default: 50)")
     parser.add_argument("--steps", type=int, metavar="N", help="inner steps (default: those of the run's meta-test)")
-    parser.add_argument("--unfinished", action="store_true", help="take the best checkpoint so far of a run that was stopped")
-    given = parser.parse_args(argv)
+    parser.add_argument("--unfinished", action="store_true", help="use the best checkpoint so far of a run that was stopped")
+    options = parser.parse_args(argv)
     from metaloop.evaluation import inspection
 
-    inspection.show(inspection.inspect_run(given.run, given.episodes, given.steps, unfinished=given.unfinished))
+    inspection.show(inspection.inspect_run(options.run, options.episodes, options.steps, unfinished=options.unfinished))
     return 0
 
 
 def _list(argv: list[str]) -> int:
     parser = help_texts.parser("list", help_texts.LIST)
     parser.add_argument("kind", nargs="?", help="algorithms, models, datasets, experiments or sweeps (default: all)")
-    parser.add_argument("--config-dir", "-cd", action="append", default=[], metavar="DIR", help="your own configuration")
+    parser.add_argument(
+        "--config-dir", "-cd", action="append", default=[], metavar="DIR", help="folder of your own configuration"
+    )
     arguments = parser.parse_args(argv)
     from metaloop.config.listing import show
 
@@ -132,8 +134,8 @@ def _list(argv: list[str]) -> int:
 def _data(argv: list[str]) -> int:
     parser = help_texts.parser("data", help_texts.DATA)
     parser.add_argument("action", help="status, get or verify")
-    parser.add_argument("name", nargs="?", help="of the data set (default: all that can be downloaded)")
-    parser.add_argument("--data-dir", metavar="DIR", help="where data lie (default: $METALOOP_DATA, else ./data)")
+    parser.add_argument("name", nargs="?", help="name of the data set (default: all that can be downloaded)")
+    parser.add_argument("--data-dir", metavar="DIR", help="folder of the data (default: $METALOOP_DATA, else ./data)")
     arguments = parser.parse_args(argv)
     from metaloop.cli.data import run
 
@@ -142,8 +144,8 @@ def _data(argv: list[str]) -> int:
 
 def _doctor(argv: list[str]) -> int:
     parser = help_texts.parser("doctor", help_texts.DOCTOR)
-    parser.add_argument("--json", action="store_true", help="as JSON")
-    parser.add_argument("--data-dir", metavar="DIR", help="where data lie (default: $METALOOP_DATA, else ./data)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--data-dir", metavar="DIR", help="folder of the data (default: $METALOOP_DATA, else ./data)")
     arguments = parser.parse_args(argv)
     from metaloop.cli.doctor import doctor
 
@@ -153,8 +155,8 @@ def _doctor(argv: list[str]) -> int:
 def _wandb(argv: list[str]) -> int:
     parser = help_texts.parser("wandb", help_texts.WANDB)
     parser.add_argument("action", help="sync")
-    parser.add_argument("runs", nargs="*", metavar="DIR", help="where to look, at any depth (default: outputs)")
-    parser.add_argument("--dry-run", action="store_true", help="only say what would be sent")
+    parser.add_argument("runs", nargs="*", metavar="DIR", help="folders to search at any depth (default: outputs)")
+    parser.add_argument("--dry-run", action="store_true", help="only show what would be sent")
     arguments = parser.parse_args(argv)
     if arguments.action != "sync":
         raise UserError(f"wandb {arguments.action}: {did_you_mean(arguments.action, ['sync'])}actions: sync")

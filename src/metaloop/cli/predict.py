@@ -1,4 +1,4 @@
-"""``metaloop predict``: a finished run adapted to a user's own task."""
+"""``metaloop predict``: adapt a finished run to a user's own task and predict."""
 
 import hashlib
 import json
@@ -12,130 +12,132 @@ from metaloop.config.override_values import is_true
 from metaloop.errors import UserError
 from metaloop.system.suggestions import did_you_mean
 
-if TYPE_CHECKING:  # they import torch, which a mistyped word need not wait for
+if TYPE_CHECKING:  # they import torch, for which the error for a mistyped word should not wait
     from metaloop.evaluation.adapted_model import AdaptedModel
     from metaloop.evaluation.predictions import Predictions
 
 KEYS = ("run", "model", "support", "query", "text", "path", "label", "steps", "unfinished", "out", "save")
 _FOLDER = "predictions"
-_COMMAND = ["metaloop", "predict"]  # how the command in a record of predictions begins
+_COMMAND = ["metaloop", "predict"]  # beginning of the command in a record of predictions
 _FIRST_COLUMNS = "row,input,"
-_SHOWN, _WIDTH = 10, 56  # rows of the table on the screen, and letters of an input
+_SHOWN, _WIDTH = 10, 56  # rows of the table on the screen, and characters of an input
 
 
 def words(argv: Sequence[str]) -> dict[str, str]:
-    """The values by key.
+    """Parse the words of the command into values by key.
 
     Raises:
-        UserError: a word is none, a key is unknown or given twice, or keys do not go together.
+        UserError: a word has no value, a key is unknown or given twice, or keys do not fit together.
     """
-    found: dict[str, str] = {}
+    values: dict[str, str] = {}
     for word in argv:
         key, _, value = word.partition("=")
         if key not in KEYS:
             raise UserError(f"predict {word}: {did_you_mean(key, KEYS)}keys: {', '.join(f'{each}=' for each in KEYS)}")
-        if not value or key in found:
-            raise UserError(f"predict {word}: {'given a second time' if key in found else 'a value is needed'}")
-        found[key] = value
-    if ("run" in found) == ("model" in found):
+        if not value or key in values:
+            raise UserError(f"predict {word}: {'given a second time' if key in values else 'a value is needed'}")
+        values[key] = value
+    if ("run" in values) == ("model" in values):
         raise UserError("predict: name one of run=DIR (with support=FILE) and model=DIR")
-    if "run" in found and "support" not in found:
+    if "run" in values and "support" not in values:
         raise UserError("predict run=...: support=FILE is needed, your labelled examples")
     for key in ("support", "steps", "unfinished", "save"):
-        if "model" in found and key in found:
-            raise UserError(f"predict model=...: {key}= goes with run=; a kept model is adapted already")
-    if not {"query", "save"} & set(found):
+        if "model" in values and key in values:
+            raise UserError(f"predict model=...: {key}= needs run=; a saved model is adapted already")
+    if not {"query", "save"} & set(values):
         raise UserError("predict: query=FILE is needed, the examples to predict; or save=DIR to keep the adapted model")
-    _check_out(found)
-    return found
+    _check_targets(values)
+    return values
 
 
-def _check_out(found: Mapping[str, str]) -> None:
-    """Raise a UserError where predictions would go astray, or the model could not be kept."""
-    out, save = found.get("out"), found.get("save")
-    if out is not None and "query" not in found:
+def _check_targets(values: Mapping[str, str]) -> None:
+    """Raise a UserError if predictions would replace another file, or the model could not be saved."""
+    out, save = values.get("out"), values.get("save")
+    if out is not None and "query" not in values:
         raise UserError(f"predict out={out}: there are no predictions without query=FILE")
     if out is not None and (Path(out).suffix.lower() != ".csv" or Path(out).is_dir()):
-        raise UserError(f"predict out={out}: a file that ends in .csv")
-    for path in () if out is None else (Path(out), _beside(Path(out))):
+        raise UserError(f"predict out={out}: must be a file that ends in .csv")
+    for path in () if out is None else (Path(out), _record_path(Path(out))):
         for key in ("support", "query", "save"):
-            if key in found and path.resolve() == Path(found[key]).resolve():
-                raise UserError(f"predict out={out} writes {path}, which is {key}={found[key]}; take another name")
-        if path.exists() and not _is_ours(path):
-            raise UserError(f"predict out={out} would replace {path}, which holds no predictions; take another name")
+            if key in values and path.resolve() == Path(values[key]).resolve():
+                raise UserError(f"predict out={out} writes {path}, which is {key}={values[key]}; choose another name")
+        if path.exists() and not _is_from_predict(path):
+            raise UserError(f"predict out={out} would replace {path}, which holds no predictions; choose another name")
     if save is not None and Path(save).exists():
-        raise UserError(f"predict save={save} exists already; nothing is overwritten: choose another name, or remove it")
+        raise UserError(f"predict save={save} exists already and is not overwritten: choose another name, or remove it")
 
 
-def _beside(target: Path) -> Path:
-    """Where the record of the predictions ``target`` lies."""
+def _record_path(target: Path) -> Path:
+    """Path of the record of the predictions ``target``."""
     return target.with_suffix(".json")
 
 
-def _is_ours(path: Path) -> bool:
-    """Whether a file was written by ``metaloop predict``: predictions (.csv), or their record."""
+def _is_from_predict(path: Path) -> bool:
+    """Whether ``metaloop predict`` wrote a file: predictions (.csv) or their record."""
     try:
         with path.open(encoding="utf-8") as file:
             if path.suffix.lower() == ".csv":
                 return file.readline().startswith(_FIRST_COLUMNS)
-            told = json.load(file)
+            content = json.load(file)
     except (OSError, ValueError):
         return False
-    command = told.get("command") if isinstance(told, dict) else None
+    command = content.get("command") if isinstance(content, dict) else None
     return isinstance(command, list) and command[:2] == _COMMAND
 
 
-def _steps(found: Mapping[str, str]) -> int | None:
-    given = found.get("steps")
-    if given is not None and (not given.isdecimal() or int(given) < 1):
-        raise UserError(f"predict steps={given}: a whole number of at least 1")
-    return None if given is None else int(given)
+def _steps(values: Mapping[str, str]) -> int | None:
+    text = values.get("steps")
+    if text is not None and (not text.isdecimal() or int(text) < 1):
+        raise UserError(f"predict steps={text}: must be a whole number of at least 1")
+    return None if text is None else int(text)
 
 
 def main(argv: list[str]) -> int:
-    """Adapt or load, predict, write, and print a short table."""
-    found = words(argv)
-    steps, unfinished = _steps(found), is_true("unfinished", [found[key] for key in ("unfinished",) if key in found])
+    """Adapt a run or load a model, predict, write the predictions, and print a short table."""
+    values = words(argv)
+    steps, unfinished = _steps(values), is_true("unfinished", [values[key] for key in ("unfinished",) if key in values])
     from metaloop.data.user.tasks import Columns
 
-    named = {key: found[key] for key in ("text", "path", "label") if key in found}
+    names = {key: values[key] for key in ("text", "path", "label") if key in values}
     from metaloop.evaluation.adapted_model import adapt_to, load_model
 
-    if "run" in found:
-        base = Path(found["run"])
-        model = adapt_to(base, found["support"], Columns(**named), steps, unfinished=unfinished)
+    if "run" in values:
+        base = Path(values["run"])
+        model = adapt_to(base, values["support"], Columns(**names), steps, unfinished=unfinished)
     else:
-        model, base = load_model(found["model"]), Path(found["model"])
-    result, said = None, []
-    if "query" in found:
-        model = replace(model, columns=replace(model.columns, **named))  # the query's, where it calls some otherwise
-        result = model.predict(found["query"])
-        said = [f"predictions  {_written(model, result, found, base, argv)}"]
-    if "save" in found:
-        model.save(found["save"])
-        said.append(f"model  {found['save']}  (metaloop predict model={found['save']} query=...)")
-    show(model, result, said)
+        model, base = load_model(values["model"]), Path(values["model"])
+    result, files = None, []
+    if "query" in values:
+        model = replace(model, columns=replace(model.columns, **names))  # the query file may have other column names
+        result = model.predict(values["query"])
+        files = [f"predictions  {_write(model, result, values, base, argv)}"]
+    if "save" in values:
+        model.save(values["save"])
+        files.append(f"model  {values['save']}  (metaloop predict model={values['save']} query=...)")
+    show(model, result, files)
     return 0
 
 
-def _written(model: "AdaptedModel", result: "Predictions", found: Mapping[str, str], base: Path, argv: Sequence[str]) -> Path:
-    """Write predictions and record; where the predictions are."""
+def _write(model: "AdaptedModel", result: "Predictions", values: Mapping[str, str], base: Path, argv: Sequence[str]) -> Path:
+    """Write the predictions and their record; return the path of the predictions."""
     from metaloop.records.writing import write_csv, write_json
 
     identity = f"{model.about} {result.rows.path.resolve()} {result.rows.digest} {model.columns}"
     target = base / _FOLDER / hashlib.sha256(identity.encode()).hexdigest()[:12] / "predictions.csv"
-    target = Path(found.get("out", target))
+    target = Path(values.get("out", target))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         write_csv(target, result.table())
-        write_json(_beside(target), record(model, result, [*_COMMAND, *argv]))
+        write_json(_record_path(target), record(model, result, [*_COMMAND, *argv]))
     except OSError as error:
-        raise UserError(f"{target} cannot be written ({error.strerror or error}); say where with out=FILE.csv") from error
+        raise UserError(
+            f"{target} cannot be written ({error.strerror or error}); name another file with out=FILE.csv"
+        ) from error
     return target
 
 
 def record(model: "AdaptedModel", result: "Predictions", command: Sequence[str]) -> dict[str, Any]:
-    """What was used and what came out, as plain data."""
+    """Record of the predictions as plain data: what was used, and the score."""
     from metaloop.records.environment import versions
 
     score, metric = result.score, result.metric.as_dict()
@@ -155,8 +157,8 @@ def record(model: "AdaptedModel", result: "Predictions", command: Sequence[str])
     }
 
 
-def show(model: "AdaptedModel", result: "Predictions | None", said: Sequence[str]) -> None:
-    """Print what was adapted to, the first predictions, and where all are."""
+def show(model: "AdaptedModel", result: "Predictions | None", files: Sequence[str]) -> None:
+    """Print a summary of the support set, the first predictions, and the lines about written files."""
     from metaloop.report.summary import print_lines
 
     task = model.task
@@ -169,24 +171,24 @@ def show(model: "AdaptedModel", result: "Predictions | None", said: Sequence[str
     if result is not None:
         _print_table(result)
         lines += _notes(result)
-    print_lines([*lines, *said])
+    print_lines([*lines, *files])
 
 
 def _notes(result: "Predictions") -> list[str]:
-    found = []
+    notes = []
     if result.score is not None:
         metric, score = result.metric, result.score
         text = metric.with_unit(metric.interval(score.mean, score.half_width))
-        found.append(f"{metric.title}  {text}  ({100 * score.level:g} % interval, {score.n} labelled)")
+        notes.append(f"{metric.title}  {text}  ({100 * score.level:g} % interval, {score.n} labelled)")
     if result.strange:
         names = _cut(", ".join(map(repr, dict.fromkeys(result.strange))))
-        what = "that the support set does not have" if result.classes else "that are no finite numbers"
-        found.append(f"not scored  {len(result.strange)} of the queries, with labels {what}: {names}")
+        reason = "that the support set does not have" if result.classes else "that are not finite numbers"
+        notes.append(f"not scored  {len(result.strange)} of the queries, with labels {reason}: {names}")
     if result.repeated:
-        found.append(f"in the support set  {result.repeated} of the queries are examples that the model was adapted to")
+        notes.append(f"in the support set  {result.repeated} of the queries are examples that the model was adapted to")
     if result.transductive:
-        found.append("transductive  an answer depends on the other queries of its file (model.norm=batch, or the algorithm)")
-    return found
+        notes.append("transductive  a prediction depends on the other queries (because of model.norm=batch or the algorithm)")
+    return notes
 
 
 def _print_table(result: "Predictions") -> None:
@@ -196,9 +198,9 @@ def _print_table(result: "Predictions") -> None:
     table = Table(box=None, pad_edge=False)
     for name in ("row", "input", *(("label", "probability") if result.classes else ("mean", "standard deviation"))):
         table.add_column(name, justify="left" if name in ("input", "label") else "right", no_wrap=True)
-    for place in range(min(_SHOWN, len(result.rows))):
-        shown = " ".join(result.rows.captions[place].split())
-        table.add_row(str(place + 1), _cut(shown), *_answer(result, place))
+    for number in range(min(_SHOWN, len(result.rows))):
+        caption = " ".join(result.rows.captions[number].split())
+        table.add_row(str(number + 1), _cut(caption), *_prediction(result, number))
     console = Console(markup=False, highlight=False)
     console.print(table)
     if len(result.rows) > _SHOWN:
@@ -209,12 +211,12 @@ def _cut(text: str) -> str:
     return text if len(text) <= _WIDTH else text[: _WIDTH - 1] + "…"
 
 
-def _answer(result: "Predictions", place: int) -> tuple[str, str]:
+def _prediction(result: "Predictions", number: int) -> tuple[str, str]:
     if result.probabilities is not None:
-        return result.labels[place], f"{result.probabilities[place].max().item():.3f}"
+        return result.labels[number], f"{result.probabilities[number].max().item():.3f}"
     assert result.mean is not None
-    deviation = "" if result.deviation is None else f"{result.deviation[place].item():.4g}"
-    return f"{result.mean[place].item():.5g}", deviation
+    deviation = "" if result.deviation is None else f"{result.deviation[number].item():.4g}"
+    return f"{result.mean[number].item():.5g}", deviation
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""``metaloop report``, ``compare`` and ``reproduce``: their words, before anything heavy is imported."""
+"""``metaloop report``, ``compare`` and ``reproduce``: parse their options before anything slow is imported."""
 
 import argparse
 import shlex
@@ -9,36 +9,38 @@ from typing import TYPE_CHECKING
 from metaloop.cli import help_texts
 from metaloop.errors import UserError
 
-if TYPE_CHECKING:  # help comes without waiting for numpy
+if TYPE_CHECKING:  # otherwise help would wait for numpy
     from metaloop.records.runs import Run
     from metaloop.report.tables.question import Question
 
-_NAMED = 12  # values that a message names
+_LISTED = 12  # most values that a message lists
 
 
 def report(argv: list[str]) -> int:
-    """The words after ``metaloop report``: writes the page, prints the pivot where one was asked for."""
+    """Run ``metaloop report`` with these words: write the page, and print the pivot table if rows or columns are given."""
     parser = help_texts.parser("report", help_texts.REPORT)
     parser.add_argument("runs", nargs="+", metavar="DIR", help="a run directory, or a folder of runs such as a sweep's")
     parser.add_argument(
-        "--rows", type=_keys, default=(), metavar="KEY,...", help="a row for each combination of these keys' values"
+        "--rows", type=_keys, default=(), metavar="KEY,...", help="one row for each combination of values of these keys"
     )
-    parser.add_argument("--columns", type=_keys, default=(), metavar="KEY,...", help="and a column for each of these")
+    parser.add_argument(
+        "--columns", type=_keys, default=(), metavar="KEY,...", help="one column for each combination of values of these"
+    )
     parser.add_argument("--over", type=_keys, default=(), metavar="KEY,...", help="average over these")
     parser.add_argument(
         "--where", action="append", default=[], metavar="KEY=VALUE,...", help="only runs with one of these values"
     )
     parser.add_argument("--baseline", metavar="KEY=VALUE,...", help="the row that all others are compared with")
     parser.add_argument("--output", metavar="DIR", default="report", help="where to write (default: ./report)")
-    given = parser.parse_args(argv)
-    for run in given.runs:
+    options = parser.parse_args(argv)
+    for run in options.runs:
         if not Path(run).is_dir():
             raise UserError(f"report {run}: there is no such folder; runs lie under outputs/")
     from metaloop.report.pages.page import make_report
 
-    runs, output = [Path(run) for run in given.runs], Path(given.output)
-    report = make_report(runs, output, lambda found: _question(found, given), _choice(given.where))
-    if given.rows or given.columns:
+    folders, output = [Path(run) for run in options.runs], Path(options.output)
+    report = make_report(folders, output, lambda runs: _question(runs, options), _choice(options.where))
+    if options.rows or options.columns:
         print(*[path.read_text() for path in sorted(output.glob("pivot*.md"))], sep="\n")
     for sweep in report.sweeps:
         print(f"sweep  {sweep.folder}: {sweep.text}")
@@ -52,18 +54,18 @@ def _keys(text: str) -> tuple[str, ...]:
     return tuple(key.strip() for key in text.split(",") if key.strip())
 
 
-def _question(runs: "Sequence[Run]", given: argparse.Namespace) -> "Question | None":
-    """What the options ask of these runs; what they leave open is chosen from the keys in which runs differ."""
+def _question(runs: "Sequence[Run]", options: argparse.Namespace) -> "Question | None":
+    """Make the question for the pivot table from the options; missing ones are chosen from the keys in which runs differ."""
     from dataclasses import replace
 
     from metaloop.report.tables.question import default_question
 
-    question = default_question(runs, given.rows, given.columns, given.over)
+    question = default_question(runs, options.rows, options.columns, options.over)
     if question is None:
-        if given.baseline or given.over:
-            raise UserError("these runs differ in no override; name --rows")
+        if options.baseline or options.over:
+            raise UserError("these runs differ in no override; name the keys of rows with --rows")
         return None
-    return replace(question, baseline=_baseline(given.baseline, question))
+    return replace(question, baseline=_baseline(options.baseline, question))
 
 
 def _baseline(text: str | None, question: "Question") -> dict[str, str] | None:
@@ -75,15 +77,15 @@ def _baseline(text: str | None, question: "Question") -> dict[str, str] | None:
 
 
 def _choice(conditions: Sequence[str]) -> "Callable[[Sequence[Run]], list[Run]]":
-    """Takes the runs that fit every condition; ``KEY=A,B`` is either, or the value ``A,B``."""
-    wanted = [_pair(text, "--where") for text in conditions]
+    """Make a filter of the runs that meet every condition; ``KEY=A,B`` means A, B or the value ``A,B``."""
+    pairs = [_pair(text, "--where") for text in conditions]
 
     def choose(runs: "Sequence[Run]") -> "list[Run]":
         from metaloop.report.tables.facts import checked_keys
 
-        checked_keys(runs, [key for key, _ in wanted])
+        checked_keys(runs, [key for key, _ in pairs])
         chosen = list(runs)
-        for key, text in wanted:
+        for key, text in pairs:
             chosen = _fitting(chosen, key, text)
         return chosen
 
@@ -93,54 +95,55 @@ def _choice(conditions: Sequence[str]) -> "Callable[[Sequence[Run]], list[Run]]"
 def _fitting(runs: "Sequence[Run]", key: str, text: str) -> "list[Run]":
     from metaloop.report.tables.facts import fact, fits, levels, show
 
-    told = (text, *text.split(","))
-    chosen = [run for run in runs if any(fits(fact(run, key), each) for each in told)]
+    values = (text, *text.split(","))
+    chosen = [run for run in runs if any(fits(fact(run, key), value) for value in values)]
     if not chosen:
-        there = [show(value) for value in levels(fact(run, key) for run in runs)]
-        said = ", ".join(there[:_NAMED]) + (f" and {len(there) - _NAMED} more" if len(there) > _NAMED else "")
-        raise UserError(f"--where {key}={text} fits none of {len(runs)} runs; {key} is one of {said}")
+        present = [show(value) for value in levels(fact(run, key) for run in runs)]
+        listed = ", ".join(present[:_LISTED]) + (f" and {len(present) - _LISTED} more" if len(present) > _LISTED else "")
+        raise UserError(f"--where {key}={text} fits none of {len(runs)} runs; {key} is one of {listed}")
     return chosen
 
 
 def _pair(text: str, option: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not key or not equals:
-        raise UserError(f"{option} {text}: give it as KEY=VALUE")
+        raise UserError(f"{option} {text}: write KEY=VALUE")
     return key, value
 
 
 def reproduce(argv: list[str]) -> int:
-    """The words after ``metaloop reproduce``; see :mod:`metaloop.cli.reproduce`."""
+    """Run ``metaloop reproduce`` with these words; see :mod:`metaloop.cli.reproduce`."""
     parser = help_texts.parser("reproduce", help_texts.REPRODUCE)
     parser.add_argument(
-        "words", nargs="*", metavar="EXPERIMENT KEY=VALUE", help="run where there is no record; none: only look"
+        "words", nargs="*", metavar="EXPERIMENT KEY=VALUE", help="experiments to run if they have no record, and overrides"
     )
-    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="to run each under (default: 1)")
-    places = "where records lie (default: docs/records and outputs/reproduce)"
-    parser.add_argument("--records", action="append", default=[], metavar="DIR", help=places)
+    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="number of seeds of each experiment (default: 1)")
+    folders = "folder of records (default: docs/records and outputs/reproduce)"
+    parser.add_argument("--records", action="append", default=[], metavar="DIR", help=folders)
     parser.add_argument("--output", default="docs/results.md", metavar="FILE", help="the page (default: docs/results.md)")
-    parser.add_argument("--check", action="store_true", help="only say whether the page and the records agree")
-    parser.add_argument("--config-dir", "-cd", action="append", default=[], metavar="DIR", help="your own configuration")
-    given = parser.parse_intermixed_args(argv)
+    parser.add_argument("--check", action="store_true", help="only check whether the page and the records agree")
+    config_dir = "folder of your own configuration"
+    parser.add_argument("--config-dir", "-cd", action="append", default=[], metavar="DIR", help=config_dir)
+    options = parser.parse_intermixed_args(argv)
     from metaloop.cli.reproduce import main
 
-    return main(given)
+    return main(options)
 
 
 def compare(argv: list[str]) -> int:
-    """The words after ``metaloop compare``; see :mod:`metaloop.evaluation.comparison`."""
+    """Run ``metaloop compare`` with these words; see :mod:`metaloop.evaluation.comparison`."""
     parser = help_texts.parser("compare", help_texts.COMPARE)
-    parser.add_argument("first", metavar="A", help="a run directory, or a later evaluation's")
+    parser.add_argument("first", metavar="A", help="directory of a run or of a later evaluation")
     parser.add_argument("second", metavar="B", help="the same")
     parser.add_argument("--output", metavar="DIR", default="comparison", help="where to write (default: ./comparison)")
-    given = parser.parse_args(argv)
-    for run in (given.first, given.second):
+    options = parser.parse_args(argv)
+    for run in (options.first, options.second):
         if not Path(run).is_dir():
             raise UserError(f"compare {run}: there is no such folder; runs lie under outputs/")
     from metaloop.evaluation.comparison import compare as compare_runs
     from metaloop.evaluation.comparison import lines
     from metaloop.report.summary import page_lines, print_lines
 
-    found, page = compare_runs(Path(given.first), Path(given.second), Path(given.output))
-    print_lines([*lines(found), *page_lines(page)])
+    comparison, page = compare_runs(Path(options.first), Path(options.second), Path(options.output))
+    print_lines([*lines(comparison), *page_lines(page)])
     return 0

@@ -1,4 +1,4 @@
-"""``metaloop reproduce``: the experiments of papers, run or taken from their records, and the page that compares them."""
+"""``metaloop reproduce``: run the experiments of papers, and compare their records with the published numbers."""
 
 import argparse
 import difflib
@@ -17,14 +17,14 @@ from metaloop.system.files import write_atomically
 from metaloop.system.suggestions import did_you_mean
 
 ROOT = Path("outputs") / "reproduce"
-KEPT = (Path("docs") / "records", ROOT)  # where finished records are looked for
+KEPT = (Path("docs") / "records", ROOT)  # default folders of finished records
 
 
 def experiments(config_dirs: Sequence[str] = ()) -> dict[str, Paper]:
-    """The paper blocks of all experiments that have one, by the experiment's name.
+    """Read the paper blocks of all experiments that have one, by name of the experiment.
 
     Raises:
-        UserError: a block is wrong; names the experiment.
+        UserError: a block is wrong; the message names its file.
     """
     import yaml
 
@@ -43,63 +43,68 @@ def experiments(config_dirs: Sequence[str] = ()) -> dict[str, Paper]:
     return dict(sorted(papers.items()))
 
 
-def main(given: argparse.Namespace) -> int:
-    """Run what is to be run and say how all fare.
+def main(options: argparse.Namespace) -> int:
+    """Run the named experiments that have no record, and print the outcome of all experiments.
 
-    Returns 0 where all that was asked for is done, 1 where not, or where ``--check`` found a difference.
+    Returns:
+        Exit status 0, or 1 if a run failed or ``--check`` found a difference.
+
+    Raises:
+        UserError: a name is unknown, or a record or paper block cannot be read.
     """
-    known = experiments(given.config_dir)
-    names = [word for word in given.words if "=" not in word]
+    known = experiments(options.config_dir)
+    names = [word for word in options.words if "=" not in word]
     for name in names:
         if name not in known:
             raise UserError(
-                f"no experiment {name!r} has a paper block; {did_you_mean(name, known)}those are {', '.join(known) or 'none'}"
+                f"no experiment {name!r} has a paper block; {did_you_mean(name, known)}"
+                f"experiments with one: {', '.join(known) or 'none'}"
             )
-    overrides = [word for word in given.words if "=" in word]
+    overrides = [word for word in options.words if "=" in word]
     if overrides and not names:
-        raise UserError(f"{overrides[0]}: name the experiments to run with it")
-    places = [Path(place) for place in given.records] if given.records else [place for place in KEPT if place.is_dir()]
+        raise UserError(f"{overrides[0]}: name the experiments to run with this override")
+    folders = [Path(folder) for folder in options.records] if options.records else [path for path in KEPT if path.is_dir()]
     failed = 0
-    if not given.check:
-        done = {} if overrides else _records(places, known)
+    if not options.check:
+        done = {} if overrides else _records(folders, known)
         for name in names:
             if name not in done:
-                failed |= _run(name, overrides, given)
-    places = [*places, *([ROOT] if ROOT.is_dir() and ROOT not in places and not given.records else [])]
-    return failed | _tell(known, _records(places, known), Path(given.output), check=given.check)
+                failed |= _run(name, overrides, options)
+    folders = [*folders, *([ROOT] if ROOT.is_dir() and ROOT not in folders and not options.records else [])]
+    return failed | _print_and_write(known, _records(folders, known), Path(options.output), check=options.check)
 
 
-def _run(name: str, overrides: Sequence[str], given: argparse.Namespace) -> int:
-    """Run it as a sweep over seeds, which can be interrupted and goes on."""
+def _run(name: str, overrides: Sequence[str], options: argparse.Namespace) -> int:
+    """Run an experiment as a sweep over seeds, which can be interrupted and continued."""
     from metaloop.cli import sweep as command
 
-    if given.seeds < 1:
-        raise UserError(f"--seeds {given.seeds}: at least 1")
+    if options.seeds < 1:
+        raise UserError(f"--seeds {options.seeds}: must be at least 1")
     folder = f"hydra.sweep.dir={ROOT / name}"
-    options = [word for each in given.config_dir for word in ("--config-dir", each)]
-    seeds = ",".join(map(str, range(given.seeds)))
-    return command.multirun([f"experiment={name}", f"seed={seeds}", folder, *overrides, *options])
+    config_dirs = [word for each in options.config_dir for word in ("--config-dir", each)]
+    seeds = ",".join(map(str, range(options.seeds)))
+    return command.multirun([f"experiment={name}", f"seed={seeds}", folder, *overrides, *config_dirs])
 
 
-def _records(places: Sequence[Path], known: Mapping[str, Paper]) -> dict[str, list[Run]]:
-    """The finished runs of each experiment; of several of one setting and seed the newest.
+def _records(folders: Sequence[Path], known: Mapping[str, Paper]) -> dict[str, list[Run]]:
+    """Find the finished runs of each experiment; of several with one setting and seed, only the newest.
 
     Raises:
         UserError: a record cannot be read.
     """
-    runs, failures = find_runs([place for place in places if any(place.rglob("record.json"))])
+    runs, failures = find_runs([folder for folder in folders if any(folder.rglob("record.json"))])
     if failures:
         raise UserError("\n".join(reason for _, reason in failures))
-    found: dict[str, list[Run]] = {}
+    by_experiment: dict[str, list[Run]] = {}
     for run in newest(runs):
         name = str(run.record.choices.get("experiment"))
         if name in known and run.paper and not run.is_later_evaluation:
-            found.setdefault(name, []).append(run)
-    return found
+            by_experiment.setdefault(name, []).append(run)
+    return by_experiment
 
 
-def _tell(known: Mapping[str, Paper], records: Mapping[str, Sequence[Run]], page: Path, *, check: bool) -> int:
-    """Say how each experiment fares, and write the page or compare it."""
+def _print_and_write(known: Mapping[str, Paper], records: Mapping[str, Sequence[Run]], page: Path, *, check: bool) -> int:
+    """Print the outcome of each experiment, and write the page or compare it with the records."""
     rows = {name: group_rows(runs) for name, runs in records.items()}
     width = max((len(name) for name in known), default=0)
     for name in known:
@@ -110,13 +115,13 @@ def _tell(known: Mapping[str, Paper], records: Mapping[str, Sequence[Run]], page
     if not check:
         print(f"page{'':<{max(width - 4, 0)}}  {write_atomically(page, text)}")
         return 0
-    there = page.read_text() if page.is_file() else ""
-    if there == text:
-        print(f"{page} says what the records say")
+    old = page.read_text() if page.is_file() else ""
+    if old == text:
+        print(f"{page} agrees with the records")
         return 0
-    difference = difflib.unified_diff(there.splitlines(), text.splitlines(), str(page), "the records", lineterm="", n=0)
+    difference = difflib.unified_diff(old.splitlines(), text.splitlines(), str(page), "the records", lineterm="", n=0)
     print(*difference, sep="\n")
-    print(f"metaloop: {page} and the records disagree; metaloop reproduce writes it anew", file=sys.stderr)
+    print(f"metaloop: {page} and the records disagree; metaloop reproduce writes the page again", file=sys.stderr)
     return 1
 
 

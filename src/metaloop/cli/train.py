@@ -1,4 +1,4 @@
-"""``metaloop train``: one config in, one run directory out."""
+"""``metaloop train``: run one config in one run directory."""
 
 from argparse import Namespace
 from collections.abc import Sequence
@@ -22,14 +22,13 @@ _ONLY_SHOW = ("cfg", "info", "hydra_help", "shell_completion")
 
 
 def main(argv: list[str]) -> int:
-    """Run with these overrides and flags; returns the exit code of success, errors are raised."""
+    """Run with these overrides and flags; return 0, or raise what the run raises."""
     resumed = [word.removeprefix("resume=") for word in argv if word.startswith("resume=")]
     if resumed and resumed[-1] not in ("auto", "null"):
         others = [word for word in argv if not word.startswith("resume=")]
         if others:
             raise UserError(
-                f"resume={resumed[-1]} goes on with the run as it was configured; leave out {' '.join(others)}, or start a "
-                f"new run"
+                f"resume={resumed[-1]} continues the run with its own config; leave out {' '.join(others)}, or start a new run"
             )
         resume(Path(resumed[-1]))
         return 0
@@ -46,10 +45,10 @@ def main(argv: list[str]) -> int:
 
 
 def by_hydra(argv: Sequence[str]) -> int:
-    """Check the command line and hand it to Hydra: for sweeps by Hydra and for what only Hydra can show."""
+    """Check the command line and pass it to Hydra, for Hydra's own sweeps and for options that only Hydra has."""
     from metaloop.cli import hydra_entry
 
-    argv = sorted(argv, key=lambda word: word not in ("-m", "--multirun"))  # Hydra takes it only before overrides
+    argv = sorted(argv, key=lambda word: word not in ("-m", "--multirun"))  # Hydra accepts it only before overrides
     flags = _flags(argv)
     if not any(vars(flags)[name] for name in _ONLY_SHOW):
         check_overrides("train", flags.overrides, _config_dirs(flags), bool(flags.multirun))
@@ -67,7 +66,7 @@ def _config_dirs(flags: Namespace) -> list[str]:
 
 
 def _start(run: ComposedRun, hydra: Composer) -> None:
-    """Start the run in Hydra's directory and with its logging; with ``resume=auto`` go on with an unfinished one."""
+    """Start the run in Hydra's directory with Hydra's logging; with ``resume=auto`` continue an unfinished run."""
     from metaloop.runs.start import start
 
     run.whole.hydra.mode = RunMode.RUN

@@ -1,4 +1,4 @@
-"""``metaloop wandb sync``: send what was logged offline to Weights & Biases, by its own command."""
+"""``metaloop wandb sync``: send offline runs to Weights & Biases with its own command."""
 
 import fcntl
 import subprocess
@@ -8,22 +8,22 @@ from pathlib import Path
 
 from metaloop.errors import UserError
 
-_HEADER = 7  # bytes of a file into which W&B was killed before it wrote; its command fails on such a file
+_HEADER = 7  # bytes of a file without records, on which W&B's command fails; it is left by a run that was killed early
 
 
 def sync(directories: Sequence[Path], *, dry_run: bool, send: Callable[[Path], int] | None = None) -> int:
-    """Send each run's offline folder that was not sent yet, one call a run, and print what became of it.
+    """Send each offline folder that was not sent yet, one call for each, and print the results.
 
-    W&B marks a folder that it has sent with a file ``*.wandb.synced``. A run that is running, and one that cannot be sent, wait
-    for the next time.
+    W&B marks a folder that it has sent with a file ``*.wandb.synced``. Running runs are skipped. A folder that cannot be sent
+    is tried again by the next call.
 
     Args:
-        directories: Searched at any depth.
-        dry_run: Only print what would be sent.
-        send: Takes a folder and returns an exit status; None: ``wandb sync``.
+        directories: Folders to search at any depth.
+        dry_run: Whether to print only what would be sent.
+        send: Function of a folder that sends it and returns an exit status; None for ``wandb sync``.
 
     Returns:
-        0; 1 if a run could not be sent.
+        Exit status 0, or 1 if a run could not be sent.
 
     Raises:
         UserError: a directory does not exist, or there is no API key.
@@ -33,21 +33,21 @@ def sync(directories: Sequence[Path], *, dry_run: bool, send: Callable[[Path], i
             raise UserError(f"wandb sync {directory}: there is no such folder; runs lie under outputs/")
     files = [path for directory in directories for path in directory.rglob("offline-run-*/*.wandb")]
     folders = sorted({path.parent.resolve() for path in files if path.stat().st_size > _HEADER})
-    todo = [folder for folder in folders if not _sent(folder)]
-    print(f"{len(folders)} offline runs, {len(folders) - len(todo)} sent already, {len(todo)} to send", flush=True)
-    if todo and not dry_run and send is None:
+    unsent = [folder for folder in folders if not _sent(folder)]
+    print(f"{len(folders)} offline runs, {len(folders) - len(unsent)} sent already, {len(unsent)} to send", flush=True)
+    if unsent and not dry_run and send is None:
         _check_key()
     failed = 0
-    for number, folder in enumerate(todo, start=1):
+    for number, folder in enumerate(unsent, start=1):
         if _running(folder):
-            outcome = "is running; send it when it has ended"
+            result = "is running; send it when it has ended"
         elif dry_run:
-            outcome = "would be sent"
+            result = "would be sent"
         else:
             status = (send or _by_wandb)(folder)
             failed += not _sent(folder)
-            outcome = "sent" if _sent(folder) else f"FAILED with W&B's exit status {status}"
-        print(f"{number:>4}/{len(todo)} {folder}  {outcome}", flush=True)
+            result = "sent" if _sent(folder) else f"FAILED with W&B's exit status {status}"
+        print(f"{number:>4}/{len(unsent)} {folder}  {result}", flush=True)
     if failed:
         print(f"{failed} runs could not be sent; the same command tries them again", file=sys.stderr)
     return 1 if failed else 0
@@ -74,11 +74,11 @@ def _check_key() -> None:
 
     if not has_key():
         raise UserError(
-            "W&B has no API key to send runs with: log in with `wandb login`, or set WANDB_API_KEY, then give this command "
-            "again; --dry-run shows what would be sent"
+            "W&B needs an API key to send runs: log in with `wandb login` or set WANDB_API_KEY, then repeat this command; "
+            "--dry-run shows what would be sent"
         )
 
 
 def _by_wandb(folder: Path) -> int:
-    words = [sys.executable, "-m", "wandb", "sync", str(folder)]
-    return subprocess.run(words, stdin=subprocess.DEVNULL, check=False).returncode
+    command = [sys.executable, "-m", "wandb", "sync", str(folder)]
+    return subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode

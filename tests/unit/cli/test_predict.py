@@ -224,7 +224,7 @@ def test_a_regression_answers_in_the_users_unit_with_its_uncertainty(runs: Path,
     assert all(900 < float(row["mean"]) < 1200 and 0 < float(row["standard_deviation"]) < 100 for row in first)
     said = capsys.readouterr().out
     assert "mean squared error" in said
-    assert "1 of the queries, with labels that are no finite numbers: 'dear'" in said
+    assert "1 of the queries, with labels that are not finite numbers: 'dear'" in said
     same(first, predicted([f"model={tmp_path / 'kept'}", f"query={query}"], tmp_path / "2.csv"))
 
 

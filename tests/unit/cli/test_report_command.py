@@ -39,7 +39,7 @@ def test_where_takes_values_as_shown_and_as_configured(conditions: list[str], ex
     [
         ("rate=0.2", r"--where rate=0\.2 fits none of 3 runs; rate is one of 0\.001, 0\.1$"),
         ("dataset=glyph", "dataset is one of glyphs, a,b"),
-        ("rate", "--where rate: give it as KEY=VALUE"),
+        ("rate", "--where rate: write KEY=VALUE"),
     ],
 )
 def test_where_says_what_there_is(condition: str, match: str) -> None:

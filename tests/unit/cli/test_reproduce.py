@@ -101,7 +101,7 @@ def test_a_record_of_an_older_schema_is_named(place: Path, capsys: pytest.Captur
     [
         (["someone2020_smal"], "did you mean someone2020_small"),
         (["trainer.max_steps=3"], "name the experiments"),
-        (["someone2020_small", "--seeds", "0"], "--seeds 0: at least 1"),
+        (["someone2020_small", "--seeds", "0"], "--seeds 0: must be at least 1"),
     ],
 )
 def test_mistakes_are_told(place: Path, capsys: pytest.CaptureFixture[str], words: list[str], part: str) -> None:

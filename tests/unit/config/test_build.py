@@ -58,7 +58,7 @@ def test_unlabelled_examples_are_part_of_an_episode_and_of_training_episodes() -
 
 def test_unlabelled_examples_that_nobody_would_look_at_or_give_are_refused() -> None:
     build_run(config("algorithm=soft_kmeans", "episode.unlabelled=2"))
-    with pytest.raises(UserError, match=r"episode\.unlabelled=2: this learner looks at labelled examples alone"):
+    with pytest.raises(UserError, match=r"episode\.unlabelled=2: this learner uses labelled examples only"):
         build_run(config("algorithm=prototypes", "episode.unlabelled=2"))
     with pytest.raises(UserError, match=r"episode\.unlabelled=2: this data set has no unlabelled examples"):
         build_run(config("dataset=sinusoid", "episode=regression", "+episode.unlabelled=2"))
@@ -92,7 +92,7 @@ def test_training_with_fewer_ways_than_are_tested_is_refused() -> None:
 def test_learners_are_asked_about_the_classes_that_tasks_have() -> None:
     """Of labelled words there is one more than there are ways."""
     words = WordPool(torch.randn(4, 2), [2, 2], torch.tensor([0, -1, 1, -1]), ["a", "b"], (2,), "test")
-    with pytest.raises(UserError, match=r"head was made for 3 ways .* episode\.ways=3 counts 1 less"):
+    with pytest.raises(UserError, match=r"head was made for 3 ways .* episode\.ways=3 counts 1 fewer"):
         check_learner(learner("episode.train.ways=3"), words, EpisodeSpec(3, 1, 1))
     check_learner(learner("episode.train.ways=3"), words, EpisodeSpec(2, 1, 1))
     check_learner(learner("algorithm=prototypes"), words, EpisodeSpec(1, 1, 1))

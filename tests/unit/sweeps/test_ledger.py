@@ -143,7 +143,7 @@ def test_many_processes_share_the_runs_and_none_is_taken_twice(tmp_path: Path) -
 
 
 def test_a_folder_that_is_no_sweep_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="is no sweep"):
+    with pytest.raises(UserError, match="is not a sweep"):
         Ledger(tmp_path).jobs()
 
 

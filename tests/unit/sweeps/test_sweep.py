@@ -93,7 +93,7 @@ def test_a_dry_run_runs_nothing(capsys: Captured) -> None:
         ([*WORDS, "hydra.run.dir=here"], "choose the sweep's by hydra.sweep.dir"),
         ([*WORDS, "trainer=gpu"], "GPUs, but there are 0"),
         ([*WORDS, "--jobs", "0"], "at least 1"),
-        (["sweep", "status", "nothing"], "is no sweep"),
+        (["sweep", "status", "nothing"], "is not a sweep"),
     ],
 )
 def test_a_mistake_is_refused_before_anything_runs(words: list[str], reason: str, capsys: Captured) -> None:
