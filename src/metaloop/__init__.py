@@ -1,13 +1,12 @@
 """metaloop: Hydra-configured meta-learning experiments.
 
-Public names are imported at their first use, so that ``import metaloop`` takes no time. What they need (torch, Hydra) is
-imported with them.
+Public names are imported at their first use, together with torch and Hydra, so that ``import metaloop`` is fast.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-import metaloop.system.import_time  # noqa: F401 - first of all: a process counts its start-up from here
+import metaloop.system.import_time  # noqa: F401 - first, because a process measures its start-up from here
 
 __version__ = "0.2.0"
 

@@ -125,7 +125,7 @@ class Examples:
         mask: (tasks, examples) bool, which examples are real; None if all are.
         ways: Number of classes that ``y`` can name, the same for all tasks of a stack; 0 for regression.
         number: (tasks,) int64 in [0, 2**40), seed of all randomness inside the task, such as a fresh start or noise. Episodes
-            of a data set have one of their own; :class:`Tasks` fills in the index where it is None.
+            of a data set have one of their own; :class:`Tasks` fills in the index if it is None.
         unlabelled: (tasks, unlabelled, *input), support examples without labels, some of which may belong to none of the
             classes; None if there are none.
         unlabelled_mask: (tasks, unlabelled) bool, which unlabelled examples are real; None if all are.

@@ -42,7 +42,7 @@ def test_what_is_no_number_of_unlabelled_examples_is_refused_with_its_key(name: 
 
 def test_distractors_need_unlabelled_examples() -> None:
     assert EpisodeSpec(5, 1, 15, unlabelled=2, distractors=3).distractors == 3
-    with pytest.raises(UserError, match=r"episode\.distractors=3 classes, of which episode\.unlabelled=0"):
+    with pytest.raises(UserError, match=r"episode\.distractors=3 needs unlabelled examples, but episode\.unlabelled=0"):
         EpisodeSpec(5, 1, 15, distractors=3)
 
 

@@ -94,25 +94,25 @@ pictures    a folder or zip archive with one folder per class, or a CSV file wit
 tables      CSV with a column label (a class, or the number to predict); all other columns are numbers, or empty
 
 Labels of a query are optional; they are scored but never used for prediction. Writes predictions.csv, and predictions.json
-with everything that was used, in a new folder under DIR/predictions/, or where out= says.
+with everything that was used, in a new folder under DIR/predictions/, or to the file that out= names.
 
 examples:
   metaloop predict run=outputs/prototypes_text_files/2026-01-31_12-00-00-000000 support=five_each.csv query=new.csv
   metaloop predict run=DIR support=intents.csv text=question label=intent query=questions.txt out=answers.csv
-  metaloop predict run=DIR support=flowers.zip query=holiday/ save=my_flowers    keeps the adapted model
+  metaloop predict run=DIR support=flowers.zip query=holiday/ save=my_flowers    saves the adapted model
   metaloop predict model=my_flowers query=garden/                                uses it, without run and support
   metaloop predict run=DIR support=measured.csv query=new.csv label=price steps=20
 
 keys:
   run=DIR        a finished run; needs support=
-  model=DIR      an adapted model that save= kept
+  model=DIR      an adapted model that save= saved
   support=FILE   labelled examples to adapt to
   query=FILE     examples to predict; optional with save=
   text=, path=, label=NAME   names of the columns in the files (default: text, path, label)
   steps=N        inner steps (default: those of the run's meta-test)
-  unfinished=true   take the best checkpoint so far of a run that was stopped
+  unfinished=true   use the best checkpoint so far of a run that was stopped
   out=FILE       a .csv file for the predictions; earlier predictions in it are replaced
-  save=DIR       keep the adapted model in this new folder"""
+  save=DIR       save the adapted model in this new folder"""
 
 INSPECT = """Shows what adaptation does in a finished run: how far parameters and representations move in each layer, losses,
 the gain from adapting the head or the body, accuracy by class. Writes a page, pictures and data into DIR/inspection/.

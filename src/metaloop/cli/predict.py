@@ -45,7 +45,7 @@ def words(argv: Sequence[str]) -> dict[str, str]:
         if "model" in values and key in values:
             raise UserError(f"predict model=...: {key}= needs run=; a saved model is adapted already")
     if not {"query", "save"} & set(values):
-        raise UserError("predict: query=FILE is needed, the examples to predict; or save=DIR to keep the adapted model")
+        raise UserError("predict: query=FILE is needed, the examples to predict; or save=DIR to save the adapted model")
     _check_targets(values)
     return values
 

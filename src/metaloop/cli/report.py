@@ -35,7 +35,7 @@ def report(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     for run in options.runs:
         if not Path(run).is_dir():
-            raise UserError(f"report {run}: there is no such folder; runs lie under outputs/")
+            raise UserError(f"report {run}: there is no such folder; runs are in folders below outputs/")
     from metaloop.report.pages.page import make_report
 
     folders, output = [Path(run) for run in options.runs], Path(options.output)
@@ -139,7 +139,7 @@ def compare(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     for run in (options.first, options.second):
         if not Path(run).is_dir():
-            raise UserError(f"compare {run}: there is no such folder; runs lie under outputs/")
+            raise UserError(f"compare {run}: there is no such folder; runs are in folders below outputs/")
     from metaloop.evaluation.comparison import compare as compare_runs
     from metaloop.evaluation.comparison import lines
     from metaloop.report.summary import page_lines, print_lines

@@ -30,7 +30,7 @@ def sync(directories: Sequence[Path], *, dry_run: bool, send: Callable[[Path], i
     """
     for directory in directories:
         if not directory.is_dir():
-            raise UserError(f"wandb sync {directory}: there is no such folder; runs lie under outputs/")
+            raise UserError(f"wandb sync {directory}: there is no such folder; runs are in folders below outputs/")
     files = [path for directory in directories for path in directory.rglob("offline-run-*/*.wandb")]
     folders = sorted({path.parent.resolve() for path in files if path.stat().st_size > _HEADER})
     unsent = [folder for folder in folders if not _sent(folder)]

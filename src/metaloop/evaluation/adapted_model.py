@@ -189,7 +189,7 @@ def load_model(folder: str | Path) -> AdaptedModel:
     shape = tuple(description.pop("input_shape"))
     dataset = _file_dataset(config)
     tasks = TrainedOn(**description, problem=dataset.problem, input_shape=shape, inputs=examples)
-    check_encoder(dataset, encoder, f"the kept model {folder}")
+    check_encoder(dataset, encoder, f"the saved model {folder}")
     learner = build_learner_for(build_config, tasks)
     try:
         learner.load_state_dict(saved["learner"])

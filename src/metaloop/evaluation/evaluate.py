@@ -109,13 +109,13 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="metaloop evaluate", allow_abbrev=False)
     parser.add_argument("--config-dir", "-cd", action="append", default=[])
     parser.add_argument("words", nargs="*")
-    given = parser.parse_intermixed_args(argv)
-    runs = [word.removeprefix("run=") for word in given.words if word.startswith("run=")]
+    options = parser.parse_intermixed_args(argv)
+    runs = [word.removeprefix("run=") for word in options.words if word.startswith("run=")]
     if len(runs) != 1:
         raise UserError("name one run to evaluate: metaloop evaluate run=outputs/... [overrides]")
-    unfinished = [word.removeprefix("unfinished=") for word in given.words if word.startswith("unfinished=")]
-    overrides = [word for word in given.words if not word.startswith(("run=", "unfinished="))]
-    record, target = evaluate(runs[0], overrides, given.config_dir, unfinished=is_true("unfinished", unfinished))
+    unfinished = [word.removeprefix("unfinished=") for word in options.words if word.startswith("unfinished=")]
+    overrides = [word for word in options.words if not word.startswith(("run=", "unfinished="))]
+    record, target = evaluate(runs[0], overrides, options.config_dir, unfinished=is_true("unfinished", unfinished))
     from metaloop.records.writing import write_record
     from metaloop.report.pages.run_report import write_run_report
     from metaloop.report.summary import print_summary

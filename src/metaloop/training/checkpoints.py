@@ -25,7 +25,7 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
     try:
         return dict(torch.load(path, map_location=device, weights_only=True))
     except FileNotFoundError as error:
-        raise UserError(f"no checkpoint at {path}: the run was stopped before its first one; start it anew") from error
+        raise UserError(f"no checkpoint at {path}: the run was stopped before its first one; start a new run") from error
     except Exception as error:  # a damaged file raises many kinds of error, IndexError among them
         reason = (str(error) or type(error).__name__).splitlines()[0][:160]
         raise UserError(

@@ -94,7 +94,7 @@ def test_a_run_that_is_running_waits(capsys: Captured) -> None:
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (["wandb", "sync"], "`wandb login`, or set WANDB_API_KEY"),
+        (["wandb", "sync"], "`wandb login` or set WANDB_API_KEY"),
         (["wandb", "sink"], "did you mean sync"),
         (["wandb", "sync", "output"], "wandb sync output: there is no such folder"),
     ],

@@ -90,7 +90,7 @@ def test_a_dry_run_runs_nothing(capsys: Captured) -> None:
         ([*WORDS, "trainer.max_stepz=3"], "did you mean trainer.max_steps"),
         ([*WORDS, "trainer.max_steps=many"], "trainer.max_steps"),
         ([*WORDS, "seed=interval(0,1)"], "an interval has no fixed values"),
-        ([*WORDS, "hydra.run.dir=here"], "choose the sweep's by hydra.sweep.dir"),
+        ([*WORDS, "hydra.run.dir=here"], "set the sweep's own with hydra.sweep.dir"),
         ([*WORDS, "trainer=gpu"], "GPUs, but there are 0"),
         ([*WORDS, "--jobs", "0"], "at least 1"),
         (["sweep", "status", "nothing"], "is not a sweep"),
