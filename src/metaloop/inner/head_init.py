@@ -1,4 +1,4 @@
-"""Where a task's head starts."""
+"""Choices of the head's parameters at the start of a task."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -14,15 +14,15 @@ from metaloop.types import Examples, Params
 
 Features = Callable[[Params], Tensor]
 WEIGHT, BIAS = f"{HEAD}weight", f"{HEAD}bias"
-STREAM = 1  # of the random numbers within a task, see :mod:`metaloop.inner.noise`
+STREAM = 1  # stream of the random numbers within a task, see :mod:`metaloop.inner.noise`
 
 
 class HeadInit(ABC):
     """The head's parameters at the start of a task, a differentiable function of the learned ones.
 
     Attributes:
-        classification: whether it is made of classes, so that tasks of regression cannot start so.
-        redraws: whether all adapted parameters start elsewhere than where they are, so that they have nothing to learn.
+        classification: whether it needs classes, so that regression tasks cannot use it.
+        redraws: whether every task replaces all adapted parameters by new draws, so that they are not meta-learned.
     """
 
     classification: ClassVar[bool] = False
@@ -30,16 +30,16 @@ class HeadInit(ABC):
 
     @abstractmethod
     def check(self, params: Params) -> None:
-        """Raise a UserError, before training starts, where a task cannot start so with these adapted parameters."""
+        """Raise a UserError before training starts if this choice does not fit the adapted parameters."""
 
     @abstractmethod
     def start(self, params: Params, support: Examples, features: Features) -> Params:
-        """``params`` (adapted parameters by name) with the head's entries as they start.
+        """Return ``params`` with the head's entries at their start.
 
         Args:
-            params: the adapted parameters as the outer loop left them.
-            support: of one task.
-            features: what the head gets to see of the support set, (examples, features), from a network with ``params``.
+            params: the adapted parameters by name, as the outer loop left them.
+            support: support set of one task.
+            features: maps ``params`` to the head's input on the support set, (examples, features).
         """
 
 
@@ -47,7 +47,7 @@ class Learned(HeadInit):
     """The head starts where the outer loop left it, as in MAML."""
 
     def check(self, params: Params) -> None:
-        """See :meth:`HeadInit.check`; every composition works."""
+        """See :meth:`HeadInit.check`; every composition is allowed."""
 
     def start(self, params: Params, support: Examples, features: Features) -> Params:
         """See :meth:`HeadInit.start`."""
@@ -55,7 +55,7 @@ class Learned(HeadInit):
 
 
 class Zero(HeadInit):
-    """The head starts at zero in every task (Kao et al. 2022, "zeroing trick"), so that no class is preferred."""
+    """The head starts every task at zero (Kao et al. 2022, "zeroing trick"), so that no class is preferred."""
 
     def check(self, params: Params) -> None:
         """See :meth:`HeadInit.check`."""
@@ -70,7 +70,7 @@ class FromPrototypes(HeadInit):
     """The head starts as the prototype classifier of the support set (Proto-MAML, Triantafillou et al. 2020, section 3).
 
     ``w_k = 2 c_k`` and ``b_k = -|c_k|^2`` with ``c_k`` class k's mean feature: up to a term that is the same for all classes,
-    the logits are minus the squared distances to the prototypes. The features are differentiated through, as the authors do.
+    the logits are minus the squared distances to the prototypes. Gradients flow through the features, as in the authors' code.
     Rows of classes without a real support example, and of ways that the task does not have, start at zero; they never win,
     see :func:`metaloop.problems.task_loss.without_absent_classes`. The learned head is not used.
     """
@@ -85,22 +85,22 @@ class FromPrototypes(HeadInit):
 
     def start(self, params: Params, support: Examples, features: Features) -> Params:
         """See :meth:`HeadInit.start`."""
-        seen = features(params)
-        members = torch.arange(len(params[WEIGHT]), device=seen.device)[:, None] == support.y
+        support_features = features(params)
+        members = torch.arange(len(params[WEIGHT]), device=support_features.device)[:, None] == support.y
         if support.mask is not None:
             members = members & support.mask
-        belongs = members.to(seen.dtype)
-        # What stands in padding must not matter, and zero times infinity would.
-        real = seen if support.mask is None else torch.where(support.mask[:, None], seen, 0.0)
-        prototypes = belongs @ real / belongs.sum(1, keepdim=True).clamp(min=1)
+        membership = members.to(support_features.dtype)
+        # Padding must not count, even if it is infinite: zero times infinity is NaN.
+        real = support_features if support.mask is None else torch.where(support.mask[:, None], support_features, 0.0)
+        prototypes = membership @ real / membership.sum(1, keepdim=True).clamp(min=1)
         return {**params, WEIGHT: 2 * prototypes, BIAS: -(prototypes**2).sum(1)}
 
 
 class Shared(HeadInit):
-    """Every class starts from one and the same vector (UNICORN-MAML, Ye and Chao 2022), so that their order cannot matter.
+    """Every class starts from the same vector (UNICORN-MAML, Ye and Chao 2022), so that the order of classes cannot matter.
 
-    The paper learns that one vector; ours is the mean of the learned head's rows, which is as free, so that the head keeps its
-    shape and another start can be compared. The bias likewise.
+    The paper learns that one vector. Ours is the mean of the learned head's rows, which is just as free, so that the head
+    keeps its shape and starts can be compared on one model. The bias is treated likewise.
     """
 
     classification = True
@@ -115,17 +115,17 @@ class Shared(HeadInit):
 
 
 class Fresh(HeadInit):
-    """Head and all: every adapted parameter starts each task at a new random draw, as training from scratch does.
+    """Every adapted parameter, in the head or not, starts each task at a new random draw, as in training from scratch.
 
-    For learned optimisers and the baseline of learning from scratch. A tensor's numbers are normal around zero with the root
-    mean square of its initial numbers; a tensor of equal numbers (ones, zeros) starts as it is. The parameters themselves keep
-    their initial numbers: they are no meta-parameters. The draws are a function of the task's number.
+    It serves learned optimisers and the baseline of learning from scratch. A tensor's numbers are drawn normal around zero
+    with the root mean square of its initial numbers; a tensor of equal numbers (ones, zeros) keeps them. The parameters
+    themselves are not meta-parameters and keep their initial numbers. The draws are a function of the task's number.
     """
 
     redraws = True
 
     def check(self, params: Params) -> None:
-        """See :meth:`HeadInit.check`; every composition works."""
+        """See :meth:`HeadInit.check`; every composition is allowed."""
 
     def start(self, params: Params, support: Examples, features: Features) -> Params:
         """See :meth:`HeadInit.start`."""
@@ -141,17 +141,17 @@ class Fresh(HeadInit):
 
 
 def require_head(params: Params, choice: str) -> None:
-    """Raise a UserError where the head does not adapt, so that it would stay where it starts."""
+    """Raise a UserError if the head does not adapt, so that it would never leave its start."""
     if not any(name.startswith(HEAD) for name in params):
         raise UserError(f"algorithm.head_init={choice} needs a head that adapts; take algorithm/adapted=all or head")
 
 
 def require_linear_head(params: Params, choice: str) -> None:
-    """Raise a UserError where the head is not one linear layer that adapts."""
+    """Raise a UserError unless the head is one linear layer that adapts."""
     require_head(params, choice)
-    own = {name for name in params if name.startswith(HEAD)}
-    if WEIGHT not in own or own - {WEIGHT, BIAS} or params[WEIGHT].ndim != 2:
+    adapted = {name for name in params if name.startswith(HEAD)}
+    if WEIGHT not in adapted or adapted - {WEIGHT, BIAS} or params[WEIGHT].ndim != 2:
         raise UserError(
-            f"algorithm.head_init={choice} needs a head that is one linear layer, weight included; adapted of the head are "
-            + ", ".join(sorted(own))
+            f"algorithm.head_init={choice} needs a head that is one linear layer whose weight adapts; the head's adapted "
+            f"parameters are {', '.join(sorted(adapted))}; take algorithm/head_init=learned"
         )

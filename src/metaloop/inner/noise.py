@@ -1,7 +1,7 @@
 """Random numbers within a task, as a pure function of the task's number (``Examples.number``).
 
-A generator's state would make a task's draws depend on what ran before it; these are the same in the loop, under vmap,
-compiled, on every rank and after a resume.
+With a stateful generator a task's draws would depend on what ran before it. These draws are the same in the loop, under
+vmap, compiled, on every rank and after a resume.
 """
 
 import math
@@ -15,10 +15,10 @@ from metaloop.types import Examples
 
 
 def task_number(support: Examples) -> Tensor:
-    """The scalar number of the task that ``support`` belongs to.
+    """Return the number (scalar) of the task that ``support`` belongs to.
 
     Raises:
-        UserError: nobody numbered the task.
+        UserError: the task has no number.
     """
     if support.number is None:
         raise UserError("tasks that draw random numbers need Examples.number: pass Tasks, which set it, or number them")
@@ -26,12 +26,12 @@ def task_number(support: Examples) -> Tensor:
 
 
 def uniform(number: Tensor, stream: int, shape: torch.Size | tuple[int, ...]) -> Tensor:
-    """Numbers in (0, 1] of ``shape``, of torch's default type, on ``number``'s device.
+    """Draw uniform numbers in (0, 1], of torch's default type, on ``number``'s device.
 
     Args:
-        number: int64 scalar, the task's number.
-        stream: tells apart what one task draws for different purposes; a whole number of at least 0.
-        shape: of the result.
+        number: the task's number, an int64 scalar.
+        stream: whole number of at least 0; draws of one task for different purposes take different streams.
+        shape: shape of the result.
     """
     key = scattered(scattered(number ^ scattered(stream)) ^ (number >> 32))
     counter = torch.arange(math.prod(shape), device=number.device)
@@ -39,7 +39,7 @@ def uniform(number: Tensor, stream: int, shape: torch.Size | tuple[int, ...]) ->
 
 
 def normal(number: Tensor, stream: int, shape: torch.Size | tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """Independent standard normal numbers of ``shape`` (Box and Muller 1958); arguments as for :func:`uniform`."""
+    """Draw independent standard normal numbers of ``shape`` (Box and Muller 1958); arguments as for :func:`uniform`."""
     radius, angle = uniform(number, stream, (2, *shape))
-    # Drawn in torch's default type whatever the result's, so that a float64 check sees the numbers that float32 training sees.
+    # Drawn in torch's default type for every ``dtype``, so that a float64 check uses the numbers of float32 training.
     return box_muller(radius, angle).to(dtype)

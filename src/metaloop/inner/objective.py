@@ -1,4 +1,4 @@
-"""Which inner iterates the outer loss sees."""
+"""Objectives: the inner iterates whose query losses make up the outer loss."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ class Objective(ABC):
 
     @abstractmethod
     def weights(self, steps: int, outer_step: int) -> tuple[float, ...]:
-        """``steps + 1`` weights, of the start and of the iterate after each step, at an outer step; they sum to one."""
+        """Return ``steps + 1`` weights at an outer step: of the start and of the iterate after each step; they sum to one."""
 
 
 class LastStep(Objective):
@@ -26,7 +26,7 @@ class WeightedSum(Objective):
     """A weighted mean over the iterates after each step (Antoniou et al. 2019, section 3 of MAML++, without the annealing).
 
     Args:
-        step_weights: one number of at least 0 a step, or None for equal weights; they are divided by their sum.
+        step_weights: one number of at least 0 for each step, divided by their sum; None for equal weights.
     """
 
     def __init__(self, step_weights: Sequence[float] | None = None) -> None:
@@ -39,21 +39,21 @@ class WeightedSum(Objective):
         chosen = self.step_weights or (1.0,) * steps
         if len(chosen) != steps:
             raise UserError(
-                f"algorithm.objective.step_weights has {len(chosen)} numbers for algorithm.steps={steps}; give one a step"
+                f"algorithm.objective.step_weights has {len(chosen)} numbers for algorithm.steps={steps}; give one per step"
             )
         return (0.0, *(weight / sum(chosen) for weight in chosen))
 
 
 class AnnealedSum(Objective):
-    """From equal weights of all steps to the last step alone (multi-step loss, MAML++, Antoniou et al. 2019, section 4).
+    """Annealing from equal weights to the last step alone (multi-step loss, MAML++, Antoniou et al. 2019, section 4).
 
-    The weights move linearly, in equal stages, so that what was compiled or timed for one stage serves all its outer steps;
-    the paper changes them once an epoch. Its code also keeps the weights of earlier steps at 0.03 over the steps until the
-    annealing ends; ours reach zero.
+    The weights move linearly in equal stages, so that a compiled function or a timing serves all outer steps of its stage; the
+    paper changes the weights once an epoch. Deviation: the paper's code keeps the weights of earlier steps at least at 0.03
+    divided by the number of steps until the annealing ends; ours reach zero.
 
     Args:
-        until: outer steps after which only the last step counts; the paper's Omniglot runs take 10 epochs of 500.
-        stages: changes of the weights on the way.
+        until: number of outer steps after which only the last step counts; 10 epochs of 500 in the paper's Omniglot runs.
+        stages: number of changes of the weights until then.
     """
 
     def __init__(self, until: int, stages: int = 10) -> None:
@@ -72,7 +72,7 @@ class AnnealedSum(Objective):
 
 
 class Start(Objective):
-    """Only the start counts and nothing adapts in meta-training: joint training on all tasks, the multi-task baseline."""
+    """Only the start counts, without adaptation in meta-training: joint training on all tasks, the multi-task baseline."""
 
     def weights(self, steps: int, outer_step: int) -> tuple[float, ...]:
         """See :meth:`Objective.weights`."""

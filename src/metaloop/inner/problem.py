@@ -1,4 +1,4 @@
-"""The inner problem: how one task is learned, as pure functions of the meta-parameters."""
+"""The inner problem: adaptation to one task, as pure functions of the meta-parameters."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -16,23 +16,23 @@ MODEL, RULE = "model.", "rule."  # prefixes of the model's and the rule's parame
 
 
 class TaskModel(ABC):
-    """What the inner loop needs to know of a learner: where a task starts, and its losses."""
+    """A task's start and losses: all that the inner loop needs of a learner."""
 
     @abstractmethod
     def start(self, meta: Params, support: Examples) -> Params:
-        """The adapted parameters before the first step, a differentiable function of ``meta``."""
+        """Return the adapted parameters before the first step, differentiable in ``meta``."""
 
     @abstractmethod
     def support_loss(self, meta: Params, params: Params, support: Examples, step: int) -> Tensor:
-        """The scalar that step ``step`` descends."""
+        """Return the scalar loss that inner step ``step`` descends."""
 
     @abstractmethod
     def query_loss(self, meta: Params, params: Params, support: Examples, query: Examples) -> tuple[Tensor, Tensor]:
-        """The scalar query loss, and the model's (queries, *output) answers."""
+        """Return the scalar query loss and the model's outputs (queries, *output)."""
 
 
 class _RuleStep(nn.Module):
-    """Lets ``functional_call``, which calls ``forward``, reach ``InnerRule.step``."""
+    """A module whose ``forward`` is ``InnerRule.step``, because ``functional_call`` calls ``forward``."""
 
     def __init__(self, rule: InnerRule) -> None:
         super().__init__()
@@ -44,15 +44,15 @@ class _RuleStep(nn.Module):
 
 @dataclass(frozen=True)
 class InnerProblem:
-    """How tasks adapt. Everything is a function of ``meta``, the mapping of all meta-parameters by qualified name.
+    """The adaptation to a task. Everything is a function of ``meta``, the mapping of all meta-parameters by qualified name.
 
     Attributes:
-        task: start and losses.
-        rule: one inner step; its parameters are read from ``meta`` under ``rule.``.
-        weights: ``steps + 1`` weights of the query loss at the start and after each step.
-        steps: inner steps in meta-training.
-        proximal: strength of the pull back to the start, see :meth:`inner_loss`.
-        outer_step: outer steps taken so far, for what changes on the way.
+        task: the task's start and losses.
+        rule: the inner step; its parameters are read from ``meta`` under the prefix ``rule.``.
+        weights: ``steps + 1`` weights of the query loss, at the start and after each step.
+        steps: number of inner steps in meta-training.
+        proximal: strength of the proximal term that pulls back to the start, see :meth:`inner_loss`.
+        outer_step: number of outer steps taken so far, for schedules.
     """
 
     task: TaskModel
@@ -71,11 +71,11 @@ class InnerProblem:
 
     @property
     def horizon(self) -> int:
-        """Inner steps until the last iterate that the objective looks at; no meta-gradient needs more."""
+        """Number of inner steps until the last iterate that the objective counts; no meta-gradient needs more."""
         return max(t for t, weight in enumerate(self.weights) if weight)
 
     def inner_loss(self, meta: Params, params: Params, support: Examples, step: int) -> Tensor:
-        """The support loss, plus ``proximal / 2 |params - start|^2`` (iMAML, Rajeswaran et al. 2019, equation 3)."""
+        """Return the support loss plus ``proximal / 2 |params - start|^2`` (iMAML, Rajeswaran et al. 2019, equation 3)."""
         loss = self.task.support_loss(meta, params, support, step)
         if not self.proximal:
             return loss
@@ -94,17 +94,17 @@ class InnerProblem:
         *,
         second_order: bool,
     ) -> tuple[Params, Params]:
-        """The next iterate and rule state; differentiable in meta, params and state.
+        """Take one inner step and return the next iterate and rule state, differentiable in meta, params and state.
 
-        Without ``second_order`` the gradient is a constant, and only the rule's own arithmetic is differentiated.
+        Without ``second_order`` the inner gradient is a constant, and only the rule's arithmetic is differentiated.
         """
         gradients, loss = autodiff.gradient(
             lambda at: self.inner_loss(meta, at, support, step), params, second_order=second_order
         )
         if not self._rule_names:
             return self.rule.step(gradients, state, params, step, loss)
-        own = {RULE + name: meta[RULE + name] for name in self._rule_names if RULE + name in meta}
-        return functional_call(self._call, own, (gradients, state, params, step, loss))
+        rule_params = {RULE + name: meta[RULE + name] for name in self._rule_names if RULE + name in meta}
+        return functional_call(self._call, rule_params, (gradients, state, params, step, loss))
 
     def walk(
         self,
@@ -116,14 +116,16 @@ class InnerProblem:
         exact_from: int = 0,
         at: tuple[Params, Params] | None = None,
     ) -> Iterator[tuple[Params, Params]]:
-        """The iterate and rule state before the steps of ``span`` and after each of them; a walker keeps what it needs.
+        """Yield the iterate and rule state before the first step of ``span`` and after each step.
+
+        Only the latest pair is kept here; callers keep what they need.
 
         Args:
             meta: all meta-parameters.
-            support: of one task.
+            support: support set of one task.
             span: numbers of the steps to take.
-            autodiff: derivatives that work here.
-            exact_from: from this step on gradients are differentiated, before it they are constants.
+            autodiff: derivatives for the execution at hand.
+            exact_from: first step whose inner gradient is differentiated; earlier inner gradients are constants.
             at: iterate and state before the first step; None for the task's start.
         """
         if at is None:
@@ -135,6 +137,6 @@ class InnerProblem:
             yield at
 
     def iterates(self, meta: Params, support: Examples, steps: int, autodiff: Autodiff, *, second_order: bool) -> list[Params]:
-        """The ``steps + 1`` iterates of one task, the start first."""
+        """Return the ``steps + 1`` iterates of one task, the start first."""
         exact_from = 0 if second_order else steps
         return [params for params, _ in self.walk(meta, support, range(steps), autodiff, exact_from=exact_from)]

@@ -1,4 +1,4 @@
-"""The contract of a model, for any network."""
+"""The adapter that gives the model contract to any network."""
 
 import inspect
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from metaloop.models.model import HEAD, Model
 
 @dataclass(frozen=True)
 class PlainModel(Model):
-    """What there is to know of a network that does not say it itself; the network stays as it is."""
+    """The contract of a network that does not declare it itself; the network is not changed."""
 
     head: nn.Module | None
     features: int | None
@@ -18,14 +18,14 @@ class PlainModel(Model):
 
 
 def as_model(module: nn.Module) -> Model:
-    """The module itself if it is a :class:`Model`, else what can be read off it.
+    """Return the module itself if it is a :class:`Model`, else the contract that can be read off it.
 
-    Its head is the submodule ``head``. It has as many features as its attribute ``features`` says, or as the head takes.
+    Its head is the submodule ``head``. Its number of features is its attribute ``features``, or the head's number of inputs.
     """
     if isinstance(module, Model):
         return module
     head = dict(module.named_children()).get(HEAD)
-    # By name: a user's network need not know this package.
+    # Read by name, because a user's network need not depend on this package.
     features = getattr(module, "features", head.in_features if isinstance(head, nn.Linear) else None)
     weighted = "weight" in inspect.signature(module.forward).parameters
     return PlainModel(head, features if isinstance(features, int) else None, weighted)

@@ -1,4 +1,4 @@
-"""TF-IDF: how often which words occur, the baseline without any training."""
+"""TF-IDF, the baseline of text classification without training."""
 
 from collections.abc import Mapping
 from typing import ClassVar
@@ -13,20 +13,20 @@ from metaloop.types import Inputs
 
 
 class BagOfWords(nn.Module, Model, ReadsTexts):
-    """Term frequency times inverse document frequency, at unit length, and a linear head.
+    """Term frequency times inverse document frequency, scaled to unit length, and a linear head.
 
     The inverse document frequency of a token is ``ln((1 + n) / (1 + d)) + 1`` for the ``d`` of the ``n`` meta-training texts
-    that have it (scikit-learn's smoothed one; Sparck Jones 1972, "A statistical interpretation of term specificity"), so
-    that texts of held-out classes change nothing. It is a buffer, not a parameter.
+    that contain it (scikit-learn's smoothed form; Sparck Jones 1972, "A statistical interpretation of term specificity"), so
+    that texts of held-out classes do not change it. It is a buffer, not a parameter.
 
     Args:
         input_shape: (length,) of a token sequence.
-        outputs: numbers of the linear head; None for no head, so that the network answers features.
-        examples: the meta-training texts, ``input_ids`` and ``attention_mask`` (examples, length); the program gives them.
-        size: how many token ids there are.
+        outputs: number of outputs of the linear head; None for no head, so that the network returns features.
+        examples: the meta-training texts, ``input_ids`` and ``attention_mask`` (examples, length); set by the program.
+        size: number of token ids.
 
     Raises:
-        UserError: the data set is not one of whole texts.
+        UserError: the data set's examples are not whole texts.
     """
 
     needs_examples: ClassVar[bool] = True
@@ -52,20 +52,20 @@ class BagOfWords(nn.Module, Model, ReadsTexts):
         return HashedWords(size)
 
     def forward(self, x: Mapping[str, Tensor]) -> Tensor:
-        """``input_ids`` and ``attention_mask`` (examples, length) to (examples, outputs), or (examples, features)."""
+        """Map ``input_ids`` and ``attention_mask`` (examples, length) to (examples, outputs), or (examples, features)."""
         weighted = _counts(x, self.features, self.idf.dtype) * self.idf
         x = weighted / weighted.norm(dim=-1, keepdim=True).clamp(min=1e-12)
         return x if self.head is None else self.head(x)
 
 
 def _counts(x: Mapping[str, Tensor], size: int, dtype: torch.dtype) -> Tensor:
-    """(examples, size): how often each token occurs."""
+    """Count the occurrences of each token: (examples, size)."""
     ids, real = x["input_ids"].long(), x["attention_mask"].to(dtype)
     return torch.zeros(len(ids), size, dtype=dtype, device=ids.device).scatter_add(1, ids, real)
 
 
 def _inverse_document_frequency(examples: Mapping[str, Tensor], size: int) -> Tensor:
-    """(size,): a token counts once a text."""
+    """Return the inverse document frequencies (size,); a token counts once in each text."""
     real = examples["attention_mask"].cpu().bool()
     ids = examples["input_ids"].cpu().long()
     text = torch.arange(len(ids))[:, None] * size

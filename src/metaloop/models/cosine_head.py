@@ -1,4 +1,4 @@
-"""A head that compares directions."""
+"""A head of cosine similarities."""
 
 import torch
 from torch import Tensor, nn
@@ -7,15 +7,15 @@ from torch import Tensor, nn
 class CosineHead(nn.Linear):
     """``scale`` times the cosine of the angle between an example's features and each class's vector, a row of ``weight``.
 
-    It is the linear map of features of length one to vectors of length one, without a bias.
+    Features and vectors are scaled to unit length; there is no bias.
 
-    Takes the place of a linear head (Baseline++ of Chen et al. 2019, section 3.2, "cosine distance"; before them Gidaris and
-    Komodakis 2018, section 3.2, with a learned scale). The code of Chen et al. moreover learns a factor for each class.
+    It replaces a linear head (Baseline++ of Chen et al. 2019, section 3.2, "cosine distance"; before them Gidaris and
+    Komodakis 2018, section 3.2, with a learned scale). Deviation: the code of Chen et al. also learns a factor for each class.
 
     Args:
-        features: numbers that describe an example.
-        outputs: classes.
-        scale: above 0; the softmax of bare cosines in [-1, 1] could not come near a certain answer.
+        features: number of features of an example.
+        outputs: number of classes.
+        scale: above 0; without it, cosines in [-1, 1] could not give probabilities near 0 and 1.
     """
 
     def __init__(self, features: int, outputs: int, scale: float) -> None:
@@ -23,22 +23,22 @@ class CosineHead(nn.Linear):
         self.scale = scale
 
     def reset_parameters(self) -> None:
-        """Draw the classes' vectors, of about length one."""
+        """Draw the classes' vectors, of length about one."""
         with torch.no_grad():
             self.weight.copy_(torch.randn(self.out_features, self.in_features) / self.in_features**0.5)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(examples, features) to (examples, outputs)."""
+        """Map (examples, features) to (examples, outputs)."""
         return self.scale * _unit(x) @ _unit(self.weight).T
 
 
 def resized(head: nn.Linear, outputs: int) -> nn.Linear:
-    """A new head like this one, for another number of outputs."""
+    """Return a new head of the same kind with another number of outputs."""
     if isinstance(head, CosineHead):
         return CosineHead(head.in_features, outputs, head.scale).to(head.weight)
     return nn.Linear(head.in_features, outputs, head.bias is not None).to(head.weight)
 
 
 def _unit(rows: Tensor) -> Tensor:
-    # The small number keeps the gradient finite where all features are 0, as after a ReLU.
+    # The small constant keeps the gradient finite if all features are 0, as they may be after a ReLU.
     return rows * torch.rsqrt((rows**2).sum(-1, keepdim=True) + 1e-12)

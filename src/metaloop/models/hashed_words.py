@@ -1,4 +1,4 @@
-"""A plain tokeniser of words that needs no vocabulary file; see :class:`metaloop.types.Tokenizer`."""
+"""A tokenizer that hashes words and needs no vocabulary file; see :class:`metaloop.types.Tokenizer`."""
 
 import re
 import zlib
@@ -12,15 +12,15 @@ _WORD = re.compile(r"\w+|[^\w\s]")
 
 
 class HashedWords:
-    """Lower-cased words and single punctuation marks, one token each: its number is a hash, so nothing is learned or stored.
+    """A tokenizer of lower-cased words and single punctuation marks, whose token ids are hashes.
 
-    Token 0 is padding.
+    Nothing is learned or stored. Token 0 is padding.
 
     Args:
-        size: how many token ids there are; different words may share one.
+        size: number of token ids; different words may share one.
 
     Raises:
-        UserError: fewer than two.
+        UserError: ``size`` is below 2.
     """
 
     def __init__(self, size: int) -> None:
@@ -30,11 +30,11 @@ class HashedWords:
         self.key = f"hashed words 1, {size}"
 
     def __call__(self, texts: Sequence[str], length: int) -> Mapping[str, np.ndarray]:
-        """Texts as they are written."""
+        """Tokenize texts: ``input_ids`` and ``attention_mask`` (texts, length)."""
         return self._packed([_WORD.findall(text.lower()) for text in texts], length)
 
     def words(self, texts: Sequence[Sequence[str]], length: int) -> Mapping[str, np.ndarray]:
-        """Texts that are split into words; a word is one token whatever it is made of."""
+        """Tokenize texts that are split into words; every word is one token."""
         widest = max((len(words) for words in texts), default=0)
         first = np.full((len(texts), widest), -1, np.int64)
         for row, words in enumerate(texts):

@@ -13,15 +13,16 @@ from metaloop.models.norm import Norm
 
 
 class MLP(nn.Module, Model):
-    """Linear layers with ReLU between; inputs of any shape are flattened.
+    """A multi-layer perceptron with ReLU; inputs of any shape are flattened.
 
     Args:
         input_shape: one example's shape.
-        outputs: numbers of the linear head; None for no head, so that the network answers features.
+        outputs: number of outputs of the linear head; None for no head, so that the network returns features.
         hidden: widths of the hidden layers, at least one.
         norm: mode of :class:`metaloop.models.norm.Norm`, before each ReLU.
-        frequencies: in cycles per unit of an input number; sines and cosines at these are put beside every one, without
-            which the network learns fast variation slowly (Tancik et al. 2020, section 6, with frequencies on the axes).
+        frequencies: in cycles per unit of an input. Sines and cosines of every input at these frequencies become further
+            inputs, because a network learns fast variation slowly without them (Tancik et al. 2020, section 6, with
+            frequencies on the axes).
     """
 
     takes_weight = True
@@ -48,7 +49,7 @@ class MLP(nn.Module, Model):
         self.head = nn.Linear(self.features, outputs) if outputs is not None else None
 
     def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
-        """(examples, *input) to (examples, outputs), or (examples, features) without a head.
+        """Map (examples, *input) to (examples, outputs), or (examples, features) without a head.
 
         ``weight`` (examples,): see :meth:`metaloop.models.norm.Norm.forward`.
         """

@@ -1,7 +1,7 @@
-"""Normalisation that is right under vmap and honest about what it looks at.
+"""Normalization layers that are right under vmap and state which examples their statistics come from.
 
 ``torch.func.vmap`` gives wrong second-order gradients through the native affine batch and layer norms (measured: 7 % off on a
-small net), so kernels here get no weight and bias, and the affine map is applied by hand.
+small net). Torch's functions are therefore called without weight and bias, and the affine map is applied by hand.
 """
 
 from collections.abc import Iterator
@@ -17,20 +17,21 @@ MODES = ("batch", "support", "running", "group", "layer", "none")
 
 
 class Norm(nn.Module):
-    """One normalisation layer over channels, in one of six modes.
+    """A normalization layer over channels, in one of six modes.
 
-    * ``batch``: the statistics of whatever batch is passed, at meta-test the queries of the task: **transductive**.
-    * ``support``: the query set is normalised with the support set's statistics.
-    * ``running``: the batch's statistics in training, the running averages otherwise (as BatchNorm in supervised learning).
-    * ``group``: groups of channels of one example (Wu and He 2018); ``layer``: all channels of one example.
-    * ``none``: nothing, and no affine map.
+    * ``batch``: statistics of the batch at hand, at meta-test the queries of the task: **transductive**.
+    * ``support``: statistics of the support set, for the query set as well.
+    * ``running``: statistics of the batch in training, running averages otherwise (BatchNorm of supervised learning).
+    * ``group``: statistics of groups of channels of one example (Wu and He 2018).
+    * ``layer``: statistics of all channels of one example.
+    * ``none``: no normalization and no affine map.
 
     Args:
-        channels: of the input (examples, channels, *places).
+        channels: number of channels of the input (examples, channels, *places).
         mode: one of the above.
-        groups: for mode ``group``; must divide ``channels``.
-        eps: added to the variance.
-        momentum: of the running averages, torch's convention (weight of the new value).
+        groups: number of groups in mode ``group``; must divide ``channels``.
+        eps: number added to the variance.
+        momentum: weight of the new value in the running averages, as in torch.
     """
 
     running_mean: Tensor
@@ -43,13 +44,13 @@ class Norm(nn.Module):
         if mode == "group" and channels % groups:
             raise UserError(f"model.norm=group: {groups} groups do not divide {channels} channels")
         if mode == "group" and channels == groups:
-            # Where there is one place, as in an MLP, the output would not depend on the input.
+            # With one place, as in an MLP, the output would not depend on the input.
             raise UserError(f"model.norm=group: {groups} groups need more than {channels} channels; take norm=layer")
         self.mode = mode
         self.groups = groups if mode == "group" else 1
         self.eps = eps
         self.momentum = momentum
-        self.seen: list[tuple[Tensor, Tensor]] | None = None  # moments of the calls within `observing`
+        self.moments: list[tuple[Tensor, Tensor]] | None = None  # of the calls within `observing`; None outside
         if mode != "none":
             self.weight = nn.Parameter(torch.ones(channels))
             self.bias = nn.Parameter(torch.zeros(channels))
@@ -59,51 +60,51 @@ class Norm(nn.Module):
 
     @property
     def of_batch(self) -> bool:
-        """Whether the next call standardises with the statistics of all it is given."""
+        """Whether the next call normalizes with the statistics of its whole batch."""
         return self.mode in ("batch", "support") or (self.mode == "running" and self.training)
 
     @property
     def observes(self) -> bool:
         """Whether the next call's statistics count in the running averages."""
-        return self.seen is not None and self.mode == "running" and self.training
+        return self.moments is not None and self.mode == "running" and self.training
 
     def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Normalise ``x`` (examples, channels, *places).
+        """Normalize ``x`` (examples, channels, *places).
 
-        ``weight`` (examples,) says how much each example counts in the statistics of modes that share them between examples
-        (0 for padding, and for queries in mode ``support``); None counts all alike.
+        ``weight`` (examples,) is the weight of each example in statistics that examples share (0 for padding, and for queries
+        in mode ``support``); None for equal weights.
         """
         if self.mode == "none":
             return x
         shape = (1, -1) + (1,) * (x.ndim - 2)
-        return self._standardised(x, weight, shape) * self.weight.view(shape) + self.bias.view(shape)
+        return self._standardized(x, weight, shape) * self.weight.view(shape) + self.bias.view(shape)
 
-    def _standardised(self, x: Tensor, weight: Tensor | None, shape: tuple[int, ...]) -> Tensor:
+    def _standardized(self, x: Tensor, weight: Tensor | None, shape: tuple[int, ...]) -> Tensor:
         if self.mode in ("group", "layer"):
             return F.group_norm(x, self.groups, None, None, self.eps)
         if self.mode == "running" and not self.training:
             mean, var = self.running_mean.view(shape), self.running_var.view(shape)
             return (x - mean) * torch.rsqrt(var + self.eps)
         if self.observes:
-            seen = x.detach() if weight is None else x.detach()[weight > 0]
-            var, mean = torch.var_mean(seen, [axis for axis in range(x.ndim) if axis != 1], correction=0)
-            self.observe(mean, var, seen.numel() // seen.shape[1])
+            counted = x.detach() if weight is None else x.detach()[weight > 0]
+            var, mean = torch.var_mean(counted, [axis for axis in range(x.ndim) if axis != 1], correction=0)
+            self.observe(mean, var, counted.numel() // counted.shape[1])
         if weight is None:
             return F.batch_norm(x, None, None, None, None, True, 0.1, self.eps)
         mean, var = _weighted_moments(x, weight)
         return (x - mean.view(shape)) * torch.rsqrt(var.view(shape) + self.eps)
 
     def observe(self, mean: Tensor, var: Tensor, count: int) -> None:
-        """Have a batch's moments, mean and biased variance (channels,) of ``count`` values, count in the running averages."""
-        assert self.seen is not None
-        self.seen.append((mean, var * (count / max(count - 1, 1))))
+        """Add a batch's mean and biased variance (channels,) of ``count`` values to the moments for the running averages."""
+        assert self.moments is not None
+        self.moments.append((mean, var * (count / max(count - 1, 1))))
 
     def _move(self) -> None:
-        """Move the running averages by the mean of what was seen, by all ranks of a distributed run."""
-        assert self.seen is not None
-        if not self.seen:
+        """Move the running averages by the mean of all moments, over all ranks of a distributed run."""
+        assert self.moments is not None
+        if not self.moments:
             return
-        moments = torch.stack([torch.stack(pair) for pair in self.seen]).mean(0)
+        moments = torch.stack([torch.stack(pair) for pair in self.moments]).mean(0)
         if distributed.is_available() and distributed.is_initialized():
             distributed.all_reduce(moments)
             moments /= distributed.get_world_size()
@@ -112,45 +113,46 @@ class Norm(nn.Module):
 
 
 def _weighted_moments(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance by channel (channels,), each example counting ``weight`` (examples,)."""
+    """Return mean and biased variance by channel (channels,), with examples weighted by ``weight`` (examples,)."""
     flat = x.flatten(2) if x.ndim > 2 else x[:, :, None]
     weight = weight.to(x.dtype)
-    # A batch of padding alone has no statistics and no loss; any finite number does.
+    # A batch of padding alone has no statistics and no loss, so any finite number will do.
     share = (weight / weight.sum().clamp(min=1) / flat.shape[2])[:, None, None]
     mean = (flat * share).sum((0, 2))
     return mean, ((flat - mean[:, None]) ** 2 * share).sum((0, 2))
 
 
 class LayerNorm(nn.LayerNorm):
-    """Layer norm over the last axes, for transformers: torch's own parameters and numbers, and right under vmap."""
+    """Layer norm over the last axes, for transformers. Parameters and numbers are torch's, and it is right under vmap."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """``x`` (..., *normalized_shape), standardised over the last axes and mapped affinely."""
+        """Normalize ``x`` (..., *normalized_shape) over the last axes and apply the affine map."""
         y = F.layer_norm(x, self.normalized_shape, None, None, self.eps)
         y = y if self.weight is None else y * self.weight
         return y if self.bias is None else y + self.bias
 
 
 def with_own_layer_norms(model: nn.Module) -> nn.Module:
-    """The same model object with every ``torch.nn.LayerNorm`` in it replaced by ours; parameters keep their names."""
+    """Replace every ``torch.nn.LayerNorm`` of ``model`` by ours, in place, and return it; parameters keep their names."""
     for parent in list(model.modules()):
         for name, layer in list(parent.named_children()):
             if type(layer) is nn.LayerNorm:
-                own = LayerNorm(layer.normalized_shape, layer.eps, layer.elementwise_affine)
-                own.weight, own.bias = layer.weight, layer.bias
-                setattr(parent, name, own)
+                replacement = LayerNorm(layer.normalized_shape, layer.eps, layer.elementwise_affine)
+                replacement.weight, replacement.bias = layer.weight, layer.bias
+                setattr(parent, name, replacement)
     return model
 
 
 def norm_mode(model: nn.Module) -> str:
-    """The modes of a model's norm layers, as records state them: "batch", "group+running"; "none" for a model without any."""
+    """Return the modes of a model's norm layers as written in records: "batch", "group+running"; "none" without norms."""
     return "+".join(sorted(norm_modes(model))) or "none"
 
 
 def norm_modes(model: nn.Module) -> frozenset[str]:
-    """The modes of a model's norm layers.
+    """Return the modes of a model's norm layers.
 
-    Torch's own BatchNorm layers count as "batch" or "running" by whether they track statistics, its GroupNorm as "group".
+    Torch's own BatchNorm layers count as "running" if they track statistics and as "batch" otherwise, LayerNorm as "layer", and
+    GroupNorm as "group".
     """
     modes = {layer.mode for layer in model.modules() if isinstance(layer, Norm)} - {"none"}
     for layer in model.modules():
@@ -165,17 +167,17 @@ def norm_modes(model: nn.Module) -> frozenset[str]:
 
 @contextmanager
 def observing(model: nn.Module) -> Iterator[None]:
-    """Once it is left, forward passes of a model in training mode have moved its running averages (mode ``running`` only).
+    """Update a model's running averages on exit, by the forward passes in training mode inside (mode ``running`` only).
 
-    They move once, by the mean over the passes, so that they depend neither on the tasks' order nor on the number of ranks.
+    They move once, by the mean over the passes, so that they depend neither on the order of tasks nor on the number of ranks.
     """
     layers = [layer for layer in model.modules() if isinstance(layer, Norm) and layer.mode == "running"]
     for layer in layers:
-        layer.seen = []
+        layer.moments = []
     try:
         yield
         for layer in layers:
             layer._move()
     finally:
         for layer in layers:
-            layer.seen = None
+            layer.moments = None

@@ -1,4 +1,4 @@
-"""Networks whose training is the problem that an optimiser learns to solve (Andrychowicz et al. 2016)."""
+"""Small networks for learned optimisers to train (Andrychowicz et al. 2016)."""
 
 import math
 from collections.abc import Sequence
@@ -13,19 +13,20 @@ ACTIVATIONS = {"sigmoid": torch.sigmoid, "relu": torch.relu, "tanh": torch.tanh}
 
 
 class Optimisee(nn.Module, Model):
-    """A linear model, or a multi-layer perceptron without norms, whose parameters all start at one scale.
+    """A linear model, or a multi-layer perceptron without norms, whose parameters all start at the same scale.
 
     Without hidden layers it is the linear map of a quadratic problem, or logistic regression. The paper's MLP has one hidden
-    layer of 20 sigmoid units; its start is normal with standard deviation 0.01 (the authors' code).
+    layer of 20 sigmoid units and starts normal with standard deviation 0.01 (the authors' code).
 
     Args:
         input_shape: one example's shape; inputs are flattened.
-        outputs: numbers of the linear head; None for no head, so that the network answers features.
+        outputs: number of outputs of the linear head; None for no head, so that the network returns features.
         hidden: widths of the hidden layers; may be empty.
-        activation: between layers: sigmoid, relu or tanh.
-        bias: whether layers have one.
-        scale: every parameter tensor starts at normal numbers with exactly mean 0 and this standard deviation, which is what
-            ``algorithm/head_init=fresh`` then draws each task's own start with; a tensor of one number starts at 0.
+        activation: sigmoid, relu or tanh, between layers.
+        bias: whether layers have a bias.
+        scale: standard deviation of the initial numbers of every parameter tensor, which are normal and standardized to have
+            exactly this deviation and mean 0, so that ``algorithm/head_init=fresh`` draws each task's start at this scale. A
+            tensor of one number starts at 0.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class Optimisee(nn.Module, Model):
                 value.sub_(mean).mul_(scale / deviation if value.numel() > 1 else 0.0)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(examples, *input) to (examples, outputs), or (examples, features) without a head."""
+        """Map (examples, *input) to (examples, outputs), or (examples, features) without a head."""
         x = x.flatten(1)
         for layer in self.layers:
             x = self.activation(layer(x))

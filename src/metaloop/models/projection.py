@@ -1,4 +1,4 @@
-"""A linear map of features, and a network of nothing else: what is meta-trained on top of an encoder that is frozen."""
+"""A linear map of features, and a network of this map alone, for meta-training on top of a frozen encoder."""
 
 from torch import Tensor, nn
 
@@ -7,9 +7,9 @@ from metaloop.models.model import Model
 
 
 def projection_to(width: int | None, features: int) -> nn.Linear | None:
-    """A linear map from ``features`` to ``width`` numbers that keeps distances as well as it can at first; None for no width.
+    """Return a linear map from ``features`` to ``width`` numbers; None if ``width`` is None.
 
-    It starts orthogonal, and where the widths are equal as the identity: training goes on from the features as they are.
+    It starts orthogonal, which keeps distances as far as possible, or as the identity if the widths are equal.
     """
     if width is None:
         return None
@@ -21,12 +21,12 @@ def projection_to(width: int | None, features: int) -> nn.Linear | None:
 
 
 class OnFeatures(nn.Module, Model):
-    """A projection (if any) and a linear head on features that an encoder computed once for all.
+    """An optional projection and a linear head, on features that an encoder computed once.
 
     Args:
-        input_shape: (features,).
-        outputs: numbers of the head; None for none, so that the network answers features.
-        projection: width of the projection; None for none.
+        input_shape: (features,) of an example.
+        outputs: number of outputs of the head; None for no head, so that the network returns features.
+        projection: width of the projection; None for no projection.
     """
 
     def __init__(self, input_shape: tuple[int, ...], outputs: int | None, projection: int | None = None) -> None:
@@ -36,6 +36,6 @@ class OnFeatures(nn.Module, Model):
         self.head = nn.Linear(self.features, outputs) if outputs is not None else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """(examples, features) to (examples, outputs), or to (examples, projection or features)."""
+        """Map (examples, features) to (examples, outputs), or (examples, projection or features) without a head."""
         x = x if self.projection is None else self.projection(x)
         return x if self.head is None else self.head(x)

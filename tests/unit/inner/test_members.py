@@ -76,7 +76,7 @@ def test_choices_that_match_nothing_or_are_no_pattern_are_refused() -> None:
     for adapted, said in ((Head(), "head"), (Pattern("norm"), "norm")):
         with pytest.raises(UserError, match=rf"\(names with .*{said}.*\) matches no parameter .* has layers\.0\.weight"):
             adapted.names(headless)
-    with pytest.raises(UserError, match=r"pattern='\(' is no regular expression"):
+    with pytest.raises(UserError, match=r"pattern='\(' is not a regular expression"):
         Pattern("(")
     assert All().names(nn.Linear(1, 1)) == ("weight", "bias")
 

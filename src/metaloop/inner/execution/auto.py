@@ -1,4 +1,4 @@
-"""Choosing how to run tasks by timing the candidates on the real shapes."""
+"""The choice of a strategy for running tasks, made by timing the candidates on the first meta-batch."""
 
 import dataclasses
 import logging
@@ -17,14 +17,14 @@ from metaloop.inner.execution.workers import Workers, cores
 from metaloop.types import Params, Tasks
 
 _MARGIN = 1.1  # a challenger must win by this much, so that noise does not decide between equals
-_MAP_MARGIN = 2.0  # of vmap in evaluation: a clear win says that many small operations, not arithmetic, take the time
+_MAP_MARGIN = 2.0  # for vmap in evaluation: a clear win shows that many small operations, not arithmetic, take the time
 _WORTH_COMPILING = 90.0  # seconds of work ahead that pay for half a minute of compiling
 _WORTH_PROCESSES = 180.0  # seconds of work ahead that pay for starting processes, which takes a few
-_FEW = 2  # tasks on which vmap must first win where they take long: all at once take much memory, and can hardly pay
-_SHARE = 0.5  # of the free memory that a challenger may take
-_LONG = 0.02  # seconds: shorter meta-gradients do not pay for the way to another process and back; of a task: large kernels
-_SHORT = 0.05  # seconds: longer meta-gradients spend their time in large kernels, which a compiler leaves as they are
-_TIMED_TWICE, _TIMED_ONCE = 0.1, 3.0  # seconds: what takes longer is timed less often than three times
+_FEW = 2  # tasks on which vmap must win first if tasks are slow: all at once take much memory and rarely pay
+_SHARE = 0.5  # share of the free memory that a challenger may take
+_LONG = 0.02  # seconds: a shorter meta-gradient does not pay for sending it to a process; a longer task runs large kernels
+_SHORT = 0.05  # seconds: a longer meta-gradient spends its time in large kernels, which a compiler does not change
+_TIMED_TWICE, _TIMED_ONCE = 0.1, 3.0  # seconds: slower runs are timed twice or once instead of three times
 _TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-2}
 
 log = logging.getLogger(__name__)
@@ -33,27 +33,27 @@ Run = Callable[[OverTasks, Params, Tasks], tuple[Params, Params]]
 
 
 class Auto(OverTasks):
-    """Times the others at the first meta-batch and keeps the fastest.
+    """The fastest of the other strategies, timed at the first meta-batch.
 
-    Loop and vmap always take part, compiled vmap and worker processes where much work lies ahead.
+    Loop and vmap are always timed. Compiled vmap and worker processes are timed if enough work lies ahead.
 
-    A challenger must first give the loop's meta-gradient in float64, so that a model that vmap gets wrong runs in the loop.
-    Each kind of per-task function has a choice of its own: what is right for a first-order gradient may be wrong for the second
-    order that a run turns to later. Choices travel with the checkpoint: a resumed run makes none that was made.
+    A challenger must first reproduce the loop's meta-gradient in float64, so a model for which vmap is wrong runs in the loop.
+    Each kind of per-task function gets its own choice: a strategy that is right for a first-order gradient may be wrong for
+    the second-order gradient that a run uses later. Checkpoints hold the choices, so a resumed run does not choose again.
 
     Args:
-        expected_steps: outer steps ahead; decides whether compiling can pay.
+        expected_steps: outer steps that the run will take; decides whether compiling can pay.
     """
 
     def __init__(self, expected_steps: int) -> None:
         self.expected_steps = expected_steps
-        self.chosen: dict[str, OverTasks] = {}  # by kind of per-task function; _ANY for what older runs kept
+        self.chosen: dict[str, OverTasks] = {}  # by kind of per-task function; _ANY stands for a choice stored without a kind
         self.mapped: OverTasks | None = None
         self.report = ""
 
     @property
     def name(self) -> str:
-        """The choice, once made."""
+        """Name of the latest choice; "auto" before the first."""
         return list(self.chosen.values())[-1].name if self.chosen else "auto"
 
     def choices(self) -> dict[str, str]:
@@ -65,8 +65,8 @@ class Auto(OverTasks):
         """See :meth:`OverTasks.restore`."""
         self.mapped = _named(choices.get(_MAP, ""))
         kinds = {kind: name for kind, name in choices.items() if kind not in (_ANY, _MAP)} or {_ANY: choices.get(_ANY, "")}
-        found = {kind: _named(name) for kind, name in kinds.items()}
-        self.chosen = {kind: strategy for kind, strategy in found.items() if strategy}
+        strategies = {kind: _named(name) for kind, name in kinds.items()}
+        self.chosen = {kind: strategy for kind, strategy in strategies.items() if strategy}
 
     def mean_gradient(self, task: TaskLoss, meta: Params, tasks: Tasks) -> tuple[Params, Params]:
         """See :meth:`OverTasks.mean_gradient`."""
@@ -77,13 +77,13 @@ class Auto(OverTasks):
         return self._run(_kind(task), lambda strategy, m, t: strategy.mean_of_gradients(task, m, t), meta, tasks)
 
     def map(self, function: Callable[[Tree, Autodiff], Result], trees: Tree) -> Result:
-        """See :meth:`OverTasks.map`; chosen apart from training, at the first call."""
+        """See :meth:`OverTasks.map`; the first call chooses, independently of training."""
         if self.mapped is None:
             self.mapped = Loop()
             with torch.random.fork_rng(devices=[]):
                 try:
                     looped, vmapped = (_seconds(lambda s=s: s.map(function, trees)) for s in (Loop(), Vmap()))  # type: ignore[misc]
-                except Exception:  # what vmap cannot do is many kinds of error; the loop can, or shows the user's error below
+                except Exception:  # vmap fails with many kinds of error; the loop works, or raises the user's own error below
                     looped, vmapped = 0.0, 1.0
             if vmapped * _MAP_MARGIN < looped:
                 self.mapped = Vmap()
@@ -99,31 +99,38 @@ class Auto(OverTasks):
     def _choose(self, run: Run, meta: Params, tasks: Tasks) -> OverTasks:
         best: OverTasks = Loop()
         best_time = _seconds(lambda: run(best, meta, tasks))
-        said = [f"loop {best_time * 1e3:.2f} ms"]
-        # vmap holds the graphs of all tasks at once; a process that runs out of memory is killed without a word.
-        each = graph_bytes(lambda: run(best, meta, tasks[:1]))
-        fits = each * len(tasks) < _SHARE * free_bytes(tasks.index.device)
+        messages = [f"loop {best_time * 1e3:.2f} ms"]
+        # vmap holds the graphs of all tasks at once, and the system kills a process that runs out of memory.
+        task_bytes = graph_bytes(lambda: run(best, meta, tasks[:1]))
+        fits = task_bytes * len(tasks) < _SHARE * free_bytes(tasks.index.device)
         for offer in (_vmap, _compiled_vmap, _workers):
             challenger = offer(best, best_time, best_time * self.expected_steps, meta)
             if challenger is None:
                 continue
             if not fits and isinstance(challenger, Vmap):
-                said.append(f"{challenger.name} not tried: {each * len(tasks) / 2**30:.1f} GiB for the meta-batch")
+                messages.append(f"{challenger.name} not tried: {task_bytes * len(tasks) / 2**30:.1f} GiB for the meta-batch")
                 continue
             few = isinstance(challenger, Vmap) and best_time > _LONG * len(tasks)
-            seconds, word = (_trial_on_few if few else _trial)(run, challenger, meta, tasks)
-            said.append(f"{challenger.name} {word}")
+            seconds, message = (_trial_on_few if few else _trial)(run, challenger, meta, tasks)
+            messages.append(f"{challenger.name} {message}")
             if seconds * _MARGIN < best_time:
                 best, best_time = challenger, seconds
             elif isinstance(challenger, Workers):
                 challenger.close()
-        self.report = f"{best.name} ({'; '.join(said)})"
+        self.report = f"{best.name} ({'; '.join(messages)})"
         log.info("tasks run by %s", self.report)
         return best
 
 
 def _vmap(best: OverTasks, seconds: float, ahead: float, meta: Params) -> OverTasks | None:
-    """The next challenger of ``best``, which takes ``seconds`` a step and ``ahead`` in all; None where it cannot pay."""
+    """Return the next challenger of ``best``; None if it cannot pay.
+
+    Args:
+        best: the fastest strategy so far.
+        seconds: time of one outer step with ``best``.
+        ahead: seconds of all outer steps ahead with ``best``.
+        meta: the meta-parameters.
+    """
     return Vmap()
 
 
@@ -133,32 +140,32 @@ def _compiled_vmap(best: OverTasks, seconds: float, ahead: float, meta: Params) 
 
 def _workers(best: OverTasks, seconds: float, ahead: float, meta: Params) -> OverTasks | None:
     pays = seconds > _LONG and ahead > _WORTH_PROCESSES and cores() > 1
-    compiled = isinstance(best, Vmap) and best.compiled  # would be compiled in every process, for its part's shapes
+    compiled = isinstance(best, Vmap) and best.compiled  # every process would compile again, for the shapes of its part
     return Workers(within=best) if pays and not compiled and not _devices(meta) else None
 
 
 def _trial_on_few(run: Run, challenger: OverTasks, meta: Params, tasks: Tasks) -> tuple[float, str]:
-    """As :func:`_trial`, but not on all tasks where the challenger does not win on few."""
+    """Call :func:`_trial` on a few tasks, and on all of them only if the challenger wins there."""
     few = tasks[:_FEW]
-    seconds, word = _trial(run, challenger, meta, few)
+    seconds, message = _trial(run, challenger, meta, few)
     if seconds < float("inf") and seconds * _MARGIN >= _seconds(lambda: run(Loop(), meta, few)):
-        return float("inf"), f"no faster on {len(few)} tasks ({word})"
-    return _trial(run, challenger, meta, tasks) if seconds < float("inf") else (seconds, word)
+        return float("inf"), f"no faster on {len(few)} tasks ({message})"
+    return _trial(run, challenger, meta, tasks) if seconds < float("inf") else (seconds, message)
 
 
 def _trial(run: Run, challenger: OverTasks, meta: Params, tasks: Tasks) -> tuple[float, str]:
-    """Seconds of one run, infinite for one that is refused, and what the report says of it."""
+    """Return the seconds of one run, infinite if the challenger is refused, and a message for the report."""
     try:
         if not _agree(run, challenger, meta, tasks):
             return float("inf"), "refused: its meta-gradient differs from the loop's"
         seconds = _seconds(lambda: run(challenger, meta, tasks))
-    except Exception as error:  # what vmap, the compiler or pickle cannot do is many kinds of error; the loop can
+    except Exception as error:  # vmap, the compiler and pickle fail with many kinds of error; the loop still works
         return float("inf"), f"impossible: {type(error).__name__}: {str(error).splitlines()[0][:120]}"
     return seconds, f"{seconds * 1e3:.2f} ms"
 
 
 def _named(name: str) -> OverTasks | None:
-    """The strategy that goes by ``name``, of those that can be chosen."""
+    """Return the strategy named ``name``; None if it is not among those that can be chosen."""
     known: list[OverTasks] = [Loop(), Vmap(), Vmap(compiled=True)]
     if os.name == "posix":
         known += [Workers(), Workers(within=Vmap())]
@@ -166,12 +173,12 @@ def _named(name: str) -> OverTasks | None:
 
 
 def _kind(task: Any) -> str:
-    """What per-task functions have in common that the same choice serves: the type and its plain fields."""
+    """Return the key under which a per-task function's choice is kept: its type and its plain fields."""
     name = getattr(task, "__qualname__", type(task).__qualname__)
     fields = dataclasses.fields(task) if dataclasses.is_dataclass(task) and not isinstance(task, type) else ()
     plain = {field.name: getattr(task, field.name) for field in fields}
-    said = [f"{key}={value}" for key, value in plain.items() if isinstance(value, bool | int | float | str)]
-    return f"{name}({', '.join(said)})"
+    settings = [f"{key}={value}" for key, value in plain.items() if isinstance(value, bool | int | float | str)]
+    return f"{name}({', '.join(settings)})"
 
 
 def _devices(meta: Params) -> list[torch.device]:
@@ -179,7 +186,7 @@ def _devices(meta: Params) -> list[torch.device]:
 
 
 def _seconds(run: Callable[[], Any]) -> float:
-    """The best of three timed runs after a warm-up; of fewer where runs are long and would keep people waiting."""
+    """Return the shortest of three timed runs after a warm-up; slow runs are timed twice or once."""
     run()
     times: list[float] = []
     while not times or len(times) < (3 if times[0] < _TIMED_TWICE else 2 if times[0] < _TIMED_ONCE else 1):
@@ -192,7 +199,10 @@ def _seconds(run: Callable[[], Any]) -> float:
 
 
 def _agree(run: Run, challenger: OverTasks, meta: Params, tasks: Tasks) -> bool:
-    """Whether two tasks' meta-gradient equals the loop's, in float64 where the model can; compiled code in its own type."""
+    """Return whether the challenger's meta-gradient of two tasks equals the loop's.
+
+    It is computed in float64 if the model can. Compiled code is compared in its own type, on all tasks.
+    """
     few = tasks[:2]
     if not (isinstance(challenger, Vmap) and challenger.compiled):
         try:
@@ -200,7 +210,7 @@ def _agree(run: Run, challenger: OverTasks, meta: Params, tasks: Tasks) -> bool:
         except RuntimeError:  # a float32 constant inside the model
             pass
     else:
-        few = tasks  # compiled code is made for these shapes
+        few = tasks  # code is compiled for the shapes of the whole meta-batch
     return _equal(run, challenger, meta, few)
 
 
@@ -210,8 +220,8 @@ def _double(meta: Params) -> Params:
 
 def _equal(run: Run, challenger: OverTasks, meta: Params, tasks: Tasks) -> bool:
     expected, _ = run(Loop(), meta, tasks)
-    got, _ = run(challenger, meta, tasks)
-    squares = tree_map(lambda a, b: torch.stack([((a - b) ** 2).sum(), (a**2).sum()]), expected, got)
+    actual, _ = run(challenger, meta, tasks)
+    squares = tree_map(lambda a, b: torch.stack([((a - b) ** 2).sum(), (a**2).sum()]), expected, actual)
     error, size = torch.stack(list(squares.values())).sum(0).sqrt().tolist()
     dtype = next(iter(meta.values())).dtype
     return error <= _TOLERANCE.get(dtype, 1e-2) * size

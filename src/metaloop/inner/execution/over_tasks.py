@@ -1,7 +1,7 @@
-"""How a per-task function is run over the tasks of a meta-batch. The loop is the definition, the rest is speed.
+"""Strategies that run a per-task function over the tasks of a meta-batch.
 
-All strategies give the same numbers (tested in float64); they differ in time and memory. A per-task function gets the
-derivatives that work where it runs (``Eager`` in the loop, ``Functional`` under vmap).
+The loop is the definition. All strategies give the same numbers (tested in float64) and differ in time and memory. A per-task
+function gets the :class:`Autodiff` that works where it runs: ``Eager`` in the loop, ``Functional`` under vmap.
 """
 
 from abc import ABC, abstractmethod
@@ -18,7 +18,7 @@ from metaloop.types import Examples, Params, Tasks
 
 TaskLoss = Callable[[Params, Examples, Examples, Autodiff], tuple[Tensor, Params]]
 TaskGradient = Callable[[Params, Examples, Examples, Autodiff], tuple[Params, Params]]
-Tree = TypeVar("Tree")  # tensors in dicts, tuples, Examples, ...: whatever torch.utils._pytree takes apart
+Tree = TypeVar("Tree")  # tensors in dicts, tuples, Examples, ...: any pytree of torch.utils._pytree
 Result = TypeVar("Result")  # likewise
 _Sums = Callable[[Params, Examples, Examples], tuple[Params, Params]]  # of meta-parameters, support and query of stacked tasks
 
@@ -29,31 +29,37 @@ class OverTasks(ABC):
     @property
     @abstractmethod
     def name(self) -> str:
-        """What the record says of it."""
+        """Name of the strategy in records."""
 
     @abstractmethod
     def choices(self) -> dict[str, str]:
-        """What was chosen by timing, for the checkpoint; empty for strategies that choose nothing."""
+        """Return the names of the strategies chosen by timing, for the checkpoint; empty if nothing is chosen."""
 
     @abstractmethod
     def restore(self, choices: Mapping[str, str]) -> None:
-        """Take up what another process chose, so that a resumed run computes as before."""
+        """Take over the choices of an earlier process, so that a resumed run computes as before."""
 
     @abstractmethod
     def mean_gradient(self, task: TaskLoss, meta: Params, tasks: Tasks) -> tuple[Params, Params]:
-        """The gradient with respect to ``meta`` of the mean of ``task``'s scalars, and what it returns beside, stacked."""
+        """Return the gradient with respect to ``meta`` of the tasks' mean loss, and the auxiliary outputs stacked over tasks.
+
+        Args:
+            task: returns one task's scalar loss and its auxiliary outputs.
+            meta: the meta-parameters.
+            tasks: the meta-batch.
+        """
 
     @abstractmethod
     def mean_of_gradients(self, task: TaskGradient, meta: Params, tasks: Tasks) -> tuple[Params, Params]:
-        """The same for a per-task function that returns its own gradient first."""
+        """Return the mean of the gradients that ``task`` computes itself, and its auxiliary outputs stacked over tasks."""
 
     @abstractmethod
     def map(self, function: Callable[[Tree, Autodiff], Result], trees: Tree) -> Result:
-        """``function`` of each task's slice of ``trees``, stacked. Nothing is differentiated through it."""
+        """Return ``function`` of each task's slice of ``trees``, stacked. No gradient flows through it."""
 
 
 class Loop(OverTasks):
-    """One task after the other; memory of one task."""
+    """One task after the other, in the memory of one task."""
 
     @property
     def name(self) -> str:
@@ -70,23 +76,23 @@ class Loop(OverTasks):
     def mean_gradient(self, task: TaskLoss, meta: Params, tasks: Tasks) -> tuple[Params, Params]:
         """See :meth:`OverTasks.mean_gradient`."""
 
-        def own(meta: Params, support: Examples, query: Examples, autodiff: Autodiff) -> tuple[Params, Params]:
+        def gradient(meta: Params, support: Examples, query: Examples, autodiff: Autodiff) -> tuple[Params, Params]:
             return autodiff.value_and_gradient(lambda at: task(at, support, query, autodiff), meta)
 
-        return self.mean_of_gradients(own, meta, tasks)
+        return self.mean_of_gradients(gradient, meta, tasks)
 
     def mean_of_gradients(self, task: TaskGradient, meta: Params, tasks: Tasks) -> tuple[Params, Params]:
         """See :meth:`OverTasks.mean_of_gradients`."""
         total: Params = {}
-        asides = []
+        auxiliary = []
         for i in range(len(tasks)):
             one = tasks.map(lambda tensor, i=i: tensor[i])  # type: ignore[misc]
-            gradients, aside = task(meta, one.support, one.query, Eager())
+            gradients, outputs = task(meta, one.support, one.query, Eager())
             total = (
                 {n: total[n].add_(g) for n, g in gradients.items()} if total else {n: g.clone() for n, g in gradients.items()}
             )
-            asides.append(aside)
-        return {n: g.div_(len(tasks)) for n, g in total.items()}, tree_map(lambda *parts: torch.stack(parts), *asides)
+            auxiliary.append(outputs)
+        return {n: g.div_(len(tasks)) for n, g in total.items()}, tree_map(lambda *parts: torch.stack(parts), *auxiliary)
 
     def map(self, function: Callable[[Tree, Autodiff], Result], trees: Tree) -> Result:
         """See :meth:`OverTasks.map`."""
@@ -98,9 +104,9 @@ class Vmap(OverTasks):
     """All tasks of a chunk at once under ``torch.func.vmap``.
 
     Args:
-        chunk: tasks at once, bounding memory; None for the whole meta-batch.
-        compiled: compile the meta-gradient of a chunk, on a GPU into CUDA graphs; pays where steps are short and many, and
-            needs a C++ compiler.
+        chunk: number of tasks at once, which bounds memory; None for the whole meta-batch.
+        compiled: compile the meta-gradient of a chunk, on a GPU into CUDA graphs. It pays if outer steps are short and many,
+            and needs a C++ compiler.
     """
 
     def __init__(self, chunk: int | None = None, *, compiled: bool = False) -> None:
@@ -128,8 +134,8 @@ class Vmap(OverTasks):
         def sums(meta: Params, support: Examples, query: Examples) -> tuple[Params, Params]:
             def total(at: Params) -> tuple[Tensor, Params]:
                 one = torch.func.vmap(lambda s, q: task(at, s, q, Functional()), randomness="different")
-                losses, aside = one(support, query)
-                return losses.sum(), aside
+                losses, auxiliary = one(support, query)
+                return losses.sum(), auxiliary
 
             return torch.func.grad(total, has_aux=True)(dict(meta))
 
@@ -140,45 +146,45 @@ class Vmap(OverTasks):
 
         def sums(meta: Params, support: Examples, query: Examples) -> tuple[Params, Params]:
             one = torch.func.vmap(lambda s, q: task(meta, s, q, Functional()), randomness="different")
-            gradients, aside = one(support, query)
-            return {name: value.sum(0) for name, value in gradients.items()}, aside
+            gradients, auxiliary = one(support, query)
+            return {name: value.sum(0) for name, value in gradients.items()}, auxiliary
 
         return self._mean(("gradient", task), sums, meta, tasks)
 
     def _mean(self, key: Hashable, sums: _Sums, meta: Params, tasks: Tasks) -> tuple[Params, Params]:
         plain = {name: value.detach() for name, value in meta.items()}
         parts = []
-        with torch.no_grad():  # torch.func differentiates by itself; no second graph beside it
+        with torch.no_grad():  # torch.func differentiates by itself; a second graph would be waste
             for start in range(0, len(tasks), self.chunk or len(tasks)):
                 part = tasks[start : start + (self.chunk or len(tasks))]
                 arguments = (plain, part.support, part.query)
-                # Compiled code is kept by per-task function and shape: a new closure every step must not compile every step.
+                # Compiled code is kept by per-task function and shape, so that a new closure each step does not compile again.
                 parts.append(self._compile(key, sums, arguments)(*arguments) if self.compiled else sums(*arguments))
         gradients = tree_map(lambda *terms: sum(terms[1:], terms[0]) / len(tasks), *(gradient for gradient, _ in parts))
-        return gradients, tree_map(lambda *terms: torch.cat(terms), *(aside for _, aside in parts))
+        return gradients, tree_map(lambda *terms: torch.cat(terms), *(auxiliary for _, auxiliary in parts))
 
     def _compile(self, key: Hashable, sums: _Sums, arguments: tuple[Params, Examples, Examples]) -> _Sums:
         leaves, layout = tree_flatten(arguments)
         key = (key, tuple((leaf.shape, leaf.dtype, leaf.device) for leaf in leaves))
         known = self._compiled.get(key)
-        if known is None or known[0] != layout:  # a mask may be of the shape of what stood in its place before
+        if known is None or known[0] != layout:  # equal shapes may be another tree: a mask where another tensor stood before
             known = self._compiled[key] = layout, _compiled(sums, leaves, layout)
         return known[1]
 
     def map(self, function: Callable[[Tree, Autodiff], Result], trees: Tree) -> Result:
         """See :meth:`OverTasks.map`."""
         with torch.no_grad():
-            each = torch.func.vmap(lambda tree: function(tree, Functional()), chunk_size=self.chunk, randomness="different")
-            return each(trees)
+            mapped = torch.func.vmap(lambda tree: function(tree, Functional()), chunk_size=self.chunk, randomness="different")
+            return mapped(trees)
 
 
 def _compiled(function: _Sums, leaves: list[Tensor], layout: TreeSpec) -> _Sums:
-    """``function`` compiled for these shapes.
+    """Return ``function`` compiled for these shapes.
 
-    It is traced to a flat graph of tensor operations first: nothing of the Python around it (the parameter swapping of
-    ``functional_call`` above all) is left to run at every call.
+    It is first traced to a flat graph of tensor operations, so that the Python around them (above all the parameter swapping
+    of ``functional_call``) does not run at every call.
     """
-    from torch.fx.experimental.proxy_tensor import make_fx  # heavy, and only needed here
+    from torch.fx.experimental.proxy_tensor import make_fx  # slow to import, and only needed here
 
     outputs: list[TreeSpec] = []
 
@@ -195,10 +201,10 @@ def _compiled(function: _Sums, leaves: list[Tensor], layout: TreeSpec) -> _Sums:
         if on_gpu:
             torch.compiler.cudagraph_mark_step_begin()
         results = graph(*tree_leaves((meta, support, query)))
-        if on_gpu:  # the next replay writes over what this one gave
+        if on_gpu:  # the next replay overwrites the results of this one
             results = [result.clone() for result in results]
-        gradients, aside = tree_unflatten(results, outputs[0])
-        return gradients, aside
+        gradients, auxiliary = tree_unflatten(results, outputs[0])
+        return gradients, auxiliary
 
     return call
 
@@ -208,9 +214,9 @@ def _on_gpu(leaves: list[Tensor]) -> bool:
 
 
 def with_gradient(value: Tensor, params: Params, gradients: Params) -> Tensor:
-    """A scalar equal to ``value`` whose backward pass gives ``gradients`` to ``params``.
+    """Return a scalar equal to ``value`` whose backward pass gives ``gradients`` to ``params``.
 
-    So meta-gradients that were computed by hand reach the optimiser, gradient clipping, loss scaling and DDP as any other.
+    Meta-gradients that were computed by hand thus reach the optimiser, gradient clipping, loss scaling and DDP like any other.
     """
     return _WithGradient.apply(value.detach(), *params.values(), *(gradients[name] for name in params))
 

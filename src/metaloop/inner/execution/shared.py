@@ -1,4 +1,4 @@
-"""Objects between processes, their tensors in memory that both see."""
+"""Objects passed between processes, their tensors in shared memory."""
 
 import io
 import mmap
@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 
 _ALIGN = 64  # bytes, a cache line
-_GROW = 2**20  # bytes, the least size
+_GROW = 2**20  # bytes, the smallest size
 
 
 class Arena:
-    """A growing piece of shared memory, known by a file descriptor and gone with the last process that has it.
+    """A growing piece of shared memory behind a file descriptor. It disappears with the last process that has it open.
 
     Args:
-        descriptor: of an arena that another process made; None for a new one.
+        descriptor: file descriptor of an arena that another process made; None for a new arena.
     """
 
     def __init__(self, descriptor: int | None = None) -> None:
@@ -27,7 +27,7 @@ class Arena:
         self._used = 0
 
     def dumps(self, value: Any) -> bytes:
-        """``value`` pickled with its tensors put into the arena, where the next call overwrites them."""
+        """Pickle ``value``, with its tensors in the arena, where the next call overwrites them."""
         self._used = 0
         sizes = io.BytesIO()
         pickler = _Pickler(sizes, self)
@@ -38,18 +38,18 @@ class Arena:
         return sizes.getvalue()
 
     def loads(self, pickled: bytes) -> Any:
-        """What :meth:`dumps` of the process at the other end was given; tensors are views of the arena."""
+        """Return the value that :meth:`dumps` in the other process pickled; its tensors are views of the arena."""
         self._hold(os.fstat(self.descriptor).st_size)
         return _Unpickler(io.BytesIO(pickled), self).load()
 
     def reserve(self, tensor: Tensor) -> int:
-        """The offset, in bytes, of a free place for ``tensor``."""
+        """Reserve a place for ``tensor`` and return its offset in bytes."""
         offset = self._used
         self._used += -(-tensor.numel() * tensor.element_size() // _ALIGN) * _ALIGN
         return offset
 
     def view(self, offset: int, dtype: torch.dtype, shape: torch.Size) -> Tensor:
-        """The tensor at a place."""
+        """Return the tensor at an offset in bytes."""
         return _view(self._memory, offset, dtype, shape)
 
     def _hold(self, size: int) -> None:
@@ -88,7 +88,7 @@ class _Pickler(pickle.Pickler):
             kind = nn.Parameter if isinstance(value, nn.Parameter) else Tensor
             tensor = value.detach()
             offset = self._arena.reserve(tensor)
-            self.tensors.append((offset, tensor))  # also keeps it alive, so that its id stays its own
+            self.tensors.append((offset, tensor))  # also keeps it alive, so that no other object gets its id
             self._known[id(value)] = (kind, offset, value.dtype, value.shape, value.requires_grad)
         return self._known[id(value)]
 

@@ -15,36 +15,36 @@ from metaloop.inner.execution.shared import Arena
 
 
 def main(connection: int, requests: int, replies: int) -> None:
-    """Answer requests until the other end closes, as it does when its process ends, however it ends.
+    """Answer requests until the other end of the pipe closes, which also happens if the main process dies.
 
     Args:
-        connection: descriptor of the pipe that messages go through.
-        requests: descriptor of the arena with the requests' tensors.
-        replies: descriptor of the arena with the replies' tensors.
+        connection: file descriptor of the pipe for messages.
+        requests: file descriptor of the arena with the requests' tensors.
+        replies: file descriptor of the arena with the replies' tensors.
     """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, signal.SIG_IGN)  # the main process decides what an interrupt means
+        signal.signal(number, signal.SIG_IGN)  # the main process handles interrupts
     torch.set_num_threads(1)
-    theirs, ours = Arena(requests), Arena(replies)
+    request_arena, reply_arena = Arena(requests), Arena(replies)
     with contextlib.suppress(EOFError, OSError), Connection(connection) as pipe:
         while True:
-            pipe.send_bytes(_answer(pipe.recv_bytes(), theirs, ours))
+            pipe.send_bytes(_answer(pipe.recv_bytes(), request_arena, reply_arena))
     sys.stdout.flush()
-    os._exit(0)  # nothing here is worth a destructor, and none may keep the process
+    os._exit(0)  # skips destructors, which could keep the process alive
 
 
-def _answer(request: bytes, theirs: Arena, ours: Arena) -> bytes:
+def _answer(request: bytes, request_arena: Arena, reply_arena: Arena) -> bytes:
     try:
-        strategy, method, task, meta, tasks, seed = theirs.loads(request)
+        strategy, method, task, meta, tasks, seed = request_arena.loads(request)
         torch.manual_seed(seed)
-        return ours.dumps(("done", getattr(strategy, method)(task, meta, tasks)))
+        return reply_arena.dumps(("done", getattr(strategy, method)(task, meta, tasks)))
     except Exception as error:
-        return ours.dumps(("failed", _picklable(error), traceback.format_exc()))
+        return reply_arena.dumps(("failed", _picklable(error), traceback.format_exc()))
 
 
 def _picklable(error: Exception) -> Any:
     try:
         pickle.loads(pickle.dumps(error))
-    except Exception:  # whatever its constructor or its fields make of it
+    except Exception:  # its constructor or its fields may raise anything
         return RuntimeError(f"{type(error).__name__}: {error}")
     return error

@@ -1,4 +1,4 @@
-"""Tasks shared between processes of one thread each: on a CPU, side by side beats threads within an operation."""
+"""Tasks divided among processes of one thread each, which on a CPU is faster than threads within an operation."""
 
 import os
 import subprocess
@@ -23,7 +23,7 @@ from metaloop.types import Params, Tasks
 _START = (
     "import sys; sys.path[:] = {path!r}; from metaloop.inner.execution.worker import main; main({pipe}, {requests}, {replies})"
 )
-# One thread; and glibc keeps the large blocks that it would give back to the system and fault in again every step.
+# One thread. The rest makes glibc keep large blocks, which it would otherwise free and fault in again in every step.
 _ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
@@ -34,14 +34,14 @@ _ENVIRONMENT = {
 
 
 class Workers(OverTasks):
-    """As many processes as cores, this one among them, each with a contiguous part of the meta-batch.
+    """One process a core, this process included, each with a contiguous part of the meta-batch.
 
-    The same numbers as ``within`` gives, but for the order of the sum over tasks, which is fixed: process by process. Random
-    numbers are drawn in each process from a seed that this one's generator gives.
+    The numbers are those of ``within``, except for the order of the sum over tasks, which is fixed: process by process. Each
+    process draws its random numbers from a seed that this process's generator draws.
 
     Args:
-        processes: in all; None for as many as there are cores (shared with the other ranks of a distributed run).
-        within: how a process runs its part; None for the loop.
+        processes: number of processes, this one included; None for one a core (divided among the ranks of a distributed run).
+        within: strategy that each process runs its part with; None for the loop.
     """
 
     def __init__(self, processes: int | None = None, within: OverTasks | None = None) -> None:
@@ -54,7 +54,7 @@ class Workers(OverTasks):
         self._others: list[_Process] = []
 
     def __getstate__(self) -> dict[str, Any]:
-        """Processes stay where they are."""
+        """Leave out the processes, which cannot be pickled."""
         return {**self.__dict__, "_others": []}
 
     @property
@@ -78,7 +78,7 @@ class Workers(OverTasks):
         return self._mean("mean_of_gradients", task, meta, tasks)
 
     def map(self, function: Callable[[Tree, Autodiff], Result], trees: Tree) -> Result:
-        """See :meth:`OverTasks.map`; done in this process."""
+        """See :meth:`OverTasks.map`; runs in this process."""
         return self.within.map(function, trees)
 
     def close(self) -> None:
@@ -98,9 +98,9 @@ class Workers(OverTasks):
         try:
             for i, (process, part) in enumerate(zip(self._others, parts[1:], strict=False)):
                 process.ask((self.within, method, task, plain, part, seed + i + 1))
-            results = [self._own(method, task, meta, parts[0], seed)]
+            results = [self._in_this_process(method, task, meta, parts[0], seed)]
             results += [process.answer() for process in self._others[: len(parts) - 1]]
-        except BaseException:  # answers still to come would be taken for those of the next call
+        except BaseException:  # answers that are still to come would be mistaken for those of the next call
             self.close()
             raise
         shares = [len(part) / len(tasks) for part in parts]
@@ -108,9 +108,9 @@ class Workers(OverTasks):
             lambda *values: sum((s * v for s, v in zip(shares[1:], values[1:], strict=True)), shares[0] * values[0]),
             *(gradients for gradients, _ in results),
         )
-        return mean, tree_map(lambda *values: torch.cat(values), *(aside for _, aside in results))
+        return mean, tree_map(lambda *values: torch.cat(values), *(auxiliary for _, auxiliary in results))
 
-    def _own(self, method: str, task: Any, meta: Params, part: Tasks, seed: int) -> tuple[Params, Params]:
+    def _in_this_process(self, method: str, task: Any, meta: Params, part: Tasks, seed: int) -> tuple[Params, Params]:
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
@@ -122,13 +122,13 @@ class Workers(OverTasks):
 
 
 class _Process:
-    """One other process, and what it shares with this one."""
+    """Another process, with the pipe and the memory that it shares with this one."""
 
     def __init__(self) -> None:
-        self._pipe, theirs = Pipe()
+        self._pipe, other_end = Pipe()
         self._requests, self._replies = Arena(), Arena()
         descriptors = {
-            "pipe": theirs.fileno(),
+            "pipe": other_end.fileno(),
             "requests": self._requests.descriptor,
             "replies": self._replies.descriptor,
         }
@@ -139,21 +139,23 @@ class _Process:
             env={**os.environ, **_ENVIRONMENT},
             stdin=subprocess.DEVNULL,
         )
-        theirs.close()
-        held = (self._requests.descriptor, self._replies.descriptor)
-        self.end = weakref.finalize(self, _end, self._process, self._pipe, held)  # at the latest when the interpreter exits
+        other_end.close()
+        arenas = (self._requests.descriptor, self._replies.descriptor)
+        self.end = weakref.finalize(self, _end, self._process, self._pipe, arenas)  # at the latest when the interpreter exits
 
     def ask(self, request: Any) -> None:
-        """Have a share computed; what cannot be pickled raises here."""
+        """Send a request; raises if it cannot be pickled."""
         self._pipe.send_bytes(self._requests.dumps(request))
 
     def answer(self) -> Any:
-        """The result of the last request; raises what it raised."""
+        """Return the result of the last request, or raise its error."""
         try:
             outcome, result, *rest = self._replies.loads(self._pipe.recv_bytes())
         except (EOFError, ConnectionError) as error:
             code = self._process.wait()
-            raise RuntimeError(f"a worker process ended by itself, with exit code {code}; was the memory enough?") from error
+            raise RuntimeError(
+                f"a worker process ended by itself, with exit code {code}; it may have run out of memory"
+            ) from error
         if outcome == "failed":
             result.add_note(f"in a worker process:\n{rest[0]}")
             raise result
@@ -161,10 +163,10 @@ class _Process:
 
 
 def _end(process: subprocess.Popen[bytes], pipe: Connection, descriptors: tuple[int, ...]) -> None:
-    pipe.close()  # which a waiting process takes for the end
+    pipe.close()  # a waiting process then ends
     try:
         process.wait(timeout=1)
-    except subprocess.TimeoutExpired:  # busy; its result has no taker
+    except subprocess.TimeoutExpired:  # busy with a result that nobody needs
         process.kill()
         process.wait()
     for descriptor in descriptors:
@@ -172,14 +174,14 @@ def _end(process: subprocess.Popen[bytes], pipe: Connection, descriptors: tuple[
 
 
 def _parts(tasks: Tasks, processes: int) -> list[Tasks]:
-    """Contiguous parts whose sizes differ by one at most, the larger ones first; none is empty."""
+    """Divide the tasks into contiguous parts whose sizes differ by at most one, larger ones first; none is empty."""
     size, more = divmod(len(tasks), processes)
     ends = [i * size + min(i, more) for i in range(min(processes, len(tasks)) + 1)]
     return [tasks[start:end] for start, end in pairwise(ends)]
 
 
 def cores() -> int:
-    """How many this process may use: as many as torch has threads, shared with the other ranks of a distributed run."""
-    all_cores = min(available_cores(), torch.get_num_threads())  # OMP_NUM_THREADS=1 asks for a run that leaves the others alone
+    """Return the number of cores that this process may use: torch's threads, divided among the ranks of a distributed run."""
+    all_cores = min(available_cores(), torch.get_num_threads())  # OMP_NUM_THREADS=1 limits a run to one core
     ranks = torch.distributed.get_world_size() if torch.distributed.is_available() and torch.distributed.is_initialized() else 1
     return max(1, all_cores // ranks)

@@ -1,4 +1,4 @@
-"""One meta-gradient for the first outer steps, another for the rest."""
+"""A change from one meta-gradient to another during meta-training."""
 
 from metaloop.errors import UserError
 from metaloop.inner.execution.over_tasks import OverTasks
@@ -11,9 +11,9 @@ class Annealed(MetaGradient):
     """Derivative-order annealing (MAML++, Antoniou et al. 2019, section 4): cheap and stable first, exact later.
 
     Args:
-        before: the meta-gradient of the outer steps before ``until``; first order in the paper.
-        after: the meta-gradient from ``until`` on; unrolled in the paper.
-        until: outer steps; the paper changes after 50 epochs of 500.
+        before: meta-gradient of the outer steps before ``until``; first order in the paper.
+        after: meta-gradient from outer step ``until`` on; unrolled in the paper.
+        until: number of outer steps; the paper changes after 50 epochs of 500 steps.
     """
 
     def __init__(self, before: MetaGradient, after: MetaGradient, until: int) -> None:
@@ -24,11 +24,11 @@ class Annealed(MetaGradient):
         self.until = until
 
     def check(self, problem: InnerProblem) -> None:
-        """See :meth:`MetaGradient.check`; both must work."""
+        """See :meth:`MetaGradient.check`; both meta-gradients must be allowed."""
         self.before.check(problem)
         self.after.check(problem)
 
     def mean(self, problem: InnerProblem, meta: Params, tasks: Tasks, over_tasks: OverTasks) -> tuple[Params, Params]:
         """See :meth:`MetaGradient.mean`."""
-        now = self.before if problem.outer_step < self.until else self.after
-        return now.mean(problem, meta, tasks, over_tasks)
+        current = self.before if problem.outer_step < self.until else self.after
+        return current.mean(problem, meta, tasks, over_tasks)

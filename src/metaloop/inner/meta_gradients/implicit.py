@@ -1,4 +1,4 @@
-"""The meta-gradient at the minimum of the inner loss, whatever path led there."""
+"""The implicit meta-gradient: that of the inner loss's minimum, independent of the path to it."""
 
 from dataclasses import dataclass
 
@@ -15,13 +15,13 @@ from metaloop.types import Examples, Params, Tasks
 
 @dataclass(frozen=True)
 class TaskImplicit:
-    """One task's implicit meta-gradient. Memory is flat in the inner steps: only the last iterate is kept."""
+    """One task's implicit meta-gradient. It keeps only the last iterate, so memory does not grow with the inner steps."""
 
     problem: InnerProblem
     solver: LinearSolver
 
     def __call__(self, meta: Params, support: Examples, query: Examples, autodiff: Autodiff) -> tuple[Params, Params]:
-        """The task's meta-gradient, and what :meth:`MetaGradient.mean` returns of a task."""
+        """Return the task's meta-gradient and its entry of the outputs of :meth:`MetaGradient.mean`."""
         problem, steps = self.problem, self.problem.steps
         meta = detached(meta)
         with torch.no_grad():
@@ -32,12 +32,12 @@ class TaskImplicit:
             gradients, _ = autodiff.gradient(lambda p: problem.inner_loss(at, p, support, steps - 1), params, second_order=True)
             return gradients
 
-        direct, slope, aside = query_gradients(problem, meta, params, support, query, 1.0, autodiff)
+        direct, slope, outputs = query_gradients(problem, meta, params, support, query, 1.0, autodiff)
         # The Hessian is symmetric, so pulling a vector back through the gradient multiplies by it.
-        response = self.solver.solve(autodiff.linearised(lambda at: inner_gradient(meta, at), params), slope)
-        indirect = autodiff.linearised(lambda at: inner_gradient(at, params), meta)(response)
+        response = self.solver.solve(autodiff.linearized(lambda at: inner_gradient(meta, at), params), slope)
+        indirect = autodiff.linearized(lambda at: inner_gradient(at, params), meta)(response)
         gradients = {name: value - indirect[name] for name, value in direct.items()}
-        return gradients, {"loss": aside["loss"], "logits": aside["logits"], "per_step": aside["loss"][None]}
+        return gradients, {"loss": outputs["loss"], "logits": outputs["logits"], "per_step": outputs["loss"][None]}
 
 
 class Implicit(MetaGradient):
@@ -45,15 +45,15 @@ class Implicit(MetaGradient):
 
     With the inner loss ``G(meta, p)``, the support loss plus the proximal term, and its minimiser p*, the meta-gradient of the
     query loss L is ``dL/dmeta - u^T d/dmeta grad_p G`` with ``u`` from ``(d^2 G / dp^2) u = dL/dp``, all at p*; for the
-    adapted parameters' start that is ``proximal * u`` (equations 6 and 7 of the paper, its ``lambda`` our ``proximal``). Every
-    other meta-parameter in G, such as features that do not adapt, is learned as well.
+    adapted parameters' start that is ``proximal * u`` (equations 6 and 7 of the paper, whose ``lambda`` is our ``proximal``).
+    Every other meta-parameter in G, such as features that do not adapt, is learned as well.
 
-    It is exact where the inner loop has reached the minimum and the system is solved; elsewhere it is an approximation. What
-    the rule adds to G's gradient by itself (weight decay) is not part of G and moves the end away from p*, and where steps see
-    different losses (``algorithm.inner_batch``, augmentation) the last step's is taken for G.
+    It is exact if the inner loop has reached the minimum and the system is solved; otherwise it is an approximation. A term
+    that the rule adds to G's gradient itself (weight decay) is not part of G and moves the last iterate away from p*. If the
+    steps see different losses (``algorithm.inner_batch``, augmentation), the last step's loss is used as G.
 
     Args:
-        solver: of the linear system.
+        solver: solver of the linear system.
     """
 
     def __init__(self, solver: LinearSolver) -> None:
@@ -63,21 +63,21 @@ class Implicit(MetaGradient):
         """See :meth:`MetaGradient.check`.
 
         Raises:
-            UserError: the rule has meta-parameters, there is no proximal term, or more than the last step counts.
+            UserError: the rule has meta-parameters, there is no proximal term, or the objective counts more than the last step.
         """
         if any(True for _ in problem.rule.parameters()):
             raise UserError(
                 "algorithm.meta_gradient=implicit cannot learn the rule's parameters, because the minimum does not depend on "
-                "the path to it; take an algorithm/rule that has none"
+                "the path to it; take an algorithm/rule without parameters, such as gradient_descent"
             )
         if not problem.proximal > 0:
             raise UserError(
-                f"algorithm.proximal={problem.proximal}: algorithm.meta_gradient=implicit needs a number above 0, without "
-                f"which the minimum neither depends on the start nor needs to be one point"
+                f"algorithm.proximal={problem.proximal}: algorithm.meta_gradient=implicit needs a number above 0; "
+                f"otherwise the minimum does not depend on the start, and need not be unique"
             )
         if problem.weights[-1] != 1.0:
             raise UserError(
-                "algorithm.meta_gradient=implicit knows the minimum alone, not the way to it; "
+                "algorithm.meta_gradient=implicit differentiates the minimum, not the steps to it; "
                 "take algorithm/objective=last_step"
             )
 

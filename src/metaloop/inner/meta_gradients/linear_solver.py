@@ -1,6 +1,6 @@
-"""Solving ``A u = b`` when only products ``A v`` can be had, ``A`` a symmetric positive definite matrix over parameters.
+"""Solvers of ``A u = b`` from products ``A v`` alone, where ``A`` is a symmetric positive definite matrix over parameters.
 
-A fixed number of products and no look at the numbers, so that it runs under vmap and compiled.
+The number of products is fixed and no branch depends on values, so that solvers run under vmap and compiled.
 """
 
 from abc import ABC, abstractmethod
@@ -15,22 +15,22 @@ from metaloop.types import Params
 
 
 class LinearSolver(ABC):
-    """An approximate solution of a linear system."""
+    """An approximate solver of a linear system."""
 
     @abstractmethod
     def solve(self, product: Function, b: Params) -> Params:
-        """``u`` with ``product(u)`` close to ``b``."""
+        """Return ``u`` such that ``product(u)`` is close to ``b``."""
 
 
 @dataclass(frozen=True)
 class ConjugateGradient(LinearSolver):
-    """Conjugate gradients from zero (Hestenes and Stiefel 1952): exact after as many iterations as there are unknowns.
+    """Conjugate gradients from zero (Hestenes and Stiefel 1952), exact after as many iterations as there are unknowns.
 
-    A direction of no positive curvature ends the search, as in truncated Newton methods; what is found so far is returned.
+    A direction without positive curvature ends the search, as in truncated Newton methods; the solution so far is returned.
 
     Args:
-        iterations: products with the matrix.
-        damping: is added to the matrix's diagonal.
+        iterations: number of products with the matrix.
+        damping: number added to the matrix's diagonal.
     """
 
     iterations: int
@@ -51,7 +51,7 @@ class ConjugateGradient(LinearSolver):
             length = torch.where(convex, size / torch.where(convex, curvature, 1.0), 0.0)
             solution, residual = _plus(solution, length, direction), _plus(residual, -length, image)
             before, size = size, _dot(residual, residual)
-            # Once it has ended (or b is zero) the direction is zero, and so is every later step.
+            # Once the search has ended (or b is zero) the direction is zero, and so is every later step.
             turn = torch.where(convex, size / torch.where(convex, before, 1.0), 0.0)
             direction = _plus({n: torch.where(convex, value, 0.0) for n, value in residual.items()}, turn, direction)
         return solution
@@ -61,13 +61,13 @@ class ConjugateGradient(LinearSolver):
 class Neumann(LinearSolver):
     """``rate * sum of (I - rate A)^k b`` over the first ``terms`` powers k from 0 (Lorraine et al. 2020, algorithm 3).
 
-    Converges where ``rate`` is below two over the largest eigenvalue, and is then what unrolling as many steps of gradient
-    descent at that rate, from the minimum, would give.
+    It converges if ``rate`` is below two over the largest eigenvalue. It then equals the result of unrolling as many steps of
+    gradient descent at that rate from the minimum.
 
     Args:
-        terms: of the series; one fewer is the number of products with the matrix.
-        rate: the step size, which the paper takes to be that of the inner loop.
-        damping: is added to the matrix's diagonal.
+        terms: number of terms of the series; the number of products with the matrix is one fewer.
+        rate: step size; the paper uses that of the inner loop.
+        damping: number added to the matrix's diagonal.
     """
 
     terms: int
@@ -101,5 +101,5 @@ def _dot(left: Params, right: Params) -> Tensor:
 
 
 def _plus(left: Params, factor: Tensor | float, right: Params) -> Params:
-    """``left + factor * right``."""
+    """Return ``left + factor * right``."""
     return {name: value + factor * right[name] for name, value in left.items()}

@@ -1,4 +1,4 @@
-"""The exact meta-gradient with memory flat in the inner steps."""
+"""The exact meta-gradient by a reverse sweep, which keeps the graph of one inner step at a time."""
 
 from dataclasses import dataclass
 
@@ -21,28 +21,28 @@ def _zeros(like: Params) -> Params:
 
 @dataclass(frozen=True)
 class TaskSweep:
-    """One task's meta-gradient: forward without a graph, then back one step's graph at a time.
+    """One task's meta-gradient: the steps forward without a graph, then backward with one step's graph at a time.
 
     With ``p[t+1] = step(meta, p[t])`` the adjoint obeys ``u[t] = (d p[t+1] / d p[t])^T u[t+1] + w[t] dL(p[t])/dp``, and the
-    meta-gradient collects ``(d p[t+1] / d meta)^T u[t+1]`` on the way (reverse mode as in Maclaurin et al. 2015, algorithm 2,
+    meta-gradient sums ``(d p[t+1] / d meta)^T u[t+1]`` over the steps (reverse mode as in Maclaurin et al. 2015, algorithm 2,
     but with every iterate stored instead of recomputed backwards).
     """
 
     problem: InnerProblem
 
     def __call__(self, meta: Params, support: Examples, query: Examples, autodiff: Autodiff) -> tuple[Params, Params]:
-        """The task's meta-gradient, and what :meth:`MetaGradient.mean` returns of a task."""
+        """Return the task's meta-gradient and its entry of the outputs of :meth:`MetaGradient.mean`."""
         problem, steps = self.problem, self.problem.horizon
         weights = problem.weights
         path = self._forward(meta, support, autodiff)
         total, adjoint, state_adjoint = _zeros(meta), _zeros(path[-1][0]), _zeros(path[-1][1])
-        seen: list[Params] = []
+        query_outputs: list[Params] = []
         for t in range(steps, -1, -1):
             params = path[t][0]
             if weights[t]:
-                from_query, gradient, aside = query_gradients(problem, meta, params, support, query, weights[t], autodiff)
+                from_query, gradient, outputs = query_gradients(problem, meta, params, support, query, weights[t], autodiff)
                 total, adjoint = _add(total, from_query), _add(adjoint, gradient)
-                seen.insert(0, aside)
+                query_outputs.insert(0, outputs)
             if t:
                 before = path[t - 1]
                 from_step, adjoint, state_adjoint = autodiff.pull_back(
@@ -52,12 +52,12 @@ class TaskSweep:
         from_start, _, _ = autodiff.pull_back(
             lambda at, p, s: (problem.task.start(at, support), {}), (meta, {}, {}), (adjoint, {})
         )
-        per_step = torch.stack([aside["loss"] for aside in seen])
+        per_step = torch.stack([outputs["loss"] for outputs in query_outputs])
         loss = (per_step * torch.tensor([w for w in weights if w], device=per_step.device, dtype=per_step.dtype)).sum()
-        return _add(total, from_start), {"loss": loss, "logits": seen[-1]["logits"], "per_step": per_step}
+        return _add(total, from_start), {"loss": loss, "logits": query_outputs[-1]["logits"], "per_step": per_step}
 
     def _forward(self, meta: Params, support: Examples, autodiff: Autodiff) -> list[tuple[Params, Params]]:
-        """Every iterate and rule state, without a graph."""
+        """Return every iterate and rule state, without a graph."""
         problem = self.problem
         with torch.no_grad():
             params = detached(problem.task.start(meta, support))
@@ -71,10 +71,10 @@ class TaskSweep:
 
 
 class ReverseSweep(MetaGradient):
-    """The unrolled meta-gradient, swept back through saved iterates: memory of one step plus the iterates themselves."""
+    """The unrolled meta-gradient, swept back through saved iterates in the memory of one step plus the iterates."""
 
     def check(self, problem: InnerProblem) -> None:
-        """See :meth:`MetaGradient.check`; every composition works."""
+        """See :meth:`MetaGradient.check`; every composition is allowed."""
 
     def mean(self, problem: InnerProblem, meta: Params, tasks: Tasks, over_tasks: OverTasks) -> tuple[Params, Params]:
         """See :meth:`MetaGradient.mean`."""

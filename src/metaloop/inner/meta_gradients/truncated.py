@@ -1,4 +1,4 @@
-"""Meta-gradients that follow only a part of the inner steps, for long inner problems."""
+"""Meta-gradients that differentiate only part of the inner steps, for long inner problems."""
 
 from dataclasses import dataclass
 
@@ -9,21 +9,21 @@ from metaloop.errors import UserError
 from metaloop.inner.autodiff import Autodiff
 from metaloop.inner.execution.over_tasks import OverTasks
 from metaloop.inner.meta_gradients.meta_gradient import EpisodeLoss, MetaGradient, part
-from metaloop.inner.meta_gradients.window import Seen, spans, stretch
+from metaloop.inner.meta_gradients.window import QueryLosses, spans, stretch
 from metaloop.inner.problem import InnerProblem
 from metaloop.types import Examples, Params, Tasks
 
 
 class Truncated(MetaGradient):
-    """The last ``last`` inner gradients are differentiated, those before are constants.
+    """The gradient with the last ``last`` inner gradients differentiated and the earlier ones treated as constants.
 
-    Between first order (``last=0``) and unrolled (``last`` at least the steps). Shaban et al. 2019 (K-RMD, section 3) cut the
-    chain instead: nothing flows back to the iterate before the last K steps, which suits hyper-parameters but leaves a start
-    without a gradient. Here the identity part of every step, ``p[t+1] = p[t] + ...``, still carries the derivative to the
-    start and to the rule's parameters in every step, so that both are learned for every ``last``.
+    It lies between first order (``last=0``) and unrolled (``last`` at least the number of steps). Deviation: Shaban et al. 2019
+    (K-RMD, section 3) cut the chain, so that no gradient reaches the iterate before the last K steps; that suits
+    hyper-parameters but leaves a start without a gradient. Here the identity part of every step, ``p[t+1] = p[t] + ...``, still
+    carries the derivative to the start and to the rule's parameters in every step, so that both are learned for every ``last``.
 
     Args:
-        last: steps counted back from the last iterate that the objective looks at.
+        last: number of steps, counted back from the last iterate that the objective counts.
     """
 
     def __init__(self, last: int) -> None:
@@ -32,7 +32,7 @@ class Truncated(MetaGradient):
         self.last = last
 
     def check(self, problem: InnerProblem) -> None:
-        """See :meth:`MetaGradient.check`; every composition works."""
+        """See :meth:`MetaGradient.check`; every composition is allowed."""
 
     def mean(self, problem: InnerProblem, meta: Params, tasks: Tasks, over_tasks: OverTasks) -> tuple[Params, Params]:
         """See :meth:`MetaGradient.mean`."""
@@ -40,37 +40,37 @@ class Truncated(MetaGradient):
         return over_tasks.mean_gradient(EpisodeLoss(problem, exact_from), meta, tasks)
 
 
-PARAMS, STATE = "params:", "state:"  # prefixes of what one window hands to the next
+PARAMS, STATE = "params:", "state:"  # prefixes of the outputs that one window passes to the next
 
 
 @dataclass(frozen=True)
 class TaskWindows:
-    """One task's sum of the windows' gradients, each window a graph of its own."""
+    """One task's sum of the windows' gradients, where each window has its own graph."""
 
     problem: InnerProblem
     length: int
     second_order: bool
 
     def __call__(self, meta: Params, support: Examples, query: Examples, autodiff: Autodiff) -> tuple[Params, Params]:
-        """The task's meta-gradient, and what :meth:`MetaGradient.mean` returns of a task."""
+        """Return the task's meta-gradient and its entry of the outputs of :meth:`MetaGradient.mean`."""
         total = {name: torch.zeros_like(value) for name, value in meta.items()}
         losses, per_step, logits = [], [], []
         at: tuple[Params, Params] | None = None
         for span in spans(self.problem.horizon, self.length):
             counts = any(self.problem.weights[span.start + (span.start > 0) : span.stop + 1])
-            if not counts:  # nothing to differentiate: walk on without a graph
+            if not counts:  # no loss of this window counts: take its steps without a graph
                 with torch.no_grad():
                     _, at = self._stretch(meta, support, query, span, autodiff, at)
                 continue
-            gradients, aside = autodiff.value_and_gradient(
-                lambda here, span=span, at=at: self._window(here, support, query, span, autodiff, at),  # type: ignore[misc]
+            gradients, outputs = autodiff.value_and_gradient(
+                lambda values, span=span, at=at: self._window(values, support, query, span, autodiff, at),  # type: ignore[misc]
                 meta,
             )
             total = {name: value + gradients[name] for name, value in total.items()}
-            losses.append(aside["loss"])
-            per_step.append(aside["per_step"])
-            logits.append(aside["logits"])
-            at = part(aside, PARAMS), part(aside, STATE)
+            losses.append(outputs["loss"])
+            per_step.append(outputs["per_step"])
+            logits.append(outputs["logits"])
+            at = part(outputs, PARAMS), part(outputs, STATE)
         return total, {"loss": torch.stack(losses).sum(), "logits": logits[-1], "per_step": torch.cat(per_step)}
 
     def _window(
@@ -82,12 +82,12 @@ class TaskWindows:
         autodiff: Autodiff,
         at: tuple[Params, Params] | None,
     ) -> tuple[Tensor, Params]:
-        """The window's share of the objective; beside it losses, logits and where the window ends."""
-        seen, (params, state) = self._stretch(meta, support, query, span, autodiff, at)
-        loss = seen.total()
-        aside = {"loss": loss, "logits": seen.logits[-1], "per_step": torch.stack(seen.losses)}
+        """Return the window's share of the objective, and outputs: losses, logits, and the iterate and state at its end."""
+        counted, (params, state) = self._stretch(meta, support, query, span, autodiff, at)
+        loss = counted.total()
+        outputs = {"loss": loss, "logits": counted.logits[-1], "per_step": torch.stack(counted.losses)}
         end = {PARAMS + name: value for name, value in params.items()} | {STATE + name: v for name, v in state.items()}
-        return loss, aside | end
+        return loss, outputs | end
 
     def _stretch(
         self,
@@ -97,19 +97,19 @@ class TaskWindows:
         span: range,
         autodiff: Autodiff,
         at: tuple[Params, Params] | None,
-    ) -> tuple[Seen, tuple[Params, Params]]:
+    ) -> tuple[QueryLosses, tuple[Params, Params]]:
         exact_from = 0 if self.second_order else self.problem.steps
         return stretch(self.problem, meta, support, query, span, autodiff, exact_from=exact_from, at=at)
 
 
 class Windows(MetaGradient):
-    """Backpropagation through time in windows: no derivative crosses from one window of inner steps to the one before.
+    """Truncated backpropagation through time: no derivative flows from one window of inner steps to the window before.
 
-    The iterate and the rule's state enter a window as constants, and the query losses that the objective sees within it reach
-    the meta-parameters through this window's steps alone, so memory is that of ``length`` steps. Learned optimisers are
-    trained so (Andrychowicz et al. 2016, section 2 and figure 2): with ``second_order: false``, as there, the gradients that
-    the rule is given are constants, too. All windows of a task are run at the same meta-parameters, which then take one
-    step; the paper's code updates between windows.
+    The iterate and the rule's state enter a window as constants. The query losses that count within a window reach the
+    meta-parameters through this window's steps alone, so memory is that of ``length`` steps. Learned optimisers are trained in
+    this way (Andrychowicz et al. 2016, section 2 and figure 2); with ``second_order: false``, as in that paper, the gradients
+    that enter the rule are constants, too. Deviation: all windows of a task run at the same meta-parameters, which then take
+    one outer step; the paper's code updates between windows.
 
     A start is learned from the first window only. One window of all steps is the unrolled gradient (or first order).
 
@@ -128,12 +128,12 @@ class Windows(MetaGradient):
         """See :meth:`MetaGradient.check`.
 
         Raises:
-            UserError: only the start can be learned, but no loss of the first window counts.
+            UserError: the start is all there is to learn, but no loss of the first window counts.
         """
         if not any(True for _ in problem.rule.parameters()) and not any(problem.weights[: self.length + 1]):
             raise UserError(
-                f"algorithm.meta_gradient=windows learns a start from the first window, of {self.length} steps, where this "
-                f"objective sees nothing; take algorithm/objective=weighted_sum or algorithm.meta_gradient.length of at "
+                f"algorithm.meta_gradient=windows learns a start from the first window, of {self.length} steps, in which "
+                f"this objective counts no loss; take algorithm/objective=weighted_sum or algorithm.meta_gradient.length of at "
                 f"least algorithm.steps={problem.steps}"
             )
 

@@ -1,4 +1,4 @@
-"""A stretch of consecutive inner steps, and the query losses that the objective sees on it."""
+"""A stretch of consecutive inner steps and the query losses that the objective counts on it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,15 +12,15 @@ from metaloop.types import Examples, Params
 
 
 @dataclass
-class Seen:
-    """The query losses (scalars), their weights, and the logits, at the iterates that count, in the order of the steps."""
+class QueryLosses:
+    """Query losses (scalars), their weights, and the logits at the iterates that count, in the order of the steps."""
 
     weights: list[float] = field(default_factory=list)
     losses: list[Tensor] = field(default_factory=list)
     logits: list[Tensor] = field(default_factory=list)
 
     def total(self) -> Tensor:
-        """The weighted sum of the losses, of which there is at least one."""
+        """Return the weighted sum of the losses; there must be at least one."""
         return torch.stack([weight * loss for weight, loss in zip(self.weights, self.losses, strict=True)]).sum()
 
 
@@ -34,37 +34,37 @@ def stretch(
     *,
     exact_from: int,
     at: tuple[Params, Params] | None = None,
-) -> tuple[Seen, tuple[Params, Params]]:
-    """Take the steps of ``span``; what the objective sees after each of them (and before the first, from the start on).
+) -> tuple[QueryLosses, tuple[Params, Params]]:
+    """Take the steps of ``span`` and collect the query losses that the objective counts after them.
 
     Args:
-        problem: how tasks adapt.
+        problem: the inner problem.
         meta: all meta-parameters.
-        support: of one task.
-        query: of the same task.
+        support: support set of one task.
+        query: query set of the same task.
         span: numbers of the steps to take.
-        autodiff: derivatives that work here.
-        exact_from: from this step on inner gradients are differentiated, before it they are constants.
-        at: iterate and rule state before the first step; None for the task's start, which then counts, too.
+        autodiff: derivatives for the execution at hand.
+        exact_from: first step whose inner gradient is differentiated; earlier inner gradients are constants.
+        at: iterate and rule state before the first step; None for the task's start, whose query loss may then count, too.
 
     Returns:
-        What was seen, and the last iterate and state.
+        The query losses that count, and the last iterate and rule state.
     """
     path = problem.walk(meta, support, span, autodiff, exact_from=exact_from, at=at)
-    seen, end = Seen(), at
+    counted, end = QueryLosses(), at
     if at is not None:
-        next(path)  # the stretch before has seen it
+        next(path)  # the stretch before has counted it
     for point, end in enumerate(path, span.start if at is None else span.start + 1):
         if problem.weights[point]:
             loss, logits = problem.task.query_loss(meta, end[0], support, query)
-            seen.weights.append(problem.weights[point])
-            seen.losses.append(loss)
-            seen.logits.append(logits)
+            counted.weights.append(problem.weights[point])
+            counted.losses.append(loss)
+            counted.logits.append(logits)
     assert end is not None
-    return seen, end
+    return counted, end
 
 
 def spans(steps: int, length: int) -> Iterator[range]:
-    """``steps`` inner steps cut into windows of ``length``, the last one the rest; one empty window for no steps."""
+    """Cut ``steps`` inner steps into windows of ``length``, the last may be shorter; no steps give one empty window."""
     for first in range(0, max(steps, 1), length):
         yield range(first, min(first + length, steps))

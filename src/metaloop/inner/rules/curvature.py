@@ -8,24 +8,24 @@ from metaloop.inner.rules.learned_rates import key_of
 from metaloop.inner.rules.rule import InnerRule, checked_rate
 from metaloop.types import Params
 
-_LONGEST = 8192  # numbers along an axis; its matrix has the square of it, 256 MiB in float32
+_LONGEST = 8192  # the longest axis; its square matrix takes 256 MiB in float32
 
 
 class MetaCurvature(InnerRule):
     """``p <- p - lr MC(g)``, ``MC(g) = g x_1 M_out x_2 M_in x_3 M_filter`` (Park and Oliva 2019, section 3).
 
-    A weight (out, in, *spatial) has a learned matrix for each of its modes out, in and spatial (flattened); a mode of length 1
-    after the second has none, so that a linear layer has two matrices. Tensors with fewer than two axes (biases and norms'
-    scales) are multiplied element by element with a learned vector, as in the re-implementations we know; the paper speaks
-    of weights only. All start at the identity, so that training starts as MAML.
+    A weight (out, in, *spatial) has a learned matrix for each of its modes out, in and spatial (flattened). A spatial mode of
+    length 1 has none, so that a linear layer has two matrices. Tensors with fewer than two axes (biases and norms' scales) are
+    multiplied element by element with a learned vector, as in the re-implementations we know; the paper covers weights only.
+    All factors start at the identity, so that training starts as MAML.
 
     Args:
         params: the adapted parameters.
-        lr: the inner rate, above 0.
-        learn_lr: whether that rate is a meta-parameter, too (one scalar); the paper keeps it fixed.
+        lr: inner learning rate, above 0.
+        learn_lr: whether the learning rate is a meta-parameter, too (one scalar); the paper keeps it fixed.
 
     Raises:
-        UserError: an axis is too long to have a matrix.
+        UserError: an axis is too long for a matrix.
     """
 
     def __init__(self, params: Params, lr: float, learn_lr: bool = False) -> None:
@@ -34,11 +34,11 @@ class MetaCurvature(InnerRule):
         start = checked_rate(lr)
         self.rate = nn.Parameter(torch.tensor(start, dtype=dtype)) if learn_lr else start
         self.factors = nn.ParameterDict(
-            {f"{key_of(name)}/{mode}": eye for name, p in params.items() for mode, eye in _identities(name, p).items()}
+            {f"{key_of(name)}/{mode}": factor for name, p in params.items() for mode, factor in _identities(name, p).items()}
         )
 
     def init(self, params: Params) -> Params:
-        """Nothing is kept between steps."""
+        """Return an empty state."""
         return {}
 
     def step(self, gradients: Params, state: Params, params: Params, step: int, loss: Tensor) -> tuple[Params, Params]:
@@ -58,7 +58,7 @@ class MetaCurvature(InnerRule):
 
 
 def _identities(name: str, param: Tensor) -> dict[str, nn.Parameter]:
-    """The factors of one parameter at their start, by mode."""
+    """Return the initial factors of one parameter, by mode."""
     if param.dim() < 2:
         return {"scale": nn.Parameter(torch.ones_like(param))}
     sizes = {"out": param.shape[0], "in": param.shape[1], "filter": param.shape[2:].numel()}

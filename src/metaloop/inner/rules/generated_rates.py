@@ -1,4 +1,4 @@
-"""Rates and decays that a network generates from the task at hand."""
+"""Learning rates and weight decays that a network generates anew in every inner step."""
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +12,8 @@ from metaloop.types import Params
 class GeneratedRates(InnerRule):
     """ALFA: ``p_l <- beta_l p_l - alpha_l g_l``, both generated anew at each step (Baik et al. 2020, section 3.2).
 
-    A network sees the mean gradient and the mean value of all L tensors, 2L numbers, and answers 2L: ``s_l`` and ``d_l``. With
-    learned scales of its own for every tensor ``l`` and step ``t``, ``alpha_l = A[t, l] s_l`` and ``beta_l = 1 - D[t, l] d_l``.
+    A network maps the mean gradient and the mean value of each of L tensors, 2L numbers, to 2L numbers: ``s_l`` and ``d_l``.
+    With a learned scale for every tensor ``l`` and step ``t``, ``alpha_l = A[t, l] s_l`` and ``beta_l = 1 - D[t, l] d_l``.
     The network's three layers of units (input, hidden, output) are 2L wide with a ReLU after the hidden one, as in the
     authors' code.
 
@@ -22,9 +22,9 @@ class GeneratedRates(InnerRule):
 
     Args:
         params: the adapted parameters.
-        lr: start of ``A``, above 0.
-        decay: start of ``D`` as a multiple of ``lr``, above 0 (the authors' code has 5e-4).
-        steps: steps with scales of their own; later steps take the last.
+        lr: initial ``A``, above 0.
+        decay: initial ``D`` as a multiple of ``lr``, above 0 (5e-4 in the authors' code).
+        steps: number of steps with their own scales; later steps use those of the last.
     """
 
     def __init__(self, params: Params, lr: float, decay: float, steps: int) -> None:
@@ -42,14 +42,14 @@ class GeneratedRates(InnerRule):
             self.last.bias.copy_(torch.cat([torch.ones(tensors), torch.zeros(tensors)]))
 
     def init(self, params: Params) -> Params:
-        """Nothing is kept between steps."""
+        """Return an empty state."""
         return {}
 
     def step(self, gradients: Params, state: Params, params: Params, step: int, loss: Tensor) -> tuple[Params, Params]:
         """See :meth:`InnerRule.step`."""
-        seen = torch.stack([gradients[name].mean() for name in params] + [value.mean() for value in params.values()])
-        made = self.last(torch.relu(self.hidden(seen)))
+        means = torch.stack([gradients[name].mean() for name in params] + [value.mean() for value in params.values()])
+        generated = self.last(torch.relu(self.hidden(means)))
         at = min(step, self.steps - 1)
-        alphas = self.rates[at] * made[: len(params)]
-        betas = 1 - self.decays[at] * made[len(params) :]
+        alphas = self.rates[at] * generated[: len(params)]
+        betas = 1 - self.decays[at] * generated[len(params) :]
         return {name: betas[i] * value - alphas[i] * gradients[name] for i, (name, value) in enumerate(params.items())}, state

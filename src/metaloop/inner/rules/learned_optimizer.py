@@ -12,18 +12,18 @@ from metaloop.types import Params
 class LearnedOptimizer(InnerRule):
     """``p <- p + scale m(g, h)``: a stack of LSTMs, the same for every coordinate (Andrychowicz et al. 2016, section 2.1).
 
-    Each coordinate has a state ``h`` of its own, which starts at zero; the weights are shared, so that what was learned on one
-    network serves another. Before it is trained, its moves are arbitrary and small. The paper takes gradients for constants:
-    that is ``algorithm/meta_gradient=first_order`` here; the exact meta-gradient works, too.
+    Each coordinate has its own state ``h``, which starts at zero. The weights are shared, so that a rule learned on one network
+    can train another. Before it is trained, its moves are arbitrary and small. The paper treats gradients as constants, which
+    is ``algorithm/meta_gradient=first_order`` here; the exact meta-gradient works, too.
 
-    Memory is ``2 layers hidden`` numbers a coordinate in the state, and some ``10 layers hidden`` in the graph of each step.
+    For each coordinate the state takes ``2 layers hidden`` numbers, and the graph of each step about ``10 layers hidden``.
 
     Args:
         params: the adapted parameters; only their type is used.
-        hidden: units a layer (the paper has 20).
-        layers: LSTMs on top of each other (the paper has 2).
-        scale: of the network's answer (the paper has 0.1), above 0.
-        preprocess: whether it sees a gradient's logarithm and sign (:func:`log_and_sign`, p = 10) or the bare number.
+        hidden: units a layer (20 in the paper).
+        layers: number of stacked LSTMs (2 in the paper).
+        scale: factor of the network's output (0.1 in the paper), above 0.
+        preprocess: whether the input is a gradient's logarithm and sign (:func:`log_and_sign`, p = 10) or its bare value.
     """
 
     def __init__(self, params: Params, hidden: int = 20, layers: int = 2, scale: float = 0.1, preprocess: bool = True) -> None:
@@ -42,7 +42,7 @@ class LearnedOptimizer(InnerRule):
         self.answer = nn.Linear(hidden, 1, dtype=dtype)
 
     def init(self, params: Params) -> Params:
-        """Zeros, (coordinates, hidden) an entry."""
+        """Return zeros, (coordinates, hidden) for each entry."""
         flat = torch.zeros_like(joined(params))
         zeros = flat[:, None].expand(-1, self.hidden)
         return {f"{part}{layer}": zeros for layer in range(len(self.cells)) for part in ("output", "cell")}
@@ -53,7 +53,7 @@ class LearnedOptimizer(InnerRule):
         x = log_and_sign(flat) if self.preprocess else flat[:, None]
         after: dict[str, Tensor] = {}
         for layer, cell in enumerate(self.cells):
-            x, kept = cell(x, state[f"output{layer}"], state[f"cell{layer}"])
-            after |= {f"output{layer}": x, f"cell{layer}": kept}
+            x, memory = cell(x, state[f"output{layer}"], state[f"cell{layer}"])
+            after |= {f"output{layer}": x, f"cell{layer}": memory}
         moves = parted(self.scale * self.answer(x)[:, 0], params)
         return {name: value + moves[name] for name, value in params.items()}, after

@@ -1,4 +1,4 @@
-"""Gradient descent whose rates are meta-learned."""
+"""Gradient descent with meta-learned rates."""
 
 import math
 
@@ -13,15 +13,15 @@ GRANULARITIES = ("tensor", "element")
 
 
 def key_of(name: str) -> str:
-    """A parameter's name as a key of ``nn.ParameterDict``, which allows no dots."""
+    """Return a parameter's name as a key of ``nn.ParameterDict``, which allows no dots."""
     return name.replace(".", "/")
 
 
 def checked_steps(steps: int) -> int:
-    """A number of inner steps to keep meta-parameters for.
+    """Return the number of inner steps with their own meta-parameters.
 
     Raises:
-        UserError: it is none.
+        UserError: it is below 1.
     """
     if steps < 1:
         raise UserError(f"algorithm.rule.steps={steps}: at least 1")
@@ -31,16 +31,15 @@ def checked_steps(steps: int) -> int:
 class LearnedRate(InnerRule):
     """``p <- p - a * g`` with meta-learned rates ``a``.
 
-    Per element it is Meta-SGD (Li et al. 2017, equation 2), whose authors start the rates at random in [0.005, 0.1]; ours
-    all start at ``lr``, so that training starts as MAML. Per tensor and step it is the LSLR of MAML++ (Antoniou et al. 2019,
-    section 4), whose "layer" is a parameter tensor in the authors' code, too. Rates are not kept positive; the papers allow
-    negative ones.
+    Per element it is Meta-SGD (Li et al. 2017, equation 2). Its authors start the rates at random in [0.005, 0.1]; ours all
+    start at ``lr``, so that training starts as MAML. Per tensor and step it is the LSLR of MAML++ (Antoniou et al. 2019,
+    section 4), where a "layer" is a parameter tensor in the authors' code, too. Rates may become negative, as in the papers.
 
     Args:
         params: the adapted parameters.
-        lr: the rates' common start.
-        granularity: "tensor" (one rate a parameter tensor) or "element" (one each number).
-        steps: rates of their own for so many steps, later steps taking the last; None for the same at all steps.
+        lr: initial value of all rates.
+        granularity: "tensor" (one rate for each parameter tensor) or "element" (one for each number).
+        steps: number of steps with their own rates, later steps use those of the last; None for the same rates at all steps.
     """
 
     def __init__(self, params: Params, lr: float, granularity: str, steps: int | None = None) -> None:
@@ -56,7 +55,7 @@ class LearnedRate(InnerRule):
         )
 
     def init(self, params: Params) -> Params:
-        """Nothing is kept between steps."""
+        """Return an empty state."""
         return {}
 
     def step(self, gradients: Params, state: Params, params: Params, step: int, loss: Tensor) -> tuple[Params, Params]:
@@ -68,27 +67,27 @@ class LearnedRate(InnerRule):
 
 
 class LearnedRateAndDecay(InnerRule):
-    """``p <- p - a (g + d p)`` with one meta-learned rate ``a`` and one weight decay ``d``: hyper-parameter meta-learning.
+    """``p <- p - a (g + d p)`` with one meta-learned rate ``a`` and weight decay ``d``: hyper-parameter meta-learning.
 
-    Their logarithms are learned, so that both stay above 0 and an outer step changes them by a factor (as Maclaurin et al.
-    2015 learn log rates through a whole run of training).
+    Their logarithms are learned, so that both stay above 0 and an outer step changes them by a factor (Maclaurin et al. 2015
+    likewise learn log rates through a whole training run).
 
     Args:
         params: the adapted parameters.
-        lr: the rate's start.
-        weight_decay: the decay's start, above 0.
+        lr: initial rate, above 0.
+        weight_decay: initial weight decay, above 0.
     """
 
     def __init__(self, params: Params, lr: float, weight_decay: float) -> None:
         super().__init__(params)
         if not weight_decay > 0:
-            raise UserError(f"algorithm.rule.weight_decay={weight_decay}: above 0, for its logarithm is learned")
+            raise UserError(f"algorithm.rule.weight_decay={weight_decay}: above 0, because its logarithm is learned")
         dtype = next(iter(params.values())).dtype
         self.log_lr = nn.Parameter(torch.tensor(math.log(checked_rate(lr)), dtype=dtype))
         self.log_weight_decay = nn.Parameter(torch.tensor(math.log(weight_decay), dtype=dtype))
 
     def init(self, params: Params) -> Params:
-        """Nothing is kept between steps."""
+        """Return an empty state."""
         return {}
 
     def step(self, gradients: Params, state: Params, params: Params, step: int, loss: Tensor) -> tuple[Params, Params]:

@@ -1,4 +1,4 @@
-"""An LSTM whose cell state is the learner's parameters."""
+"""A learned optimiser in the form of an LSTM whose cell state is the adapted parameters."""
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +8,7 @@ from metaloop.inner.rules.coordinates import LSTMCell, joined, log_and_sign, par
 from metaloop.inner.rules.rule import InnerRule
 from metaloop.types import Params
 
-_SPREAD = 0.01  # of the gates' weights at the start, as in a port by others; the authors' own code was not at hand
+_SPREAD = 0.01  # range of the gates' initial weights, as in a third-party port; the authors' code was not available
 
 
 class MetaLSTM(InnerRule):
@@ -16,17 +16,17 @@ class MetaLSTM(InnerRule):
 
     A first LSTM, the same for every coordinate, reads the gradient and the loss, both as logarithm and sign
     (:func:`log_and_sign`). The gates are the sigmoids of affine functions of its output, ``p`` and
-    their own value at the step before (0 before the first).
+    the gate's value at the step before (0 at the first step).
 
     It starts near gradient descent at rate ``sigmoid(input_bias)`` (0.011 by default) with a decay of ``sigmoid(forget_bias)``
-    (0.993). A port by others draws the biases from [4, 6] and [-5, -4]; the defaults are the middles. The paper takes gradients
-    and losses for constants: that is ``algorithm/meta_gradient=first_order`` here.
+    (0.993). A third-party port draws the biases from [4, 6] and [-5, -4]; the defaults are the midpoints. The paper treats
+    gradients and losses as constants, which is ``algorithm/meta_gradient=first_order`` here.
 
     Args:
         params: the adapted parameters; only their type is used.
         hidden: units of the first LSTM (20 in that port).
-        forget_bias: start of the forget gate's bias.
-        input_bias: start of the input gate's bias.
+        forget_bias: initial bias of the forget gate.
+        input_bias: initial bias of the input gate.
     """
 
     def __init__(self, params: Params, hidden: int = 20, forget_bias: float = 5.0, input_bias: float = -4.5) -> None:
@@ -40,7 +40,7 @@ class MetaLSTM(InnerRule):
         self.input = _gate(hidden, input_bias, dtype)
 
     def init(self, params: Params) -> Params:
-        """Zeros: (coordinates, hidden) of the first LSTM, (coordinates,) of the gates."""
+        """Return zeros: (coordinates, hidden) for the first LSTM, (coordinates,) for the gates."""
         flat = torch.zeros_like(joined(params))
         wide = flat[:, None].expand(-1, self.hidden)
         return {"output": wide, "cell": wide, "forget": flat, "input": flat}
@@ -48,8 +48,8 @@ class MetaLSTM(InnerRule):
     def step(self, gradients: Params, state: Params, params: Params, step: int, loss: Tensor) -> tuple[Params, Params]:
         """See :meth:`InnerRule.step`."""
         value, gradient = joined(params), joined({name: gradients[name] for name in params})
-        seen = torch.cat([log_and_sign(gradient), log_and_sign(loss).expand(len(gradient), 2)], -1)
-        output, cell = self.reader(seen, state["output"], state["cell"])
+        inputs = torch.cat([log_and_sign(gradient), log_and_sign(loss).expand(len(gradient), 2)], -1)
+        output, cell = self.reader(inputs, state["output"], state["cell"])
         gates = {
             name: gate(torch.cat([output, torch.stack([value, state[name]], -1)], -1))[:, 0].sigmoid()
             for name, gate in (("forget", self.forget), ("input", self.input))

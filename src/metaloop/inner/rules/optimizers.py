@@ -1,6 +1,6 @@
-"""The optimisers of deep learning as differentiable inner rules; nothing of them is meta-learned.
+"""The usual optimisers of deep learning as differentiable inner rules without meta-parameters.
 
-In float64 they give the numbers of ``torch.optim``. Their state starts at zero in every task.
+In float64 they equal ``torch.optim``. Their state starts at zero in every task.
 """
 
 import torch
@@ -23,17 +23,17 @@ def _zeros(params: Params, prefix: str) -> Params:
 
 
 class Momentum(InnerRule):
-    """``v <- m v + g``, ``p <- p - lr v`` (Polyak 1964's heavy ball), or with Nesterov's look ahead ``p <- p - lr (g + m v)``.
+    """``v <- m v + g``, ``p <- p - lr v`` (Polyak 1964's heavy ball), or Nesterov's ``p <- p - lr (g + m v)``.
 
-    Nesterov's form is the one of Sutskever et al. 2013, rewritten as in torch in terms of where the gradient is taken.
+    Nesterov's form is that of Sutskever et al. 2013, rewritten as in torch so that ``p`` is the point of the gradient.
 
     Args:
         params: the adapted parameters.
-        lr: above 0.
+        lr: learning rate, above 0.
         momentum: ``m`` in [0, 1).
-        nesterov: whether to look ahead.
+        nesterov: whether to use Nesterov's form.
         weight_decay: see :class:`metaloop.inner.rules.shaping.GradientShaping`.
-        max_norm: likewise.
+        max_norm: see :class:`metaloop.inner.rules.shaping.GradientShaping`.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Momentum(InnerRule):
         self.shaped = GradientShaping(weight_decay, max_norm)
 
     def init(self, params: Params) -> Params:
-        """No velocity."""
+        """Return a velocity of zero."""
         return _zeros(params, "velocity:")
 
     def step(self, gradients: Params, state: Params, params: Params, step: int, loss: Tensor) -> tuple[Params, Params]:
@@ -65,12 +65,12 @@ class Momentum(InnerRule):
 
 
 class _Root:
-    """``sqrt(v + eps_root) + eps``: what a second moment divides by.
+    """The divisor ``sqrt(v + eps_root) + eps`` of a second moment ``v``.
 
-    torch adds ``eps`` alone, outside the root, whose slope is infinite where a parameter's gradient was always exactly zero
-    (behind a dead ReLU): the meta-gradient is NaN there. ``eps_root`` inside makes it finite; at 1e-12 it changes moves of
-    gradients above 1e-4 by less than 1e-4 of themselves. In a single step Adam's answer to a gradient near zero has slope
-    ``1 / (sqrt(eps_root) + eps)``: raise it where meta-gradients blow up.
+    torch adds only ``eps``, outside the root. The root's slope is infinite if a parameter's gradient was always exactly zero
+    (behind a dead ReLU), and the meta-gradient is then NaN. ``eps_root`` inside the root makes it finite; at 1e-12 it changes
+    moves of gradients above 1e-4 by less than a ten-thousandth. In the first step, Adam's move as a function of a gradient near
+    zero has the slope ``1 / (sqrt(eps_root) + eps)``: raise ``eps_root`` if meta-gradients blow up.
     """
 
     def __init__(self, eps: float, eps_root: float) -> None:
@@ -92,13 +92,13 @@ class Adam(InnerRule):
 
     Args:
         params: the adapted parameters.
-        lr: above 0.
+        lr: learning rate, above 0.
         beta1: decay of the mean gradient ``m``, in [0, 1).
         beta2: decay of the mean square ``v``, in [0, 1).
-        eps: at least 0.
-        eps_root: above 0; see :class:`_Root` for why it is there.
+        eps: added to the root, at least 0.
+        eps_root: added inside the root, above 0; see :class:`_Root` for the reason.
         weight_decay: see :class:`metaloop.inner.rules.shaping.GradientShaping`.
-        max_norm: likewise.
+        max_norm: see :class:`metaloop.inner.rules.shaping.GradientShaping`.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class Adam(InnerRule):
         self.shaped = GradientShaping(weight_decay, max_norm)
 
     def init(self, params: Params) -> Params:
-        """Both moments at zero."""
+        """Return both moments, at zero."""
         return {**_zeros(params, "first:"), **_zeros(params, "second:")}
 
     def step(self, gradients: Params, state: Params, params: Params, step: int, loss: Tensor) -> tuple[Params, Params]:
@@ -139,12 +139,12 @@ class RMSprop(InnerRule):
 
     Args:
         params: the adapted parameters.
-        lr: above 0.
+        lr: learning rate, above 0.
         alpha: decay ``a`` of the mean square, in [0, 1).
-        eps: at least 0.
-        eps_root: above 0; see :class:`_Root` for why it is there.
+        eps: added to the root, at least 0.
+        eps_root: added inside the root, above 0; see :class:`_Root` for the reason.
         weight_decay: see :class:`metaloop.inner.rules.shaping.GradientShaping`.
-        max_norm: likewise.
+        max_norm: see :class:`metaloop.inner.rules.shaping.GradientShaping`.
     """
 
     def __init__(
@@ -164,7 +164,7 @@ class RMSprop(InnerRule):
         self.shaped = GradientShaping(weight_decay, max_norm)
 
     def init(self, params: Params) -> Params:
-        """The mean square at zero."""
+        """Return the mean square, at zero."""
         return _zeros(params, "second:")
 
     def step(self, gradients: Params, state: Params, params: Params, step: int, loss: Tensor) -> tuple[Params, Params]:
@@ -178,12 +178,12 @@ class RMSprop(InnerRule):
 class SignDescent(InnerRule):
     """``p <- p - lr sign(g)`` (Sign-MAML, Fan et al. 2021).
 
-    The sign's derivative is zero almost everywhere, so no Hessian enters and the first-order meta-gradient is the exact one:
-    take ``algorithm/meta_gradient=first_order``, which costs a third of the unrolled one and agrees with it.
+    The sign's derivative is zero almost everywhere, so no Hessian enters and the first-order meta-gradient is exact. Use
+    ``algorithm/meta_gradient=first_order``, which costs a third of the unrolled one and equals it.
 
     Args:
         params: the adapted parameters.
-        lr: how far every number moves in a step, above 0.
+        lr: distance that every number moves in a step, above 0.
     """
 
     def __init__(self, params: Params, lr: float) -> None:
@@ -191,7 +191,7 @@ class SignDescent(InnerRule):
         self.lr = checked_rate(lr)
 
     def init(self, params: Params) -> Params:
-        """Nothing is kept between steps."""
+        """Return an empty state."""
         return {}
 
     def step(self, gradients: Params, state: Params, params: Params, step: int, loss: Tensor) -> tuple[Params, Params]:

@@ -1,4 +1,4 @@
-"""How one inner step is taken: what a rule is, and gradient descent. Other rules stand in the modules beside this one."""
+"""Inner rules, which take one inner step: the base class, and gradient descent. Other rules are in modules beside this one."""
 
 from abc import ABC, abstractmethod
 
@@ -10,10 +10,10 @@ from metaloop.types import Params
 
 
 class InnerRule(nn.Module, ABC):
-    """A differentiable optimiser for one task. Its ``nn.Parameter`` s are meta-parameters.
+    """A differentiable optimiser for one task. Its own ``nn.Parameter`` s are meta-parameters.
 
-    A rule is built for the parameters that it will change: every member's constructor takes ``params`` first.
-    Its state is a flat mapping of float tensors, so that it can be stacked over tasks and swept back through.
+    A rule is built for the parameters that it will change: every subclass's constructor takes ``params`` first.
+    Its state is a flat mapping of float tensors, so that it can be stacked over tasks and differentiated.
 
     Raises:
         UserError: there are no parameters to change.
@@ -26,18 +26,18 @@ class InnerRule(nn.Module, ABC):
 
     @abstractmethod
     def init(self, params: Params) -> Params:
-        """The state before the first step."""
+        """Return the state before the first step."""
 
     @abstractmethod
     def step(self, gradients: Params, state: Params, params: Params, step: int, loss: Tensor) -> tuple[Params, Params]:
-        """One inner step.
+        """Take one inner step.
 
         Args:
-            gradients: of the support loss at ``params``, by the same names.
-            state: of :meth:`init` or of the step before.
-            params: the current iterate; not mutated.
-            step: counts from 0.
-            loss: the support loss at ``params``, a scalar; most rules have no use for it.
+            gradients: gradients of the support loss at ``params``, by the same names.
+            state: the state from :meth:`init` or from the step before.
+            params: the current iterate, which is not changed in place.
+            step: number of the step, from 0.
+            loss: the support loss at ``params``, a scalar; most rules do not use it.
 
         Returns:
             The next iterate and state.
@@ -45,10 +45,10 @@ class InnerRule(nn.Module, ABC):
 
 
 def checked_rate(lr: float) -> float:
-    """An inner learning rate that descends.
+    """Return the inner learning rate as a float.
 
     Raises:
-        UserError: it does not.
+        UserError: it is not above 0.
     """
     if not lr > 0:
         raise UserError(f"algorithm.rule.lr={lr}: the inner learning rate must be above 0")
@@ -60,9 +60,9 @@ class GradientDescent(InnerRule):
 
     Args:
         params: the adapted parameters.
-        lr: above 0.
+        lr: learning rate, above 0.
         weight_decay: see :class:`metaloop.inner.rules.shaping.GradientShaping`.
-        max_norm: likewise.
+        max_norm: see :class:`metaloop.inner.rules.shaping.GradientShaping`.
     """
 
     def __init__(self, params: Params, lr: float, weight_decay: float = 0.0, max_norm: float | None = None) -> None:
@@ -71,7 +71,7 @@ class GradientDescent(InnerRule):
         self.shaped = GradientShaping(weight_decay, max_norm)
 
     def init(self, params: Params) -> Params:
-        """Plain descent keeps nothing."""
+        """Return an empty state."""
         return {}
 
     def step(self, gradients: Params, state: Params, params: Params, step: int, loss: Tensor) -> tuple[Params, Params]:

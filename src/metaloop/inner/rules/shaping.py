@@ -1,4 +1,4 @@
-"""What is done to inner gradients before a rule uses them."""
+"""Clipping and weight decay, applied to inner gradients before a rule uses them."""
 
 import torch
 
@@ -9,9 +9,9 @@ from metaloop.types import Params
 class GradientShaping:
     """Clipping by the global norm, then weight decay: ``g <- c(g) g + weight_decay p``, ``c(g) = min(1, max_norm / |g|)``.
 
-    The norm ``|g|`` is over all adapted tensors of one task together, as in Pascanu et al. 2013, algorithm 1; the decay is
-    the gradient of ``weight_decay / 2 |p|^2``. That is the order of torch's ``clip_grad_norm_`` and then an optimiser with
-    ``weight_decay``. Both are differentiable; at a zero gradient the derivative is that of no clipping.
+    The norm ``|g|`` is over all adapted tensors of one task together (Pascanu et al. 2013, algorithm 1). The decay is the
+    gradient of ``weight_decay / 2 |p|^2``. The order is that of torch's ``clip_grad_norm_`` followed by an optimiser with
+    ``weight_decay``. Both are differentiable; at a zero gradient the derivative is that without clipping.
 
     Args:
         weight_decay: at least 0; 0 for none.
@@ -27,10 +27,10 @@ class GradientShaping:
         self.max_norm = max_norm
 
     def __call__(self, gradients: Params, params: Params) -> Params:
-        """The gradients that the rule is to use, by the same names."""
+        """Return the gradients for the rule, by the same names."""
         if self.max_norm is not None:
             squares = torch.stack([(gradient**2).sum() for gradient in gradients.values()]).sum()
-            # The bound is put on the square: below it the factor is exactly 1, and no root is taken of zero.
+            # The square is bounded from below: the factor is then exactly 1, and the root is never taken at zero.
             factor = self.max_norm / squares.clamp(min=self.max_norm**2).sqrt()
             gradients = {name: factor * gradient for name, gradient in gradients.items()}
         if self.weight_decay:

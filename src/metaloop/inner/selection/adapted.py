@@ -1,4 +1,4 @@
-"""Which parameters the inner loop changes."""
+"""Choices of the parameters that the inner loop changes."""
 
 import re
 from abc import ABC, abstractmethod
@@ -7,26 +7,26 @@ from torch import nn
 
 from metaloop.errors import UserError
 
-HEAD = "head."  # by convention a model's last layer is the submodule ``head``
+HEAD = "head."  # prefix of the head's parameters: by convention a model's last layer is the submodule ``head``
 
 
 class Adapted(ABC):
-    """A choice among a model's parameters, some of which it may first have to add to the model."""
+    """A choice among a model's parameters, which may first add parameters to the model."""
 
     @abstractmethod
     def attach(self, model: nn.Module) -> nn.Module:
-        """The model with what is to adapt in it, called once before :meth:`names`; may change ``model`` and return it.
+        """Return the model with the parameters to adapt in it. Called once, before :meth:`names`; may change ``model``.
 
-        A parameter that is added with ``requires_grad=False`` is no meta-parameter: it starts every task at the value it has
-        now. The others keep their names.
+        A parameter that is added with ``requires_grad=False`` is not a meta-parameter: it starts every task at its present
+        value. Existing parameters keep their names.
 
         Raises:
-            UserError: the model has no place for it.
+            UserError: the parameters cannot be added to this model.
         """
 
     @abstractmethod
     def names(self, model: nn.Module) -> tuple[str, ...]:
-        """The qualified names of the parameters that adapt, in the model's order; at least one.
+        """Return the qualified names of the parameters that adapt, in the model's order; at least one.
 
         Raises:
             UserError: the choice is empty for this model.
@@ -34,12 +34,12 @@ class Adapted(ABC):
 
 
 class Selection(Adapted):
-    """Some of the parameters that the model has, by their qualified name."""
+    """A choice among the parameters that the model already has, by qualified name."""
 
     @property
     @abstractmethod
     def pattern(self) -> str:
-        """A regular expression that the name of a chosen parameter contains a match of."""
+        """Regular expression that is searched for in the parameters' names."""
 
     def attach(self, model: nn.Module) -> nn.Module:
         """See :meth:`Adapted.attach`; nothing is added."""
@@ -63,7 +63,7 @@ class All(Selection):
 
 
 class Head(Selection):
-    """The head alone, as in ANIL (Raghu et al. 2020): features are reused, not relearned."""
+    """The head alone, as in ANIL (Raghu et al. 2020): features are reused, not adapted."""
 
     pattern = f"^{re.escape(HEAD)}"
 
@@ -75,7 +75,7 @@ class Body(Selection):
 
 
 class Pattern(Selection):
-    """The parameters whose qualified name a regular expression finds, such as ``blocks\\.3|head``."""
+    """The parameters whose qualified name contains a match of a regular expression, such as ``blocks\\.3|head``."""
 
     pattern = ""
 
@@ -83,5 +83,5 @@ class Pattern(Selection):
         try:
             re.compile(pattern)
         except re.error as error:
-            raise UserError(f"algorithm.adapted.pattern={pattern!r} is no regular expression: {error}") from error
+            raise UserError(f"algorithm.adapted.pattern={pattern!r} is not a regular expression: {error}") from error
         self.pattern = pattern

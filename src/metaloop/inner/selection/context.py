@@ -1,4 +1,4 @@
-"""Context parameters: a short vector that tells a shared network which task it is in, and is all that adapts."""
+"""Context parameters: a short vector that describes the task to a shared network; it alone adapts."""
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ KINDS = ("concatenate", "film")
 
 
 class ContextPart(Part):
-    """A layer's answer, shifted (``concatenate``) or scaled and shifted (``film``) by a learned linear map of the context."""
+    """A layer's output, shifted (``concatenate``) or scaled and shifted (``film``) by a learned linear map of the context."""
 
     def __init__(self, context: nn.Parameter, layer: nn.Module, kind: str) -> None:
         super().__init__()
@@ -20,7 +20,7 @@ class ContextPart(Part):
         width = len(weight)
         self.vector = context
         self.map = nn.Linear(len(context), width if kind == "concatenate" else 2 * width, bias=False)
-        self.last = isinstance(layer, nn.Linear | nn.LayerNorm)  # where the answer's channels are: the last axis, or axis 1
+        self.last = isinstance(layer, nn.Linear | nn.LayerNorm)  # whether channels are the output's last axis, not axis 1
         self.film = kind == "film"
         if not self.film:
             bound = (weight[0].numel() + len(context)) ** -0.5
@@ -35,16 +35,16 @@ class ContextPart(Part):
 
 
 class Context(Adapted):
-    """Context parameters (CAVIA, Zintgraf et al. 2019): ``size`` numbers, zero at every task's start, adapt; nothing else does.
+    """Context parameters (CAVIA, Zintgraf et al. 2019): only ``size`` numbers adapt, which start every task at zero.
 
-    ``concatenate`` (section 3.2) makes them further inputs of a layer: of a linear layer exactly so, by adding ``W_c context``
-    to its answer, with ``W_c`` drawn as the layer's weight is; of a convolution, to every place. ``film`` (section 3.3) scales
-    and shifts the channels of any module's answer: ``(1 + s) y + t`` with ``(s, t)`` linear in the context, so that at the
-    start the module answers as without; the authors' scale has no 1 and their map has a bias.
+    ``concatenate`` (section 3.2) makes them further inputs of a layer by adding ``W_c context`` to its output, with ``W_c``
+    drawn as the layer's weight is; a convolution adds it at every place. ``film`` (section 3.3) scales and shifts the channels
+    of any module's output: ``(1 + s) y + t`` with ``(s, t)`` linear in the context, so that at the start the output is
+    unchanged. Deviation: the authors' scale has no 1, and their map has a bias.
 
     Args:
-        size: numbers in the context.
-        at: regular expression over the names of modules that see the context; the head never does.
+        size: number of context parameters.
+        at: regular expression over the names of the modules that get the context; never the head.
         kind: "concatenate" or "film".
     """
 
@@ -61,25 +61,25 @@ class Context(Adapted):
         """See :meth:`Adapted.attach`.
 
         Raises:
-            UserError: no module fits, or nothing tells how many channels it answers.
+            UserError: no module fits, or one has no weights that show its number of output channels.
         """
         like = next(model.parameters())
-        # No meta-parameter, so that every task starts from zero. Its matrices are not zero, or nothing would ever move.
+        # Not a meta-parameter, so that every task starts from zero. Its maps are not zero, or no gradient would reach it.
         context = nn.Parameter(torch.zeros(self.size, dtype=like.dtype, device=like.device), requires_grad=False)
         modules = layers_at(model, self.at, LINEAR_MAPS if self.kind == "concatenate" else None)
-        telling = {name: self._telling(name, module) for name, module in modules.items()}
+        last_layers = {name: self._last_layer(name, module) for name, module in modules.items()}
         for name, module in modules.items():
-            attach(module, "context", ContextPart(context, telling[name], self.kind))
+            attach(module, "context", ContextPart(context, last_layers[name], self.kind))
         return model
 
     def names(self, model: nn.Module) -> tuple[str, ...]:
-        """See :meth:`Adapted.names`; the vector is one, whatever sees it, and named at the first place."""
-        own = part_names(model, ContextPart)
-        return tuple(name for name, _ in model.named_parameters() if name in own and name.endswith(".vector"))
+        """See :meth:`Adapted.names`; the one shared vector is named by the first module that gets it."""
+        parts = part_names(model, ContextPart)
+        return tuple(name for name, _ in model.named_parameters() if name in parts and name.endswith(".vector"))
 
-    def _telling(self, name: str, module: nn.Module) -> nn.Module:
-        """The layer in ``module`` whose weight has a row, or a number, for each channel that ``module`` answers: its last."""
-        layers = [each for each in module.modules() if "weight" in dict(each.named_parameters(recurse=False))]
+    def _last_layer(self, name: str, module: nn.Module) -> nn.Module:
+        """Return the last layer of ``module`` with a weight, whose first axis has the length of the output's channels."""
+        layers = [layer for layer in module.modules() if "weight" in dict(layer.named_parameters(recurse=False))]
         if not layers:
             raise UserError(f"algorithm.adapted.at={self.at!r} matches {name}, which has no weights; name the layer before it")
         return layers[-1]

@@ -1,4 +1,4 @@
-"""Low-rank adapters: a few numbers beside each weight matrix adapt, for models that are too large to adapt whole."""
+"""Low-rank adapters: a few parameters beside each weight matrix adapt, for models too large to adapt as a whole."""
 
 from torch import Tensor, nn
 
@@ -32,16 +32,16 @@ class LowRankPart(Part):
 class LowRank(Adapted):
     """Low-rank adapters (LoRA, Hu et al. 2021, equation 3): ``W x`` becomes ``W x + (alpha / rank) B A x``; A and B adapt.
 
-    A starts at random and B at zero, so that the model answers as before; unlike in the paper, where one task is learned, both
-    starts are meta-parameters. So is the rest of the model unless frozen. A convolution's A is one with ``rank`` filters and
-    the same geometry, its B a 1x1 convolution.
+    A starts at random and B at zero, so that the model's outputs are unchanged at first. Unlike in the paper, which learns one
+    task, both starts are meta-parameters, and so is the rest of the model unless frozen. For a convolution, A is a convolution
+    with ``rank`` filters and the same geometry, and B a 1x1 convolution.
 
     Args:
-        rank: of the product B A, at least 1.
-        alpha: scale; the product counts ``alpha / rank``.
-        at: regular expression over the names of linear and convolution layers; the head is never among them.
-        head: whether the head adapts too, all of it.
-        freeze_base: keep all but the adapters and the head as it is, in the outer loop also (for trained models).
+        rank: rank of the product B A, at least 1.
+        alpha: scale; the product is multiplied by ``alpha / rank``.
+        at: regular expression over the names of linear and convolution layers that get an adapter; never the head.
+        head: whether the whole head adapts, too.
+        freeze_base: whether the outer loop changes only the adapters and the head (for trained models).
     """
 
     def __init__(self, rank: int, alpha: float = 1.0, at: str = "", *, head: bool = True, freeze_base: bool = False) -> None:
@@ -59,7 +59,7 @@ class LowRank(Adapted):
         """See :meth:`Adapted.attach`.
 
         Raises:
-            UserError: no layer fits, or one is a grouped convolution; or a head is to adapt and there is none.
+            UserError: no layer fits, a layer is a grouped convolution, or the head is to adapt and there is none.
         """
         if self.head:
             require_head(model, "low rank")
@@ -69,7 +69,7 @@ class LowRank(Adapted):
                 value.requires_grad_(value.requires_grad and name.startswith(HEAD))
         for name, layer in layers.items():
             if isinstance(layer, nn.Conv2d) and layer.groups != 1:
-                raise UserError(f"algorithm.adapted.at={self.at!r} matches {name}, a grouped convolution: leave it out")
+                raise UserError(f"algorithm.adapted.at={self.at!r} matches {name}, a grouped convolution; choose other layers")
             attach(layer, "low_rank", LowRankPart(layer, self.rank, self.scale))  # type: ignore[arg-type]
         return model
 

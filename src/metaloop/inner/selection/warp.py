@@ -1,4 +1,4 @@
-"""Warp layers: learned maps between the adapted layers that precondition the inner gradients and never adapt themselves."""
+"""Warp layers: meta-learned maps between the adapted layers that precondition inner gradients and do not adapt."""
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +8,7 @@ from metaloop.inner.selection.attached import LINEAR_MAPS, Part, attach, layers_
 
 
 class WarpPart(Part):
-    """A linear map of a layer's answer, over channels, that starts as the identity."""
+    """A linear map of a layer's output over channels, which starts as the identity."""
 
     def __init__(self, layer: nn.Linear | nn.Conv2d) -> None:
         super().__init__()
@@ -28,15 +28,15 @@ class WarpPart(Part):
 
 
 class Warped(Adapted):
-    """All but the warp layers adapts (T-net, Lee and Choi 2018; WarpGrad, Flennerhag et al. 2020).
+    """All parameters except those of warp layers (T-net, Lee and Choi 2018; WarpGrad, Flennerhag et al. 2020).
 
-    After a layer ``W x`` comes a meta-learned map ``T``, so a step on W moves ``T W x`` by ``-lr T T' g x'x``: the inner
-    gradient is preconditioned by ``T T'``, and T is learned to make it do well. T-net's equation 3 with 1x1 convolutions for
-    convolution layers. WarpGrad learns T from states along many inner trajectories without backpropagating through them, and
-    allows deep warps; here T is learned as everything else, by the meta-gradient, and is linear.
+    A meta-learned map ``T`` follows a layer ``W x``, so that a step on W moves ``T W x`` by ``-lr T T' g x'x``: the inner
+    gradient is preconditioned by ``T T'``, and T is learned to make the step a good one. It is T-net's equation 3, with 1x1
+    convolutions after convolution layers. Deviation: WarpGrad learns T from states along many inner trajectories without
+    backpropagating through them, and allows deep warps; here T is linear and learned by the meta-gradient, as everything else.
 
     Args:
-        at: regular expression over the names of linear and convolution layers that get a warp; the head never does.
+        at: regular expression over the names of linear and convolution layers that get a warp; never the head.
         head: whether the head adapts, too.
     """
 
@@ -48,7 +48,7 @@ class Warped(Adapted):
         """See :meth:`Adapted.attach`.
 
         Raises:
-            UserError: no layer fits; or a head is to adapt and there is none.
+            UserError: no layer fits, or the head is to adapt and there is none.
         """
         if self.head:
             require_head(model, "warped")

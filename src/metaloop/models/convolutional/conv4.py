@@ -1,4 +1,4 @@
-"""The four-block convolutional network of few-shot image classification."""
+"""Conv-4, the four-block convolutional network of few-shot image classification."""
 
 from itertools import pairwise
 
@@ -15,55 +15,55 @@ BLOCKS = 4
 
 
 class ConvBlock(nn.Module):
-    """3x3 convolution, norm, ReLU, and a halving of the sides by "pool" or "stride", or None."""
+    """3x3 convolution, norm and ReLU; sides are halved by "pool" or "stride", or kept if ``downsample`` is None."""
 
     def __init__(self, channels: int, filters: int, norm: str, downsample: str | None, kernels: bool) -> None:
         super().__init__()
         self.kernels = kernels and fused.fits(filters)
-        # Statistics of a batch cancel a bias before them exactly; elsewhere it is needed.
+        # Batch statistics cancel a bias before them exactly; other norms need the bias.
         bias = norm not in ("batch", "support", "running")
         self.conv = nn.Conv2d(channels, filters, 3, stride=2 if downsample == "stride" else 1, padding=1, bias=bias)
         self.norm = Norm(filters, norm)
         self.pool = downsample == "pool"
 
     def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
-        """(examples, channels, side, side) to (examples, filters, about side / 2, about side / 2), or unhalved."""
+        """Map (examples, channels, side, side) to (examples, filters, about side / 2, about side / 2), or keep the sides."""
         if weight is None and self.fusible(x):
             observe = self.norm.observe if self.norm.observes else None
-            own = type(self.conv) is nn.Conv2d and not self.conv._forward_hooks
-            if own and self.pool and fused_first.fits(x, self.conv):
+            plain = type(self.conv) is nn.Conv2d and not self.conv._forward_hooks
+            if plain and self.pool and fused_first.fits(x, self.conv):
                 return fused_first.first_block(x, self.conv.weight, self.norm.weight, self.norm.bias, self.norm.eps, observe)
-            strided = own and self.conv.stride == (2, 2)
+            strided = plain and self.conv.stride == (2, 2)
             x = fused.convolution(x, self.conv.weight, 2) if strided else self.conv(x)
             return fused.norm_relu_pool(x, self.norm.weight, self.norm.bias, self.norm.eps, self.pool, observe)
         x = self.conv(x)
         x = self.norm(x, weight)
-        # The largest of a window stays the largest under ReLU, which then has a quarter to do.
+        # Pooling first gives the same result, and leaves a quarter of the numbers to ReLU.
         return F.relu(F.max_pool2d(x, 2) if self.pool else x)
 
     def fusible(self, x: Tensor) -> bool:
-        """Whether our own kernels can take the norm's place: they fit, and nothing was put on it."""
-        own = self.kernels and type(self.norm) is Norm and not self.norm._forward_hooks
-        return own and self.norm.of_batch and fused.here(x)
+        """Return whether our kernels can replace the norm: they fit, and no subclass or hook changed it."""
+        plain = self.kernels and type(self.norm) is Norm and not self.norm._forward_hooks
+        return plain and self.norm.of_batch and fused.usable(x)
 
 
 class Conv4(nn.Module, Model):
     """Conv-4 (Vinyals et al. 2016; with strides instead of pooling in Finn et al. 2017's Omniglot runs).
 
     With ``downsample="pool"`` the last feature map is flattened; with "stride" it is averaged over places, as in the code of
-    Finn et al. Strided sides are rounded up (28, 14, 7, 4, 2), pooled ones down (28, 14, 7, 3, 1).
+    Finn et al. Striding rounds sides up (28, 14, 7, 4, 2), pooling rounds them down (28, 14, 7, 3, 1).
 
-    Learners that compare feature maps take them larger, with ``halvings=2`` (Sung et al. 2018, section 4.1; Li et al. 2019,
+    Learners that compare feature maps use larger ones, with ``halvings=2`` (Sung et al. 2018, section 4.1; Li et al. 2019,
     section 4.2).
 
     Args:
         input_shape: (channels, height, width) of an image.
-        outputs: numbers of the linear head; None for no head, so that the network answers features.
-        filters: of every block.
+        outputs: number of outputs of the linear head; None for no head, so that the network returns features.
+        filters: number of filters of every block.
         downsample: "pool" or "stride".
         norm: mode of :class:`metaloop.models.norm.Norm`.
-        kernels: use our own CPU kernels (``fused.py``) where they apply; they have two derivatives.
-        halvings: how many blocks, from the first on, halve the sides.
+        kernels: whether to use our own CPU kernels (``fused.py``) where they apply; they have two derivatives.
+        halvings: number of blocks that halve the sides, counted from the first.
     """
 
     takes_weight = True
@@ -90,7 +90,7 @@ class Conv4(nn.Module, Model):
         channels, *sides = input_shape
         if downsample == "pool" and min(sides) < 2**halvings:
             raise UserError(
-                f"model.halvings={halvings}: {sides[0]}x{sides[1]} is too small for so many; try model.downsample=stride"
+                f"model.halvings={halvings}: {sides[0]}x{sides[1]} is too small for these halvings; try model.downsample=stride"
             )
         widths = [channels] + [filters] * BLOCKS
         self.blocks = nn.ModuleList(
@@ -106,15 +106,15 @@ class Conv4(nn.Module, Model):
             nn.init.xavier_uniform_(block.conv.weight)
 
     def forward(self, x: Tensor, weight: Tensor | None = None, *, maps: bool = False) -> Tensor:
-        """(examples, channels, height, width) to (examples, outputs), or (examples, features) without a head.
+        """Map (examples, channels, height, width) to (examples, outputs), or (examples, features) without a head.
 
-        ``weight`` (examples,): see :meth:`metaloop.models.norm.Norm.forward`. With ``maps`` the last feature map as it is.
+        ``weight`` (examples,): see :meth:`metaloop.models.norm.Norm.forward`. With ``maps`` the result is the last feature map.
         """
         if self.blocks[0].kernels:
             x = fused.channels_last(x)
         for block in self.blocks:
             x = block(x, weight)
         if maps:
-            return x.contiguous()  # what compares them may run under vmap, whose norms know no other memory format
+            return x.contiguous()  # comparisons may run under vmap, whose norms support no other memory format
         x = x.mean((-2, -1)) if self.average else x.flatten(1)
         return x if self.head is None else self.head(x)

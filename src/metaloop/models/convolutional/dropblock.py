@@ -1,4 +1,4 @@
-"""DropBlock: dropping whole squares of a feature map (Ghiasi et al. 2018, Algorithm 1)."""
+"""DropBlock, dropout of whole squares of a feature map (Ghiasi et al. 2018, Algorithm 1)."""
 
 import torch
 import torch.nn.functional as F
@@ -8,15 +8,16 @@ from metaloop.errors import UserError
 
 
 class DropBlock(nn.Module):
-    """In training, zeroes random squares of every channel and makes the rest larger, so that the mean stays.
+    """Dropout of random squares in every channel; the other numbers are scaled up, so that the mean is kept.
 
-    The rate grows linearly with the forward passes in training, as in the code of Lee et al. (2019): ``rate * passes / ramp``.
-    The count is a buffer, so that a resumed run goes on with it; passes under ``torch.func``'s transforms cannot be counted.
+    It acts in training only. The rate grows linearly with the training passes, as in the code of Lee et al. (2019):
+    ``rate * passes / ramp``. The count is a buffer, so that a resumed run continues it. Passes under the transforms of
+    ``torch.func`` cannot be counted.
 
     Args:
-        rate: share of the places that is dropped in the end, in [0, 1).
-        size: of a square, in places; maps that are smaller lose squares of their own size.
-        ramp: training passes until ``rate`` is reached; 0 begins with it.
+        rate: final share of the places that is dropped, in [0, 1).
+        size: side of a square, in places; a smaller map loses squares of its own side.
+        ramp: training passes until ``rate`` is reached; 0 starts with it.
     """
 
     passes: Tensor
@@ -31,13 +32,13 @@ class DropBlock(nn.Module):
         self.register_buffer("passes", torch.zeros((), dtype=torch.float64))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(examples, channels, height, width), some squares of it zero."""
+        """Return ``x`` (examples, channels, height, width) with some squares set to zero."""
         if not self.training or not self.rate:
             return x
         rate = self._rate()
         height, width = x.shape[-2:]
         size = min(self.size, height, width)
-        # Corners are drawn where the whole square fits; of each place the expected share that is dropped is then the rate.
+        # Corners are drawn only where the whole square fits. With this chance the expected share of dropped places is the rate.
         chance = rate * height * width / (size**2 * (height - size + 1) * (width - size + 1))
         corners = torch.rand_like(x[..., : height - size + 1, : width - size + 1]) < chance
         kept = 1 - F.max_pool2d(F.pad(corners.to(x.dtype), (size - 1,) * 4), size, 1)

@@ -1,8 +1,8 @@
-"""What stands between the matrix products of a convolutional block, on the CPU: done in turn it takes longer than they do.
+"""CPU kernels of a convolutional block: one by one, the operations between its matrix products take longer than these.
 
-``norm_relu_pool`` is batch norm, ReLU and 2x2 max-pooling in one; ``convolution`` a 3x3 convolution as one matrix product,
-which beats oneDNN where maps are small. Both have first and second derivatives and work in a loop and under vmap; what is not a
-matrix product runs on one thread. Tests hold them equal to the plain composition.
+``norm_relu_pool`` is batch norm, ReLU and 2x2 max-pooling in one kernel. ``convolution`` is a 3x3 convolution as one matrix
+product, which is faster than oneDNN for small maps. Both have first and second derivatives and work in a loop and under vmap.
+The kernels run on one thread, the matrix products on all. Tests hold both equal to the plain composition.
 """
 
 import ctypes
@@ -14,16 +14,16 @@ from torch import Tensor
 
 from metaloop.models.convolutional.native import library
 
-Observe = Callable[[Tensor, Tensor, int], None]  # mean and biased variance (channels,), of how many values
+Observe = Callable[[Tensor, Tensor, int], None]  # mean and biased variance (channels,), number of values
 
-_LANES, _MOST = 8, 1024  # channels come in multiples of the first, up to the second
+_LANES, _MOST = 8, 1024  # the number of channels must be a multiple of the first and at most the second
 _NAMES = {torch.float32: "float32", torch.float64: "float64"}
 _LIBRARY = "conv_block"
 _PATCHES = "patches"
 
 
-def here(x: Tensor) -> bool:
-    """Whether ``x`` has memory that a kernel can work on: CPU, a plain type, nobody tracing or watching, a compiler at hand."""
+def usable(x: Tensor) -> bool:
+    """Return whether kernels can run on ``x``: on the CPU, of a supported type, untraced, and with a compiler installed."""
     return (
         x.device.type == "cpu"
         and x.dtype in _NAMES
@@ -36,27 +36,28 @@ def here(x: Tensor) -> bool:
 
 
 def fits(channels: int) -> bool:
-    """Whether ``norm_relu_pool`` takes maps of this many channels."""
+    """Return whether ``norm_relu_pool`` supports this number of channels."""
     return channels % _LANES == 0 and channels <= _MOST
 
 
 def channels_last(x: Tensor) -> Tensor:
-    """``x`` (examples, channels, height, width) in the format in which CPU convolutions and the kernels here are fastest."""
-    if x.device.type == "cpu" and not torch._C._are_functorch_transforms_active():  # vmap knows no memory formats
+    """Return ``x`` (examples, channels, height, width) in the memory format that is fastest for CPU convolutions."""
+    if x.device.type == "cpu" and not torch._C._are_functorch_transforms_active():  # vmap supports no memory formats
         return x.to(memory_format=torch.channels_last)
     return x
 
 
 def norm_relu_pool(x: Tensor, weight: Tensor, bias: Tensor, eps: float, pool: bool, observe: Observe | None = None) -> Tensor:
-    """``max_pool(relu(batch_norm(x) * weight + bias))`` with the statistics of ``x`` (examples, channels, height, width).
+    """Return ``max_pool(relu(batch_norm(x) * weight + bias))`` with the statistics of ``x``.
 
     Args:
-        x: for which :func:`here` and :func:`fits` hold; fastest in ``torch.channels_last``, as which the result comes.
+        x: (examples, channels, height, width), for which :func:`usable` and :func:`fits` hold. ``torch.channels_last`` is the
+            fastest memory format, and that of the result.
         weight: (channels,).
         bias: (channels,).
         eps: added to the variance.
         pool: whether to pool; sides are rounded down.
-        observe: is told the statistics; not under vmap.
+        observe: called with the statistics; not under vmap.
     """
     out, _, mean, root = _NormReluPool.apply(x, weight[None], bias[None], eps, pool)
     if observe is not None:
@@ -65,12 +66,12 @@ def norm_relu_pool(x: Tensor, weight: Tensor, bias: Tensor, eps: float, pool: bo
 
 
 def variance(root: Tensor, eps: float) -> Tensor:
-    """The biased variance of which a kernel answers the root of the inverse."""
+    """Return the biased variance, given the ``1 / sqrt(variance + eps)`` that a kernel returns."""
     return root.reciprocal().square() - eps
 
 
 def convolution(x: Tensor, weight: Tensor, stride: int) -> Tensor:
-    """3x3 convolution with padding 1 of ``x`` (examples, channels, height, width), as a product of its patches."""
+    """Convolve ``x`` (examples, channels, height, width) 3x3 with padding 1, as a matrix product of its patches."""
     n, _, h, w = x.shape
     rows = _Patches.apply(x, stride)
     out = rows @ weight.permute(0, 2, 3, 1).reshape(len(weight), -1).T
@@ -78,19 +79,19 @@ def convolution(x: Tensor, weight: Tensor, stride: int) -> Tensor:
 
 
 class _Kernel(torch.autograd.Function):
-    """A function that works in a loop and under torch.func."""
+    """An autograd function that works in a loop and under torch.func."""
 
     @classmethod
     def apply(cls, *inputs: Any) -> Any:
         if torch._C._are_functorch_transforms_active():
             return super().apply(*inputs)
-        return super(torch.autograd.Function, cls).apply(*inputs)  # the former looks up a signature, 50 us a call
+        return super(torch.autograd.Function, cls).apply(*inputs)  # the public one looks up a signature, 50 us a call
 
 
 class _NormReluPool(_Kernel):
-    """Of ``tasks`` stacks of maps x (tasks * examples, channels, height, width), weight and bias (tasks, channels).
+    """The fused norm, ReLU and pooling of x (tasks * examples, channels, height, width), weight and bias (tasks, channels).
 
-    Returns the result, and for the derivatives what won each window, the means and the roots of the inverse variances.
+    It returns the result and, for the derivatives, the maximum's place in each window, the means and the inverse deviations.
     """
 
     @staticmethod
@@ -121,7 +122,7 @@ class _NormReluPool(_Kernel):
 
 
 class _Backward(_Kernel):
-    """Gradients with respect to x, weight and bias: a function of the outputs' gradient, x and weight."""
+    """Gradients with respect to x, weight and bias, as a function of the output's gradient, x and weight."""
 
     @staticmethod
     def forward(
@@ -140,7 +141,7 @@ class _Backward(_Kernel):
 
     @staticmethod
     def backward(ctx: Any, *outputs: Tensor) -> Any:
-        return *_Second.apply(*outputs, *(each.detach() for each in ctx.saved_tensors), ctx.pool), *(None,) * 5
+        return *_Second.apply(*outputs, *(tensor.detach() for tensor in ctx.saved_tensors), ctx.pool), *(None,) * 5
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> Any:
@@ -148,7 +149,7 @@ class _Backward(_Kernel):
 
 
 class _Second(_Kernel):
-    """Gradients of ``_Backward`` with respect to the outputs' gradient, x and weight. There is no third derivative."""
+    """Gradients of ``_Backward`` with respect to the output's gradient, x and weight. There is no third derivative."""
 
     @staticmethod
     def forward(a: Tensor, w: Tensor, b: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
@@ -174,7 +175,7 @@ class _Second(_Kernel):
 
 
 class _Patches(_Kernel):
-    """(examples, channels, height, width) to (examples * places, 9 * channels): what stands under each output."""
+    """The 3x3 patches of (examples, channels, height, width) as rows (examples * places, 9 * channels)."""
 
     @staticmethod
     def forward(x: Tensor, stride: int) -> Tensor:
@@ -199,7 +200,7 @@ class _Patches(_Kernel):
 
 
 class _Gathered(_Kernel):
-    """The adjoint of ``_Patches``: the sum of what stands in the patches at each place."""
+    """The adjoint of ``_Patches``: at each place, the sum of the patches' entries for it."""
 
     @staticmethod
     def forward(rows: Tensor, shape: tuple[int, ...], stride: int) -> Tensor:
@@ -225,14 +226,14 @@ class _Gathered(_Kernel):
 
 
 def _stacked(function: Any, batch: int, in_dims: tuple[int | None, ...], inputs: tuple[Any, ...]) -> Any:
-    """The vmap rule of functions of stacks: the batch is more stacks."""
+    """Apply a function of stacked tasks under vmap: the batch axis becomes part of the tasks' axis."""
     merged = [_merged(x, dim, batch) if isinstance(x, Tensor) else x for x, dim in zip(inputs, in_dims, strict=True)]
     outputs = function.apply(*merged)
     return tuple(output.unflatten(0, (batch, len(output) // batch)) for output in outputs), (0,) * len(outputs)
 
 
 def _merged(x: Tensor, dim: int | None, batch: int) -> Tensor:
-    """The batch axis, there or not, and the first axis in one."""
+    """Merge the batch axis, if there is one, into the first axis; repeat ``x`` otherwise."""
     x = x.expand(batch, *x.shape) if dim is None else x.movedim(dim, 0)
     return x.flatten(0, 1)
 
@@ -256,8 +257,8 @@ def _at(*tensors: Tensor) -> list[ctypes.c_void_p]:
     return [ctypes.c_void_p(tensor.data_ptr()) for tensor in tensors]
 
 
-def _function(name: str, x: Tensor, of: str = _LIBRARY) -> Any:
-    return getattr(library(of), f"{name}_{_NAMES[x.dtype]}")  # a symbol of a C library has no other way in
+def _function(name: str, x: Tensor, source: str = _LIBRARY) -> Any:
+    return getattr(library(source), f"{name}_{_NAMES[x.dtype]}")  # ctypes looks symbols up by name
 
 
 def _run(name: str, x: Tensor, weight: Tensor, pool: bool, eps: float, *tensors: Tensor) -> None:

@@ -1,7 +1,7 @@
-"""The first convolutional block in one, on the CPU: convolution, batch norm, ReLU and pooling.
+"""The first convolutional block in one CPU kernel: convolution, batch norm, ReLU and pooling.
 
-Images have few channels and their maps many, so a map is made anew, two rows at a time, rather than written and read again:
-that takes a third of the time, and no memory. For images that are data: nothing is differentiated with respect to them.
+Images have few channels and feature maps many. A map is therefore recomputed, two rows at a time, instead of written and read
+again, which takes a third of the time and no memory. There is no gradient with respect to the images.
 """
 
 import ctypes
@@ -12,31 +12,31 @@ from torch import Tensor
 
 from metaloop.models.convolutional.fused import Observe, _at, _function, _last, _longs, _map, variance
 
-_CHANNELS = 2  # of the images; with more, to make a map takes longer than to read it
+_CHANNELS = 2  # most channels of an image; with more, recomputing a map takes longer than reading it
 
 
 def fits(x: Tensor, conv: torch.nn.Conv2d) -> bool:
-    """Whether :func:`first_block` takes these images (examples, channels, height, width) and this convolution."""
+    """Return whether :func:`first_block` supports these images (examples, channels, height, width) and this convolution."""
     return (
         x.shape[1] <= _CHANNELS
         and conv.bias is None
         and conv.stride == (1, 1)
         and not x.requires_grad
-        # There a tensor does not say whether something outside differentiates with respect to it.
+        # Under torch.func, ``requires_grad`` does not show whether an outer transform differentiates with respect to x.
         and not torch._C._are_functorch_transforms_active()
     )
 
 
 def first_block(x: Tensor, kernel: Tensor, weight: Tensor, bias: Tensor, eps: float, observe: Observe | None = None) -> Tensor:
-    """``max_pool(relu(batch_norm(conv(x, kernel)) * weight + bias))`` with the statistics of the batch, padding 1.
+    """Return ``max_pool(relu(batch_norm(conv(x, kernel)) * weight + bias))`` with the batch's statistics and padding 1.
 
     Args:
-        x: (examples, depth, height, width), for which :func:`fits` and :func:`metaloop.models.convolutional.fused.here` hold.
+        x: (examples, depth, height, width), for which :func:`fits` and :func:`metaloop.models.convolutional.fused.usable` hold.
         kernel: (channels, depth, 3, 3).
         weight: (channels,).
         bias: (channels,).
         eps: added to the variance.
-        observe: is told the statistics.
+        observe: called with the statistics.
     """
     out, _, mean, root = _First.apply(x, _places_first(kernel), weight, bias, eps)
     if observe is not None:
@@ -49,9 +49,9 @@ def _places_first(kernel: Tensor) -> Tensor:
 
 
 class _First(torch.autograd.Function):
-    """Of x (examples, depth, height, width), kernel (9 * depth, channels), weight and bias (channels,).
+    """The block's output for x (examples, depth, height, width), kernel (9 * depth, channels), weight and bias (channels,).
 
-    Returns the result, and for the derivatives what won each window, the means and the roots of the inverse variances.
+    It returns the result and, for the derivatives, the maximum's place in each window, the means and the inverse deviations.
     """
 
     @staticmethod
@@ -74,7 +74,7 @@ class _First(torch.autograd.Function):
 
 
 class _FirstBackward(torch.autograd.Function):
-    """Gradients with respect to kernel, weight and bias: a function of the outputs' gradient, kernel and weight."""
+    """Gradients with respect to kernel, weight and bias, as a function of the output's gradient, kernel and weight."""
 
     @staticmethod
     def forward(
@@ -88,20 +88,20 @@ class _FirstBackward(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *outputs: Tensor) -> Any:
-        to_g, to_kernel, to_weight = _FirstSecond.apply(*outputs, *(each.detach() for each in ctx.saved_tensors))
+        to_g, to_kernel, to_weight = _FirstSecond.apply(*outputs, *(tensor.detach() for tensor in ctx.saved_tensors))
         return to_g, None, to_kernel, to_weight, None, None, None, None
 
 
 class _FirstSecond(torch.autograd.Function):
-    """Gradients of ``_FirstBackward`` with respect to the outputs' gradient, kernel and weight; no third derivative."""
+    """Gradients of ``_FirstBackward`` with respect to the output's gradient, kernel and weight; no third derivative."""
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, w: Tensor, b: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         g, x, kernel, weight, out, chosen, mean, root, to_weight, to_bias = rest
         a, w, b = a.contiguous(), w.contiguous(), b.contiguous()
         results = torch.empty_like(out), torch.empty_like(kernel), torch.empty_like(weight)
-        given = (x, kernel, chosen, out, g, weight, mean, root, to_weight, to_bias, a, w, b)
-        _call("first_second", x, kernel, 0.0, *given, *results)
+        inputs = (x, kernel, chosen, out, g, weight, mean, root, to_weight, to_bias, a, w, b)
+        _call("first_second", x, kernel, 0.0, *inputs, *results)
         return results
 
     @staticmethod

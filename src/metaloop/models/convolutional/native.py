@@ -1,4 +1,7 @@
-"""Small C++ kernels, compiled where they run: plain functions of pointers, loaded without torch's headers in a second."""
+"""Small C++ kernels, compiled on the machine that runs them.
+
+They are plain functions of pointers without torch's headers, so that they compile in a second.
+"""
 
 import ctypes
 import functools
@@ -19,36 +22,40 @@ log = logging.getLogger(__name__)
 
 
 def compiler() -> str | None:
-    """The C++ compiler: ``$CXX``, g++ or clang++; None where there is none."""
+    """Return the C++ compiler: ``$CXX``, g++ or clang++; None if there is none."""
     return os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
 
 
 @functools.cache
 def library(name: str) -> ctypes.CDLL | None:
-    """The kernels of ``<name>.cpp`` beside this file, or None where they cannot be had: no compiler, no place to keep them.
+    """Return the kernels of ``<name>.cpp`` beside this file; None without a compiler or a writable cache.
 
-    Compiled once per source, compiler flags and processor, and kept in the cache (see :mod:`metaloop.system.cache`).
+    They are compiled once for each source, compiler, flags and processor, and kept in the cache (see
+    :mod:`metaloop.system.cache`).
     """
-    chosen = compiler()
-    if chosen is None or platform.system() != "Linux":
+    command = compiler()
+    if command is None or platform.system() != "Linux":
         return None
     source = Path(__file__).with_name(f"{name}.cpp")
-    path = entry(cache_folder(None), name, repr((source.read_bytes(), _FLAGS, chosen, _processor())), "so")
+    path = entry(cache_folder(None), name, repr((source.read_bytes(), _FLAGS, command, _processor())), "so")
     try:
         if not path.exists():
             with locked(path):
-                replace_atomically(path, partial(_compile, chosen, source))
+                replace_atomically(path, partial(_compile, command, source))
         return ctypes.CDLL(str(path))
     except (OSError, RuntimeError, subprocess.SubprocessError) as error:
-        log.info("%s runs without its own kernels: %s", name, error)
+        log.info("%s: the kernels cannot be compiled or loaded, torch's operations are used: %s", name, error)
         return None
 
 
-def _compile(chosen: str, source: Path, to: Path) -> None:
-    subprocess.run([chosen, *_FLAGS, "-o", str(to), str(source)], check=True, capture_output=True, timeout=120)
+def _compile(command: str, source: Path, to: Path) -> None:
+    subprocess.run([command, *_FLAGS, "-o", str(to), str(source)], check=True, capture_output=True, timeout=120)
 
 
 def _processor() -> str:
-    """What ``-march=native`` depends on, so that a home shared by several machines keeps one file for each kind."""
+    """Return the description of the processor that ``-march=native`` depends on.
+
+    Machines that share a home directory thus keep one file for each kind of processor.
+    """
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     return "".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))

@@ -1,4 +1,4 @@
-"""Residual networks of few-shot image classification: ResNet-12, ResNet-18 and wide ones, with our own norms."""
+"""Residual networks of few-shot image classification with our own norms: ResNet-12, ResNet-18 and wide ones."""
 
 from collections.abc import Sequence
 
@@ -23,8 +23,8 @@ def check_images(input_shape: tuple[int, ...], name: str) -> None:
 
 
 def convolution(channels: int, filters: int, side: int, norm: str, stride: int = 1) -> nn.Conv2d:
-    """A convolution that keeps the image's sides (or divides them by ``stride``), He-initialised for what leaves it."""
-    # Statistics of a batch cancel a bias before them; the affine map of any other norm brings its own.
+    """Return a convolution that keeps the image's sides (or divides them by ``stride``), He-initialised by its fan-out."""
+    # Batch statistics cancel a bias before them, and the affine map of any other norm has a bias.
     layer = nn.Conv2d(channels, filters, side, stride=stride, padding=side // 2, bias=norm == "none")
     nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
     if layer.bias is not None:
@@ -33,14 +33,14 @@ def convolution(channels: int, filters: int, side: int, norm: str, stride: int =
 
 
 class ResidualNet(nn.Module, Model):
-    """A stem, blocks one after another, the mean over places, and a linear head; what the networks below have in common.
+    """Base of the networks below: a stem, a sequence of blocks, the mean over places, and a linear head.
 
     Args:
-        stem: before the blocks.
-        blocks: ``(x, weight) -> x``.
-        last: after them.
-        input_shape: (channels, height, width).
-        outputs: numbers of the linear head; None for no head.
+        stem: layer before the blocks.
+        blocks: modules ``(x, weight) -> x``.
+        last: layer after the blocks.
+        input_shape: (channels, height, width) of an image.
+        outputs: number of outputs of the linear head; None for no head.
     """
 
     takes_weight = True
@@ -53,15 +53,15 @@ class ResidualNet(nn.Module, Model):
         self.blocks = nn.ModuleList(blocks)
         self.last = last
         with torch.no_grad():
-            shape = self._maps(torch.zeros(2, *input_shape), None).shape  # of one, a batch has no variance
+            shape = self._maps(torch.zeros(2, *input_shape), None).shape  # a batch of one example has no variance
         self.map_shape = (shape[1], shape[2], shape[3])
         self.features = shape[1]
         self.head = nn.Linear(self.features, outputs) if outputs is not None else None
 
     def forward(self, x: Tensor, weight: Tensor | None = None, *, maps: bool = False) -> Tensor:
-        """(examples, channels, height, width) to (examples, outputs), or (examples, features) without a head.
+        """Map (examples, channels, height, width) to (examples, outputs), or (examples, features) without a head.
 
-        ``weight`` (examples,): see :meth:`metaloop.models.norm.Norm.forward`. With ``maps`` the last feature map as it is.
+        ``weight`` (examples,): see :meth:`metaloop.models.norm.Norm.forward`. With ``maps`` the result is the last feature map.
         """
         x = self._maps(x, weight)
         if maps:
@@ -77,15 +77,15 @@ class ResidualNet(nn.Module, Model):
 
 
 class PassThrough(nn.Module):
-    """In the place of a stem, or of a last layer."""
+    """The identity, in the place of a stem or a last layer."""
 
     def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
-        """``x`` itself."""
+        """Return ``x`` itself."""
         return x
 
 
 class ConvNorm(nn.Module):
-    """A convolution and its norm, and ReLU where ``active``."""
+    """A convolution, its norm, and a ReLU if ``active``."""
 
     def __init__(self, channels: int, filters: int, side: int, norm: str, stride: int = 1, active: bool = False) -> None:
         super().__init__()
@@ -94,13 +94,13 @@ class ConvNorm(nn.Module):
         self.active = active
 
     def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
-        """(examples, channels, height, width) to (examples, filters, height / stride, width / stride)."""
+        """Map (examples, channels, height, width) to (examples, filters, height / stride, width / stride)."""
         x = self.norm(self.conv(x), weight)
         return F.relu(x) if self.active else x
 
 
 class Block12(nn.Module):
-    """Three convolutions beside a 1x1 one, then 2x2 pooling and DropBlock."""
+    """Three convolutions with a 1x1 convolution as shortcut, then 2x2 pooling and DropBlock."""
 
     def __init__(self, channels: int, filters: int, norm: str, drop: DropBlock) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ class Block12(nn.Module):
         self.drop = drop
 
     def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
-        """(examples, channels, height, width) to (examples, filters, height // 2, width // 2)."""
+        """Map (examples, channels, height, width) to (examples, filters, height // 2, width // 2)."""
         y = x
         for layer in self.layers[:-1]:
             y = F.leaky_relu(layer(y, weight), 0.1)
@@ -119,15 +119,15 @@ class Block12(nn.Module):
 
 
 class ResNet12(ResidualNet):
-    """ResNet-12 in the form of Lee et al. (2019), section 4.1 (first used so by Oreshkin et al. 2018).
+    """ResNet-12 in the form of Lee et al. (2019), section 4.1 (first used in this form by Oreshkin et al. 2018).
 
     Args:
         input_shape, outputs: see :class:`ResidualNet`.
-        filters: of the four blocks.
+        filters: number of filters of each of the four blocks.
         norm: mode of :class:`metaloop.models.norm.Norm`.
-        drop_rate: of :class:`DropBlock`, in training; the first two blocks drop single places. Lee et al.: 0.1.
-        drop_size: side of the squares that the last two blocks drop. Lee et al.: 5.
-        drop_ramp: training passes until the last two blocks reach ``drop_rate``. Lee et al.: 40,000.
+        drop_rate: rate of :class:`DropBlock` in training; the first two blocks drop single places. 0.1 in Lee et al.
+        drop_size: side of the squares that the last two blocks drop. 5 in Lee et al.
+        drop_ramp: training passes until the last two blocks reach ``drop_rate``. 40,000 in Lee et al.
 
     Raises:
         UserError: images are too small for four halvings, or an argument is out of range.
@@ -145,9 +145,11 @@ class ResNet12(ResidualNet):
     ) -> None:
         check_images(input_shape, "resnet12")
         if len(filters) != 4:
-            raise UserError(f"model.filters={list(filters)}: four numbers, one a block")
+            raise UserError(f"model.filters={list(filters)}: four numbers, one for each block")
         if min(input_shape[1:]) < 16:
-            raise UserError(f"model=resnet12 halves images four times; {input_shape[1]}x{input_shape[2]} is below 16x16")
+            raise UserError(
+                f"model=resnet12 halves images four times; {input_shape[1]}x{input_shape[2]} is below 16x16; try model=conv4"
+            )
         drops = [DropBlock(drop_rate, 1, 0) for _ in range(2)] + [DropBlock(drop_rate, drop_size, drop_ramp) for _ in range(2)]
         widths = [input_shape[0], *filters]
         blocks = [Block12(widths[i], widths[i + 1], norm, drops[i]) for i in range(4)]
@@ -155,7 +157,7 @@ class ResNet12(ResidualNet):
 
 
 class Block18(nn.Module):
-    """Two convolutions beside the identity, or a 1x1 convolution where shapes change."""
+    """Two convolutions with the identity as shortcut, or a 1x1 convolution if shapes change."""
 
     def __init__(self, channels: int, filters: int, norm: str, stride: int) -> None:
         super().__init__()
@@ -166,20 +168,20 @@ class Block18(nn.Module):
         self.shortcut = ConvNorm(channels, filters, 1, norm, stride) if changes else PassThrough()
 
     def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
-        """(examples, channels, height, width) to (examples, filters, height / stride, width / stride)."""
+        """Map (examples, channels, height, width) to (examples, filters, height / stride, width / stride)."""
         y = self.layers[1](self.layers[0](x, weight), weight)
         return F.relu(y + self.shortcut(x, weight))
 
 
 class LargeStem(nn.Module):
-    """7x7 convolution by stride 2 and 3x3 pooling by stride 2, for photographs."""
+    """7x7 convolution with stride 2 and 3x3 pooling with stride 2, for photographs."""
 
     def __init__(self, channels: int, filters: int, norm: str) -> None:
         super().__init__()
         self.layer = ConvNorm(channels, filters, 7, norm, 2, active=True)
 
     def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
-        """(examples, channels, height, width) to (examples, filters, height / 4, width / 4)."""
+        """Map (examples, channels, height, width) to (examples, filters, height / 4, width / 4)."""
         return F.max_pool2d(self.layer(x, weight), 3, 2, 1)
 
 
@@ -188,12 +190,12 @@ class ResNet18(ResidualNet):
 
     Args:
         input_shape, outputs: see :class:`ResidualNet`.
-        filters: of the first pair of blocks; each following pair has twice as many.
+        filters: number of filters of the first pair of blocks; each following pair has twice as many.
         norm: mode of :class:`metaloop.models.norm.Norm`.
         stem: "small" (3x3 convolution, for images of about 32 to 84 pixels) or "large" (the paper's, for 224).
 
     Raises:
-        UserError: an argument is not one of these.
+        UserError: examples are not images, or ``stem`` is neither of these.
     """
 
     def __init__(
@@ -211,7 +213,7 @@ class ResNet18(ResidualNet):
 
 
 class WideBlock(nn.Module):
-    """Norm, ReLU and convolution, twice, with dropout between, beside the identity or a 1x1 convolution."""
+    """Norm, ReLU and convolution, twice, with dropout between; the shortcut is the identity or a 1x1 convolution."""
 
     def __init__(self, channels: int, filters: int, norm: str, stride: int, dropout: float) -> None:
         super().__init__()
@@ -221,7 +223,7 @@ class WideBlock(nn.Module):
         self.dropout = dropout
 
     def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
-        """(examples, channels, height, width) to (examples, filters, height / stride, width / stride)."""
+        """Map (examples, channels, height, width) to (examples, filters, height / stride, width / stride)."""
         active = F.relu(self.norms[0](x, weight))
         y = F.relu(self.norms[1](self.convs[0](active), weight))
         if self.dropout:
@@ -230,14 +232,14 @@ class WideBlock(nn.Module):
 
 
 class Stem(nn.Module):
-    """A 3x3 convolution alone; the blocks begin with a norm."""
+    """A 3x3 convolution without a norm, because the blocks begin with one."""
 
     def __init__(self, channels: int, filters: int, norm: str) -> None:
         super().__init__()
         self.conv = convolution(channels, filters, 3, norm)
 
     def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
-        """(examples, channels, height, width) to (examples, filters, height, width)."""
+        """Map (examples, channels, height, width) to (examples, filters, height, width)."""
         return self.conv(x)
 
 
@@ -249,7 +251,7 @@ class LastNorm(nn.Module):
         self.norm = Norm(channels, norm)
 
     def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
-        """``x``, normalised and cut at zero."""
+        """Return ``x`` after norm and ReLU."""
         return F.relu(self.norm(x, weight))
 
 
@@ -258,10 +260,10 @@ class WideResNet(ResidualNet):
 
     Args:
         input_shape, outputs: see :class:`ResidualNet`.
-        depth: 6 n + 4, of which n are the blocks of each of three groups.
-        widen: the groups have 16, 32 and 64 times as many filters.
+        depth: number of layers, 6 n + 4 for n blocks in each of three groups.
+        widen: factor of the groups' 16, 32 and 64 filters.
         norm: mode of :class:`metaloop.models.norm.Norm`.
-        dropout: in training, within blocks; the paper's is 0.3 where it is used.
+        dropout: probability of dropout within blocks in training; 0.3 in the paper, where it is used.
 
     Raises:
         UserError: an argument is out of range.

@@ -1,4 +1,4 @@
-"""An encoder's blocks, one after another: calling it up to one of them, and from one of them on."""
+"""Calls of an encoder up to one of its blocks, and from one of its blocks on."""
 
 from collections.abc import Callable, Mapping
 from inspect import signature
@@ -9,15 +9,15 @@ from torch import Tensor, nn
 
 
 def blocks_of(encoder: nn.Module) -> tuple[str, nn.ModuleList]:
-    """The longest list of modules in ``encoder`` and its qualified name; an empty one where there is none."""
+    """Return the longest list of modules in ``encoder`` and its qualified name; an empty list if there is none."""
     lists = [(name, module) for name, module in encoder.named_modules() if isinstance(module, nn.ModuleList)]
     return max(lists, key=lambda named: len(named[1]), default=("", nn.ModuleList()))
 
 
 def first_moving(names: list[str], prefix: str, blocks: int) -> int:
-    """The lowest block that one of the parameters ``names`` is in, whose block's number follows ``prefix``.
+    """Return the lowest number of a block that holds one of the parameters ``names``; it follows ``prefix`` in a name.
 
-    0 where one is in no block, so that nobody can say what comes before it.
+    The result is 0 if a parameter is in no block, because it may then be used anywhere, and ``blocks`` for no names.
     """
     if not all(name.startswith(prefix) for name in names):
         return 0
@@ -25,75 +25,78 @@ def first_moving(names: list[str], prefix: str, blocks: int) -> int:
 
 
 def states_before(call: Callable[[], Tensor], blocks: nn.ModuleList, count: int) -> Tensor:
-    """What block ``count`` is given when ``call`` calls the encoder, which ends there; its answer where there is none."""
+    """Return the input of block ``count`` when ``call`` calls the encoder, which stops there; the output if there is none."""
     if count == len(blocks):
         return call()
 
     def stop(block: nn.Module, inputs: tuple[Any, ...]) -> None:
-        raise _Reached(inputs[0])
+        raise _BlockReached(inputs[0])
 
     handle = blocks[count].register_forward_pre_hook(stop)
     try:
         return call()
-    except _Reached as reached:
-        return reached.states
+    except _BlockReached as stopped:
+        return stopped.states
     finally:
         handle.remove()
 
 
 def states_from(states: Tensor, scores: Tensor, blocks: nn.ModuleList, count: int) -> Tensor:
-    """The last states (examples, length, width), from those before block ``count`` and what is added to attention's scores."""
+    """Run the blocks from ``count`` on, given the states before them; return the last states (examples, length, width).
+
+    ``scores`` is the mask that is added to the attention scores.
+    """
     for block in list(blocks)[count:]:
-        answer = block(states, scores)
-        states = answer if isinstance(answer, Tensor) else answer[0]
+        output = block(states, scores)
+        states = output if isinstance(output, Tensor) else output[0]
     return states
 
 
 def stand_alone(call: Callable[[], Tensor], scores: Tensor, blocks: nn.ModuleList, count: int) -> bool:
-    """Whether ``call``, which calls the encoder, hands blocks from ``count`` on states, then ``scores``, and nothing else.
+    """Return whether ``call`` passes only states and ``scores`` to the encoder's blocks from ``count`` on.
 
-    Others are told of positions or are quantised, for instance, and are not called as :func:`states_from` calls them.
+    Other blocks, which for instance also take positions, cannot be called by :func:`states_from`.
     """
-    found: list[bool] = []
+    plain: list[bool] = []
 
-    def look(block: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+    def inspect(block: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
         _, mask, *more = [*signature(block.forward).bind(*inputs, **named).arguments.values(), None, None]
-        found.append(isinstance(mask, Tensor) and _is_plain([mask, more], scores))
+        plain.append(isinstance(mask, Tensor) and _is_plain([mask, more], scores))
 
-    handles = [block.register_forward_pre_hook(look, with_kwargs=True) for block in list(blocks)[count:]]
+    handles = [block.register_forward_pre_hook(inspect, with_kwargs=True) for block in list(blocks)[count:]]
     try:
         with torch.no_grad():
             call()
     finally:
         for handle in handles:
             handle.remove()
-    return len(found) == len(handles) and all(found)
+    return len(plain) == len(handles) and all(plain)
 
 
 def _is_plain(value: Any, scores: Tensor) -> bool:
-    """Whether there is no tensor but ``scores`` in it, and nothing that may hide one."""
+    """Return whether ``value`` holds no tensor except ``scores``, and no object that may hide a tensor."""
     if isinstance(value, Tensor):
         return value.shape == scores.shape and torch.equal(value, scores)
     if isinstance(value, Mapping):
-        return all(_is_plain(each, scores) for each in value.values())
+        return all(_is_plain(item, scores) for item in value.values())
     if isinstance(value, tuple | list):
-        return all(_is_plain(each, scores) for each in value)
+        return all(_is_plain(item, scores) for item in value)
     return value is None or isinstance(value, bool | int | float | str)
 
 
-class _Reached(Exception):
-    """Ends a forward pass early."""
+class _BlockReached(Exception):
+    """Ends a forward pass early, with the states before a block."""
 
     def __init__(self, states: Tensor) -> None:
         super().__init__()
         self.states = states
 
 
-def same(left: Callable[[], Tensor], right: Callable[[], Tensor]) -> bool:
-    """Whether two ways of computing agree; false where one of them cannot be gone."""
+def agree(left: Callable[[], Tensor], right: Callable[[], Tensor]) -> bool:
+    """Return whether two computations give the same numbers; false if one of them fails."""
     try:
         with torch.no_grad():
-            one, other = left(), right()
-        return one.shape == other.shape and torch.allclose(one, other, rtol=1e-4, atol=1e-5)
-    except Exception:  # blocks of another kind refuse their arguments in many ways
+            first, second = left(), right()
+        return first.shape == second.shape and torch.allclose(first, second, rtol=1e-4, atol=1e-5)
+    except Exception:  # blocks with other arguments fail with many kinds of error
         return False

@@ -1,4 +1,4 @@
-"""Whether an encoder reads texts as ours are read: both ways, behind an additive mask, whatever pads them. Found by trying."""
+"""A check by trial that an encoder is bidirectional, takes an additive mask and ignores padding."""
 
 from collections.abc import Callable, Mapping
 from itertools import chain, cycle, islice
@@ -10,19 +10,22 @@ from transformers import PretrainedConfig
 from metaloop.errors import UserError
 from metaloop.models.transformers.padding import MASK
 
-_MOST = 4  # tokens of a text that is tried
-# Of the greatest state; rounding is a hundredth of it on MiniLM, the weakest leak of padding that was seen three times it.
+_MOST = 4  # most tokens of a trial text
+# Relative to the largest state. On MiniLM rounding is a hundredth of it; the weakest leak of padding seen is three times it.
 _TOLERANCE = 2e-5
 States = Callable[[Mapping[str, Tensor]], Tensor]
 
 
 def two_texts(settings: PretrainedConfig, length: int) -> dict[str, Tensor]:
-    """``input_ids`` and ``attention_mask`` (2, tokens) of distinct words; the second has padding if ``length`` allows it."""
+    """Return ``input_ids`` and ``attention_mask`` (2, tokens) of distinct words.
+
+    The second text has padding if ``length`` allows it.
+    """
     tokens, size = min(_MOST, length), settings.vocab_size
     special = {value for key, value in vars(settings).items() if key.endswith("_token_id")}
-    # Stored vocabularies keep their special tokens at an end.
-    upwards = chain(range(size // 2, size), range(size // 2))
-    words = list(islice((number for number in upwards if number not in special), 2 * tokens)) or [0]
+    # Stored vocabularies have their special tokens at an end, so words are taken from the middle.
+    from_middle = chain(range(size // 2, size), range(size // 2))
+    words = list(islice((number for number in from_middle if number not in special), 2 * tokens)) or [0]
     ids = torch.tensor(list(islice(cycle(words), 2 * tokens))).view(tokens, 2).T.contiguous()
     mask = torch.ones_like(ids)
     mask[1, (tokens + 1) // 2 :] = 0
@@ -31,14 +34,14 @@ def two_texts(settings: PretrainedConfig, length: int) -> dict[str, Tensor]:
 
 
 def check_encoder(encoder: nn.Module, states: States, length: int) -> None:
-    """Raise a UserError unless ``states`` are those of a bidirectional encoder that sees nothing of padding.
+    """Raise a UserError unless ``states`` are those of a bidirectional encoder that ignores padding.
 
-    A few tokens are read, for milliseconds; nothing is read of an encoder on the meta device.
+    The check reads a few tokens, which takes milliseconds. It is skipped for an encoder on the meta device.
 
     Args:
-        encoder: of the transformers library, in float32.
-        states: calls it with an additive mask; inputs (texts, tokens) to (texts, tokens, width).
-        length: the most tokens of a text.
+        encoder: encoder of the transformers library, in float32.
+        states: calls the encoder with an additive mask; maps inputs (texts, tokens) to (texts, tokens, width).
+        length: most tokens of a text.
     """
     if next(encoder.parameters()).device.type == "meta":
         return
@@ -46,7 +49,7 @@ def check_encoder(encoder: nn.Module, states: States, length: int) -> None:
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             fault = _fault(encoder.eval(), states, length)
-    except Exception as error:  # encoders refuse such a mask, or so few tokens, in many ways
+    except Exception as error:  # encoders refuse such a mask, or so few tokens, with many kinds of error
         fault = f"it fails on a short text ({type(error).__name__}: {' '.join(str(error).split())[:160]})"
     finally:
         encoder.train(training)
@@ -60,10 +63,10 @@ def check_encoder(encoder: nn.Module, states: States, length: int) -> None:
 def _fault(encoder: nn.Module, states: States, length: int) -> str | None:
     x = two_texts(encoder.config, length)
     ids, real = x["input_ids"], x[MASK][1] > 0
-    found = states(x)
-    if found.shape[:-1] != ids.shape:
-        return f"its states of {tuple(ids.shape)} tokens have the shape {tuple(found.shape)}"
-    whole, padded = found[0], found[1, real]
+    result = states(x)
+    if result.shape[:-1] != ids.shape:
+        return f"its states of {tuple(ids.shape)} tokens have the shape {tuple(result.shape)}"
+    whole, padded = result[0], result[1, real]
     if not (whole.isfinite().all() and padded.isfinite().all()):
         return "its states are not finite"
     if not torch.equal(ids[0, real], ids[1, real]) and _close(padded, whole[real]):
@@ -74,5 +77,5 @@ def _fault(encoder: nn.Module, states: States, length: int) -> str | None:
     return None if _close(padded, states({"input_ids": short, MASK: torch.ones_like(short)})[0]) else "it reads padding"
 
 
-def _close(one: Tensor, other: Tensor) -> bool:
-    return bool((one - other).abs().max() <= _TOLERANCE * other.abs().max())  # false of what is not a number
+def _close(result: Tensor, expected: Tensor) -> bool:
+    return bool((result - expected).abs().max() <= _TOLERANCE * expected.abs().max())  # false if a number is NaN

@@ -1,4 +1,4 @@
-"""Reading texts without most of their padding, where finding out their lengths costs nothing."""
+"""Reading of texts without most of their padding, on devices where their lengths are known without waiting."""
 
 from collections.abc import Callable, Mapping
 
@@ -7,20 +7,21 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 MASK = "attention_mask"
-_ROWS = 32  # texts of about one length that are read at once
+_ROWS = 32  # number of texts of similar length that are read at once
 
 
 def by_length(read: Callable[[Mapping[str, Tensor]], Tensor], x: Mapping[str, Tensor]) -> Tensor:
-    """What ``read`` answers for inputs (texts, length), calling it with texts of about one length and no longer than they are.
+    """Apply ``read`` to inputs (texts, length) in groups of texts of similar length, cut to the longest text of the group.
 
     Args:
-        read: inputs to (texts, width), or to states (texts, length, width); a text's answer depends on no other text.
-        x: with ``attention_mask``, whose zeros all follow its ones; a text of zeros alone is read in its whole length. On a
-            GPU, where to ask for a length makes the host wait, ``read`` is called once with all of it.
+        read: maps inputs to (texts, width) or to states (texts, length, width); its result for a text must not depend on
+            other texts.
+        x: inputs with ``attention_mask``, whose zeros all follow its ones. A text of zeros alone is read in its whole length.
+            On a GPU, where reading lengths makes the host wait, ``read`` is called once with all texts.
 
     Returns:
-        (texts, width), or (texts, length, width) with zeros where nothing was read: always the whole length, since a compiler
-        would start again for another.
+        (texts, width), or (texts, length, width) with zeros for positions that were not read. The length is always the whole
+        length, because a compiler would compile again for another one.
     """
     mask = x[MASK] != 0
     if mask.device.type != "cpu" or len(mask) == 0:
@@ -38,5 +39,5 @@ def _cut(value: Tensor, length: int, end: int) -> Tensor:
     return value[:, :end] if value.shape[1] == length else value
 
 
-def _filled(answer: Tensor, length: int) -> Tensor:
-    return pad(answer, (0, 0, 0, length - answer.shape[1])) if answer.ndim == 3 else answer
+def _filled(result: Tensor, length: int) -> Tensor:
+    return pad(result, (0, 0, 0, length - result.shape[1])) if result.ndim == 3 else result

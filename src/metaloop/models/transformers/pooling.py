@@ -1,4 +1,4 @@
-"""From an encoder's states of tokens to one vector a text."""
+"""Pooling of an encoder's token states to one vector for each text."""
 
 import torch
 from torch import Tensor, nn
@@ -9,12 +9,12 @@ POOLINGS = ("cls", "mean", "attention")
 
 
 class Pooling(nn.Module):
-    """One vector of each sequence of states, padding left out.
+    """One vector for each sequence of states, without padding.
 
     * ``cls``: the first token's state, as in BERT (Devlin et al. 2019).
     * ``mean``: the mean over tokens, as in Sentence-BERT (Reimers and Gurevych 2019).
-    * ``attention``: a weighted mean; a learned query says by its dot product with a state how much that counts (Yang et al.
-      2016, equations 5 to 7, without their layer before it). The query starts at zero, which is the mean.
+    * ``attention``: a weighted mean, whose weights are the softmax of the states' dot products with a learned query (Yang et
+      al. 2016, equations 5 to 7, without the layer before them). The query starts at zero, which gives the mean.
     """
 
     def __init__(self, kind: str, width: int) -> None:
@@ -26,7 +26,7 @@ class Pooling(nn.Module):
             self.query = nn.Parameter(torch.zeros(width))
 
     def forward(self, states: Tensor, real: Tensor) -> Tensor:
-        """``states`` (examples, length, width) and ``real`` (examples, length), 0 for padding, to (examples, width)."""
+        """Map ``states`` (examples, length, width) and ``real`` (examples, length), 0 for padding, to (examples, width)."""
         if self.kind == "cls":
             return states[:, 0]
         if self.kind == "mean":

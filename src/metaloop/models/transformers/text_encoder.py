@@ -1,4 +1,4 @@
-"""Text encoders of the transformers library, made fit for an inner loop."""
+"""Text encoders of the transformers library, adapted to inner loops."""
 
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
@@ -14,7 +14,7 @@ from metaloop.errors import UserError
 from metaloop.models.model import KeepsFiles, Model, ReadsTexts
 from metaloop.models.norm import with_own_layer_norms
 from metaloop.models.projection import projection_to
-from metaloop.models.transformers.blocks import blocks_of, first_moving, same, stand_alone, states_before, states_from
+from metaloop.models.transformers.blocks import agree, blocks_of, first_moving, stand_alone, states_before, states_from
 from metaloop.models.transformers.encoder_check import check_encoder, two_texts
 from metaloop.models.transformers.files import encoder_of, settings_of, tokenizer_of
 from metaloop.models.transformers.padding import MASK, by_length
@@ -23,33 +23,32 @@ from metaloop.models.transformers.tokenizers import HashingTokenizer, StoredToke
 from metaloop.types import Inputs
 
 INPUTS = ("input_ids", MASK)
-_AFTER_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet")  # positions are counted from behind padding's
-PLACE = "place"  # of inputs that are words: where in its sentence one begins
-_STATES, _FEATURES = "states before ", "features"  # what the constant part of a network answers in the place of tokens
+_AFTER_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet")  # models that number positions from padding's token id + 1
+PLACE = "place"  # input of word tasks: the position of the word's first token in its sentence
+_STATES, _FEATURES = "states before ", "features"  # inputs that the network accepts in the place of tokens
 
 
 class TextClassifier(nn.Module, Model, ReadsTexts, KeepsFiles):
     """A bidirectional encoder, its last states pooled over real tokens, and a linear head.
 
-    What differs from the encoder as it comes: attention is the eager implementation (the fused ones have no double backward on
+    Differences from the library's encoder: attention is the eager implementation (the fused ones have no double backward on
     CPU), layer norms are ours (the native ones are wrong in second order under vmap), the unused pooler is dropped, weights are
-    float32, and dropout is off unless asked for, because the inner loop's gradients should not be noisy.
+    float32, and dropout is off by default, so that the inner loop's gradients are not noisy.
 
     Args:
         input_shape: (length,) of a token sequence.
-        outputs: numbers of the linear head; None for no head, so that the network answers features.
+        outputs: number of outputs of the linear head; None for no head, so that the network returns features.
         name_or_path: a folder that ``save_pretrained`` wrote, ``package:NAME/FOLDER`` for a folder in an installed Python
             package, or a model's name in the local Hugging Face cache or on the hub, from where it is downloaded once.
-        config: of a randomly initialised encoder: ``model_type`` and any of its configuration's fields.
+        config: configuration of a randomly initialised encoder: ``model_type`` and any of its fields.
         dropout: probability of all dropout layers in training.
         pooling: "mean", "cls" or "attention", see :class:`Pooling`.
-        frozen: the encoder never changes; it reads every text once, and learners see features.
-        projection: width of a linear map between pooling and head, which is meta-trained; None for none.
+        frozen: whether the encoder never changes; it then reads every text once, and learners get features.
+        projection: width of a meta-trained linear map between pooling and head; None for no map.
 
     Raises:
-        UserError: neither ``name_or_path`` nor ``config`` is given, the encoder cannot be found, is none or reads padding
-            (:func:`check_encoder`), sequences are too long for it, or what is asked for excludes
-            each other.
+        UserError: neither ``name_or_path`` nor ``config`` is given, the encoder cannot be found, is no encoder or reads
+            padding (:func:`check_encoder`), sequences are too long for it, or arguments exclude each other.
     """
 
     def __init__(
@@ -64,7 +63,7 @@ class TextClassifier(nn.Module, Model, ReadsTexts, KeepsFiles):
         projection: int | None = None,
     ) -> None:
         super().__init__()
-        # A YAML file cannot drop the default config, so a name wins over it.
+        # A YAML file cannot remove the default config, so a name takes precedence.
         settings = settings_of(name_or_path) if name_or_path is not None else _described(config)
         _check(settings, input_shape)
         if frozen and pooling == "attention":
@@ -72,11 +71,13 @@ class TextClassifier(nn.Module, Model, ReadsTexts, KeepsFiles):
         for key, value in vars(settings).items():
             if ("dropout" in key or key.endswith("pdrop")) and not isinstance(value, bool):
                 setattr(settings, key, dropout)
-        encoder = encoder_of(settings, name_or_path).float().train()  # stored ones come in evaluation mode, without dropout
+        encoder = (
+            encoder_of(settings, name_or_path).float().train()
+        )  # stored encoders are loaded in evaluation mode, without dropout
         if getattr(encoder, "pooler", None) is not None:
             encoder.pooler = None
         for layer in encoder.modules():
-            # It hides a gradient from plain autograd, not from vmap. Padding is masked, so that its gradient is zero anyway.
+            # ``padding_idx`` drops a gradient in plain autograd, not under vmap. Padding is masked, so that gradient is zero.
             if isinstance(layer, nn.Embedding):
                 layer.padding_idx = None
         self.encoder = with_own_layer_norms(encoder).requires_grad_(not frozen)
@@ -91,7 +92,7 @@ class TextClassifier(nn.Module, Model, ReadsTexts, KeepsFiles):
 
     @classmethod
     def tokenizer(cls, settings: Mapping[str, Any]) -> StoredTokenizer | HashingTokenizer:
-        """The stored model's own tokenizer, or hashed words for random weights."""
+        """Return the stored model's tokenizer, or hashed words for random weights."""
         name_or_path = settings.get("name_or_path")
         if name_or_path is not None:
             return StoredTokenizer(tokenizer_of(name_or_path), name_or_path)
@@ -99,20 +100,20 @@ class TextClassifier(nn.Module, Model, ReadsTexts, KeepsFiles):
 
     @staticmethod
     def keep(name_or_path: str, folder: Path) -> None:
-        """Write configuration and tokenizer of a stored model into ``folder``: all but its weights."""
+        """Write the configuration and tokenizer of a stored model into ``folder``, without its weights."""
         settings_of(name_or_path).save_pretrained(folder)
         tokenizer_of(name_or_path).save_pretrained(folder)
 
     def described(self) -> str:
-        """What answers depend on beside weights and arguments: the stored configuration and the library."""
+        """See :meth:`Model.described`: the stored configuration and the library's version."""
         return f"{transformers.__version__} {self.encoder.config.to_json_string()}"
 
     def forward(self, x: Mapping[str, Tensor]) -> Tensor:
-        """``input_ids`` and ``attention_mask`` (examples, length) to (examples, outputs), or (examples, features).
+        """Map ``input_ids`` and ``attention_mask`` (examples, length) to (examples, outputs), or (examples, features).
 
-        ``attention_mask`` is 1 for real tokens, 0 for padding. With ``place`` (examples, 1) an example is a word there: its
-        features are the last state of its first token, nothing is pooled, and a text is read once for neighbouring words of it.
-        What :meth:`constant_part` answers is taken as well.
+        ``attention_mask`` is 1 for real tokens and 0 for padding. With ``place`` (examples, 1) an example is the word at this
+        position: its features are the last state of its first token, nothing is pooled, and consecutive words of one text share
+        one reading of it. Results of :meth:`constant_part` are accepted in the place of these inputs.
         """
         pooled = x[_FEATURES] if not isinstance(x, Tensor) and _FEATURES in x else self._pooled(x)
         pooled = pooled if self.projection is None else self.projection(pooled)
@@ -122,11 +123,11 @@ class TextClassifier(nn.Module, Model, ReadsTexts, KeepsFiles):
         """See :meth:`Model.constant_part`."""
         if self._noisy and self.training:
             return None
-        deep = [name for name in moving if name.startswith(("encoder.", "pooling."))]
-        if not deep:
+        below_head = [name for name in moving if name.startswith(("encoder.", "pooling."))]
+        if not below_head:
             return self._constant_features
         name, blocks = blocks_of(self.encoder)
-        in_blocks = [name for name in deep if not name.startswith("pooling.")]
+        in_blocks = [name for name in below_head if not name.startswith("pooling.")]
         count = first_moving(in_blocks, f"encoder.{name}.", len(blocks))
         return partial(self._constant_states, count) if count > 0 and self._splits_at(count) else None
 
@@ -134,25 +135,25 @@ class TextClassifier(nn.Module, Model, ReadsTexts, KeepsFiles):
         return {_FEATURES: self._pooled(x)}
 
     def _constant_states(self, count: int, x: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The states before block ``count``, and the mask."""
+        """Return the states before block ``count``, and the mask."""
         blocks = blocks_of(self.encoder)[1]
 
         def read(part: Mapping[str, Tensor]) -> Tensor:
             return states_before(lambda: self._states(part), blocks, count)
 
-        if PLACE in x:  # it counts in the whole length
+        if PLACE in x:  # places are positions in the whole length
             return {f"{_STATES}{count}": read(x), MASK: x[MASK], PLACE: x[PLACE]}
         return {f"{_STATES}{count}": by_length(read, {name: x[name] for name in INPUTS}), MASK: x[MASK]}
 
     def _splits_at(self, count: int) -> bool:
-        """Whether this encoder's blocks can be called by themselves; those that share or gather something cannot."""
+        """Return whether the blocks from ``count`` on can be called by themselves, without other state of the encoder."""
         if count not in self._splits:
             device = next(self.parameters()).device
             x = {name: value.to(device) for name, value in two_texts(self.encoder.config, self._length).items()}
             real = x[MASK] > 0
             self._splits[count] = stand_alone(
                 lambda: self._states(x), self._scores(x), blocks_of(self.encoder)[1], count
-            ) and same(lambda: self._states(self._constant_states(count, x))[real], lambda: self._states(x)[real])
+            ) and agree(lambda: self._states(self._constant_states(count, x))[real], lambda: self._states(x)[real])
         return self._splits[count]
 
     def _pooled(self, x: Mapping[str, Tensor]) -> Tensor:
@@ -168,7 +169,7 @@ class TextClassifier(nn.Module, Model, ReadsTexts, KeepsFiles):
         return self.pooling(self._states(x), x[MASK].to(self._dtype))
 
     def _of_words(self, x: Mapping[str, Tensor]) -> Tensor:
-        """(words, width): the states of words in sentences."""
+        """Return the states (words, width) of words in sentences."""
         place = x[PLACE][..., None].long()
         if "input_ids" not in x or _traced():
             states = self._states(x)
@@ -179,16 +180,16 @@ class TextClassifier(nn.Module, Model, ReadsTexts, KeepsFiles):
         return states.gather(1, place.expand(-1, -1, states.shape[-1]))[:, 0]
 
     def _states(self, x: Mapping[str, Tensor]) -> Tensor:
-        """(examples, length, width): the last states."""
+        """Return the last states (examples, length, width)."""
         scores = self._scores(x)
-        begun = next((name for name in x if name.startswith(_STATES)), None)
-        if begun is not None:
-            return states_from(x[begun], scores, blocks_of(self.encoder)[1], int(begun.removeprefix(_STATES)))
+        key = next((name for name in x if name.startswith(_STATES)), None)
+        if key is not None:
+            return states_from(x[key], scores, blocks_of(self.encoder)[1], int(key.removeprefix(_STATES)))
         return self.encoder(input_ids=x["input_ids"].long(), attention_mask=scores).last_hidden_state
 
     def _scores(self, x: Mapping[str, Tensor]) -> Tensor:
-        """(examples, 1, 1, length): what is added to attention's scores; 0 for real tokens."""
-        # The library's own mask helper fails under vmap; a 4-D mask that is added to the scores passes through untouched.
+        """Return the mask (examples, 1, 1, length) that is added to the attention scores; 0 for real tokens."""
+        # The library's own mask helper fails under vmap; it leaves a 4-D mask of this kind unchanged.
         return (1 - x[MASK].to(self._dtype))[:, None, None, :] * torch.finfo(self._dtype).min
 
     @property
@@ -197,7 +198,7 @@ class TextClassifier(nn.Module, Model, ReadsTexts, KeepsFiles):
 
 
 def _traced() -> bool:
-    """Whether vmap or a compiler is at work, which want shapes that no numbers decide."""
+    """Return whether vmap or a compiler traces the call; shapes must then not depend on values."""
     return bool(torch._C._are_functorch_transforms_active()) or torch.compiler.is_compiling()
 
 
@@ -227,4 +228,4 @@ def _check(settings: PretrainedConfig, input_shape: tuple[int, ...]) -> None:
     if longest is not None and settings.model_type in _AFTER_PADDING:
         longest -= settings.pad_token_id + 1
     if longest is not None and input_shape[0] > longest:
-        raise UserError(f"sequences of {input_shape[0]} tokens; the encoder takes at most {longest}: cut them")
+        raise UserError(f"sequences of {input_shape[0]} tokens; the encoder takes at most {longest}: lower dataset.length")

@@ -1,4 +1,4 @@
-"""From texts to token ids: a stored model's own tokenizer, and one that hashes words for encoders without a vocabulary."""
+"""Tokenizers of encoders: a stored model's own, and one that hashes words for encoders without a vocabulary."""
 
 import hashlib
 import re
@@ -9,7 +9,7 @@ from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 from metaloop.errors import UserError
 
-_PAD, _FIRST, _LAST, _RESERVED = 0, 1, 2, 3  # ids of the hashing tokenizer before those of words
+_PAD, _FIRST, _LAST, _RESERVED = 0, 1, 2, 3  # ids of the hashing tokenizer's special tokens, and their number
 Arrays = Mapping[str, np.ndarray]
 
 
@@ -19,27 +19,29 @@ class StoredTokenizer:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
         if not tokenizer.is_fast:
             raise UserError(
-                f"model.name_or_path={name!r}: its tokenizer has no tokenizer.json, which words' places are read from"
+                f"model.name_or_path={name!r}: its tokenizer has no tokenizer.json, which gives the positions of words"
             )
         if tokenizer.pad_token is None:
-            raise UserError(f"model.name_or_path={name!r}: its tokenizer has no padding token, so it is no encoder's")
+            raise UserError(
+                f"model.name_or_path={name!r}: its tokenizer has no padding token, so it does not belong to an encoder"
+            )
         self._tokenizer = tokenizer
         content = tokenizer.backend_tokenizer.to_str()
         self.key = f"{type(tokenizer).__name__} {hashlib.sha256(content.encode()).hexdigest()}"
 
     def __call__(self, texts: Sequence[str], length: int) -> Arrays:
-        """``input_ids`` and ``attention_mask`` (texts, length), padded and cut, with the model's own special tokens."""
+        """Return ``input_ids`` and ``attention_mask`` (texts, length), padded and cut, with the model's special tokens."""
         return self._arrays(self._encoded(list(texts), length, split=False))
 
     def words(self, texts: Sequence[Sequence[str]], length: int) -> Arrays:
-        """The same for texts split into words, and ``first`` (texts, words): where a word begins, -1 where it was cut."""
-        found = self._encoded([list(words) for words in texts], length, split=True)
+        """Return the same for texts split into words, and ``first`` (texts, words): a word's first position, -1 if cut off."""
+        encoding = self._encoded([list(words) for words in texts], length, split=True)
         first = np.full((len(texts), max(map(len, texts), default=0)), -1, np.int64)
         for row in range(len(texts)):
-            for place, word in reversed(list(enumerate(found.word_ids(row)))):
+            for place, word in reversed(list(enumerate(encoding.word_ids(row)))):
                 if word is not None:
                     first[row, word] = place
-        return self._arrays(found) | {"first": first}
+        return self._arrays(encoding) | {"first": first}
 
     def _encoded(self, texts: list[str] | list[list[str]], length: int, *, split: bool) -> BatchEncoding:  # type: ignore[no-untyped-def]
         return self._tokenizer(
@@ -53,20 +55,26 @@ class StoredTokenizer:
         )
 
     @staticmethod
-    def _arrays(found: Mapping[str, list[list[int]]]) -> dict[str, np.ndarray]:
-        return {name: np.asarray(found[name], np.int64) for name in ("input_ids", "attention_mask")}
+    def _arrays(encoding: Mapping[str, list[list[int]]]) -> dict[str, np.ndarray]:
+        return {name: np.asarray(encoding[name], np.int64) for name in ("input_ids", "attention_mask")}
 
 
 class HashingTokenizer:
-    """Lower-cased words and single signs, each hashed to a number below ``vocabulary``; for encoders with random weights.
+    """A tokenizer of lower-cased words and single punctuation marks, hashed to ids; for encoders with random weights.
 
-    0 is padding, 1 begins a text, 2 ends it. Different words may share a number.
+    Id 0 is padding, 1 begins a text and 2 ends it. Different words may share an id.
+
+    Args:
+        vocabulary: number of token ids.
+
+    Raises:
+        UserError: ``vocabulary`` leaves no ids for words.
     """
 
     def __init__(self, vocabulary: int) -> None:
         if vocabulary <= _RESERVED:
             raise UserError(
-                f"model.config.vocab_size={vocabulary}: at least {_RESERVED + 1}, of which {_RESERVED} are no words"
+                f"model.config.vocab_size={vocabulary}: at least {_RESERVED + 1}, because {_RESERVED} ids are special tokens"
             )
         self._words = vocabulary - _RESERVED
         self.key = f"hashed words {vocabulary}"
@@ -76,7 +84,7 @@ class HashingTokenizer:
         return self._padded([re.findall(r"\w+|[^\w\s]", text.lower()) for text in texts], length)
 
     def words(self, texts: Sequence[Sequence[str]], length: int) -> Arrays:
-        """See :meth:`StoredTokenizer.words`; a word is one token."""
+        """See :meth:`StoredTokenizer.words`; every word is one token."""
         first = np.full((len(texts), max(map(len, texts), default=0)), -1, np.int64)
         for row, words in enumerate(texts):
             kept = min(len(words), length - 2)
@@ -91,5 +99,5 @@ class HashingTokenizer:
         return {"input_ids": ids, "attention_mask": mask}
 
     def _number(self, word: str) -> int:
-        digest = hashlib.blake2b(word.encode(), digest_size=8).digest()  # Python's own hash differs between processes
+        digest = hashlib.blake2b(word.encode(), digest_size=8).digest()  # Python's hash differs between processes
         return _RESERVED + int.from_bytes(digest, "little") % self._words

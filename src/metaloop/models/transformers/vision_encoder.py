@@ -1,4 +1,4 @@
-"""Vision models of the transformers library, made fit for an inner loop."""
+"""Vision models of the transformers library, adapted to inner loops."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,30 +14,32 @@ from metaloop.models.model import KeepsFiles, Model
 from metaloop.models.norm import LayerNorm, Norm, with_own_layer_norms
 from metaloop.models.transformers.files import stored_weights
 
-NORMS = ("batch", "support", "running", "none")  # what a batch norm can become; its parameters keep their meaning
-_CLASS_TOKENS = ("cls_token", "class_embedding")  # what a class token's parameter is called
-ADVICE = "Where there is a network: hf download {name} --local-dir FOLDER, read the licence, then model.name_or_path=FOLDER"
+NORMS = ("batch", "support", "running", "none")  # modes that can replace a batch norm with the meaning of its parameters
+_CLASS_TOKENS = ("cls_token", "class_embedding")  # names of a class token's parameter
+ADVICE = (
+    "On a machine with a network: hf download {name} --local-dir FOLDER, read the licence, then set model.name_or_path=FOLDER"
+)
 
 
 class ImageClassifier(nn.Module, Model, KeepsFiles):
-    """A vision backbone (ViT, ResNet, ConvNeXt and their like), its pooled features, and a linear head.
+    """A vision backbone (such as ViT, ResNet or ConvNeXt), its pooled features, and a linear head.
 
-    What differs from the backbone as it comes: attention is the eager implementation (the fused ones have no double backward on
-    CPU), batch norms are ours, in the mode ``norm``, and layer norms ours, too (the native ones are wrong in second order under
-    vmap), a ViT's unused pooler is dropped, weights are float32, and dropout is off unless asked for.
+    Differences from the library's backbone: attention is the eager implementation (the fused ones have no double backward on
+    CPU), batch norms are ours in the mode ``norm``, layer norms are ours (the native ones are wrong in second order under
+    vmap), a ViT's unused pooler is dropped, weights are float32, and dropout is off by default.
 
-    Features are the last state of the class token where the network has one (ViT, DeiT, DINOv2), else the mean over tokens or
-    places (Swin, SigLIP, Segformer); of networks without attention what their own pooling answers (ConvNeXt, ResNet).
+    Features are the last state of the class token if the network has one (ViT, DeiT, DINOv2), else the mean over tokens or
+    places (Swin, SigLIP, Segformer). Networks without attention use their own pooling (ConvNeXt, ResNet).
 
     Args:
-        input_shape: (channels, height, width); a patch-based model is made for, or interpolates to, this size.
-        outputs: numbers of the linear head; None for no head, so that the network answers features.
+        input_shape: (channels, height, width) of an image; a patch-based model is built for this size or interpolates to it.
+        outputs: number of outputs of the linear head; None for no head, so that the network returns features.
         name_or_path: a folder that ``save_pretrained`` wrote, or the name of a model in the local Hugging Face cache. Nothing
-            is downloaded here.
-        config: of a randomly initialised network: ``model_type`` and any of its configuration's fields.
-        norm: mode of :class:`metaloop.models.norm.Norm` for batch norms; other norms stay what they are.
+            is downloaded.
+        config: configuration of a randomly initialised network: ``model_type`` and any of its fields.
+        norm: mode of :class:`metaloop.models.norm.Norm` for batch norms; other norms keep their kind.
         dropout: probability of all dropout layers in training.
-        mean, std: of each colour, in [0, 1]: images are standardised by them, as the weights expect.
+        mean, std: mean and standard deviation of each channel, in [0, 1], with which images are standardised for the weights.
 
     Raises:
         UserError: neither ``name_or_path`` nor ``config`` is given, the network cannot be found or does not read such
@@ -71,7 +73,7 @@ class ImageClassifier(nn.Module, Model, KeepsFiles):
         except (ValueError, RuntimeError, TypeError, AttributeError) as error:
             raise UserError(f"model: this network does not read images of shape {tuple(input_shape)}: {error}") from error
         if features.ndim != 2:
-            raise UserError(f"model: this network answers {tuple(features.shape)} for 2 images; one vector each is wanted")
+            raise UserError(f"model: this network returns {tuple(features.shape)} for 2 images; it must return one vector each")
         self.features = features.shape[1]
         self.train()
         self.head = nn.Linear(self.features, outputs) if outputs is not None else None
@@ -79,17 +81,19 @@ class ImageClassifier(nn.Module, Model, KeepsFiles):
     def _read(
         self, name_or_path: str | None, config: Mapping[str, Any] | None, input_shape: tuple[int, ...], dropout: float
     ) -> None:
-        # A YAML file cannot drop the default config, so a name wins over it.
-        settings = _found(name_or_path) if name_or_path is not None else _described(config, input_shape)
+        # A YAML file cannot remove the default config, so a name takes precedence.
+        settings = _stored(name_or_path) if name_or_path is not None else _described(config, input_shape)
         for key in vars(settings):
             if "dropout" in key or key in ("drop_path_rate", "hidden_dropout_prob"):
                 setattr(settings, key, dropout)
         if hasattr(settings, "vision_use_head"):
             settings.vision_use_head = False  # SigLIP's pooler
         self.encoder: nn.Module = _encoder(settings, name_or_path).float()
-        # The table of position embeddings of trained weights is stretched to the data set's images.
+        # Position embeddings of trained weights are interpolated to the size of the data set's images.
         size = getattr(settings, "image_size", None)
-        self._stretch = size is not None and tuple(input_shape[1:]) != ((size, size) if isinstance(size, int) else tuple(size))
+        self._interpolate = size is not None and tuple(input_shape[1:]) != (
+            (size, size) if isinstance(size, int) else tuple(size)
+        )
         names = {name.rpartition(".")[2] for name, _ in self.encoder.named_parameters()}
         self._class_token = not names.isdisjoint(_CLASS_TOKENS)
         self._attends = hasattr(settings, "num_attention_heads")
@@ -98,11 +102,11 @@ class ImageClassifier(nn.Module, Model, KeepsFiles):
 
     @staticmethod
     def keep(name_or_path: str, folder: Path) -> None:
-        """Write the configuration of a stored model into ``folder``: all but its weights."""
-        _found(name_or_path).save_pretrained(folder)
+        """Write the configuration of a stored model into ``folder``, without its weights."""
+        _stored(name_or_path).save_pretrained(folder)
 
     def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
-        """(examples, channels, height, width) in [0, 1] to (examples, outputs), or (examples, features).
+        """Map (examples, channels, height, width) in [0, 1] to (examples, outputs), or (examples, features).
 
         ``weight`` (examples,): see :meth:`metaloop.models.norm.Norm.forward`.
         """
@@ -112,72 +116,75 @@ class ImageClassifier(nn.Module, Model, KeepsFiles):
 
     def _features(self, x: Tensor) -> Tensor:
         x = (x - self.mean) / self.std
-        more = {"interpolate_pos_encoding": True} if self._stretch else {}
-        found = self.encoder(x, **more)
-        hidden = found.last_hidden_state
-        if not self._attends and found.get("pooler_output") is not None:
-            hidden = found.pooler_output  # ConvNeXt normalises the mean over places, ResNet only takes it
+        options = {"interpolate_pos_encoding": True} if self._interpolate else {}
+        outputs = self.encoder(x, **options)
+        hidden = outputs.last_hidden_state
+        if not self._attends and outputs.get("pooler_output") is not None:
+            hidden = outputs.pooler_output  # the mean over places, which ConvNeXt also normalizes
         elif hidden.ndim == 3:
             hidden = hidden[:, 0] if self._class_token else hidden.mean(1)
         return hidden.mean((2, 3)) if hidden.ndim == 4 else hidden
 
 
 class WeighedNorm(Norm):
-    """A norm inside a network that hands on no weights; :func:`weighing` lends it them."""
+    """A norm inside a network that passes no weights on; :func:`weighing` sets them."""
 
     def __init__(self, channels: int, mode: str, eps: float, momentum: float) -> None:
         super().__init__(channels, mode, eps=eps, momentum=momentum)
-        self.lent: Tensor | None = None
+        self.example_weight: Tensor | None = None
 
     def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
         """See :meth:`Norm.forward`."""
-        return super().forward(x, self.lent if weight is None else weight)
+        return super().forward(x, self.example_weight if weight is None else weight)
 
 
 @contextmanager
 def weighing(model: nn.Module, weight: Tensor | None) -> Iterator[None]:
-    """Within it, the batch norms of ``model`` count examples by ``weight`` (examples,)."""
+    """Weight the examples by ``weight`` (examples,) in the batch norms of ``model`` inside this context."""
     layers = [layer for layer in model.modules() if isinstance(layer, WeighedNorm)]
     for layer in layers:
-        layer.lent = weight
+        layer.example_weight = weight
     try:
         yield
     finally:
         for layer in layers:
-            layer.lent = None
+            layer.example_weight = None
 
 
 class ChannelNorm(LayerNorm):
     """Layer norm over the channels of (examples, channels, height, width)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """``x``, standardised over channels and mapped affinely."""
+        """Normalize ``x`` over channels and apply the affine map."""
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 def with_own_channel_norms(model: nn.Module) -> nn.Module:
-    """The same model object with ConvNeXt's layer norms, which know two orders of axes, replaced by ours."""
+    """Replace ConvNeXt's layer norms, which have two orders of axes, by ours, in place, and return the model."""
     for parent in list(model.modules()):
         for name, layer in list(parent.named_children()):
             if isinstance(layer, nn.LayerNorm) and hasattr(layer, "data_format"):
                 kind = ChannelNorm if layer.data_format == "channels_first" else LayerNorm
-                own = kind(layer.normalized_shape, layer.eps, layer.elementwise_affine)
-                own.weight, own.bias = layer.weight, layer.bias
-                setattr(parent, name, own)
+                replacement = kind(layer.normalized_shape, layer.eps, layer.elementwise_affine)
+                replacement.weight, replacement.bias = layer.weight, layer.bias
+                setattr(parent, name, replacement)
     return model
 
 
 def with_own_batch_norms(model: nn.Module, mode: str) -> nn.Module:
-    """The same model object with every ``torch.nn.BatchNorm2d`` in it replaced by ours; parameters and averages are kept."""
+    """Replace every ``torch.nn.BatchNorm2d`` of ``model`` by ours, in place, and return the model.
+
+    Parameters and running averages are kept.
+    """
     for parent in list(model.modules()):
         for name, layer in list(parent.named_children()):
             if type(layer) is nn.BatchNorm2d:
-                own = WeighedNorm(layer.num_features, mode, layer.eps, layer.momentum or 0.1)
+                replacement = WeighedNorm(layer.num_features, mode, layer.eps, layer.momentum or 0.1)
                 if mode != "none":
-                    own.weight, own.bias = layer.weight, layer.bias
+                    replacement.weight, replacement.bias = layer.weight, layer.bias
                 if mode == "running":
-                    own.running_mean, own.running_var = layer.running_mean, layer.running_var
-                setattr(parent, name, own)
+                    replacement.running_mean, replacement.running_var = layer.running_mean, layer.running_var
+                setattr(parent, name, replacement)
     return model
 
 
@@ -192,7 +199,7 @@ def _described(config: Mapping[str, Any] | None, input_shape: tuple[int, ...]) -
         raise UserError(f"model.config: {' '.join(str(error).split())[:300]}") from error
 
 
-def _found(name: str) -> PretrainedConfig:
+def _stored(name: str) -> PretrainedConfig:
     try:
         return AutoConfig.from_pretrained(name, local_files_only=True)
     except (OSError, ValueError) as error:

@@ -140,7 +140,7 @@ def test_conjugate_gradients_end_at_negative_curvature() -> None:
 
 
 @pytest.mark.parametrize("autodiff", [Eager(), Functional()], ids=["eager", "functional"])
-def test_linearised_functions_pull_back_again_and_again(autodiff: Eager | Functional) -> None:
+def test_linearized_functions_pull_back_again_and_again(autodiff: Eager | Functional) -> None:
     layer = nn.Linear(3, 2).double()
     at = {name: value.detach() for name, value in layer.named_parameters()} | {"unused": torch.ones(2)}
 
@@ -148,7 +148,7 @@ def test_linearised_functions_pull_back_again_and_again(autodiff: Eager | Functi
         used = {name: value for name, value in params.items() if name != "unused"}
         return {"out": functional_call(layer, used, (numbers(6, 3),)).tanh(), "constant": torch.ones(2)}
 
-    pull = autodiff.linearised(function, at)
+    pull = autodiff.linearized(function, at)
     jacobian = torch.func.jacrev(lambda params: function(params)["out"])(at)
     for seed in (8, 9):
         cotangent = numbers(seed, 2)

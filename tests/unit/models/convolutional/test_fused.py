@@ -193,7 +193,7 @@ def test_without_a_compiler_all_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setattr(native, "library", native.library.__wrapped__)
     assert native.library("conv_block") is None
     monkeypatch.setattr(fused, "library", native.library)
-    assert not fused.here(torch.ones(1))
+    assert not fused.usable(torch.ones(1))
     assert Conv4((1, 16, 16), 5, filters=8)(torch.randn(6, 1, 16, 16)).shape == (6, 5)
 
 

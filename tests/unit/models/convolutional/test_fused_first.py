@@ -11,7 +11,7 @@ from metaloop.models.convolutional.conv4 import Conv4
 EPS = 1e-5
 SHAPES = [(5, 1, 28, 28), (3, 2, 7, 5), (4, 1, 2, 2), (2, 3, 9, 13), (1, 1, 5, 4)]
 
-pytestmark = pytest.mark.skipif(not fused.here(torch.zeros(1)), reason="no compiler")
+pytestmark = pytest.mark.skipif(not fused.usable(torch.zeros(1)), reason="no compiler")
 
 
 def plain(x: Tensor, kernel: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

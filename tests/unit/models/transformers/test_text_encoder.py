@@ -136,7 +136,7 @@ def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
     ("damage", "message"),
     [
         ("layers", r"weights in .*model\.safetensors are not those.*16 are absent, such as encoder\.layer\.2\."),
-        ("shapes", r"6 have other shapes, such as .*: stored \(16,\), wanted \(20,\)"),
+        ("shapes", r"6 have other shapes, such as .*: stored \(16,\), expected \(20,\)"),
         ("prefix", r"are absent, such as embeddings\.LayerNorm\.bias"),
         ("cut", r"model\.safetensors cannot be read \(SafetensorError"),
         ("pickle", r"pytorch_model\.bin cannot be read \(UnpicklingError"),
