@@ -1,11 +1,11 @@
-// Batch norm by channel, ReLU and 2x2 max-pooling in one, with first and second derivatives, on one thread.
+// Batch norm by channel, ReLU and 2x2 max-pooling in one kernel, with first and second derivatives, on one thread.
 //
-// All maps are (examples, height, width, channels) without gaps, and the number of channels is a multiple of 8. Sums run in the
-// maps' own type over short stretches of rows that are then added up in double, so that float32 loses nothing on large maps.
+// All maps are (examples, height, width, channels) without gaps, and the number of channels is a multiple of 8. Sums over
+// short stretches of rows are in the maps' own type and are added up in double, so that float32 stays precise on large maps.
 //
-// With z = weight (x - mean) r + bias, r = 1 / sqrt(var + eps), an output is relu(max of z over its window). "chosen" holds the x
-// that won a window, so a place has won when it is the first of its window equal to it. D is the gradient g of the outputs at the
-// places that won with z > 0, and 0 elsewhere.
+// With z = weight (x - mean) r + bias, r = 1 / sqrt(var + eps), an output is relu(max of z over its window). "chosen" holds the
+// x with the largest z of a window; the place chosen is the first of its window that is equal to it. D is the gradient g of the
+// outputs at the chosen places with z > 0, and 0 elsewhere.
 
 #include <cmath>
 #include <vector>
@@ -29,8 +29,8 @@ template <class T, class V> inline void store(T* p, V v) { __builtin_memcpy(p, &
 
 struct Shape { long examples, height, width, channels; };
 
-// Maps come in pieces, each of which is worked on while it is in the cache. A piece p has a shape, places at(p) in maps that are
-// pooled, values x(p), values a(p) of a second map of the same shape, and room(p) for a result, which done(p) takes.
+// Maps are processed in pieces that fit in the cache. A piece p has a shape, an offset at(p) in pooled maps, values x(p), values
+// a(p) of a second map of the same shape, and memory room(p) for a result, which done(p) stores.
 
 // Maps in memory: one piece.
 template <class T> struct Stored {
@@ -46,16 +46,16 @@ template <class T> struct Stored {
   void done(long) const {}
 };
 
-// The 3x3 convolution (padding 1) of images, made anew whenever it is asked for: where an image has few channels this is faster
-// than to read it. A piece is two rows of an image. Results are summed into the gradient of the kernel.
-// Kernels and their gradients are (9 * image channels, channels), the nine places first.
+// The 3x3 convolution (padding 1) of images, recomputed at every use, which is faster than reading it if an image has few
+// channels. A piece is two rows of an image. Results are summed into the gradient of the kernel.
+// Kernels and their gradients are (9 * image channels, channels), with the nine places first.
 template <class T> struct Convolved {
   Shape all;  // of the result
   long depth;  // channels of the images
   const T *images, *kernel, *other;
   std::vector<T> image, first, second, result, sum;
   std::vector<double> gradient;
-  long padded = -1;  // the image that lies in "image", with a border of zeros
+  long padded = -1;  // number of the image that is in "image", with a border of zeros
 
   Convolved(const Shape& all, long depth, const T* images, const T* kernel, const T* other)
       : all(all), depth(depth), images(images), kernel(kernel), other(other),
@@ -75,7 +75,7 @@ template <class T> struct Convolved {
   void done(long p) {
     const Shape s = shape(p);
     const long line = (all.width + 2) * depth, C = all.channels;
-    for (long group = 0; group < depth; ++group)  // nine sums are as many as registers hold
+    for (long group = 0; group < depth; ++group)  // nine sums fill the registers
       for (long c = 0; c < C; c += LANES<T>) {
         Vec<T> total[9] = {};
         for (long i = 0; i < s.height; ++i)
@@ -112,7 +112,7 @@ template <class T> struct Convolved {
     for (; c < all.channels; c += LANES<T>) channels<N, 1>(from, weights + c, to + c);
   }
 
-  // N places by M vectors of channels: as many sums as registers hold, so that they and not what is loaded set the pace.
+  // N places by M vectors of channels: the sums fill the registers, so that arithmetic and not loading takes the time.
   template <int N, int M> void channels(const T* from, const T* weight, T* to) const {
     const long line = (all.width + 2) * depth, C = all.channels;
     Vec<T> total[N][M] = {};
@@ -134,7 +134,7 @@ template <class T> struct Convolved {
   }
 };
 
-// Adds to sum[k][c] the sums over rows of the K terms that term(row, c, out) gives for the vector of channels at c.
+// Adds to sum[k][c] the sums over rows of the K terms that term(row, c, out) computes for the vector of channels at c.
 template <int K, class T, class Term> void add_sums(long rows, long channels, double (*sum)[MOST], Term term) {
   for (long start = 0; start < rows; start += ROWS) {
     const long end = start + ROWS < rows ? start + ROWS : rows;
@@ -158,7 +158,7 @@ template <int K, class T, class Term> void add_sums(long rows, long channels, do
   }
 }
 
-// Calls visit(offsets of the window's places, offset of its output) for every window, and rest(offset) for places in none.
+// Calls visit(offsets of the window's places, offset of its output) for every window, and rest(offset) for places in no window.
 template <bool POOL, class Visit, class Rest> void windows(const Shape& s, Visit visit, Rest rest) {
   const long C = s.channels;
   if (!POOL) {
@@ -200,7 +200,7 @@ void forward(Maps& maps, const T* weight, const T* bias, double eps, T* out, T* 
     const T* x = maps.x(p);
     for (long c = 0; c < C && !p; ++c) start[c] = x[c];
     add_sums<2, T>(rows_of(maps.shape(p)), C, sum, [=](long row, long c, Vec<T>* term) {
-      const Vec<T> d = load(x + row * C + c) - load(start + c);  // about the first row: no cancellation in the variance
+      const Vec<T> d = load(x + row * C + c) - load(start + c);  // less the first row: no cancellation in the variance
       term[0] = d;
       term[1] = d * d;
     });
@@ -304,7 +304,7 @@ void second(Maps& maps, const T* chosen, const T* out, const T* g, const T* weig
       term[0] = load(a + at);
       term[1] = term[0] * (load(x + at) - load(mean + c));
     });
-    // sum(a D), and a at the places that won, kept in to_g.
+    // sum(a D), and a at the chosen places, stored in to_g.
     windows<POOL>(maps.shape(p), [&](const long* at, long to) {
       for (long c = 0; c < C; c += LANES<T>) {
         const Vec<T> zero = {}, won = load(w + to + c);
@@ -366,8 +366,8 @@ void second(Maps& maps, const T* chosen, const T* out, const T* g, const T* weig
 
 }  // namespace
 
-// "tasks" stacks of n maps each stand one after the other, each with its own weights and statistics. first_* are the same for
-// one stack, the convolution of images (n, h, w, d) with a kernel (9 * d, c), always pooled.
+// "tasks" stacks of n maps each follow one another, each with its own weights and statistics. first_* are the same for one
+// stack, the convolution of images (n, h, w, d) with a kernel (9 * d, c), always pooled.
 #define EXPORT(T, SUFFIX)                                                                                                      \
   extern "C" void forward_##SUFFIX(long tasks, long n, long h, long w, long c, int pool, double eps, const T* x,                 \
                                    const T* weight, const T* bias, T* out, T* chosen, T* mean, T* r) {                         \

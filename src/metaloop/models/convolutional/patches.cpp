@@ -1,5 +1,5 @@
-// What stands under each output of a 3x3 convolution, as rows of a matrix, and the adjoint. Maps are (examples, height, width,
-// channels) without gaps.
+// The 3x3 patches of maps as rows of a matrix, one row for each output of a convolution, and the adjoint.
+// Maps are (examples, height, width, channels) without gaps.
 
 namespace {
 
