@@ -91,7 +91,7 @@ class _Kernel(torch.autograd.Function):
 class _NormReluPool(_Kernel):
     """The fused norm, ReLU and pooling of x (tasks * examples, channels, height, width), weight and bias (tasks, channels).
 
-    It returns the result and, for the derivatives, the largest input of each window, the means and the inverse deviations.
+    It returns the result and, for the derivatives, the input chosen in each window, the means and the inverse deviations.
     """
 
     @staticmethod

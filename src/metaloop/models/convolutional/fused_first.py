@@ -51,7 +51,7 @@ def _places_first(kernel: Tensor) -> Tensor:
 class _First(torch.autograd.Function):
     """The block's output for x (examples, depth, height, width), kernel (9 * depth, channels), weight and bias (channels,).
 
-    It returns the result and, for the derivatives, the largest input of each window, the means and the inverse deviations.
+    It returns the result and, for the derivatives, the input chosen in each window, the means and the inverse deviations.
     """
 
     @staticmethod
