@@ -186,7 +186,7 @@ class Paper:
 
 @dataclass(frozen=True)
 class RunIdentity:
-    """What a run is, before it starts: the content of run.json.
+    """Identity of a run, known before it starts: the content of run.json.
 
     Attributes:
         name: name of the run.

@@ -34,7 +34,7 @@ Ask = Callable[[Sequence[Run]], Question | None]
 
 @dataclass(frozen=True)
 class Block:
-    """All rows with one metric.
+    """The part of a page for the rows of one metric.
 
     Attributes:
         title: heading of the metric.

@@ -36,7 +36,7 @@ _REASONS = {
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep's runs by state.
+    """A sweep and the states of its runs.
 
     Attributes:
         folder: folder of the sweep.

@@ -17,7 +17,7 @@ from metaloop.report.paper import MARKS, PaperComparison, compare
 
 @dataclass(frozen=True)
 class RunView:
-    """One run's section.
+    """Content of a run's section.
 
     Attributes:
         title: the run's name, unique on the page.
