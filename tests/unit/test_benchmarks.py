@@ -17,6 +17,7 @@ from metaloop.config.folder import conf_dir
 from metaloop.data.images import cifar100, cifar100_files
 from metaloop.data.images.splits import read_cifar100_split
 from metaloop.records.runs import find_runs
+from metaloop.records.writing import write_json
 from metaloop.report.tables.facts import varied
 from picture_files import cifar_tables, write_cifar
 
@@ -207,7 +208,7 @@ def test_launching_runs_a_config_that_composes(launcher: str) -> None:
         assert compose("train", settings).trainer.max_steps == 5
 
 
-def test_launchers_are_compared_with_the_ideal_of_their_round() -> None:
+def test_launchers_are_compared_with_the_ideal_of_their_round(tmp_path: Path) -> None:
     def measured(seconds: float, took: float) -> dict[str, Any]:
         runs = [{"seconds": seconds * factor, "processor": 1.0, "training": 0.5} for factor in (0.9, 1.0, 9.0)]
         times = {name: {"seconds": took * n, "processor": 12.0} for n, name in enumerate(launching.LAUNCHERS, 1)}
@@ -218,7 +219,8 @@ def test_launchers_are_compared_with_the_ideal_of_their_round() -> None:
     assert found["launchers"]["metaloop"]["ratio"] == pytest.approx({"median": 1.1, "low": 1.0, "high": 1.2})
     assert found["launchers"]["basic"]["ratio"]["high"] == pytest.approx(3.6)
     assert found["launchers"]["joblib"]["processor_ratio"]["median"] == pytest.approx(1.2)
-    record = {**found, "runs": 10, "rounds": 2, "steps": 5, **launching.about([0.0, 0.0, 0.0])}
+    content = {**found, "runs": 10, "rounds": 2, "steps": 5, **launching.about([0.0, 0.0, 0.0])}
+    record = json.loads(write_json(tmp_path / "launching.json", content).read_text())
     assert "| metaloop | 13.5 (12 to 15) | 1.1 (1 to 1.2) |" in pages.launching(record)
 
 

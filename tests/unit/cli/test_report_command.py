@@ -2,6 +2,8 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -11,7 +13,7 @@ from metaloop.records.runs import Run
 
 
 def _run(rate: float, flag: bool, data: str) -> Run:
-    record = {"name": "r", "seed": 0, "choices": {"dataset": data}, "config": {"rate": rate, "flag": flag}, "test": {}}
+    record: Any = SimpleNamespace(choices={"dataset": data}, config={"rate": rate, "flag": flag})
     return Run(Path(json.dumps([rate, flag, data])), record, {}, {})
 
 
