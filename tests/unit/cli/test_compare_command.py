@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from metaloop.cli.main import main
-from metaloop.evaluation.comparison import _Answering
+from metaloop.evaluation.comparison import _EpisodePredictor
 from small_runs import words
 
 
@@ -25,7 +25,7 @@ def test_the_answers_are_those_of_the_meta_test(runs: tuple[Path, Path]) -> None
     """Anew from the checkpoint, an episode is answered as it was scored."""
     with (runs[0] / "episodes.csv").open() as file:
         scores = {int(row["index"]): float(row["score"]) for row in csv.DictReader(file)}
-    for number, samples in zip((4, 1), _Answering(runs[0])([4, 1]), strict=True):
+    for number, samples in zip((4, 1), _EpisodePredictor(runs[0])([4, 1]), strict=True):
         assert samples["index"] == number
         right = (samples["probabilities"].argmax(-1) == samples["query_y"]).mean()
         assert right == pytest.approx(scores[number])
