@@ -74,7 +74,7 @@ def test_the_first_step_is_timed_once_from_the_start_of_the_process(monkeypatch:
     clock = SimpleNamespace(now=100.0)
     monkeypatch.setattr(start_up, "process_age", lambda: 4.0)
     monkeypatch.setattr(start_up, "time", SimpleNamespace(monotonic=lambda: clock.now))
-    monkeypatch.setattr(StartUp, "_taken", False)
+    monkeypatch.setattr(StartUp, "_process_measured", False)
     nothing: Any = None
 
     first, second = StartUp(), StartUp()
