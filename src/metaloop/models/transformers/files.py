@@ -154,6 +154,6 @@ def _in_package(name_or_path: str) -> str:
 def _absent(name_or_path: str, reason: str) -> UserError:
     return UserError(
         f"model.name_or_path={name_or_path!r} is neither a folder with the config, weights and tokenizer of a model, nor a "
-        f"model in the local Hugging Face cache or on the hub ({reason}). On a machine with a network: hf download "
+        f"model in the local Hugging Face cache or on the hub ({reason}). With a network: hf download "
         f"{name_or_path} --local-dir FOLDER, read the licence in its model card, then set model.name_or_path=FOLDER"
     )

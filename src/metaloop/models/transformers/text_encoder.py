@@ -71,9 +71,8 @@ class TextClassifier(nn.Module, Model, ReadsTexts, KeepsFiles):
         for key, value in vars(settings).items():
             if ("dropout" in key or key.endswith("pdrop")) and not isinstance(value, bool):
                 setattr(settings, key, dropout)
-        encoder = (
-            encoder_of(settings, name_or_path).float().train()
-        )  # stored encoders are loaded in evaluation mode, without dropout
+        # Stored encoders are loaded in evaluation mode, without dropout.
+        encoder = encoder_of(settings, name_or_path).float().train()
         if getattr(encoder, "pooler", None) is not None:
             encoder.pooler = None
         for layer in encoder.modules():

@@ -16,9 +16,7 @@ from metaloop.models.transformers.files import stored_weights
 
 NORMS = ("batch", "support", "running", "none")  # modes that can replace a batch norm with the meaning of its parameters
 _CLASS_TOKENS = ("cls_token", "class_embedding")  # names of a class token's parameter
-ADVICE = (
-    "On a machine with a network: hf download {name} --local-dir FOLDER, read the licence, then set model.name_or_path=FOLDER"
-)
+ADVICE = "With a network: hf download {name} --local-dir FOLDER, read the licence, then set model.name_or_path=FOLDER"
 
 
 class ImageClassifier(nn.Module, Model, KeepsFiles):
