@@ -1,7 +1,7 @@
-"""Contracts that a user's own class can be held to; see docs/adding.md.
+"""Checks of a user's own class against metaloop's contracts; see docs/adding.md.
 
-Each function takes an object (or what builds it), tries what the rest of the package relies on, and raises a :class:`BrokenLaw`
-that says which law was broken and by how much. They take seconds and no files.
+Each function takes an object, or a function that builds it, and tests the properties ("laws") that metaloop relies on. It
+raises a :class:`BrokenLaw` that names the broken law and by how much it is broken. A check takes seconds and needs no files.
 """
 
 from metaloop.testing.comparison import check_comparison

@@ -1,4 +1,4 @@
-"""The contract of a comparison."""
+"""Check a comparison against its contract."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,34 +24,39 @@ _WAYS = 3
 def check_comparison(
     comparison: Comparison | Callable[[Embedding], Comparison], *, ordered: bool = False, vmap: bool = True
 ) -> None:
-    """Hold a comparison to its contract: that of a learner which compares by it (:func:`check_learner`), and two laws more.
+    """Check a comparison against its contract.
 
-    Other names of the classes permute the logits, and other ways and shots can be tested.
+    A metric learner that uses the comparison must pass :func:`check_learner`. Two more laws apply: renumbering the classes
+    permutes the logits, and tasks of other ways and shots can be answered.
 
     Args:
-        comparison: it, or what builds it from an embedding; it stays as it is.
-        ordered: whether the order of the support set, and with it the classes' names, may matter.
+        comparison: the comparison, which is not changed, or a function that builds it from an embedding's output size.
+        ordered: whether the order of the support set, and so the numbering of the classes, may matter.
         vmap: whether tasks can be run by ``torch.func.vmap``.
 
     Raises:
-        BrokenLaw: says which law, and by how much.
+        BrokenLaw: a law is broken; the message says by how much.
     """
-    made = comparison if isinstance(comparison, Comparison) else comparison(Embedding(8, (8, 2, 2)))
-    shape = _IMAGES if made.maps else _VECTORS
-    learner = Metric(_model(maps=made.maps), CrossEntropy(), comparison, Loop())
+    instance = comparison if isinstance(comparison, Comparison) else comparison(Embedding(8, (8, 2, 2)))
+    shape = _IMAGES if instance.maps else _VECTORS
+    learner = Metric(_model(maps=instance.maps), CrossEntropy(), comparison, Loop())
     check_learner(learner, shape, ways=_WAYS, ordered=ordered, vmap=vmap)
     learner = learner.double().eval()
     tasks = made_tasks(shape, ways=_WAYS, unlabelled=2 * _WAYS if learner.uses_unlabelled else 0)
     with torch.no_grad():
         if not ordered:
-            names = torch.tensor([2, 0, 1])  # class c is now called names[c]
-            renamed = replace(tasks.support, y=names[tasks.support.y])
+            numbers = torch.tensor([2, 0, 1])  # class c gets the number numbers[c]
+            renumbered = replace(tasks.support, y=numbers[tasks.support.y])
             expected = learner.adapt(tasks.support)(tasks.query.x)
-            law = "other names of the classes must permute the logits and change nothing else"
-            require_equal(learner.adapt(renamed)(tasks.query.x)[..., names], expected, law)
+            law = "renumbering the classes must permute the logits and change nothing else"
+            require_equal(learner.adapt(renumbered)(tasks.query.x)[..., numbers], expected, law)
         fewer = replace(tasks.support, x=map_inputs(lambda x: x[:, :5], tasks.support.x), y=tasks.support.y[:, :5], ways=2)
         logits = learner.adapt(fewer)(tasks.query.x)
-    require_shape(logits, (*tasks.query.y.shape, 2), "other ways and shots can be tested than were trained")
+    require_shape(
+        logits,
+        (*tasks.query.y.shape, 2),
+        "tasks of other ways and shots than in training must be answered, by (tasks, queries, ways)",
+    )
 
 
 def _model(*, maps: bool) -> nn.Module:

@@ -1,4 +1,4 @@
-"""The contract of a data set."""
+"""Check a data set against its contract."""
 
 import torch
 from torch import Tensor
@@ -15,24 +15,24 @@ _EPISODES = 16
 
 
 def check_dataset(dataset: Dataset, spec: EpisodeSpec, *, disjoint: bool = True, seed: int = 0) -> None:
-    """Hold a data set to the contract of :class:`metaloop.data.distribution.Dataset`.
+    """Check a data set against the contract of :class:`metaloop.data.distribution.Dataset`.
 
-    Episodes are a function of (seed, split, number) alone and of the size that was asked for; no support example is among
-    the queries, no class in two splits, nor most examples of one in another.
+    Episodes must have the requested size and depend on (seed, split, number) only. No support example may be among the queries,
+    no class in two splits, and fewer than half of a split's examples in another split.
 
     Args:
-        dataset: it; its splits are read.
-        spec: the size of episodes to try, one that it has.
-        disjoint: whether support and query examples differ; False where a task is to be fitted, not to be generalised from.
-        seed: of the episodes.
+        dataset: the data set, whose splits are read.
+        spec: size of the episodes to draw, which the data set must support.
+        disjoint: whether support and query examples must differ; False for tasks without generalization, such as optimization.
+        seed: seed of the episodes.
 
     Raises:
-        BrokenLaw: says which law, and by how much.
+        BrokenLaw: a law is broken; the message says by how much.
     """
     drawn: dict[str, Tasks] = {}
     for split in SPLITS:
         distribution = dataset.split(split)
-        require(dataset.split(split) is distribution, f"split({split!r}) must be the same object each time")
+        require(dataset.split(split) is distribution, f"split({split!r}) must return the same object each time")
         episodes = Episodes(distribution, spec, Stream(seed, split))
         count = _EPISODES if distribution.episodes is None else min(_EPISODES, distribution.episodes)
         drawn[split] = episodes.tasks(torch.arange(count))
@@ -50,8 +50,8 @@ def _check_numbers(episodes: Episodes, tasks: Tasks, split: str) -> None:
     law = f"{split}: an episode must be a function of its number alone (draw every random number from the stream)"
     for numbers, expected in ((order, tasks.map(lambda t: t.flip(0))), (order[:1], tasks[-1:]), (order.flip(0), tasks)):
         pairs = zip(tree_leaves(episodes.tasks(numbers)), tree_leaves(expected), strict=True)
-        changed = sum(not torch.equal(got, wanted) for got, wanted in pairs)
-        require(not changed, f"{law}: drawn {numbers.tolist()}, {changed} tensors differ from those of the first time")
+        changed = sum(not torch.equal(value, wanted) for value, wanted in pairs)
+        require(not changed, f"{law}: {changed} tensors differ when episodes {numbers.tolist()} are drawn again")
     if len(tasks) > 1:
         first, second = (_rows(tasks[i : i + 1].support.x) for i in (0, 1))
         require(not torch.equal(first, second), f"{split}: episodes 0 and 1 have the same support set")
@@ -64,16 +64,16 @@ def _check_size(distribution: TaskDistribution, tasks: Tasks, spec: EpisodeSpec,
         require_shape(
             first.double(),
             (*examples.y.shape[:2], *distribution.input_shape),
-            f"{where}: inputs are (tasks, examples, *input_shape), finite",
+            f"{where}: inputs must be finite, (tasks, examples, *input_shape)",
         )
-        require(len(examples.y) == len(tasks), f"{where}: {len(examples.y)} tasks, {len(tasks)} were asked for")
+        require(len(examples.y) == len(tasks), f"{where}: {len(examples.y)} tasks, where {len(tasks)} were requested")
         if distribution.problem.has_classes:
             _check_classes(distribution, examples, spec, where, of_support=name == "support")
         else:
-            require(examples.ways == 0, f"{where}: a regression has ways=0, not {examples.ways}")
-            wanted = distribution.outputs(spec)
-            got = examples.y[0, 0].numel()
-            require(got == wanted, f"{where}: targets of {got} numbers; outputs(spec) says {wanted}")
+            require(examples.ways == 0, f"{where}: ways={examples.ways}; a regression task must have ways=0")
+            expected = distribution.outputs(spec)
+            size = examples.y[0, 0].numel()
+            require(size == expected, f"{where}: targets have {size} numbers, but outputs(spec) is {expected}")
 
 
 def _check_classes(
@@ -81,47 +81,50 @@ def _check_classes(
 ) -> None:
     require(
         examples.ways == distribution.outputs(spec),
-        f"{where}: ways={examples.ways}, but outputs(spec) says that a model must answer {distribution.outputs(spec)}",
+        f"{where}: ways={examples.ways}, but outputs(spec), which sizes the model's answer, is {distribution.outputs(spec)}",
     )
     real = torch.ones_like(examples.y, dtype=torch.bool) if examples.mask is None else examples.mask
     labels = examples.y[real]
     in_range = bool(((labels >= 0) & (labels < examples.ways)).all())
-    require(in_range, f"{where}: labels from {int(labels.min())} to {int(labels.max())}; they must be in [0, {examples.ways})")
+    require(
+        in_range, f"{where}: labels range from {int(labels.min())} to {int(labels.max())}; they must be in [0, {examples.ways})"
+    )
     if examples.sequence is not None:
-        return  # words of a sentence come as they are, so that classes are not of one size
+        return  # sentences are drawn whole, so the number of words of a class varies
     counts = torch.stack([((examples.y == way) & real).sum(1) for way in range(examples.ways)], 1)
     present = counts > 0
     ways = present.sum(1)
     low, high = lowest(spec.ways), highest(spec.ways)
     require(
         bool(((ways >= low) & (ways <= high)).all()),
-        f"{where}: episodes of {int(ways.min())} to {int(ways.max())} classes; episode.ways says {low} to {high}",
+        f"{where}: episodes have {int(ways.min())} to {int(ways.max())} classes, but episode.ways is {low} to {high}",
     )
     least, most = (lowest(spec.shots), highest(spec.shots)) if of_support else (spec.queries, spec.queries)
     sizes = counts[present]
     require(
         bool(((sizes >= least) & (sizes <= most)).all()),
-        f"{where}: {int(sizes.min())} to {int(sizes.max())} examples of a class; the episode's size says {least} to {most}",
+        f"{where}: classes have {int(sizes.min())} to {int(sizes.max())} examples, but the episode spec says {least} to {most}",
     )
 
 
 def _rows(x: Inputs) -> Tensor:
-    """(tasks, examples, numbers): an example as one row."""
+    """Flatten each example to one row: (tasks, examples, numbers)."""
     return torch.cat([tensor.flatten(2).double() for tensor in tree_leaves(x)], -1)
 
 
-def _real(examples: Examples, task: int) -> set[bytes]:
+def _real_examples(examples: Examples, task: int) -> set[bytes]:
+    """Collect one task's real examples, as bytes."""
     rows = _rows(examples.x)[task]
     rows = rows if examples.mask is None else rows[examples.mask[task]]
     return {row.numpy().tobytes() for row in rows}
 
 
 def _check_queries(tasks: Tasks, split: str) -> None:
-    shared = [len(_real(tasks.support, i) & _real(tasks.query, i)) for i in range(len(tasks))]
+    shared = [len(_real_examples(tasks.support, i) & _real_examples(tasks.query, i)) for i in range(len(tasks))]
     require(
         not any(shared),
         f"{split}: {sum(shared)} examples of {len(tasks)} episodes are in the support set and among the queries "
-        f"(disjoint=False for tasks that are to be fitted); is an example in the data twice?",
+        f"(is an example in the data twice? disjoint=False for tasks without generalization)",
     )
 
 
@@ -130,17 +133,20 @@ def _check_splits(dataset: Dataset) -> None:
     for first in pools:
         for second in pools:
             shared = sorted(set(pools[first].names) & set(pools[second].names)) if first < second else []
-            require(not shared, f"{len(shared)} classes are in {first} and in {second}, such as {shared[:3]}")
+            require(
+                not shared,
+                f"{len(shared)} classes are in {first} and in {second}, such as {shared[:3]}; splits must share none",
+            )
 
 
 def _check_examples_of_splits(drawn: dict[str, Tasks]) -> None:
-    """Some examples may be alike by chance where there are few possible ones; most of a split's may not."""
-    seen = {
-        split: set().union(*(_real(part, i) for part in (tasks.support, tasks.query) for i in range(len(tasks))))
+    """Require that fewer than half of a split's examples are in another; with few possible values, some agree by chance."""
+    examples = {
+        split: set().union(*(_real_examples(part, i) for part in (tasks.support, tasks.query) for i in range(len(tasks))))
         for split, tasks in drawn.items()
     }
-    for first in seen:
-        for second in seen:
-            shared, of = len(seen[first] & seen[second]), len(seen[first])
-            law = f"{shared} of {of} examples in the first {_EPISODES} episodes of {first} are in those of {second}, too"
-            require(first == second or 2 * shared < of, law)
+    for first in examples:
+        for second in examples:
+            shared, count = len(examples[first] & examples[second]), len(examples[first])
+            law = f"{shared} of {count} examples in the first {_EPISODES} episodes of {first} are in those of {second}"
+            require(first == second or 2 * shared < count, law)

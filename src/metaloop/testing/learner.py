@@ -1,4 +1,4 @@
-"""The contract of a learner."""
+"""Check a learner against its contract."""
 
 import copy
 import io
@@ -24,35 +24,40 @@ def check_learner(
     exact: bool = True,
     vmap: bool = True,
 ) -> None:
-    """Hold a learner to the contract of :class:`metaloop.learners.learner.Learner`; it stays as it is.
+    """Check a learner against the contract of :class:`metaloop.learners.learner.Learner`.
 
-    Answers have their shape, tasks of a stack do not touch each other, padding and query labels change nothing, nor do other
-    queries unless it is transductive, nor the order of the support set; absent classes are never answered; the gradient is
-    the derivative of the loss; vmap gives what the loop gives; the state dict brings everything back.
+    - Answers have the right shape.
+    - Tasks of a meta-batch do not affect each other.
+    - Padding and query labels change no answer, nor does the order of the support set, nor do other queries unless the learner
+      is transductive.
+    - Absent classes get no probability.
+    - The meta-gradient is the derivative of the meta-loss.
+    - vmap gives the results of a loop.
+    - The state dict restores the answers.
 
     Args:
-        learner: for ``ways`` classes, or ``targets`` numbers.
-        input_shape: one example's shape, as its model takes it.
-        ways: classes of a task.
-        targets: numbers of a regression's target; None for classification.
-        ordered: whether the order of the support set may matter, as it does to networks that read it in turn.
-        exact: whether the meta-gradient is the derivative of the meta-loss; False for first order and its like.
+        learner: a learner for ``ways`` classes, or ``targets`` numbers; it is not changed.
+        input_shape: shape of one example.
+        ways: number of classes of a task.
+        targets: size of a regression target; None for classification.
+        ordered: whether the order of the support set may matter, as it does to recurrent networks.
+        exact: whether the meta-gradient is the derivative of the meta-loss; False for approximations such as first order.
         vmap: whether tasks can be run by ``torch.func.vmap``.
 
     Raises:
-        BrokenLaw: says which law, and by how much.
+        BrokenLaw: a law is broken; the message says by how much.
     """
     learner = copy.deepcopy(learner).double().eval()
     learner.over_tasks = Loop()
     tasks = made_tasks(input_shape, ways=ways, targets=targets, unlabelled=2 * ways if learner.uses_unlabelled else 0)
     _check_shapes(learner, tasks)
-    _check_tasks_are_apart(learner, tasks)
+    _check_tasks_are_independent(learner, tasks)
     _check_queries(learner, tasks)
     _check_padding(learner, padded(tasks))
     _check_query_labels(learner, tasks)
     if not ordered:
         order = torch.randperm(tasks.support.y.shape[1], generator=torch.Generator().manual_seed(3))
-        law = "the order of the support set must change no answer (ordered=True for a learner that reads it in turn)"
+        law = "the order of the support set must change no answer (ordered=True for a learner that reads it in order)"
         require_equal(
             _answers(learner, rows(tasks.support, order), tasks.query), _answers(learner, tasks.support, tasks.query), law
         )
@@ -84,59 +89,59 @@ def _check_shapes(learner: Learner, tasks: Tasks) -> None:
     answers = _answers(learner, tasks.support, tasks.query)
     if not tasks.support.ways and answers.ndim == len(output) + 3:
         output = (*output, 2)  # means and standard deviations
-    require_shape(answers, (TASKS, queries, *output), "adapt(support)(x) answers (tasks, queries, *output)")
+    require_shape(answers, (TASKS, queries, *output), "adapt(support)(x) must answer (tasks, queries, *output)")
     outcome = learner.meta_loss(tasks)
-    require_shape(outcome.loss, (), "OuterLoss.loss is one number")
-    require_shape(outcome.query_logits, (TASKS, queries, *output), "OuterLoss.query_logits are (tasks, queries, *output)")
+    require_shape(outcome.loss, (), "OuterLoss.loss must be one number")
+    require_shape(outcome.query_logits, (TASKS, queries, *output), "OuterLoss.query_logits must be (tasks, queries, *output)")
     require(
-        outcome.per_step.ndim == 2, f"OuterLoss.per_step is (tasks, points), it has the shape {tuple(outcome.per_step.shape)}"
+        outcome.per_step.ndim == 2, f"OuterLoss.per_step must be (tasks, points), not of shape {tuple(outcome.per_step.shape)}"
     )
     detached = not (outcome.query_logits.requires_grad or outcome.per_step.requires_grad)
-    require(detached, "OuterLoss.query_logits and per_step are detached")
+    require(detached, "OuterLoss.query_logits and per_step must be detached")
 
 
-def _check_tasks_are_apart(learner: Learner, tasks: Tasks) -> None:
+def _check_tasks_are_independent(learner: Learner, tasks: Tasks) -> None:
     one = tasks[:1]
     law = "the answers of a task must not depend on the tasks beside it"
     require_equal(_answers(learner, one.support, one.query), _answers(learner, tasks.support, tasks.query)[:1], law)
 
 
 def _check_padding(learner: Learner, tasks: Tasks) -> None:
-    """What stands in padding, and how much of it there is, must not matter."""
+    """Require that the values in padding change no answer and no meta-gradient."""
     noisy = replace(tasks, support=with_other_padding(tasks.support), query=with_other_padding(tasks.query))
     real = tasks.query.mask
     expected = _answers(learner, tasks.support, tasks.query)[real]
-    law = "what stands in padding must change no answer: examples of the support set count where support.mask is true"
+    law = "the values in padding must change no answer: support examples count only where support.mask is true"
     require_equal(_answers(learner, noisy.support, noisy.query)[real], expected, law)
     (loss, gradient), (other_loss, other_gradient) = _meta_gradient(learner, tasks), _meta_gradient(learner, noisy)
-    require_equal(other_loss, loss, "what stands in padding must not change the meta-loss")
-    require_same(other_gradient, gradient, "what stands in padding must not change the meta-gradient")
+    require_equal(other_loss, loss, "the values in padding must not change the meta-loss")
+    require_same(other_gradient, gradient, "the values in padding must not change the meta-gradient")
 
 
 def _check_queries(learner: Learner, tasks: Tasks) -> None:
     predictor, count = learner.adapt(tasks.support), tasks.query.y.shape[1]
     order = torch.arange(count).flip(0)
     with torch.no_grad():
-        together = predictor(tasks.query.x)
-        turned = predictor(map_inputs(lambda x: x[:, order], tasks.query.x))
-        alone = predictor(map_inputs(lambda x: x[:, :QUERIES], tasks.query.x))
-    require_equal(turned, together[:, order], "the order of the queries must change no answer")
+        all_queries = predictor(tasks.query.x)
+        reversed_queries = predictor(map_inputs(lambda x: x[:, order], tasks.query.x))
+        fewer_queries = predictor(map_inputs(lambda x: x[:, :QUERIES], tasks.query.x))
+    require_equal(reversed_queries, all_queries[:, order], "the order of the queries must change no answer")
     if not learner.transductive:
         law = "other queries must change no answer, since transductive is False"
-        require_equal(alone, together[:, :QUERIES], law)
+        require_equal(fewer_queries, all_queries[:, :QUERIES], law)
 
 
 def _check_query_labels(learner: Learner, tasks: Tasks) -> None:
     y = (tasks.query.y + 1) % tasks.query.ways if tasks.query.ways else tasks.query.y + 1
     other = replace(tasks, query=replace(tasks.query, y=y))
-    law = "labels of queries must not change the answers to them (OuterLoss.query_logits)"
+    law = "query labels must not change the answers (OuterLoss.query_logits)"
     require_equal(learner.meta_loss(other).query_logits, learner.meta_loss(tasks).query_logits, law)
 
 
 def _check_absent_classes(learner: Learner, tasks: Tasks) -> None:
-    share = float(_answers(learner, tasks.support, tasks.query)[1].softmax(-1)[..., -1].max())
+    probability = float(_answers(learner, tasks.support, tasks.query)[1].softmax(-1)[..., -1].max())
     law = "a class without a real support example must get no probability (metaloop.problems.task_loss.without_absent_classes)"
-    require(share == 0, f"{law}; it gets up to {share:.3g}")
+    require(probability == 0, f"{law}; it gets up to {probability:.3g}")
 
 
 def _check_gradient(learner: Learner, tasks: Tasks) -> None:
@@ -175,5 +180,5 @@ def _check_state(learner: Learner, tasks: Tasks) -> None:
         for parameter in other.parameters():
             parameter.zero_()
     other.load_state_dict(torch.load(file, weights_only=True))
-    law = "a learner that loads the state dict must answer as before; is something learned no nn.Parameter or buffer?"
+    law = "a learner that loads the state dict must answer as before (is all that is learned an nn.Parameter or a buffer?)"
     require_equal(_answers(other, tasks.support, tasks.query), expected, law)

@@ -1,4 +1,4 @@
-"""The contract of a model."""
+"""Check a model against its contract."""
 
 from collections.abc import Callable
 
@@ -21,19 +21,22 @@ def check_model(
     inputs: Inputs | None = None,
     vmap: bool = True,
 ) -> None:
-    """Hold a model's class to what learners ask of it, see :class:`metaloop.models.model.Model`.
+    """Check a model class against the contract of :class:`metaloop.models.model.Model`.
 
-    It answers one row an example and features without a head; examples do not touch each other unless its norms share
-    statistics; it has what it says it has; first and second derivatives are right; vmap gives what a loop gives.
+    - A model answers one row for each example, and features if it is built without a head.
+    - Examples do not affect each other unless the norms share statistics.
+    - Declared sizes are right.
+    - First and second derivatives are right.
+    - vmap gives the results of a loop.
 
     Args:
-        build: from ``input_shape`` and ``outputs`` (None: no head) to the model, such as the class itself.
-        input_shape: one example's shape.
-        inputs: six examples (6, *input); None for normal numbers.
-        vmap: whether it is to run under ``torch.func.vmap``.
+        build: builds the model from ``input_shape`` and ``outputs`` (None for no head), such as the class itself.
+        input_shape: shape of one example.
+        inputs: six examples (6, *input); None for normal random numbers.
+        vmap: whether the model must run under ``torch.func.vmap``.
 
     Raises:
-        BrokenLaw: says which law, and by how much.
+        BrokenLaw: a law is broken; the message says by how much.
     """
     random = torch.Generator().manual_seed(1)
     x = torch.randn(_EXAMPLES, *input_shape, generator=random, dtype=torch.float64) if inputs is None else inputs
@@ -52,15 +55,20 @@ def check_model(
 
 def _check_answers(model: nn.Module, headless: nn.Module, x: Inputs) -> None:
     before = {name: value.clone() for name, value in model.state_dict().items() if isinstance(value, Tensor)}
-    require_shape(model(x), (_EXAMPLES, _OUTPUTS), "outputs=3 makes a model that answers (examples, 3)")
+    require_shape(model(x), (_EXAMPLES, _OUTPUTS), "a model built with outputs=3 must answer (examples, 3)")
     require_same(_tensors(model), before, "a call in evaluation mode must change no parameter or buffer")
     features = headless(x)
-    require(features.ndim == 2, f"outputs=None makes a model that answers (examples, features), not {tuple(features.shape)}")
-    said = as_model(headless).features
-    if said is not None:
-        require_shape(features, (_EXAMPLES, said), f"it says that it has {said} features")
+    require(
+        features.ndim == 2, f"a model built with outputs=None must answer (examples, features), not {tuple(features.shape)}"
+    )
+    declared = as_model(headless).features
+    if declared is not None:
+        require_shape(features, (_EXAMPLES, declared), f"the model declares {declared} features")
     head = as_model(model).head
-    require(head is not None, "the last layer must be the submodule `head`, which algorithm/adapted=head and body go by")
+    require(
+        head is not None,
+        "the last layer must be the submodule `head`, by which algorithm/adapted=head and body select parameters",
+    )
 
 
 def _tensors(model: nn.Module) -> Params:
@@ -77,13 +85,13 @@ def _check_examples(model: nn.Module, x: Inputs) -> None:
         law = "examples of weight 0 must not count in shared statistics"
         require_equal(model(x, weight)[:3], model(map_inputs(lambda t: t[:3], x))[:3], law)
     else:
-        require(False, "its norms share statistics between examples, so forward must take `weight`, or padding would count")
+        require(False, "the norms share statistics between examples, so forward must take `weight`, or padding would count")
 
 
 def _check_maps(headless: nn.Module, x: Inputs) -> None:
     shape = as_model(headless).map_shape
     if shape is not None:
-        require_shape(headless(x, maps=True), (_EXAMPLES, *shape), f"it says that its feature maps are {shape}")
+        require_shape(headless(x, maps=True), (_EXAMPLES, *shape), f"the model declares feature maps of shape {shape}")
 
 
 def _value(model: nn.Module, params: Params, x: Inputs) -> Tensor:
@@ -96,7 +104,7 @@ def _learned(model: nn.Module) -> Params:
 
 
 def _squared_gradient(model: nn.Module, params: Params, x: Inputs) -> Tensor:
-    """What an inner step looks like to the outer loop: a function of the gradient."""
+    """Compute the squared norm of the gradient, a function of the gradient like an inner step."""
     gradients = torch.func.grad(lambda at: _value(model, at, x))(dict(params))
     return sum(((gradient**2).sum() for gradient in gradients.values()), torch.zeros((), dtype=torch.float64))
 
@@ -106,39 +114,39 @@ def _check_derivatives(model: nn.Module, x: Inputs) -> None:
 
     def gradient(create_graph: bool) -> Params:
         loss = _value(model, parameters, x)
-        found = torch.autograd.grad(
+        gradients = torch.autograd.grad(
             loss, list(parameters.values()), create_graph=create_graph, allow_unused=True, materialize_grads=True
         )
-        return dict(zip(parameters, found, strict=True))
+        return dict(zip(parameters, gradients, strict=True))
 
     def squared() -> Tensor:
         return sum(((each**2).sum() for each in gradient(create_graph=True).values()), torch.zeros((), dtype=torch.float64))
 
-    def number(of: Callable[[], Tensor]) -> Callable[[], float]:
+    def as_float(function: Callable[[], Tensor]) -> Callable[[], float]:
         def value() -> float:
             with torch.enable_grad():
-                return of().item()
+                return function().item()
 
         return value
 
     first = gradient(create_graph=False)
-    require_derivative(number(lambda: _value(model, parameters, x)), parameters, first, "first derivatives must be right")
+    require_derivative(as_float(lambda: _value(model, parameters, x)), parameters, first, "first derivatives must be right")
     second = torch.autograd.grad(squared(), list(parameters.values()), allow_unused=True, materialize_grads=True)
-    law = "second derivatives must be right, which meta-gradients are made of"
-    require_derivative(number(squared), parameters, dict(zip(parameters, second, strict=True)), law)
+    law = "second derivatives must be right, since meta-gradients need them"
+    require_derivative(as_float(squared), parameters, dict(zip(parameters, second, strict=True)), law)
 
 
 def _check_vmap(model: nn.Module, x: Inputs) -> None:
-    """As meta-gradients are: an inner gradient of each half of the examples, derived once more."""
+    """Compare vmap with a loop on second derivatives, with each half of the examples as a task."""
     params = {name: value.detach() for name, value in _learned(model).items()}
     halves = map_inputs(lambda t: t.unflatten(0, (2, 3)), x)
 
-    def together(at: Params) -> Tensor:
+    def by_vmap(at: Params) -> Tensor:
         return torch.func.vmap(lambda part: _squared_gradient(model, at, part), randomness="different")(halves).sum()
 
-    def apart(at: Params) -> Tensor:
+    def by_loop(at: Params) -> Tensor:
         parts = [map_inputs(lambda t, i=i: t[i], halves) for i in range(2)]  # type: ignore[misc]
         return torch.stack([_squared_gradient(model, at, part) for part in parts]).sum()
 
-    law = "vmap must give the second derivatives of a loop (torch's own norms do not: metaloop.models.norm; or vmap=False)"
-    require_same(torch.func.grad(together)(params), torch.func.grad(apart)(params), law)
+    law = "vmap must give the second derivatives of a loop (torch's norms do not: take metaloop.models.norm, or vmap=False)"
+    require_same(torch.func.grad(by_vmap)(params), torch.func.grad(by_loop)(params), law)

@@ -1,4 +1,4 @@
-"""Made-up tasks in float64 to hold learners and comparisons to their contracts."""
+"""Synthetic tasks in float64 for the checks of learners and comparisons."""
 
 from dataclasses import replace
 
@@ -13,14 +13,14 @@ TASKS, SHOTS, QUERIES = 2, 3, 2
 def made_tasks(
     input_shape: tuple[int, ...], *, ways: int, targets: int | None = None, unlabelled: int = 0, seed: int = 0
 ) -> Tasks:
-    """Normal inputs, the classes of a task apart from each other.
+    """Make tasks of normal random inputs, with a different mean for each class.
 
     Args:
-        input_shape: of an example.
-        ways: classes of a task.
-        targets: numbers of a regression's target, in the place of classes; None for classes.
-        unlabelled: further support examples of a task.
-        seed: of all numbers.
+        input_shape: shape of one example.
+        ways: number of classes of a task.
+        targets: size of a regression target; None for classification.
+        unlabelled: number of unlabelled support examples of a task.
+        seed: seed of all random numbers.
     """
     random = torch.Generator().manual_seed(seed)
 
@@ -44,7 +44,7 @@ def made_tasks(
 
 
 def padded(tasks: Tasks) -> Tasks:
-    """The same tasks, where task 0 misses a support example and a query, and task 1 the last class, or its last examples."""
+    """Mask a support example and a query of task 0, and the last class (or the last examples) of task 1."""
     support = torch.ones(tasks.support.y.shape[:2], dtype=torch.bool)
     query = torch.ones(tasks.query.y.shape[:2], dtype=torch.bool)
     support[0, 1] = query[0, 1] = False
@@ -57,7 +57,7 @@ def padded(tasks: Tasks) -> Tasks:
 
 
 def with_other_padding(examples: Examples) -> Examples:
-    """The same real examples; what stands in padding is noise under another label."""
+    """Replace inputs in padding by noise and labels in padding by other ones; real examples stay."""
     mask = examples.mask
     assert mask is not None
     random = torch.Generator().manual_seed(9)
@@ -71,7 +71,7 @@ def with_other_padding(examples: Examples) -> Examples:
 
 
 def rows(examples: Examples, order: Tensor) -> Examples:
-    """The examples at these places of every task, in this order."""
+    """Select the examples at these positions of every task, in this order."""
     return replace(
         examples,
         x=map_inputs(lambda tensor: tensor[:, order], examples.x),

@@ -83,10 +83,10 @@ def test_what_is_right_passes() -> None:
 @pytest.mark.parametrize(
     ("comparison", "law"),
     [
-        (WithoutMasks, "what stands in padding must change no answer.* numbers differ, by up to"),
+        (WithoutMasks, "the values in padding must change no answer.* numbers differ, by up to"),
         (WithOtherQueries, "other queries must change no answer, since transductive is False"),
         (LastOfAClass, "the order of the support set must change no answer"),
-        (FirstClassFavoured, "other names of the classes must permute the logits"),
+        (FirstClassFavoured, "renumbering the classes must permute the logits"),
         (Constant, "must give the derivative of the meta-loss.* the gradient says .*, finite differences say"),
     ],
 )
@@ -142,7 +142,7 @@ def metric(kind: type[Metric]) -> Learner:
     [
         (lambda: maml(FirstOrder()), r"derivative of the meta-loss \(exact=False"),
         (Forgets, "loads the state dict must answer as before"),
-        (lambda: metric(Peeks), "labels of queries must not change the answers"),
+        (lambda: metric(Peeks), "query labels must not change the answers"),
         (lambda: metric(Mixes), "must not depend on the tasks beside it"),
     ],
 )
@@ -277,7 +277,7 @@ class Random(Numbers):
 @pytest.mark.parametrize(
     ("dataset", "law"),
     [
-        (Anew, r"split\('train'\) must be the same object each time"),
+        (Anew, r"split\('train'\) must return the same object each time"),
         (SharedClasses, r"6 classes are in test and in train, such as \['a 0'"),
         (Repeated, "are in the support set and among the queries"),
         (OneForAll, "examples in the first 16 episodes of .* are in those of"),

@@ -1,4 +1,4 @@
-"""Adapting stacked tasks without a meta-gradient, as validation and test do."""
+"""Adapt to stacked tasks without a meta-gradient, as validation and test do."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,14 +14,14 @@ from metaloop.learners.gradient.constant_part import ConstantPart
 from metaloop.learners.learner import Answer, Predictor
 from metaloop.types import Examples, Inputs, Params, Queries
 
-if TYPE_CHECKING:  # it imports this module
+if TYPE_CHECKING:  # gradient_learner imports this module
     from metaloop.learners.gradient.gradient_learner import GradientTask
 
-_POINTS = 11  # of the adaptation curve: each holds the adapted parameters of every task at once
+_POINTS = 11  # most points of the adaptation curve, since each keeps the adapted parameters of every task in memory
 
 
 def curve_steps(steps: int) -> tuple[int, ...]:
-    """The inner steps that the adaptation curve shows: all up to ten, else eleven from 0 to ``steps``, evenly spaced."""
+    """Choose the inner steps of the adaptation curve: all if there are at most ten, otherwise eleven from 0 to ``steps``."""
     last = min(steps, _POINTS - 1)
     return tuple(point * steps // last for point in range(last + 1))
 
@@ -31,37 +31,37 @@ def adapt(
 ) -> Predictor:
     """Take ``steps`` inner steps on stacked tasks' support sets.
 
-    Where only the head adapts, on features that no step changes, the body runs once for the support set and once for the
-    queries; so does whatever else of it does not adapt and comes before all that does, where the model tells.
+    If only the head adapts and no step changes its input, the body runs once for the support set and once for the queries. The
+    same holds for the model's constant part, see :class:`~metaloop.learners.gradient.constant_part.ConstantPart`.
 
     Args:
-        task: start and losses.
-        problem: how it adapts.
+        task: the start and losses of a task.
+        problem: the inner problem: how parameters adapt.
         meta: all meta-parameters, without a graph.
         support: (tasks, examples, ...).
-        steps: inner steps.
+        steps: number of inner steps.
         over_tasks: how per-task functions are run.
     """
-    shown = curve_steps(steps)
+    kept_steps = curve_steps(steps)
     support = _constant(task).examples(support)
-    head = task.on_features()
-    used = replace(problem, task=head or task)
+    head_task = task.on_features()
+    inner_problem = replace(problem, task=head_task or task)
 
-    def adapted(examples: Examples, autodiff: Autodiff) -> dict[int, Params]:
-        if head:
+    def iterates(examples: Examples, autodiff: Autodiff) -> dict[int, Params]:
+        if head_task:
             examples = replace(examples, x=task.features(meta, examples))
-        walk = used.walk(meta, examples, range(steps), autodiff, exact_from=steps)
-        return {step: dict(params) for step, (params, _) in enumerate(walk) if step in shown}
+        walk = inner_problem.walk(meta, examples, range(steps), autodiff, exact_from=steps)
+        return {step: dict(params) for step, (params, _) in enumerate(walk) if step in kept_steps}
 
     with torch.no_grad():
-        path = over_tasks.map(adapted, support)
-    return _predictor(task, meta, support, path, over_tasks)
+        parameters = over_tasks.map(iterates, support)
+    return _predictor(task, meta, support, parameters, over_tasks)
 
 
 def adapted_before(
     task: "GradientTask", meta: Params, support: Examples, adapted: Params, steps: int, over_tasks: OverTasks
 ) -> Predictor:
-    """What :func:`adapt` gave, from the parameters ``adapted`` (tasks, ...) that its last step left, the only iterate."""
+    """Restore the predictor of :func:`adapt`, with its last iterate only, from the adapted parameters (tasks, ...)."""
     support = _constant(task).examples(support)
     return _predictor(task, meta, support, {steps: dict(adapted)}, over_tasks)
 
@@ -71,39 +71,39 @@ def _constant(task: "GradientTask") -> ConstantPart:
 
 
 def _predictor(
-    task: "GradientTask", meta: Params, support: Examples, path: Mapping[int, Params], over_tasks: OverTasks
+    task: "GradientTask", meta: Params, support: Examples, parameters: Mapping[int, Params], over_tasks: OverTasks
 ) -> Predictor:
-    """From the adapted parameters after some steps, the last ones last."""
-    head, constant = task.on_features(), _constant(task)
-    answers = [_answer(head or task, meta, support, params, over_tasks) for params in path.values()]
-    features = _query_features(task, meta, support, over_tasks) if head else None
+    """Make a predictor from the adapted parameters by number of inner steps, in ascending order."""
+    head_task, constant = task.on_features(), _constant(task)
+    answers = [_answer(head_task or task, meta, support, params, over_tasks) for params in parameters.values()]
+    features = _query_features(task, meta, support, over_tasks) if head_task else None
 
     def prepare(x: Inputs, mask: Tensor | None) -> Inputs:
         x = constant.inputs(x)
         return x if features is None else features(x, mask)
 
-    return Predictor(answers, tuple(path), prepare if head or constant.call else None, path[max(path)])
+    return Predictor(answers, tuple(parameters), prepare if head_task or constant.call else None, parameters[max(parameters)])
 
 
 def _answer(task: "GradientTask", meta: Params, support: Examples, params: Params, over_tasks: OverTasks) -> Answer:
-    def one(of_task: tuple[Examples, Params, Queries], autodiff: Autodiff) -> Tensor:
-        own, at, queries = of_task
-        return task.answer(meta, at, own, queries.x, queries.mask)
+    def answer_task(inputs: tuple[Examples, Params, Queries], autodiff: Autodiff) -> Tensor:
+        task_support, task_params, queries = inputs
+        return task.answer(meta, task_params, task_support, queries.x, queries.mask)
 
     def answer(x: Inputs, mask: Tensor | None) -> Tensor:
         with torch.no_grad():
-            return over_tasks.map(one, (support, params, Queries(x, mask)))
+            return over_tasks.map(answer_task, (support, params, Queries(x, mask)))
 
     return answer
 
 
 def _query_features(task: "GradientTask", meta: Params, support: Examples, over_tasks: OverTasks) -> Answer:
-    def one(of_task: tuple[Examples, Queries], autodiff: Autodiff) -> Tensor:
-        own, queries = of_task
-        return task.query_features(meta, own, queries.x, queries.mask)
+    def task_features(inputs: tuple[Examples, Queries], autodiff: Autodiff) -> Tensor:
+        task_support, queries = inputs
+        return task.query_features(meta, task_support, queries.x, queries.mask)
 
     def prepare(x: Inputs, mask: Tensor | None) -> Tensor:
         with torch.no_grad():
-            return over_tasks.map(one, (support, Queries(x, mask)))
+            return over_tasks.map(task_features, (support, Queries(x, mask)))
 
     return prepare

@@ -1,4 +1,4 @@
-"""What an inner step does to the support inputs before the network sees them."""
+"""Augmentation of the support inputs in each inner step."""
 
 from abc import ABC, abstractmethod
 
@@ -11,33 +11,33 @@ from metaloop.types import Examples, Inputs
 
 
 class Augmentation(nn.Module, ABC):
-    """A change of the support inputs. Its ``nn.Parameter`` s are meta-parameters."""
+    """An augmentation of the support inputs. Its ``nn.Parameter`` s are meta-parameters."""
 
     @abstractmethod
     def forward(self, support: Examples, step: int) -> Inputs:
-        """The inputs (examples, *input) of one task's ``support`` as step ``step`` sees them."""
+        """Return the inputs (examples, *input) of one task's ``support`` for inner step ``step``."""
 
 
 class Unchanged(Augmentation):
-    """The support inputs as they are."""
+    """No augmentation."""
 
     def forward(self, support: Examples, step: int) -> Inputs:
         """See :meth:`Augmentation.forward`."""
         return support.x
 
 
-_STREAM = 2  # of metaloop.inner.noise
-_STEP = 40  # bits of a task's number, above which its step counts
+_STREAM = 2  # of random numbers, see metaloop.inner.noise
+_STEP = 40  # lowest bit of the inner step in a noise number; the bits below hold the task's number
 
 
 class GaussianNoise(Augmentation):
-    """Inputs plus normal noise of a meta-learned standard deviation, drawn anew in every step.
+    """Normal noise of a meta-learned standard deviation, drawn anew in every inner step.
 
-    The noise is a function of the task's number and the step, so that the outer loss is a function that has a gradient with
-    respect to the strength; which is learned as its logarithm, as hyper-parameters are in Maclaurin et al. 2015.
+    The noise is a function of the task's number and the step, so that the outer loss has a gradient with respect to the
+    standard deviation. Its logarithm is what is learned, as hyperparameters are in Maclaurin et al. 2015.
 
     Args:
-        strength: the standard deviation's start, in the inputs' unit (images: 1 is from black to white).
+        strength: initial standard deviation, in the unit of the inputs (images: 1 is the distance from black to white).
     """
 
     def __init__(self, strength: float) -> None:
@@ -52,9 +52,11 @@ class GaussianNoise(Augmentation):
         """See :meth:`Augmentation.forward`.
 
         Raises:
-            UserError: the inputs are named tensors, such as token ids, to which no noise can be added.
+            UserError: the inputs are named tensors, such as token ids, to which noise cannot be added.
         """
         if not isinstance(support.x, Tensor):
-            raise UserError("algorithm/augmentation=gaussian_noise adds to images or numbers, not to named inputs such as text")
+            raise UserError(
+                "algorithm/augmentation=gaussian_noise: noise needs images or numbers, not named inputs such as text; take none"
+            )
         noise = normal(task_number(support) + (step << _STEP), _STREAM, support.x.shape, support.x.dtype)
         return support.x + self.log_strength.exp() * noise

@@ -1,4 +1,4 @@
-"""A network as a function of its parameters, and of what may be normalised together."""
+"""A network as a function of its parameters."""
 
 from collections.abc import Sequence
 
@@ -14,55 +14,58 @@ from metaloop.types import Examples, Inputs, Params
 
 
 class FunctionalModel:
-    """Calls a model with parameters from outside.
+    """A model whose parameters are arguments of each call.
 
     Args:
-        model: any module with ``forward(x)``, see :class:`metaloop.models.model.Model` for what else it may take.
-        maps: whether it answers feature maps; then it must have some.
+        model: any module with ``forward(x)``; :class:`metaloop.models.model.Model` lists optional arguments.
+        maps: whether to call it with ``maps=True``, for feature maps.
     """
 
     def __init__(self, model: nn.Module, *, maps: bool = False) -> None:
         self.module = model
         self.contract = as_model(model)
         self.support_statistics = "support" in norm_modes(model)
-        self._more = {"maps": True} if maps else {}
+        self._keywords = {"maps": True} if maps else {}
         self._names = tuple(name for name, _ in model.named_parameters())
 
     def outputs(self, meta: Params, params: Params, x: Inputs, mask: Tensor | None) -> Tensor:
-        """(examples, *output) of one task.
+        """Call the model on examples of one task: (examples, *output).
 
         Args:
             meta: all meta-parameters; the model's carry the prefix ``model.``.
-            params: adapted parameters by the model's own names; they take precedence.
+            params: adapted parameters by their names in the model, which take precedence over ``meta``.
             x: (examples, *input).
-            mask: (examples,) which examples are real and count in shared statistics; None for all.
+            mask: (examples,), true for real examples, which alone count in shared statistics; None if all are real.
         """
         values = {name: meta[MODEL + name] for name in self._names if MODEL + name in meta}
-        return functional_call(self.module, {**values, **params}, self.arguments(x, mask), self._more)
+        return functional_call(self.module, {**values, **params}, self.arguments(x, mask), self._keywords)
 
     def arguments(self, x: Inputs, mask: Tensor | None) -> tuple[Inputs | Tensor, ...]:
-        """What the model is called with for examples ``x`` of which ``mask`` says which are real."""
+        """Return the positional arguments of the model for examples ``x`` and their ``mask``."""
         return (x, mask) if self.contract.takes_weight and mask is not None else (x,)
 
     def features(self, meta: Params, params: Params, x: Inputs, mask: Tensor | None) -> Tensor:
-        """(examples, features): what the linear submodule ``head`` gets to see; arguments as for :meth:`outputs`."""
+        """Compute the input of the linear submodule ``head``, (examples, features); arguments as for :meth:`outputs`."""
         return self.outputs(meta, {**params, **self._identity(params)}, x, mask)
 
     def query_features(self, meta: Params, params: Params, support: Examples, x: Inputs, mask: Tensor | None) -> Tensor:
-        """(queries, features): what ``head`` gets to see of one task's queries; arguments as for :meth:`query_outputs`."""
+        """Compute the input of ``head`` for queries, (queries, features); arguments as for :meth:`query_outputs`."""
         return self.query_outputs(meta, {**params, **self._identity(params)}, support, x, mask)
 
     def _identity(self, params: Params) -> Params:
-        """In the head's place it hands the head's input through, whatever the network around it does."""
+        """Return parameters with which the head is the identity."""
         width = self.module.get_parameter("head.weight").shape[1]
-        some = next(iter(params.values()))
-        identity = {"head.weight": torch.eye(width, dtype=some.dtype, device=some.device)}
+        like = next(iter(params.values()))
+        identity = {"head.weight": torch.eye(width, dtype=like.dtype, device=like.device)}
         if "head.bias" in dict(self.module.named_parameters()):
-            identity["head.bias"] = torch.zeros(width, dtype=some.dtype, device=some.device)
+            identity["head.bias"] = torch.zeros(width, dtype=like.dtype, device=like.device)
         return identity
 
     def query_outputs(self, meta: Params, params: Params, support: Examples, x: Inputs, mask: Tensor | None) -> Tensor:
-        """(queries, *output) of one task's queries ``x``; in norm mode ``support`` normalised with the support's statistics."""
+        """Call the model on one task's queries ``x``: (queries, *output).
+
+        In norm mode ``support``, queries are normalised by the statistics of the support set. Arguments as for :meth:`outputs`.
+        """
         if not self.support_statistics:
             return self.outputs(meta, params, x, mask)
         queries = count(x)
@@ -72,7 +75,7 @@ class FunctionalModel:
 
 
 class HeadAlone(nn.Module, Model):
-    """A network that is nothing but another one's head; ``x`` is what that head gets to see, (examples, features)."""
+    """A network that consists of another network's head; its input is the head's input (examples, features)."""
 
     head: nn.Linear
 
@@ -82,31 +85,31 @@ class HeadAlone(nn.Module, Model):
         self.features = head.in_features
 
     def forward(self, x: Tensor) -> Tensor:
-        """(examples, features) to (examples, *output)."""
+        """Map (examples, features) to (examples, *output)."""
         return self.head(x)
 
 
 def joined(first: Inputs, second: Inputs, axis: int = 0) -> Inputs:
-    """Both inputs, one after the other along ``axis``."""
+    """Concatenate inputs along ``axis``."""
     if isinstance(first, Tensor) and isinstance(second, Tensor):
         return torch.cat([first, second], axis)
     return {name: torch.cat([value, second[name]], axis) for name, value in first.items()}  # type: ignore[union-attr, index]
 
 
 def joined_masks(masks: Sequence[Tensor | None], sizes: Sequence[int]) -> Tensor | None:
-    """(..., examples): which are real of sets of ``sizes`` examples, one after the other; None where nothing says otherwise.
+    """Concatenate the masks of several sets of examples: (..., examples), or None if all masks are None.
 
     Args:
-        masks: (..., size) of each; None where all of a set are real.
-        sizes: of the sets.
+        masks: (..., size) of each set; None for a set whose examples are all real.
+        sizes: number of examples of each set.
     """
-    given = next((mask for mask in masks if mask is not None), None)
-    if given is None:
+    like = next((mask for mask in masks if mask is not None), None)
+    if like is None:
         return None
-    full = [given.new_ones((*given.shape[:-1], size)) for size in sizes]
+    full = [like.new_ones((*like.shape[:-1], size)) for size in sizes]
     return torch.cat([ones if mask is None else mask for mask, ones in zip(masks, full, strict=True)], -1)
 
 
 def count(x: Inputs) -> int:
-    """How many examples."""
+    """Return the number of examples."""
     return len(x if isinstance(x, Tensor) else next(iter(x.values())))

@@ -1,4 +1,4 @@
-"""Gradient-based meta-learning as a composition of five choices."""
+"""Gradient-based meta-learning: MAML and its variants, composed from config choices."""
 
 import math
 from collections.abc import Callable
@@ -30,21 +30,21 @@ from metaloop.models.norm import norm_modes, observing
 from metaloop.problems.task_loss import TaskLoss, without_absent_classes
 from metaloop.types import Examples, Inputs, OuterLoss, Params, Tasks
 
-_LATE = 2**62  # an outer step after every schedule's end
+_LATE = 2**62  # an outer step after the end of every schedule
 SUPPORT_LOSS, AUGMENTATION = "support_loss.", "augmentation."  # prefixes of their parameters among the meta-parameters
 
 
 class GradientTask(TaskModel):
-    """A task's start and losses as functions of the meta-parameters.
+    """The start, losses and answers of a task, as functions of the meta-parameters.
 
     Args:
         model: the network.
         adapted: names of the parameters that the inner loop changes.
-        head_init: where the head starts.
-        loss: of one task.
-        support_loss: how the losses of the support examples become the scalar that a step descends.
-        augmentation: what a step does to the support inputs.
-        inner_batch: support examples a step sees, in turn; None for all.
+        head_init: how the head starts in each task.
+        loss: loss of one task.
+        support_loss: reduces the losses of the support examples to the scalar that an inner step minimises.
+        augmentation: changes the support inputs in each inner step.
+        inner_batch: number of support examples in each inner step, which cycle; None for all.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class GradientTask(TaskModel):
         self._support_loss = support_loss
         self.augmentation = augmentation
         self.inner_batch = inner_batch
-        # Parameters that adapt from a fixed value are no meta-parameters.
+        # Parameters that start from a fixed value are no meta-parameters.
         self._fixed = {n: p for n in adapted if not (p := model.module.get_parameter(n)).requires_grad}
 
     def start(self, meta: Params, support: Examples) -> Params:
@@ -73,17 +73,17 @@ class GradientTask(TaskModel):
         return self.head_init.start(params, support, lambda at: self.model.features(meta, at, support.x, support.mask))
 
     def _learned(self, meta: Params) -> Params:
-        """The adapted parameters as the outer loop left them."""
+        """Return the adapted parameters' values before adaptation and before ``head_init``."""
         like = next(iter(meta.values()))
         return {n: self._fixed[n].to(like) if n in self._fixed else meta[MODEL + n] for n in self.adapted}
 
     def support_loss(self, meta: Params, params: Params, support: Examples, step: int) -> Tensor:
         """See :meth:`TaskModel.support_loss`."""
-        batch = self._turn(support, step)
-        x = _called(self.augmentation, AUGMENTATION, meta, (batch, step))
+        batch = self._batch(support, step)
+        x = _call(self.augmentation, AUGMENTATION, meta, (batch, step))
         logits = self.model.outputs(meta, params, x, batch.mask)
         losses = self.loss.each(without_absent_classes(logits, support), batch)
-        return _called(self._support_loss, SUPPORT_LOSS, meta, (losses, batch.mask))
+        return _call(self._support_loss, SUPPORT_LOSS, meta, (losses, batch.mask))
 
     def query_loss(self, meta: Params, params: Params, support: Examples, query: Examples) -> tuple[Tensor, Tensor]:
         """See :meth:`TaskModel.query_loss`."""
@@ -91,62 +91,62 @@ class GradientTask(TaskModel):
         return self.loss(logits, query), logits
 
     def answer(self, meta: Params, params: Params, support: Examples, x: Inputs, mask: Tensor | None) -> Tensor:
-        """(queries, *output): one task's answers to ``x`` (queries, *input)."""
+        """Answer one task's queries ``x`` (queries, *input): (queries, *output)."""
         return without_absent_classes(self.model.query_outputs(meta, params, support, x, mask), support)
 
     def on_features(self) -> "GradientTask | None":
-        """The same task for examples whose ``x`` is what the head gets to see; None where a step may change that."""
+        """Return the same task on the head's inputs as ``x``; None if an inner step may change them."""
         model, head = self.model.module, self.model.contract.linear_head
         if head is None or not all(name.startswith(HEAD) for name in self.adapted):
             return None
-        shared = {"batch", "support"} & norm_modes(model)  # then features depend on which examples a step sees
+        shared = {"batch", "support"} & norm_modes(model)  # then features depend on the examples of a batch
         if model.training or (shared and self.inner_batch is not None) or not isinstance(self.augmentation, Unchanged):
             return None
         losses = self.loss, self._support_loss, self.augmentation
         return GradientTask(FunctionalModel(HeadAlone(head)), self.adapted, self.head_init, *losses, self.inner_batch)
 
     def features(self, meta: Params, support: Examples) -> Tensor:
-        """(examples, features): what the head gets to see of one task's support set at the start."""
+        """Compute the head's inputs for one task's support set before adaptation: (examples, features)."""
         return self.model.features(meta, self._learned(meta), support.x, support.mask)
 
     def query_features(self, meta: Params, support: Examples, x: Inputs, mask: Tensor | None) -> Tensor:
-        """(queries, features): what the head gets to see of one task's queries at the start."""
+        """Compute the head's inputs for one task's queries before adaptation: (queries, features)."""
         return self.model.query_features(meta, self._learned(meta), support, x, mask)
 
-    def _turn(self, support: Examples, step: int) -> Examples:
-        """The support examples of one step: all, or the next ``inner_batch`` of a fixed order that alternates classes."""
+    def _batch(self, support: Examples, step: int) -> Examples:
+        """Select the support examples of one step: all, or the next ``inner_batch`` of a fixed order that mixes classes."""
         count = len(support.y)
         if self.inner_batch is None or self.inner_batch >= count:
             return support
         rows = torch.arange(step * self.inner_batch, (step + 1) * self.inner_batch, device=support.y.device) % count
         stride = next(s for s in range(int(count**0.5), count + 1) if math.gcd(s, count) == 1)
-        rows = rows * stride % count  # class by class order, read with a stride that meets every example once
+        rows = rows * stride % count  # they come class by class; the stride visits every example once
         return support.map(lambda tensor: tensor[rows])
 
 
-def _called(module: nn.Module, prefix: str, meta: Params, arguments: tuple[Any, ...]) -> Any:
-    """``module(*arguments)`` with its parameters read from ``meta``."""
-    own = {name: meta[prefix + name] for name, value in module.named_parameters() if value.requires_grad}
-    return functional_call(module, own, arguments) if own else module(*arguments)
+def _call(module: nn.Module, prefix: str, meta: Params, arguments: tuple[Any, ...]) -> Any:
+    """Call ``module(*arguments)`` with its learned parameters taken from ``meta``."""
+    parameters = {name: meta[prefix + name] for name, value in module.named_parameters() if value.requires_grad}
+    return functional_call(module, parameters, arguments) if parameters else module(*arguments)
 
 
 class GradientLearner(Learner, TakesSteps):
-    """MAML and its relatives: (adapted, rule, meta-gradient, objective, head start), see docs/algorithms.md.
+    """MAML and its variants, see docs/algorithms.md.
 
     Args:
         model: the network; its head is the submodule ``head``.
-        loss: of one task.
-        adapted: which parameters the inner loop changes.
-        rule: builds the inner rule for the adapted parameters.
-        meta_gradient: how the outer loss reaches the meta-parameters.
-        objective: which inner iterates the outer loss sees.
-        head_init: where a task's head starts.
+        loss: loss of one task.
+        adapted: selects the parameters that the inner loop changes.
+        rule: builds the inner rule from the adapted parameters.
+        meta_gradient: computes, or approximates, the gradient of the outer loss.
+        objective: weights of the inner iterates in the outer loss.
+        head_init: how the head starts in each task.
         over_tasks: how per-task functions are run.
-        steps: inner steps in meta-training, at least 1.
-        eval_steps: inner steps elsewhere; None for the same.
-        inner_batch: support examples a step sees, in turn; None for all.
-        support_loss: how the losses of the support examples become the scalar that a step descends; None for their mean.
-        augmentation: what a step does to the support inputs; None for nothing.
+        steps: number of inner steps in meta-training, at least 1.
+        eval_steps: number of inner steps in validation and test; None for ``steps``.
+        inner_batch: number of support examples in each inner step, which cycle; None for all.
+        support_loss: reduces the losses of the support examples to the scalar that an inner step minimises; None for the mean.
+        augmentation: changes the support inputs in each inner step; None for no change.
         proximal: strength of the pull towards the start, see :meth:`metaloop.inner.problem.InnerProblem.inner_loss`.
     """
 
@@ -177,20 +177,22 @@ class GradientLearner(Learner, TakesSteps):
                 raise UserError(f"algorithm.{key}={value}: at least 1")
         model = adapted.attach(model)
         names = adapted.names(model)
-        own = {name: model.get_parameter(name).detach() for name in names}
-        head_init.check(own)
+        start = {name: model.get_parameter(name).detach() for name in names}
+        head_init.check(start)
         self.model = model
-        self.rule = rule(own)
+        self.rule = rule(start)
         self.support_loss = support_loss or Mean()
         self.augmentation = augmentation or Unchanged()
         self.eval_steps = eval_steps or steps
         self.meta_gradient = meta_gradient
         self.learns = not isinstance(meta_gradient, Nothing)
         if head_init.classification and not loss.of_classes:
-            raise UserError("algorithm/head_init: this start is made of classes, which regression has none of; take learned")
+            raise UserError(
+                "algorithm/head_init: this start needs classes, and regression has none; take algorithm/head_init=learned"
+            )
         if head_init.redraws and self.learns:
             for name in names:
-                model.get_parameter(name).requires_grad_(False)  # nothing learned of it would ever be used
+                model.get_parameter(name).requires_grad_(False)  # a learned value would never be used
         self.objective = objective
         self.over_tasks = over_tasks
         self.task = GradientTask(
@@ -203,15 +205,19 @@ class GradientLearner(Learner, TakesSteps):
             self._check_displacement(names)
         self._meta = {n: p for n, p in self.named_parameters() if p.requires_grad}
         if not self._meta:
-            raise UserError("algorithm: nothing is left for the outer loop to learn; take algorithm/meta_gradient=none")
+            raise UserError(
+                "algorithm: nothing is left for the outer loop to learn (no meta-parameter); take algorithm/meta_gradient=none"
+            )
         self._observes = "running" in norm_modes(model)
         moving = {*names, *(name for name, value in model.named_parameters() if value.requires_grad)}
         self._constant = ConstantPart(model, moving, self.augmentation)
 
     def _check_displacement(self, names: tuple[str, ...]) -> None:
-        """It moves a start and nothing else."""
+        """Raise a UserError if there is anything to learn but the start, or if the start is fixed."""
         if not any(self.model.get_parameter(name).requires_grad for name in names):
-            raise UserError("algorithm.meta_gradient=displacement moves the start, but here what adapts has a fixed one")
+            raise UserError(
+                "algorithm.meta_gradient=displacement learns the start, but what adapts has a fixed one; take another"
+            )
         for key, part in (("support_loss", self.support_loss), ("augmentation", self.augmentation)):
             if any(True for _ in part.parameters()):
                 raise UserError(
@@ -220,11 +226,11 @@ class GradientLearner(Learner, TakesSteps):
 
     @property
     def transductive(self) -> bool:
-        """Batch statistics make every query depend on the others."""
+        """Whether a query's answer depends on the other queries: true with batch statistics."""
         return "batch" in norm_modes(self.model)
 
     def check(self, ways: int) -> None:
-        """The head answers a fixed number of classes."""
+        """See :meth:`Learner.check`; the head answers a fixed number of classes."""
         head = as_model(self.model).linear_head
         if head is not None and ways > head.out_features:
             raise UserError(
@@ -233,13 +239,13 @@ class GradientLearner(Learner, TakesSteps):
             )
 
     def meta_parameters(self) -> Params:
-        """All that the outer loop learns, by qualified name."""
+        """Return the parameters that the outer loop learns, by qualified name."""
         return self._meta
 
     def adapt(self, support: Examples, unlabelled: Inputs | None = None) -> Predictor:
-        """See :meth:`Learner.adapt`; inner iterates are kept for the adaptation curve."""
+        """See :meth:`Learner.adapt`; some inner iterates are kept for the adaptation curve."""
         if unlabelled is not None:
-            raise UserError("gradient-based learners do not use unlabelled examples")
+            raise UserError("gradient-based learners do not use unlabelled examples; take episode.unlabelled=0")
         meta = detached(self.meta_parameters())
         return adapt(self.task, self.problem, meta, support, self.eval_steps, self.over_tasks)
 
@@ -252,15 +258,15 @@ class GradientLearner(Learner, TakesSteps):
         """See :meth:`Learner.meta_loss`."""
         weights = self.objective.weights(self.problem.steps, self.outer_step)
         problem = replace(self.problem, weights=weights, outer_step=self.outer_step)
-        begun = self._constant.tasks(tasks)
+        inputs = self._constant.tasks(tasks)
         with errors_name_the_fix():
-            loss = self.meta_gradient.loss(problem, self.meta_parameters(), begun, self.over_tasks)
+            loss = self.meta_gradient.loss(problem, self.meta_parameters(), inputs, self.over_tasks)
         if self._observes and self.training:
             self._observe(tasks)
         return loss
 
     def _observe(self, tasks: Tasks) -> None:
-        """Move running averages by one forward pass over the meta-batch at the start of adaptation."""
+        """Update running averages by one forward pass over the support sets, before adaptation."""
         flat = tasks.support.map(lambda tensor: tensor.flatten(0, 1))
         with torch.no_grad(), observing(self.model):
             self.model(*self.task.model.arguments(flat.x, flat.mask))

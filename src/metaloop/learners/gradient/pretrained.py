@@ -1,4 +1,4 @@
-"""Ordinary pretraining on the training data, then fine-tuning on each task's support set."""
+"""Pretraining on the meta-training data, then fine-tuning on each task's support set."""
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -28,29 +28,29 @@ from metaloop.types import Examples, Inputs, OuterLoss, Params, Tasks
 
 
 class Pretrained(Learner, TakesSteps):
-    """Baselines that meta-learning must beat: no episode is adapted to before validation.
+    """Pretraining baselines, which do not adapt to tasks in training.
 
-    Classification: one head names all meta-training classes and is trained with the body by cross-entropy; a task then gets a
-    new head of its own, fine-tuned alone (Baseline, and with cosines Baseline++, of Chen et al. 2019, section 3.2) or with
-    everything else. Regression: one network answers all tasks, and fine-tuning goes on from it (the pretrained baseline of Finn
-    et al. 2017, section 5.1).
+    Classification: a head for all meta-training classes and the body are trained by cross-entropy. Each task then gets a new
+    head, which is fine-tuned alone (Baseline, and with cosines Baseline++, of Chen et al. 2019, section 3.2) or with the body.
+    Regression: one network is trained on all tasks and fine-tuned on each (the pretrained baseline of Finn et al. 2017,
+    section 5.1).
 
-    An outer step sees a meta-batch's support and query examples as one batch, so batches hold as many examples of each of
-    their classes, where the papers draw single examples. Each task counts alike. Norm modes with batch statistics take them
-    over a rank's share of the meta-batch.
+    An outer step treats the support and query examples of a meta-batch as one batch. So a batch has equally many examples of
+    each of its classes, while the papers draw single examples. All tasks have the same weight. Batch statistics are taken over
+    a rank's share of the meta-batch.
 
     Args:
         model: the network; its head is the submodule ``head``, which in classification is a task's new head.
-        loss: of one task.
-        classes: of meta-training; None for regression.
-        adapted: which parameters fine-tuning changes; in classification the head is among them.
-        rule: builds the rule for the adapted parameters; pretraining teaches it nothing, so it must have no meta-parameters.
-        head_init: where a task's head starts. "learned" is where pretraining left it; in classification, where the head is
-            new, the same random numbers in every task.
+        loss: loss of one task.
+        classes: number of meta-training classes; None for regression.
+        adapted: selects the parameters that fine-tuning changes; in classification the head must be among them.
+        rule: builds the rule from the adapted parameters. It must have no meta-parameters, since pretraining cannot learn them.
+        head_init: how the head starts in each task. "learned" means the pretrained head in regression, and the same random
+            numbers in every task in classification.
         over_tasks: how tasks are fine-tuned.
-        eval_steps: of fine-tuning.
-        inner_batch: support examples a step sees, in turn; None for all.
-        cosine_scale: cosine heads with this scale; None for linear ones.
+        eval_steps: number of fine-tuning steps.
+        inner_batch: number of support examples in each fine-tuning step, which cycle; None for all.
+        cosine_scale: scale of cosine heads; None for linear heads.
     """
 
     requires: ClassVar[Requirements] = Requirements(classes=True)
@@ -76,13 +76,15 @@ class Pretrained(Learner, TakesSteps):
         _check_classes(classifies, classes, cosine_scale, head_init)
         model = adapted.attach(model if cosine_scale is None else _with_cosine_head(model, cosine_scale))
         names = adapted.names(model)
-        own = {name: model.get_parameter(name).detach() for name in names}
-        head_init.check(own)
+        start = {name: model.get_parameter(name).detach() for name in names}
+        head_init.check(start)
         self.model = model
         self.classes_head = _classes_head(model, names, classes) if classifies and classes is not None else None
-        self.rule = rule(own)
+        self.rule = rule(start)
         if any(True for _ in self.rule.parameters()):
-            raise UserError("algorithm.rule has meta-parameters, which pretraining does not learn; take a rule without")
+            raise UserError(
+                "algorithm.rule has meta-parameters, which pretraining does not learn; take algorithm/rule=gradient_descent"
+            )
         self.over_tasks = over_tasks
         self.eval_steps = eval_steps
         self.loss = loss
@@ -92,22 +94,22 @@ class Pretrained(Learner, TakesSteps):
 
     @property
     def transductive(self) -> bool:
-        """Batch statistics make every query depend on the others."""
+        """Whether a query's answer depends on the other queries: true with batch statistics."""
         return "batch" in norm_modes(self.model)
 
     def check(self, ways: int) -> None:
-        """The new head answers a fixed number of classes."""
-        have = len(self.model.get_parameter("head.weight"))
-        if ways > have and self.classes_head is not None:
+        """See :meth:`Learner.check`; the new head answers a fixed number of classes."""
+        head_ways = len(self.model.get_parameter("head.weight"))
+        if ways > head_ways and self.classes_head is not None:
             raise UserError(
-                f"episode.ways={ways}: a task's head was made for {have} ways and cannot answer more; train with "
+                f"episode.ways={ways}: a task's head was made for {head_ways} ways and cannot answer more; train with "
                 f"episode.train.ways={ways}"
             )
 
     def adapt(self, support: Examples, unlabelled: Inputs | None = None) -> Predictor:
         """See :meth:`Learner.adapt`."""
         if unlabelled is not None:
-            raise UserError("pretrained learners do not use unlabelled examples")
+            raise UserError("pretrained learners do not use unlabelled examples; take episode.unlabelled=0")
         meta = detached({name: value for name, value in self.named_parameters() if value.requires_grad})
         return adapt(self.task, self.problem, meta, support, self.eval_steps, self.over_tasks)
 
@@ -117,16 +119,16 @@ class Pretrained(Learner, TakesSteps):
         return adapted_before(self.task, meta, support, adapted, self.eval_steps, self.over_tasks)
 
     def meta_loss(self, tasks: Tasks) -> OuterLoss:
-        """The mean loss of support and query examples without any adaptation.
+        """Compute the mean loss of support and query examples without adaptation.
 
-        ``query_logits`` are, in classification, those of a task's own classes.
+        In classification ``query_logits`` are those of each task's classes.
         """
         shots = tasks.support.y.shape[1]
         examples = support_and_query(tasks, by_split=self.classes_head is not None)
         flat = examples.map(lambda tensor: tensor.flatten(0, 1))
-        own = {} if self.classes_head is None else {HEAD + name: value for name, value in self.classes_head.named_parameters()}
+        head = {} if self.classes_head is None else {HEAD + name: value for name, value in self.classes_head.named_parameters()}
         with observing(self.model) if self.training else nullcontext():
-            outputs = self._network.outputs({}, own, flat.x, flat.mask)
+            outputs = self._network.outputs({}, head, flat.x, flat.mask)
         losses = losses_by_task(self.loss, outputs, examples)
         answers = outputs.unflatten(0, examples.y.shape[:2])[:, shots:]
         answers = answers if self.classes_head is None else logits_of_task_classes(answers, tasks)
@@ -134,23 +136,27 @@ class Pretrained(Learner, TakesSteps):
 
 
 def _check_classes(classifies: bool, classes: int | None, cosine_scale: float | None, head_init: HeadInit) -> None:
-    """Raise a UserError where the task, the number of classes and the head do not go together."""
+    """Raise a UserError if the task, the number of classes and the head do not fit together."""
     if classifies and classes is None:
-        raise UserError("dataset: its classes have no numbers (num_classes), which pretraining a classifier needs")
+        raise UserError(
+            "dataset: it has no num_classes, which pretraining a classifier needs; take a data set that numbers its classes"
+        )
     if cosine_scale is None:
         return
     if not classifies:
-        raise UserError(f"algorithm.cosine_scale={cosine_scale}: cosines are for classes; for regression take null")
+        raise UserError(f"algorithm.cosine_scale={cosine_scale}: cosine heads are for classification; for regression take null")
     if not cosine_scale > 0:
         raise UserError(f"algorithm.cosine_scale={cosine_scale}: above 0, or null for a linear head")
     if isinstance(head_init, Zero):
-        raise UserError("algorithm.head_init=zero: a class vector of zeros has no direction; take another head_init")
+        raise UserError(
+            "algorithm.head_init=zero: a zero class vector has no cosine; take another head_init, or cosine_scale=null"
+        )
 
 
 def _linear_head(model: nn.Module) -> nn.Linear:
     contract = as_model(model)
     if contract.linear_head is None:
-        raise UserError(f"model: pretraining replaces a linear submodule head; this model's is {type(contract.head).__name__}")
+        raise UserError(f"model: pretraining needs a linear submodule head; this model's is {type(contract.head).__name__}")
     return contract.linear_head
 
 
@@ -161,8 +167,8 @@ def _with_cosine_head(model: nn.Module, scale: float) -> nn.Module:
 
 
 def _classes_head(model: nn.Module, names: Sequence[str], classes: int) -> nn.Module:
-    """A head like the model's for all classes of meta-training; the model's own becomes one that only tasks learn."""
+    """Make a head for all meta-training classes like the model's head, and freeze the latter, which only tasks learn."""
     if not set(names) >= {name for name, _ in model.named_parameters() if name.startswith(HEAD)}:
-        raise UserError("algorithm.adapted: the classes of a task are new, so its whole head must adapt; take head or all")
+        raise UserError("algorithm.adapted: the classes of a task are new, so the whole head must adapt; take head or all")
     head = _linear_head(model).requires_grad_(requires_grad=False)
     return resized(head, classes)

@@ -1,4 +1,4 @@
-"""How the losses of the support examples become the scalar that an inner step descends."""
+"""Reductions of the support examples' losses to the scalar that an inner step minimises."""
 
 from abc import ABC, abstractmethod
 
@@ -15,11 +15,11 @@ class SupportLoss(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, losses: Tensor, mask: Tensor | None) -> Tensor:
-        """Scalar: of ``losses`` (examples,), where ``mask`` (examples,) says which examples are real; None for all."""
+        """Reduce ``losses`` (examples,) to a scalar; ``mask`` (examples,) is true for real examples, None if all are."""
 
 
 class Mean(SupportLoss):
-    """Every support example counts alike."""
+    """The mean over the real support examples."""
 
     def forward(self, losses: Tensor, mask: Tensor | None) -> Tensor:
         """See :meth:`SupportLoss.forward`."""
@@ -27,18 +27,18 @@ class Mean(SupportLoss):
 
 
 class LearnedWeights(SupportLoss):
-    """Each example's gradient is weighted by a learned function of its loss, after Meta-Weight-Net (Shu et al. 2019, eq. 3).
+    """Weights each example's gradient by a learned function of its loss, after Meta-Weight-Net (Shu et al. 2019, eq. 3).
 
-    Steps descend the mean of ``P(l_i)`` with ``P(0) = 0`` and ``P'(l) = v(l)``: its gradient is the mean of
-    ``v(l_i) grad l_i``, the paper's weighted step, and yet it is a function of the parameters, whose meta-gradient is exact
-    through all steps. The authors instead stop the gradient at the loss that the weight network sees. So that v has a closed
-    integral, its network is a mixture of sigmoids, ``v(l) = 2 sum_k a_k sigmoid(r_k (l - c_k))`` with shares a (softmax),
-    slopes r of either sign and centres c; theirs has 100 ReLU units and a sigmoid. Weights lie in (0, 2) and all start at 1,
-    so training starts as MAML.
+    Steps minimise the mean of ``P(l_i)``, where ``P(0) = 0`` and ``P'(l) = v(l)``. Its gradient is the mean of
+    ``v(l_i) grad l_i``, the paper's weighted step. Since it is a function of the parameters, the meta-gradient is exact through
+    all steps. The authors instead treat the loss that enters the weight network as a constant. For P to have a closed form, v
+    is a mixture of sigmoids, ``v(l) = 2 sum_k a_k sigmoid(r_k (l - c_k))``, with shares a (a softmax), slopes r of both signs
+    and centres c; the authors' network has 100 ReLU units and a sigmoid. Weights lie in (0, 2) and all start at 1, so training
+    starts as MAML.
 
     Args:
-        units: sigmoids, an even number: half of them rise, half fall.
-        highest: the centres start evenly over losses from 0 to this.
+        units: number of sigmoids, which is even: half of them rise, half fall.
+        highest: the centres start evenly spaced from 0 to this loss.
     """
 
     signs: Tensor
@@ -57,13 +57,13 @@ class LearnedWeights(SupportLoss):
     def forward(self, losses: Tensor, mask: Tensor | None) -> Tensor:
         """See :meth:`SupportLoss.forward`."""
         slopes = self._slopes()
-        areas = (F.softplus(slopes * (losses[:, None] - self.centres)) - F.softplus(-slopes * self.centres)) / slopes
-        return mean_over_real(2 * (areas * self.shares.softmax(0)).sum(1), mask)
+        integrals = (F.softplus(slopes * (losses[:, None] - self.centres)) - F.softplus(-slopes * self.centres)) / slopes
+        return mean_over_real(2 * (integrals * self.shares.softmax(0)).sum(1), mask)
 
     def _slopes(self) -> Tensor:
         return self.signs * self.log_slopes.exp()
 
     def weights(self, losses: Tensor) -> Tensor:
-        """(examples,): v of each of ``losses`` (examples,)."""
+        """Evaluate v at ``losses`` (examples,): (examples,)."""
         slopes = self._slopes()
         return 2 * (torch.sigmoid(slopes * (losses[:, None] - self.centres)) * self.shares.softmax(0)).sum(1)

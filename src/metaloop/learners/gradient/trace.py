@@ -1,4 +1,4 @@
-"""What inner steps do to one task's parameters, representations and losses, looked at step by step."""
+"""How inner steps change one task's parameters, representations and losses."""
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,13 +22,13 @@ SIMILARITY = ("cka", "cosine")
 
 @dataclass(frozen=True)
 class Stepwise:
-    """A learner that adapts in inner steps.
+    """The inner problem of a learner that takes inner steps, and its meta-parameters.
 
     Attributes:
-        task: start, losses and answers.
-        problem: how it adapts.
+        task: the start, losses and answers of a task.
+        problem: how parameters adapt.
         meta: all meta-parameters, without a graph.
-        steps: that it takes outside of meta-training.
+        steps: number of inner steps outside meta-training.
     """
 
     task: GradientTask
@@ -38,7 +38,7 @@ class Stepwise:
 
     @property
     def head(self) -> tuple[str, ...]:
-        """Names of the adapted parameters that belong to the head."""
+        """Names of the adapted parameters of the head."""
         return tuple(name for name in self.task.adapted if name.startswith(HEAD))
 
     @property
@@ -48,38 +48,41 @@ class Stepwise:
 
 
 def stepwise(learner: Learner) -> Stepwise | None:
-    """The learner's inner problem; None for one that does not adapt in inner steps."""
+    """Return the learner's inner problem; None if it takes no inner steps."""
     if not isinstance(learner, TakesSteps):
         return None
     meta = detached({name: value for name, value in learner.named_parameters() if value.requires_grad})
     return Stepwise(learner.task, learner.problem, meta, learner.eval_steps)
 
 
-def walk(of: Stepwise, support: Examples, steps: int, held: Collection[str] = ()) -> Iterator[Params]:
-    """The iterates of one task, its start first; parameters named in ``held`` stay at their start.
+def walk(of: Stepwise, support: Examples, steps: int, frozen: Collection[str] = ()) -> Iterator[Params]:
+    """Yield the iterates of one task, the start first; parameters named in ``frozen`` stay at their start.
 
-    To hold a part during adaptation is how Raghu et al. 2020 (section 3.2, "freezing") ask what the part's adaptation is for.
+    Raghu et al. 2020 (section 3.2, "freezing") freeze a part during adaptation to measure what its adaptation contributes.
     """
     start = of.problem.task.start(of.meta, support)
     params, state = start, of.problem.rule.init(start)
     yield params
     for step in range(steps):
         params, state = of.problem.step(of.meta, params, state, support, step, Eager(), second_order=False)
-        params = {name: start[name] if name in held else value for name, value in params.items()}
+        params = {name: start[name] if name in frozen else value for name, value in params.items()}
         yield params
 
 
 @dataclass(frozen=True)
 class Trace:
-    """One task's adaptation at some of its inner steps, the first of them 0.
+    """One task's adaptation at some of its inner steps ("points"), the first of them step 0.
 
     Attributes:
         answers: (points, queries, *output).
-        inner_loss: (points,), what the next step descends.
-        movement: each of ``MOVEMENT`` (points, layers with adapted parameters): the distance from the start, and over the
-            start's norm (nan where that is zero), the cosine with the start, the norm of the inner loss's gradient.
-        similarity: each of ``SIMILARITY`` (points, layers) between the real queries' representations at the start and now.
-        start, end: the adapted parameters.
+        inner_loss: (points,), the loss that the next step minimises.
+        movement: for each of ``MOVEMENT`` (points, layers with adapted parameters). The distance from the start; this distance
+            relative to the norm of the start (nan if that is zero); the cosine with the start; the norm of the inner loss's
+            gradient.
+        similarity: for each of ``SIMILARITY`` (points, layers), between the real queries' representations at the start and at
+            the point.
+        start: the adapted parameters before adaptation.
+        end: the adapted parameters at the last point.
     """
 
     answers: Tensor
@@ -91,15 +94,21 @@ class Trace:
 
 
 def moving_layers(of: Stepwise) -> dict[str, list[str]]:
-    """The layers of ``Trace.movement`` in order, each with its adapted parameters' names."""
+    """Return the layers of ``Trace.movement`` in order, each with the names of its adapted parameters."""
     return by_layer(of.task.adapted, layers_of(of.task.model.module))
 
 
 def trace(of: Stepwise, support: Examples, query: Examples, points: Sequence[int]) -> tuple[Trace, tuple[str, ...]]:
-    """Follow one task (no tasks axis) through its inner steps.
+    """Trace the adaptation to one task (no task axis).
+
+    Args:
+        of: the inner problem.
+        support: (examples, ...).
+        query: (queries, ...).
+        points: inner steps to record, ascending from 0.
 
     Returns:
-        What happened, and the names of the layers of ``Trace.similarity``.
+        The trace, and the names of the layers of ``Trace.similarity``.
     """
     groups, eager = moving_layers(of), Eager()
     start: Params = {}
@@ -113,42 +122,42 @@ def trace(of: Stepwise, support: Examples, query: Examples, points: Sequence[int
             params,
             second_order=False,
         )
-        answers, seen = _represented(of, params, support, query)
-        start, before = (start, before) if start else (params, seen)
-        rows.append((answers, loss, _movement(params, start, gradients, groups), _similarity(before, seen)))
-    answers, losses, moved, alike = (torch.stack(column) for column in zip(*rows, strict=True))
-    movement = dict(zip(MOVEMENT, moved.unbind(1), strict=True))
-    similarity = dict(zip(SIMILARITY, alike.unbind(1), strict=True))
+        answers, representations = _representations(of, params, support, query)
+        start, before = (start, before) if start else (params, representations)
+        rows.append((answers, loss, _movement(params, start, gradients, groups), _similarity(before, representations)))
+    answers, losses, movements, similarities = (torch.stack(column) for column in zip(*rows, strict=True))
+    movement = dict(zip(MOVEMENT, movements.unbind(1), strict=True))
+    similarity = dict(zip(SIMILARITY, similarities.unbind(1), strict=True))
     return Trace(answers, losses, movement, similarity, start, params), tuple(before)
 
 
-def _represented(of: Stepwise, params: Params, support: Examples, query: Examples) -> tuple[Tensor, dict[str, Tensor]]:
-    """The answers to a task's queries, and by layer its representations of those that are real."""
-    with recorded(of.task.model.module) as seen:
+def _representations(of: Stepwise, params: Params, support: Examples, query: Examples) -> tuple[Tensor, dict[str, Tensor]]:
+    """Answer a task's queries, and return the representations of the real ones by layer, too."""
+    with recorded(of.task.model.module) as outputs:
         answers = of.task.answer(of.meta, params, support, query.x, query.mask)
     real = slice(None) if query.mask is None else query.mask
-    # In norm mode "support" the support set comes first.
-    return answers, {n: value[-len(answers) :][real] for n, value in seen.items() if n not in (FEATURES, OUTPUT)}
+    # In norm mode "support" the rows of the support set come first.
+    return answers, {n: value[-len(answers) :][real] for n, value in outputs.items() if n not in (FEATURES, OUTPUT)}
 
 
 def _movement(params: Params, start: Params, gradients: Params, groups: dict[str, list[str]]) -> Tensor:
-    """(movement, layers)"""
+    """Compute ``MOVEMENT`` of each layer: (measures, layers)."""
 
     def flat(values: Params, names: list[str]) -> Tensor:
         return torch.cat([values[name].flatten() for name in names]).double()
 
     columns = []
     for names in groups.values():
-        first, now, gradient = (flat(values, names) for values in (start, params, gradients))
-        distance, norm = (now - first).norm(), first.norm()
+        initial, current, gradient = (flat(values, names) for values in (start, params, gradients))
+        distance, norm = (current - initial).norm(), initial.norm()
         relative = distance / norm if norm > 0 else torch.full_like(norm, torch.nan)
-        columns.append(torch.stack([distance, relative, (first @ now) / (norm * now.norm()), gradient.norm()]))
+        columns.append(torch.stack([distance, relative, (initial @ current) / (norm * current.norm()), gradient.norm()]))
     return torch.stack(columns, 1)
 
 
-def _similarity(before: dict[str, Tensor], now: dict[str, Tensor]) -> Tensor:
-    """(similarity, layers)"""
-    pairs = [(before[name], now[name]) for name in before]
+def _similarity(before: dict[str, Tensor], after: dict[str, Tensor]) -> Tensor:
+    """Compute ``SIMILARITY`` of each layer: (measures, layers)."""
+    pairs = [(before[name], after[name]) for name in before]
     if not pairs:
         return torch.zeros(len(SIMILARITY), 0)
     return torch.stack([torch.stack([measure(a, b) for a, b in pairs]) for measure in (linear_cka, mean_cosine)])
@@ -157,11 +166,14 @@ def _similarity(before: dict[str, Tensor], now: dict[str, Tensor]) -> Tensor:
 def features(
     model: FunctionalModel, meta: Params, params: Params, support: Examples, x: Inputs, mask: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """(support, features) and (queries, features) of one task: what the head gets to see, or the answer where there is none."""
-    with recorded(model.module) as seen:
+    """Compute features of one task's support set (examples, features) and queries (queries, features).
+
+    Features are the input of the head, or the model's output if it has no head.
+    """
+    with recorded(model.module) as outputs:
         model.outputs(meta, params, support.x, support.mask)
-        own = seen[FEATURES]
-    with recorded(model.module) as seen:
+        of_support = outputs[FEATURES]
+    with recorded(model.module) as outputs:
         answers = model.query_outputs(meta, params, support, x, mask)
-        theirs = seen[FEATURES]
-    return own.flatten(1), theirs[-len(answers) :].flatten(1)
+        of_queries = outputs[FEATURES]
+    return of_support.flatten(1), of_queries[-len(answers) :].flatten(1)

@@ -79,16 +79,16 @@ def test_a_head_for_more_ways_answers_the_tasks_own() -> None:
         learner.check(6)
 
 
-def test_inner_batches_take_turns_over_all_examples_and_mix_classes() -> None:
+def test_inner_batches_cycle_over_all_examples_and_mix_classes() -> None:
     learner = made_learner(inner_batch=4)
     support = made_support().map(lambda t: t[0])
-    turns = [learner.task._turn(support, step) for step in range(5)]
-    assert [len(turn.y) for turn in turns] == [4] * 5
-    seen = torch.cat([turn.x for turn in turns])  # two rounds of ten examples
-    for round_ in (seen[:10], seen[10:]):
+    batches = [learner.task._batch(support, step) for step in range(5)]
+    assert [len(batch.y) for batch in batches] == [4] * 5
+    inputs = torch.cat([batch.x for batch in batches])  # two rounds of ten examples
+    for round_ in (inputs[:10], inputs[10:]):
         assert {tuple(row.tolist()) for row in round_} == {tuple(row.tolist()) for row in support.x}
-    assert all(len(turn.y.unique()) >= 3 for turn in turns)
-    assert made_learner(inner_batch=10).task._turn(support, 1) is support
+    assert all(len(batch.y.unique()) >= 3 for batch in batches)
+    assert made_learner(inner_batch=10).task._batch(support, 1) is support
 
 
 def test_the_meta_parameters_are_those_that_can_be_trained() -> None:

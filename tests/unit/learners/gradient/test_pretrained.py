@@ -94,7 +94,7 @@ def test_fine_tuning_is_momentum_on_a_new_head() -> None:
         nn.init.zeros_(head.bias)
         sgd = torch.optim.SGD(head.parameters(), lr=0.1, momentum=0.9, weight_decay=0.01)
         for step in range(20):
-            batch = learner.task._turn(Examples(features, tasks.support.y[task]), step)
+            batch = learner.task._batch(Examples(features, tasks.support.y[task]), step)
             sgd.zero_grad()
             F.cross_entropy(head(batch.x), batch.y).backward()
             sgd.step()
