@@ -1,4 +1,4 @@
-"""Fixtures that every test may use."""
+"""Fixtures of all tests."""
 
 import os
 from pathlib import Path
@@ -8,12 +8,12 @@ import torch
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Prepared data sets are kept with pytest's own cache, for all workers and processes of the tests."""
+    """Keep prepared data sets in pytest's cache, for all workers and processes."""
     os.environ.setdefault("METALOOP_CACHE", str(config.rootpath / ".pytest_cache" / "metaloop"))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print what the run cost on all cores; CONTRIBUTING.md has the budget."""
+    """Print the CPU time of all processes; CONTRIBUTING.md has the budget."""
     user, system, children_user, children_system, _ = os.times()
     seconds = user + system + children_user + children_system
     terminalreporter.write_line(f"CPU time of all processes: {seconds / 60:.1f} minutes")
@@ -21,7 +21,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The folder of real data sets; tests that need it are skipped where it is absent."""
+    """Return the folder of real data sets; tests that need it are skipped if it is absent."""
     folder = Path(os.environ.get("METALOOP_DATA", Path(__file__).parents[2] / "shared" / "data"))
     if not folder.is_dir():
         pytest.skip(f"needs the real data sets; {folder} does not exist (set METALOOP_DATA)")
@@ -30,5 +30,5 @@ def real_data() -> Path:
 
 @pytest.fixture(autouse=True)
 def _seed() -> None:
-    """Every test starts from the same random numbers."""
+    """Seed the global generators before every test."""
     torch.manual_seed(0)

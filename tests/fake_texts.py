@@ -1,4 +1,4 @@
-"""Small data sets of texts in their official formats, made for a test."""
+"""Small synthetic text data sets in their official formats."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from metaloop.data.texts.clinc150 import DOMAINS
 
 
 class Characters:
-    """A tokeniser: a token is a character, its id the code point."""
+    """A tokenizer whose tokens are characters and whose ids are their code points."""
 
     key = "characters"
 
@@ -31,12 +31,12 @@ class Characters:
 
 
 def decoded(ids: Any) -> str:
-    """A text from its :class:`Characters`."""
+    """Decode the tokens of :class:`Characters`."""
     return "".join(chr(code) for code in ids.tolist() if code)
 
 
 def clinc150() -> dict[str, bytes]:
-    """``data_full.json`` and ``domains.json``; text k of intent i of domain d is ``d_i text k``."""
+    """Write ``data_full.json`` and ``domains.json``; text k of intent i of domain d is ``d_i text k``."""
     domains = {name: [f"{name}_{k}" for k in range(15)] for names in DOMAINS.values() for name in names}
     content: dict[str, list[list[str]]] = {}
     for part, start, stop in (("val", 100, 120), ("train", 0, 100), ("test", 120, 150)):
@@ -59,19 +59,19 @@ def json_lines(rows: Sequence[Mapping[str, Any]]) -> bytes:
 
 
 def news(classes: int, texts: int, key: str = "text") -> list[dict[str, Any]]:
-    """Rows of Bao et al.'s format; text k of class c is ``c<c> text <k>``, as a list of words or joined under ``raw``."""
+    """Make rows of Bao et al.'s format; text k of class c is ``c<c> text <k>``, as a list of words or joined under ``raw``."""
     rows = [(f"c{c} text {k}", c) for k in range(texts) for c in range(classes)]
     return [{key: text if key == "raw" else text.split(), "label": c} for text, c in rows]
 
 
 def fewrel(first: int, count: int) -> dict[str, list[dict[str, Any]]]:
-    """Relations ``P<first>`` and so on of two sentences each; the head is two words, the tail one."""
+    """Make relations ``P<first>`` and so on of two sentences each; the head is two words, the tail one."""
     sentence = {"tokens": ["Ann", "Lee", "was", "born", "in", "Rome"], "h": ["ann lee", "Q1", [[0, 1]]]}
     return {f"P{number}": [{**sentence, "t": ["rome", "Q2", [[5]]]}] * 2 for number in range(first, first + count)}
 
 
 def arsc() -> dict[str, bytes]:
-    """Five domains for training and validation and one for meta-test, two reviews of a class in each file."""
+    """Write five domains for training and validation and one for meta-test, two reviews of a class in each file."""
     domains = ["books", "baby", "camera", "cellphones", "dvd2", "toys"]
     files = {
         "workspace.filtered.list": "".join(f"{name}\n" for name in domains).encode(),
@@ -86,7 +86,7 @@ def arsc() -> dict[str, bytes]:
 
 
 def write_official(data: Path) -> None:
-    """Below ``data/text``, small sets in the formats and with the numbers of classes of those that nobody may pass on."""
+    """Write to ``data/text`` small sets with the formats and class counts of the data sets that may not be redistributed."""
     text = data / "text"
     intents = [(f"ask {k} for intent {c}", f"intent {c}") for c in range(77) for k in range(6)]
     header = b"text,category\n"

@@ -1,4 +1,4 @@
-"""Runs in other processes that stop at a gate until a test lets them pass, so that no test waits by the clock."""
+"""Runs in other processes that wait at a gate until a test opens it, so that no test waits by the clock."""
 
 import os
 import signal
@@ -35,7 +35,7 @@ class Waiting(Tracker):
 
 
 class Gate:
-    """The test's end of the FIFO; on leaving, whatever still waits passes or fails."""
+    """The test's end of the FIFO; leaving the context releases all runs that still wait."""
 
     def __init__(self, path: Path, step: int) -> None:
         os.mkfifo(path)
@@ -43,12 +43,12 @@ class Gate:
         self.override = f"+logger.gate={{_target_:gated_runs.Waiting,gate:{path},step:{step}}}"
 
     def let_waiting_pass(self) -> None:
-        """Let the runs pass that stand at the gate now."""
-        with suppress(OSError):  # nobody does
+        """Release the runs that wait at the gate now."""
+        with suppress(OSError):  # no run waits
             os.close(os.open(self.path, os.O_WRONLY | os.O_NONBLOCK))
 
     def open(self) -> None:
-        """Let all pass, now and later."""
+        """Release all runs, now and later."""
         self._open = os.open(self.path, os.O_RDWR)
 
     def __enter__(self) -> Self:
@@ -63,7 +63,7 @@ class Gate:
 
 
 def started(words: list[str], messages: Path) -> subprocess.Popen[bytes]:
-    """Start ``metaloop`` with these words in a process of its own; what it says is added to ``messages``."""
+    """Start ``metaloop`` with these arguments in a new process; its output is added to ``messages``."""
     path = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))
     with messages.open("a") as file:
         return subprocess.Popen(
@@ -76,17 +76,17 @@ def started(words: list[str], messages: Path) -> subprocess.Popen[bytes]:
 
 
 def _hear_ctrl_c() -> None:
-    """A shell starts background jobs with SIGINT ignored, which their children inherit: the tests may be such a job."""
+    """Restore SIGINT, which a shell ignores in background jobs and their children; the tests may run in such a job."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def jobs(directory: Path) -> list[Job]:
-    """The jobs of a sweep that may not have begun."""
+    """List the jobs of a sweep, which may not have begun."""
     return Ledger(directory).jobs() if (directory / LEDGER).exists() else []
 
 
 def wait_until(condition: Callable[[], object], process: subprocess.Popen[bytes], messages: Path) -> None:
-    """Return as soon as ``condition`` holds; the process must not end before."""
+    """Return as soon as ``condition`` holds; fail if the process ends before."""
     while not condition():
         with suppress(subprocess.TimeoutExpired):
             process.wait(timeout=0.05)

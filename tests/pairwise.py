@@ -1,4 +1,4 @@
-"""Few rows in the place of a full product: what the fast suite runs of it, while the rest is marked ``slow``."""
+"""Pairwise selection: the rows of a full product that the fast suite runs; the rest is marked ``slow``."""
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from itertools import combinations, product

@@ -1,4 +1,4 @@
-"""Small pictures and official-looking files of image data sets, made for a test."""
+"""Small synthetic pictures, and files of image data sets in their official formats."""
 
 import io
 import pickle
@@ -17,7 +17,7 @@ def picture(mark: int, size: tuple[int, int] = (12, 12), kind: str = "PNG") -> b
 
 
 def entries(classes: int = 6, each: int = 4, root: str = "pictures/") -> dict[str, bytes]:
-    """Picture e of class c bears the mark 10 c + e."""
+    """Write pictures; picture e of class c has the mark 10 c + e."""
     return {f"{root}class{c}/{e}.png": picture(10 * c + e) for c in range(classes) for e in range(each)}
 
 

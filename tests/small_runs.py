@@ -1,4 +1,4 @@
-"""Runs small enough for tests: made-up pictures, a tiny network, a few outer steps, in this process."""
+"""Small runs for tests: synthetic pictures, a tiny network and a few outer steps, in this process."""
 
 import csv
 import json
@@ -39,12 +39,12 @@ SMALL = (
     "evaluation.episodes=6",
     "log_every=1",
 )
-# What Hydra would change of the test process's own logging.
+# Keeps Hydra from changing the logging of the test process.
 QUIET = ("hydra/job_logging=none", "hydra/hydra_logging=none")
 
 
 class SpiedPool(ClassPool):
-    """Notes whose episodes are drawn."""
+    """Records which episodes are drawn."""
 
     def draw(self, stream: Stream, numbers: torch.Tensor, spec: EpisodeSpec) -> Tasks:
         Blobs.drawn.append((self.split, numbers.tolist()))
@@ -76,7 +76,7 @@ class Blobs(Dataset):
 
 
 class Words(Dataset):
-    """Six classes a split, eight sentences of up to ten tokens each; a class prefers its own tokens."""
+    """Six classes in each split, of eight sentences of up to ten tokens; each class prefers certain tokens."""
 
     def split(self, name: str) -> ClassPool:
         generator = torch.Generator().manual_seed(SPLITS.index(name))
@@ -88,29 +88,29 @@ class Words(Dataset):
 
 
 def described(*overrides: str) -> RunIdentity:
-    """What run.json would say of a run with these overrides of the whole configuration."""
+    """Return the contents of run.json for a run with these overrides of the whole config."""
     return compose(*overrides, config_dirs=[str(SMALL_CONF)])
 
 
 def trained(directory: Path, *overrides: str, resume: bool = False, small: Sequence[str] = SMALL) -> dict[str, Any]:
-    """Run ``small`` with ``overrides`` in ``directory`` as one rank of a run does; returns the record."""
+    """Run ``small`` with ``overrides`` in ``directory`` as one rank, and return the record."""
     directory.mkdir(parents=True, exist_ok=True)
     return record_as_dict(run_rank(described(*small, *overrides), directory, resume))
 
 
 def words(directory: Path, *overrides: str) -> list[str]:
-    """The command line of a small run in ``directory``, after ``metaloop``."""
+    """Return the arguments of ``metaloop`` for a small run in ``directory``."""
     return ["train", "--config-dir", str(SMALL_CONF), *SMALL, *QUIET, f"hydra.run.dir={directory}", *overrides]
 
 
 def rows(path: Path, without: Sequence[str] = ()) -> list[dict[str, str]]:
-    """A CSV file's rows, less some columns."""
+    """Read the rows of a CSV file without some columns."""
     with path.open(newline="") as file:
         return [{name: cell for name, cell in row.items() if name not in without} for row in csv.DictReader(file)]
 
 
 def outcome(directory: Path) -> dict[str, Any]:
-    """All of a finished run that must not depend on time, place or how often it was stopped."""
+    """Return all of a finished run that must not depend on time, machine, folder or interruptions."""
     checkpoints = {name: torch.load(directory / "checkpoints" / f"{name}.ckpt", weights_only=True) for name in ("best", "last")}
     return {
         "episodes": (directory / "episodes.csv").read_text(),
@@ -128,7 +128,7 @@ def outcome(directory: Path) -> dict[str, Any]:
 
 
 def sweep_outcomes(directory: Path) -> dict[str, object]:
-    """Meta-test and episodes of every finished run of a sweep, by its overrides."""
+    """Return the meta-test and episodes of every finished run of a sweep, by overrides."""
     found = {}
     for path in directory.rglob("record.json"):
         record = json.loads(path.read_text())
@@ -200,5 +200,5 @@ def _run_command(directory: str, argv: list[str]) -> None:
 
 
 def lines_reach(path: Path, count: int) -> Callable[[], bool]:
-    """Whether the file has so many lines."""
+    """Whether the file has at least this many lines."""
     return lambda: path.exists() and path.read_bytes().count(b"\n") >= count

@@ -1,4 +1,4 @@
-"""A run as its trackers see it: rows, record, identity."""
+"""The rows, record and identity of a run, as trackers get them."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def info(directory: Path, resumed_step: int = 0) -> RunInfo:
 
 
 def train(tracker: Tracker, directory: Path, first: int, last: int, resumed_step: int = 0) -> None:
-    """Rows every 5 steps, a validation row every 10."""
+    """Log a row every 5 steps and a validation row every 10."""
     tracker.start(info(directory, resumed_step))
     for step in range(first, last + 1, 5):
         tracker.log({"train/loss": 1 / step, "train/score": 0.1 * step}, step)

@@ -1,4 +1,4 @@
-"""W&B's offline files, read by W&B's own reader, and a machine without a W&B account."""
+"""W&B's offline files, read by W&B's reader, and an environment without a W&B account."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ ACCOUNT = ("WANDB_API_KEY", "WANDB_MODE", "WANDB_DIR", "WANDB_DATA_DIR", "WANDB_
 
 
 def without_account(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No API key, no mode, no settings of whoever runs the tests, nor a key that an earlier test set."""
+    """Remove API keys, the mode and the settings of the developer and of earlier tests."""
     for name in ACCOUNT:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NETRC", str(home / "no-netrc"))
@@ -21,7 +21,7 @@ def without_account(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def read(directory: Path) -> tuple[Path, dict[str, list[Any]]]:
-    """The only unsent offline folder below ``directory``, and its records by kind; updates of the summary are merged."""
+    """Read the only unsent offline folder below ``directory``: its path, and records by kind with merged summaries."""
     wandb.teardown()  # until its service has ended the file may be incomplete
     files = directory.rglob("offline-run-*/*.wandb")
     (path,) = (path for path in files if not path.with_suffix(".wandb.synced").exists())

@@ -1,4 +1,4 @@
-"""Compositions of the contract tests: small learners, and which choices are refused together."""
+"""Small learners for the contract tests, and the combinations of choices that are refused."""
 
 from collections.abc import Collection
 from functools import cache
@@ -14,10 +14,10 @@ from metaloop.inner.execution.over_tasks import Loop, OverTasks
 from metaloop.learners.gradient.gradient_learner import GradientLearner
 from metaloop.types import Tasks
 
-EQUAL = 1e-9  # between ways to compute the same sum
-SMALL = "optimisee"  # six smooth units: finite differences are good, and whole products of choices affordable
+EQUAL = 1e-9  # tolerance between two ways to compute the same sum
+SMALL = "optimisee"  # six smooth units: accurate finite differences, and cheap enough for products of choices
 MEMBERS = {**EXACT, **APPROXIMATE}
-# What adapts from a fixed start has no displacement.
+# Choices whose adapted parameters have a fixed start, which displacement cannot learn.
 STARTLESS = [adapted for name, adapted in ADAPTED.items() if name.startswith("context")]
 
 
@@ -31,9 +31,9 @@ def has_parameters(rule: str) -> bool:
 
 
 def refusal(member: str, rule: str, objective: str, *, proximal: float = 0.0, outer_step: int = 0) -> str | None:
-    """What the error says where a meta-gradient does not go with the rest; None where it does.
+    """Return the expected error if a meta-gradient does not fit the other choices; None if it does.
 
-    Every ``adapted`` goes with every meta-gradient.
+    Every ``adapted`` fits every meta-gradient.
     """
     weights = OBJECTIVES[objective].weights(2, outer_step)
     kind = member.partition(",")[0]
@@ -49,7 +49,7 @@ def refusal(member: str, rule: str, objective: str, *, proximal: float = 0.0, ou
 
 
 def startless(member: str, **choices: object) -> bool:
-    """Whether the composition is one that learns a start where there is none; if so, it is seen to be refused."""
+    """Whether displacement is combined with a fixed start; if so, assert that this is refused."""
     if member != "displacement" or choices.get("adapted") not in STARTLESS:
         return False
     with pytest.raises(UserError, match="has a fixed one"):
@@ -60,13 +60,13 @@ def startless(member: str, **choices: object) -> bool:
 def by_hand(
     learner: GradientLearner, tasks: Tasks, *, constant: Collection[int], cut: Collection[int] = ()
 ) -> dict[str, Tensor]:
-    """The meta-gradient of plain autograd, written out.
+    """Compute the meta-gradient by plain autograd, as a reference.
 
     Args:
-        learner: its start, losses and rule.
+        learner: the learner, for its start, losses and rule.
         tasks: a meta-batch.
-        constant: steps whose gradient is a constant.
-        cut: steps that take the iterate and the rule's state for constants.
+        constant: inner steps whose gradient is treated as a constant.
+        cut: inner steps before which the iterate and the rule's state are detached.
     """
     learner.zero_grad()
     meta, problem = dict(learner.meta_parameters()), learner.problem
@@ -83,10 +83,12 @@ def by_hand(
                 params, state = ({n: v.detach() for n, v in part.items()} for part in (params, state))
             at = {n: v if v.requires_grad else v.clone().requires_grad_() for n, v in params.items()}
             loss = problem.inner_loss(meta, at, task.support, step)
-            slopes = torch.autograd.grad(loss, list(at.values()), create_graph=True, materialize_grads=True, allow_unused=True)
+            gradients = torch.autograd.grad(
+                loss, list(at.values()), create_graph=True, materialize_grads=True, allow_unused=True
+            )
             if step in constant:
-                loss, slopes = loss.detach(), [slope.detach() for slope in slopes]
-            params, state = learner.rule.step(dict(zip(at, slopes, strict=True)), state, params, step, loss)
+                loss, gradients = loss.detach(), [gradient.detach() for gradient in gradients]
+            params, state = learner.rule.step(dict(zip(at, gradients, strict=True)), state, params, step, loss)
     total.backward()
     zero = torch.zeros(())
     return {n: zero if p.grad is None else p.grad.clone() for n, p in learner.named_parameters()}

@@ -1,4 +1,4 @@
-"""Fixtures of the contracts."""
+"""Fixtures of the contract tests."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ import torch
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
-    """The contracts' tensors are tiny: threads would only wait for each other."""
+    """Use one thread, since the tensors are tiny and threads would only wait for each other."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

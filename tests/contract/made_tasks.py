@@ -1,4 +1,4 @@
-"""Small made-up tasks in float64, and what the contracts do with learners."""
+"""Small synthetic tasks and models in float64, and gradients for the contract tests."""
 
 import math
 from collections.abc import Callable
@@ -15,7 +15,7 @@ WAYS = 3
 
 
 def made_inputs(shape: tuple[int, ...], examples: tuple[int, ...], *, text: bool, random: torch.Generator) -> Inputs:
-    """Normal numbers, or token ids with an attention mask of varying length."""
+    """Make normal random inputs, or token ids with attention masks of varying length."""
     if not text:
         return torch.randn(*examples, *shape, generator=random, dtype=torch.float64)
     lengths = torch.randint(2, shape[0] + 1, (*examples, 1), generator=random)
@@ -28,9 +28,9 @@ def made_inputs(shape: tuple[int, ...], examples: tuple[int, ...], *, text: bool
 def made_tasks(
     model: str = "conv4, stride", *, tasks: int = 3, shots: int = 2, queries: int = 2, masked: bool = False, unlabelled: int = 0
 ) -> Tasks:
-    """Three-way tasks; with ``masked``, task 0 misses one support example and task 1 the whole last class.
+    """Make three-way tasks; ``masked`` removes one support example of task 0 and the last class of task 1.
 
-    ``unlabelled`` further examples a task, of which ``masked`` leaves out task 1's last.
+    There are ``unlabelled`` unlabelled examples in each task; ``masked`` removes the last one of task 1.
     """
     random = torch.Generator().manual_seed(1)
 
@@ -46,11 +46,11 @@ def made_tasks(
     if support.mask is not None:
         support.mask[0, shots - 1] = False
     if unlabelled:
-        more = made_inputs(MODELS[model][0], (tasks, unlabelled), text=model in OF_TEXTS, random=random)
+        inputs = made_inputs(MODELS[model][0], (tasks, unlabelled), text=model in OF_TEXTS, random=random)
         real = torch.ones(tasks, unlabelled, dtype=torch.bool) if masked else None
         if real is not None:
             real[1, -1] = False
-        support = replace(support, unlabelled=more, unlabelled_mask=real)
+        support = replace(support, unlabelled=inputs, unlabelled_mask=real)
     classes = (torch.arange(tasks)[:, None] + torch.arange(WAYS)) % CLASSES
     if masked:
         classes[1, -1] = -1
@@ -58,7 +58,7 @@ def made_tasks(
 
 
 def made_model(model: str = "conv4, stride", *, norm: str = "batch", outputs: int | None = WAYS) -> nn.Module:
-    """A model of the table in float64, from a fixed seed, its norms away from their trivial start."""
+    """Build a model of the table in float64 from a fixed seed, with norms and biases moved from their initial values."""
     torch.manual_seed(3)
     shape, build = MODELS[model]
     built = build(shape, outputs, norm).double()
@@ -70,7 +70,7 @@ def made_model(model: str = "conv4, stride", *, norm: str = "batch", outputs: in
 
 
 def meta_gradient(learner: Learner, tasks: Tasks) -> tuple[Tensor, Params]:
-    """The meta-loss and the meta-gradient, one entry a parameter."""
+    """Compute the meta-loss, and the meta-gradient by name."""
     learner.zero_grad()
     outcome = learner.meta_loss(tasks)
     outcome.loss.backward()
@@ -79,31 +79,31 @@ def meta_gradient(learner: Learner, tasks: Tasks) -> tuple[Tensor, Params]:
 
 
 def distance(left: Params, right: Params) -> float:
-    """The relative distance of two gradients as vectors."""
+    """Compute the relative distance of two gradients as vectors."""
     assert left.keys() == right.keys()
     squares = sum(float(((left[n] - right[n]) ** 2).sum()) for n in left)
     return math.sqrt(squares / sum(float((value**2).sum()) for value in right.values()))
 
 
 def central_difference(value: Callable[[], float], parameters: Params, direction: Params, size: float) -> float:
-    """The derivative of ``value`` along ``direction``, by moving the parameters there and back."""
+    """Estimate the derivative of ``value`` along ``direction``, moving the parameters and restoring them."""
 
-    def moved(by: float) -> float:
+    def value_after_move(by: float) -> float:
         for name, parameter in parameters.items():
             parameter.data.add_(direction[name], alpha=by)
         return value()
 
-    forth, back = moved(size), moved(-2 * size)
-    moved(size)
-    return (forth - back) / (2 * size)
+    above, below = value_after_move(size), value_after_move(-2 * size)
+    value_after_move(size)
+    return (above - below) / (2 * size)
 
 
 def random_direction(parameters: Params, seed: int) -> Params:
-    """A normal vector."""
+    """Draw a normal random direction."""
     random = torch.Generator().manual_seed(seed)
     return {n: torch.randn(p.shape, generator=random, dtype=p.dtype) for n, p in parameters.items()}
 
 
 def along(gradient: Params, direction: Params) -> float:
-    """The inner product."""
+    """Compute the inner product of a gradient and a direction."""
     return sum(float((gradient[n] * direction[n]).sum()) for n in direction)

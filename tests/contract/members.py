@@ -129,7 +129,9 @@ RULES: Mapping[str, Rule] = {
     "rate and decay": partial(LearnedRateAndDecay, lr=0.1, weight_decay=0.1),
     "momentum": partial(Momentum, lr=0.1, momentum=0.9),
     "nesterov, clipped and decayed": partial(Momentum, lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.1, max_norm=0.3),
-    "adam": partial(Adam, lr=0.01, eps_root=1e-4),  # with less, gradients near zero bend too sharply for finite differences
+    "adam": partial(
+        Adam, lr=0.01, eps_root=1e-4
+    ),  # with less, the curvature at gradients near zero is too high for finite differences
     "rmsprop": partial(RMSprop, lr=0.01, eps_root=1e-4),
     "sign descent": partial(SignDescent, lr=0.01),
     "meta-curvature": partial(trained, build=partial(MetaCurvature, lr=0.1, learn_lr=True)),
@@ -139,14 +141,14 @@ RULES: Mapping[str, Rule] = {
     "meta-lstm": partial(trained, build=partial(MetaLSTM, hidden=3)),
 }
 _PLAIN = ("gradient descent", "rate per tensor", "rate per element", "momentum", "adam", "rmsprop", "sign descent")
-# Rules that go against the gradient in every number. Learned optimisers start anywhere, and weight decay pulls elsewhere.
+# Rules that move every number against its gradient. Learned optimizers start at random, and weight decay pulls elsewhere.
 DESCENDING: Mapping[str, Rule] = {
     **{name: RULES[name] for name in _PLAIN},
     "rate per tensor and step, as built": partial(LearnedRate, lr=0.1, granularity="tensor", steps=2),
     "meta-curvature, as built": partial(MetaCurvature, lr=0.1),
     "generated rates, as built": partial(GeneratedRates, lr=0.1, decay=0.5, steps=2),
 }
-# Exact for the two inner steps that the contracts take.
+# Exact for the two inner steps of the contract tests.
 EXACT: Mapping[str, MetaGradient] = {
     "unrolled": Unrolled(),
     "reverse sweep": ReverseSweep(),
@@ -186,7 +188,7 @@ HEAD_INITS: Mapping[str, HeadInit] = {
     "shared": Shared(),
     "fresh": Fresh(),
 }
-WORKERS = Workers(processes=2)  # one for all: a process takes seconds to start
+WORKERS = Workers(processes=2)  # shared by all tests, since a process takes seconds to start
 OVER_TASKS: Mapping[str, Callable[[], OverTasks]] = {
     "loop": Loop,
     "vmap": Vmap,
@@ -226,7 +228,7 @@ def gradient_learner(
     support_loss: SupportLoss | None = None,
     augmentation: Augmentation | None = None,
 ) -> GradientLearner:
-    """A gradient learner: MAML unless told otherwise."""
+    """Build a gradient-based learner, by default MAML."""
     return GradientLearner(
         model,
         loss,
@@ -244,7 +246,7 @@ def gradient_learner(
     )
 
 
-CLASSES = 5  # of meta-training, in made-up tasks
+CLASSES = 5  # number of meta-training classes of the synthetic tasks
 
 
 def pretrained(
@@ -260,7 +262,7 @@ def pretrained(
     inner_batch: int | None = None,
     cosine_scale: float | None = None,
 ) -> Pretrained:
-    """A pretrained learner: Baseline of Chen et al. 2019 unless told otherwise."""
+    """Build a pretrained learner, by default Baseline of Chen et al. 2019."""
     return Pretrained(
         model, loss, classes, adapted, rule, head_init, over_tasks, eval_steps, inner_batch, cosine_scale=cosine_scale
     )
@@ -300,7 +302,7 @@ EMBEDDING = Embedding(4, (4, 2, 2))
 def metric(
     model: nn.Module, over_tasks: OverTasks, *, comparison: str, transform: str = "none", classification_steps: int | None = 0
 ) -> Metric:
-    """A metric learner with members of the tables, in float64."""
+    """Build a metric learner from entries of the tables, in float64."""
     made, regime = COMPARISONS[comparison](), Regime(classification_steps)
     loss = TASK_LOSSES["cross-entropy"]
     return Metric(model, loss, made, over_tasks, TRANSFORMS[transform], regime, CLASSES).double()
@@ -316,7 +318,7 @@ OF_MAPS = ("relation", "dn4")
 
 
 def in_context(reader: Callable[..., Reader]) -> Callable[[nn.Module, OverTasks], Learner]:
-    """An in-context learner of made-up tasks, in float64."""
+    """Build an in-context learner for the synthetic tasks, in float64."""
 
     def build(model: nn.Module, over_tasks: OverTasks) -> InContext:
         return InContext(model, TASK_LOSSES["cross-entropy"], 3, reader, over_tasks, gaussian=True).double()
@@ -357,11 +359,11 @@ LEARNERS: Mapping[str, Callable[[nn.Module, OverTasks], Learner]] = {
 
 
 def width(norm: str) -> int:
-    """Channels: with fewer than three a group, group norm leaves little but signs."""
+    """Choose the number of channels: with fewer than three in a group, group norm keeps little but signs."""
     return 24 if norm == "group" else 8
 
 
-# Input shape that the contracts use, and how to build the model for it.
+# The input shape of the contract tests, and how to build the model for it.
 MODELS: Mapping[str, tuple[tuple[int, ...], Build]] = {
     "conv4, stride": (
         (1, 8, 8),
@@ -416,7 +418,7 @@ ALL_MEMBERS: Mapping[type, set[type]] = {
 
 @cache
 def package_classes() -> frozenset[type]:
-    """All classes defined in the package's modules; the entry points' modules are not needed for that."""
+    """Collect all classes defined in the package's modules, except entry points."""
     found = set()
     for module in pkgutil.walk_packages(metaloop.__path__, "metaloop."):
         if module.name.rpartition(".")[0] == "metaloop" or module.name.endswith("__main__"):
@@ -427,12 +429,12 @@ def package_classes() -> frozenset[type]:
 
 
 def is_model(cls: type) -> bool:
-    """Whether a class is built as ``conf/model`` builds one."""
+    """Whether a class has the constructor arguments that ``conf/model`` uses."""
     return issubclass(cls, nn.Module) and list(inspect.signature(cls).parameters)[:2] == ["input_shape", "outputs"]
 
 
 def not_covered(base: type, classes: frozenset[type]) -> set[str]:
-    """Names of the concrete subclasses of ``base`` (models for ``nn.Module``) among ``classes`` without a line above."""
+    """Names of the concrete subclasses of ``base`` (models for ``nn.Module``) in ``classes`` that no table contains."""
     if base is nn.Module:
         members = {cls for cls in classes if is_model(cls)}
     else:

@@ -1,4 +1,4 @@
-"""No concrete class of the package escapes its contract."""
+"""Every concrete class of the package is covered by its contract."""
 
 import pytest
 from members import ALL_MEMBERS, not_covered, package_classes
@@ -10,11 +10,11 @@ from metaloop.inner.rules.rule import GradientDescent
 @pytest.mark.parametrize("base", ALL_MEMBERS, ids=lambda base: base.__name__)
 def test_every_concrete_class_is_in_the_tables(base: type) -> None:
     classes = package_classes()
-    assert ALL_MEMBERS[base] <= classes  # else nothing was searched
+    assert ALL_MEMBERS[base] <= classes  # otherwise the search found nothing
     assert not not_covered(base, classes), f"add a line for it to the tables of {__file__.replace('test_coverage', 'members')}"
 
 
-def test_a_class_without_a_line_is_noticed() -> None:
+def test_a_class_missing_from_the_tables_is_noticed() -> None:
     class Momentum(GradientDescent):
         pass
 

@@ -1,4 +1,4 @@
-"""What every learner promises, for every line of the table."""
+"""The contract of learners, for every learner of the table."""
 
 import copy
 import inspect
@@ -33,12 +33,12 @@ def made_learner(name: str, over_tasks: OverTasks | None = None, *, norm: str = 
 
 
 def model_of(name: str) -> str:
-    """The small model that a learner is tested with."""
+    """Choose the small model with which a learner is tested."""
     return "conv4, maps" if name in OF_MAPS else "mlp"
 
 
 def tasks_of(name: str, *, queries: int = 2, shots: int = 2, masked: bool = False) -> Tasks:
-    """Small tasks that a learner is tested with, and unlabelled examples where it uses them."""
+    """Make small tasks for a learner, with unlabelled examples if it uses them."""
     unlabelled = 2 * WAYS if name in USING_UNLABELLED else 0
     return made_tasks(model_of(name), shots=shots, queries=queries, masked=masked, unlabelled=unlabelled)
 
@@ -49,14 +49,14 @@ POOLED = (
     "joint",
     "simpleshot",
     "meta-baseline",
-)  # their meta-loss is of all tasks' examples at once
+)  # their meta-loss treats the examples of all tasks as one batch
 
 
-IN_ORDER = ("inner batches", "matching, in context")  # they go through the support set
+IN_ORDER = ("inner batches", "matching, in context")  # the order of the support set matters to them
 
 
 def batch_and_another(rows: Sequence[Row]) -> list[Row]:
-    """Every learner with norms of the batch, which make it transductive, and with one of the others in turn."""
+    """Pair every learner with batch norm, which makes it transductive, and with one of the other modes."""
     return [row for row in rows if row[1] == "batch"] + each_once([row for row in rows if row[1] != "batch"])
 
 
@@ -175,7 +175,7 @@ def test_the_content_of_padding_changes_nothing(name: str, norm: str) -> None:
 @pytest.mark.parametrize("size", [1, 1000], ids=["small", "large"])
 @every_learner
 def test_absent_classes_are_never_answered(name: str, size: int) -> None:
-    """Nor where all logits are far below zero, as squared distances of large features are."""
+    """Also if all logits are far below zero, like negative squared distances of large features."""
     tasks = tasks_of(name, masked=True)
     learner = made_learner(name, norm="batch" if size == 1 else "none")
     logits = learner.adapt(replace(tasks.support, x=tasks.support.x * size))(tasks.query.x * size, tasks.query.mask)
@@ -203,7 +203,7 @@ def test_the_order_of_the_support_set_matters_to_sequence_models_as_they_declare
 
 @pytest.mark.parametrize("name", READERS)
 def test_where_padding_stands_changes_nothing(name: str) -> None:
-    """An answer is that of the real examples in their order, wherever between them padding stands and how much there is."""
+    """Answers depend on the real examples and their order, not on the position and amount of padding."""
     tasks = made_tasks("mlp", shots=3)
     few = tasks.support.map(lambda t: t[:, ::2])
     real = torch.arange(tasks.support.y.shape[1]) % 2 == 0
@@ -216,7 +216,7 @@ def test_where_padding_stands_changes_nothing(name: str) -> None:
 @pytest.mark.parametrize("name", METRIC)
 def test_names_of_classes_permute_the_answers_of_learners_without_a_head(name: str) -> None:
     tasks = tasks_of(name)
-    new = torch.tensor([2, 0, 1])  # class c is now called new[c]
+    new = torch.tensor([2, 0, 1])  # class c gets the number new[c]
     renamed = replace(tasks.support, y=new[tasks.support.y])
     learner = made_learner(name)
     logits, expected = (learner.adapt(s)(tasks.query.x) for s in (renamed, tasks.support))
@@ -254,14 +254,14 @@ def test_its_state_travels_through_a_file(name: str, tmp_path: Path) -> None:
     other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
     assert other.over_tasks.choices() == learner.over_tasks.choices()
     used = set(other.over_tasks.choices()) - ({"gradient"} if name in POOLED else set())
-    assert "auto" not in {other.over_tasks.choices()[each] for each in used}  # nothing is timed again
+    assert "auto" not in {other.over_tasks.choices()[each] for each in used}  # the choice is restored, not timed again
     assert torch.equal(other.adapt(tasks.support)(tasks.query.x), expected)
 
 
 UNREACHED = {  # parameters that no meta-gradient of the composition can reach
     "finetune": {"model.head.weight", "model.head.bias"},  # a task's new head
     "finetune, cosines": {"model.head.weight"},
-    "meta-baseline": {"comparison.scale.log"},  # rests while it classifies
+    "meta-baseline": {"comparison.scale.log"},  # not updated in steps that classify
     "joint": {"model.head.weight", "model.head.bias"},
     "metasgd, zero head": {"model.head.weight"},  # starts at zero in every task
     "protomaml": {"model.head.weight", "model.head.bias"},  # starts as the prototypes in every task
@@ -333,7 +333,7 @@ def test_unlabelled_examples_are_refused_where_they_are_not_used(name: str) -> N
 
 @every_learner
 def test_it_learns(name: str) -> None:
-    """A few outer steps on the same tasks lower the loss that meta-training lowers."""
+    """A few outer steps on the same tasks lower the meta-training loss."""
     tasks = tasks_of(name, shots=4, queries=4)
     learner = made_learner(name, norm="layer")
     adam = torch.optim.Adam(learner.parameters(), lr=0.01)
@@ -343,14 +343,14 @@ def test_it_learns(name: str) -> None:
         adam.step()
         return loss.item()
 
-    if name == "reptile":  # moves towards what fits the support set, which is then what must improve
+    if name == "reptile":  # its steps fit the support sets, so the support loss must improve
         tasks = Tasks(tasks.support, tasks.support, tasks.index)
     losses = [step() for _ in range(15)]
     assert losses[-1] < losses[0] - 0.05
 
 
 def scrambled(examples: Examples) -> Examples:
-    """The same real examples, other padding."""
+    """Change the padding, and keep the real examples."""
     assert examples.mask is not None
     noise = torch.randn_like(examples.x) * 5
     real = examples.mask.view(*examples.mask.shape, *[1] * (examples.x.ndim - 2))

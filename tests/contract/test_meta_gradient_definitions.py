@@ -1,4 +1,4 @@
-"""Meta-gradients against their definitions: backpropagation written out by hand, and a closed form. All in float64."""
+"""Meta-gradients equal their definitions in float64: explicit backpropagation, and a closed form."""
 
 import pytest
 import torch
@@ -42,7 +42,7 @@ def test_approximate_ones_equal_their_definitions(adapted: str, rule: str, membe
 
 
 def test_the_definitions_differ_here() -> None:
-    """Else the test above would pass with inner gradients detached everywhere, or nowhere."""
+    """Otherwise the test above would pass with inner gradients detached everywhere, or nowhere."""
     tasks = made_tasks(SMALL, tasks=2)
     learner = small_learner(rule=RULES["rate per tensor"], objective=OBJECTIVES["weighted sum, given"])
     definitions = [each for name, each in BY_HAND.items() if name != "annealed, before"]
@@ -75,7 +75,7 @@ def test_displacement_is_start_minus_adapted(adapted: str, over_tasks: OverTasks
 
 
 def ends_by_hand(learner: GradientLearner, task: Tasks) -> tuple[Params, Params]:
-    """The start of one task and where two steps lead."""
+    """Compute the start of one task and the parameters after two steps."""
     meta = {name: value.detach() for name, value in learner.meta_parameters().items()}
     params = start = learner.problem.task.start(meta, task.support)
     state = learner.rule.init(params)
@@ -97,7 +97,7 @@ def test_displacement_leaves_a_head_alone_that_starts_elsewhere() -> None:
 
 
 class Quadratic(nn.Module):
-    """Answers its parameter, so that the squared error is a quadratic of it."""
+    """A model that answers its parameter, so that the squared error is a quadratic function of it."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Meta-gradients against oracles: finite differences, definitions written out by hand, a closed form. All in float64."""
+"""Meta-gradients equal oracles in float64: finite differences, explicit backpropagation, and a closed form."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -32,20 +32,20 @@ RELATIVE = 1e-6
 SIZES = (1e-6, 1e-7, 3e-8, 3e-9)
 # Parameters whose meta-gradient is not the derivative of the outer loss, by design: a straight-through estimate.
 ESTIMATED = re.compile(r"scores")
-# Where the outer loss jumps, and finite differences say nothing: an adapter's first gradient is exactly zero in one factor,
-# and its sign turns with the slightest move. These are compared with backpropagation written out by hand.
+# Choices for which the outer loss is discontinuous, so that finite differences do not apply: an adapter's first gradient is
+# exactly zero in one factor, and its sign changes with the smallest move. They are compared with explicit backpropagation.
 JUMPS = {("low rank", "sign descent")}
 
 Make = Callable[..., GradientLearner]
 
 
 def learned(learner: GradientLearner) -> Params:
-    """The meta-parameters that finite differences can check."""
+    """Select the meta-parameters that finite differences can check."""
     return {n: p for n, p in learner.meta_parameters().items() if not ESTIMATED.search(n)}
 
 
 def check_against_finite_differences(make: Make, tasks: Tasks) -> None:
-    """The unrolled loop along a random direction of all meta-parameters; each other exact way equals it as a whole vector."""
+    """Check the unrolled loop along a random direction, and that every other exact method gives the same vector."""
     reference = check_unrolled(make, tasks)
     for (name, exact), over_tasks in product(EXACT.items(), (Loop(), Vmap())):
         if (name, over_tasks.name) != ("unrolled", "loop"):  # the reference
@@ -54,7 +54,7 @@ def check_against_finite_differences(make: Make, tasks: Tasks) -> None:
 
 
 def check_unrolled(make: Make, tasks: Tasks) -> Params:
-    """The unrolled loop against finite differences along a random direction; its gradient."""
+    """Check the unrolled loop against finite differences along a random direction, and return its gradient."""
     learner = make(Loop(), meta_gradient=EXACT["unrolled"])
     parameters = learned(learner)
     direction = random_direction(parameters, seed=0)
@@ -106,7 +106,7 @@ def test_every_composition_is_accepted_or_refused_with_the_reason(adapted: str, 
 def test_learners_are_refused_when_they_are_built(member: str) -> None:
     for rule, objective in product(("gradient descent", "rate per tensor"), OBJECTIVES):
         choices = {"rule": RULES[rule], "objective": OBJECTIVES[objective], "meta_gradient": MEMBERS[member]}
-        # Objectives change on the way; what would be refused in the end is refused at once.
+        # Objectives may change in training; what they would refuse later is refused at the start.
         said = refusal(member, rule, objective) or refusal(member, rule, objective, outer_step=10**9)
         if said is None:
             small_learner(**choices)
@@ -144,7 +144,7 @@ def check_strategies_agree(member: str, tasks: Tasks, **choices: object) -> None
 
 
 def first_objective(member: str, rule: str) -> str | None:
-    """An objective that goes with both; None where they are refused together, which is tested above."""
+    """Choose an objective that fits both; None if they are refused together, which is tested above."""
     fitting = (o for o in ("weighted sum, given", "last step") if not refusal(member, rule, o, proximal=2.0))
     return next(fitting, None)
 
@@ -174,7 +174,7 @@ def one_of_each_class(rows: Sequence[Row]) -> list[Row]:
 
 @covering(["member"], MEMBERS, select=one_of_each_class)
 def test_every_one_is_traced_once_for_all_outer_steps(member: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The graph that would be compiled computes the loop's gradient; the compiler itself is tested elsewhere."""
+    """The graph that is compiled computes the gradient of the loop; the compiler itself is tested elsewhere."""
     graphs: list[object] = []
     monkeypatch.setattr(torch, "compile", lambda graph, **options: graphs.append(graph) or graph)
     tasks = made_tasks(SMALL, tasks=2)
@@ -186,7 +186,7 @@ def test_every_one_is_traced_once_for_all_outer_steps(member: str, monkeypatch: 
         gradient = meta_gradient(compiled, tasks)[1]
         for name, value in expected.items():
             torch.testing.assert_close(gradient[name], value, rtol=EQUAL, atol=1e-12)
-    assert len(graphs) == (2 if "evolution" in member else 1)  # and one for the unperturbed loss
+    assert len(graphs) == (2 if "evolution" in member else 1)  # the second one computes the unperturbed loss
 
 
 @covering(("adapted", "norm"), ADAPTED, MODES, select=each_once)

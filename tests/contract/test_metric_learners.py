@@ -1,4 +1,4 @@
-"""What metric learners promise beside what all learners do."""
+"""The contract of metric learners, beyond that of all learners."""
 
 import pytest
 import torch
@@ -48,7 +48,7 @@ def test_other_ways_and_shots_can_be_tested_than_were_trained(name: str) -> None
 
 @pytest.mark.parametrize("over_tasks", [Loop(), Vmap()], ids=["loop", "vmap"])
 def test_a_regime_changes_at_its_step(over_tasks: OverTasks) -> None:
-    """Before it, the loss is the classifier's; from it on, that of a learner which never classified."""
+    """Before this step, the loss is the classifier's; from then on, that of a purely episodic learner."""
     tasks, learner = made_tasks("mlp"), made("meta-baseline", over_tasks)
     episodic = made("prototypes, cosine", over_tasks)
     shared = {n: v for n, v in learner.state_dict().items() if isinstance(v, torch.Tensor) and "head" not in n}

@@ -1,4 +1,4 @@
-"""What every model promises."""
+"""The contract of models."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ def inputs(name: str) -> Inputs:
 
 
 def normalised(name: str) -> tuple[str, ...]:
-    """The norm modes that a model offers; others have theirs built in."""
+    """List the norm modes of a model; a model without the argument has one built in."""
     built_in = {
         "text": ("layer",),
         "vision": ("layer",),
@@ -77,7 +77,7 @@ def test_every_parameter_has_an_effect(name: str) -> None:
 
 
 def _cancelled(name: str, mode: str) -> bool:
-    """A shift before statistics over the batch is taken out again; one of a query-key bias cancels in the softmax."""
+    """Batch statistics remove a shift before them, and the softmax cancels a key bias."""
     return (mode in ("batch", "support", "running") and name.startswith("layers") and name.endswith("bias")) or (
         name.endswith(("key.bias", "k_proj.bias"))
     )

@@ -1,4 +1,4 @@
-"""What readers promise beside what all learners do."""
+"""The contract of readers, beyond that of all learners."""
 
 from collections.abc import Callable
 
@@ -24,7 +24,7 @@ def classifier(name: str, norm: str = "layer") -> Learner:
 
 
 def check_against_finite_differences(learner: Learner, tasks: Tasks) -> None:
-    """The meta-gradient along a random direction; a ReLU's kink may spoil a difference of one size, not of all."""
+    """Check the meta-gradient along a random direction; a ReLU's kink may spoil a difference of one size, not of all."""
     parameters = dict(learner.named_parameters())
     direction = random_direction(parameters, seed=1)
     expected = along(meta_gradient(learner, tasks)[1], direction)
@@ -56,7 +56,7 @@ def test_meta_gradients_of_regressors_equal_finite_differences(name: str, gaussi
 
 
 def renamed(name: str, change: Callable[[Learner], None] = lambda learner: None) -> tuple[torch.Tensor, torch.Tensor]:
-    """Answers where class c is called new[c], taken back to the old names, and the answers under those."""
+    """Answers with class c numbered new[c], permuted back, and answers with the original numbers."""
     tasks, learner = made_tasks("mlp"), classifier(name)
     change(learner)
     new = torch.tensor([2, 0, 1])
@@ -73,7 +73,7 @@ def without_spread(learner: Learner) -> None:
 
 
 def test_names_of_classes_permute_versas_answers_but_for_its_draws() -> None:
-    """It makes every class's weights in the same way; the noise that it draws is numbered by class."""
+    """It computes the weights of every class in the same way, but its noise depends on the class number."""
     found, expected = renamed("versa", without_spread)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
     assert not torch.allclose(*renamed("versa"), rtol=1e-5, atol=1e-5)
@@ -81,5 +81,5 @@ def test_names_of_classes_permute_versas_answers_but_for_its_draws() -> None:
 
 @pytest.mark.parametrize("name", [name for name in READERS if name != "versa"])
 def test_labels_that_are_inputs_cannot_be_renamed_exactly(name: str) -> None:
-    """As :class:`Reader` says: training on tasks whose classes are named at random teaches it approximately."""
+    """See :class:`Reader`: training on randomly numbered classes makes it approximately equivariant."""
     assert not torch.allclose(*renamed(name), rtol=1e-5, atol=1e-5)

@@ -1,4 +1,4 @@
-"""What every inner rule, objective, head start and choice of parameters promises."""
+"""The contracts of inner rules, objectives, head starts and choices of adapted parameters."""
 
 import copy
 
@@ -26,7 +26,7 @@ def floats(params: Params, dtype: torch.dtype) -> Params:
 
 
 def run(rule: InnerRule, params: Params, gradients: Params) -> tuple[Params, Params]:
-    """Three steps with the same gradient."""
+    """Take three steps with the same gradient."""
     state = rule.init(params)
     for step in range(3):
         loss = sum(gradient.sum() for gradient in gradients.values())  # any scalar
@@ -86,7 +86,7 @@ def test_meta_gradients_are_finite_where_gradients_are_zero(rule: str) -> None:
 
 @every_rule
 def test_it_traces_to_a_graph_that_computes_the_same(rule: str) -> None:
-    """As compiled strategies need it: no branch on a value, no number taken out of a tensor."""
+    """Compiled strategies need this: no branch on a value, no ``item()`` of a tensor."""
     made = RULES[rule](vectors(0))
     with torch.no_grad():
         graph = make_fx(lambda p, g: run(made, p, g))(vectors(0), vectors(1))

@@ -1,4 +1,4 @@
-"""What every support loss and augmentation promises; learned ones also that their meta-gradient is exact."""
+"""The contracts of support losses and augmentations, with exact meta-gradients of learned ones."""
 
 from dataclasses import replace
 from itertools import product
@@ -18,7 +18,7 @@ LOSSES = torch.tensor([0.0, 0.3, 1.7, 4.0, 9.0], dtype=torch.float64)
 
 
 def moved(member: SupportLoss | Augmentation) -> SupportLoss | Augmentation:
-    """The member in float64, its parameters away from their start."""
+    """Build a member in float64, with parameters moved from their initial values."""
     random = torch.Generator().manual_seed(4)
     made = member.double()
     with torch.no_grad():

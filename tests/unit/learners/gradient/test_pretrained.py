@@ -220,7 +220,7 @@ REFUSED = {
     "no numbers": ({"classes": None}, r"num_classes"),
     "zero vectors": ({"cosine_scale": 1.0}, r"algorithm\.head_init=zero"),
     "scale": ({"cosine_scale": 0.0, "head_init": Learned()}, r"algorithm\.cosine_scale=0\.0: above 0"),
-    "cosine values": ({"cosine_scale": 1.0, "loss": MeanSquaredError()}, r"cosines are for classes"),
+    "cosine values": ({"cosine_scale": 1.0, "loss": MeanSquaredError()}, r"cosine heads are for classification"),
     "no linear head": ({"model": nn.Sequential(nn.Linear(4, 3)), "adapted": All(), "head_init": Learned()}, r"model: .*head"),
 }
 
