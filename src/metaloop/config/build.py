@@ -72,7 +72,7 @@ def build_dataset(config: Config) -> Dataset:
     A data set of texts (``needs_tokenizer``) receives the model's tokeniser. If the model is frozen, its features replace the
     examples.
     """
-    texts = _class_of(config["dataset"], Dataset).needs_tokenizer
+    texts = _class_of(config["dataset"], Dataset).needs_tokenizer  # type: ignore[type-abstract]
     more = {"tokenizer": build_tokenizer(config["model"])} if texts else {}
     dataset: Dataset = make(config["dataset"], "dataset", **more)
     if not config.get("model", {}).get("frozen"):
@@ -86,7 +86,7 @@ def build_tokenizer(model: Config) -> Tokenizer:
     Raises:
         UserError: the model does not read texts.
     """
-    texts = _class_of(model, ReadsTexts)
+    texts = _class_of(model, ReadsTexts)  # type: ignore[type-abstract]
     if texts is ReadsTexts:
         raise UserError(
             f"model._target_={model['_target_']!r} does not read texts, but this data set has texts; use a model with a "
@@ -101,7 +101,7 @@ def keep_model_files(model: Config, folder: Path) -> None:
     Raises:
         UserError: the files are gone.
     """
-    made_from_files = _class_of(model, KeepsFiles)
+    made_from_files = _class_of(model, KeepsFiles)  # type: ignore[type-abstract]
     if made_from_files is not KeepsFiles and model.get("name_or_path") is not None:
         made_from_files.keep(model["name_or_path"], folder)
 
@@ -165,7 +165,8 @@ def build_learner_for(config: Config, tasks: TrainedOn) -> Learner:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config["seed"])
         model = make(node, "model", **arguments)
-        return make(config["algorithm"], "algorithm", model=model, loss=tasks.problem.loss, **more)
+        learner: Learner = make(config["algorithm"], "algorithm", model=model, loss=tasks.problem.loss, **more)
+    return learner
 
 
 def _examples(tasks: TrainedOn, model: Config) -> Inputs:
