@@ -239,7 +239,7 @@ def test_many_records_are_a_sweep_that_reports_read(tmp_path: Path) -> None:
     assert (len(runs), failures) == (202, [])
     assert varied(runs) == ("algorithm", "algorithm.steps", "algorithm.rule.lr")
     assert sorted({run.seed for run in runs}) == [0, 1, 2]
-    assert len({run.test["mean"] for run in runs}) == 202
+    assert len({run.test.mean for run in runs}) == 202
 
 
 @pytest.mark.slow

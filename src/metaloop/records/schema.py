@@ -20,7 +20,7 @@ Size = int | tuple[int, int]  # fixed, or the ends of a range that each episode 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over episodes with the half-width of its interval; None where no spread can be estimated."""
+    """A mean over episodes with the half-width of its interval; None if no spread can be estimated."""
 
     mean: float
     half_width: float | None

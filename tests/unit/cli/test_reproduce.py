@@ -113,7 +113,7 @@ def test_mistakes_are_told(place: Path, capsys: pytest.CaptureFixture[str], word
 
 def test_a_wrong_block_names_its_file(place: Path) -> None:
     (place / "conf" / "experiment" / "wrong.yaml").write_text("# @package _global_\npaper: {citation: someone}\n")
-    with pytest.raises(UserError, match=r"wrong\.yaml: paper\.table is missing"):
+    with pytest.raises(UserError, match=r"wrong\.yaml: .*paper\.table is missing"):
         experiments(["conf"])
 
 
