@@ -69,8 +69,8 @@ class Centred(Transform):
 
     def forward(self, features: Tensor) -> Tensor:
         """See :meth:`Transform.forward`."""
-        centred = features - self.mean
-        return unit(centred) if self.normalise else centred
+        centered = features - self.mean
+        return unit(centered) if self.normalise else centered
 
     def observe(self, mean: Tensor) -> None:
         """See :meth:`Transform.observe`; the mean is averaged over the ranks of a distributed run."""
@@ -79,9 +79,8 @@ class Centred(Transform):
             distributed.all_reduce(mean)
             mean /= distributed.get_world_size()
         self.seen += 1
-        weight = (1 / self.seen.to(self.mean.dtype)).clamp(
-            min=self.momentum
-        )  # a tensor, so that the host does not wait for the device
+        # A tensor, so that the host does not wait for the device.
+        weight = (1 / self.seen.to(self.mean.dtype)).clamp(min=self.momentum)
         self.mean.lerp_(mean.to(self.mean.dtype), weight)
 
 

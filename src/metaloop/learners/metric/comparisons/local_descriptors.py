@@ -32,8 +32,8 @@ class LocalDescriptors(Comparison):
         self, support: Tensor, labels: Examples, query: Tensor, *, query_mask: Tensor | None, unlabelled: Tensor | None
     ) -> Tensor:
         """See :meth:`Comparison.forward`."""
+        # Both are (examples, places, channels).
         support_places, query_places = (unit(maps.flatten(2).transpose(1, 2)) for maps in (support, query))
-        # (examples, places, channels) each
         examples, places = support_places.shape[:2]
         similarities = (query_places.flatten(0, 1) @ support_places.flatten(0, 1).T).unflatten(1, (examples, places))
         # The nearest places of a class are among the nearest of each of its examples, so only these are masked and compared.

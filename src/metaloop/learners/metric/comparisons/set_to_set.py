@@ -52,8 +52,8 @@ class SetToSet(Comparison, AuxiliaryLoss):
         self, support: Tensor, labels: Examples, query: Tensor, *, query_mask: Tensor | None, unlabelled: Tensor | None
     ) -> Tensor:
         """See :meth:`Comparison.forward`."""
-        centres = self._attended(class_means(support, labels), belongs(labels).any(1))
-        return self.scale(-squared_distances(query, centres))
+        centers = self._attended(class_means(support, labels), belongs(labels).any(1))
+        return self.scale(-squared_distances(query, centers))
 
     def auxiliary_loss(self, support: Tensor, labels: Examples, query: Tensor, query_labels: Examples) -> Tensor:
         """See :meth:`AuxiliaryLoss.auxiliary_loss`."""
@@ -61,8 +61,8 @@ class SetToSet(Comparison, AuxiliaryLoss):
         mask = joined_masks([labels.mask, query_labels.mask], [len(support), len(query)])
         examples = Examples(features, torch.cat([labels.y, query_labels.y]), mask, labels.ways)
         member = belongs(examples)
-        centres = class_means(self._attended(features, member[examples.y]), examples)
-        logits = restricted(self.auxiliary_scale(-squared_distances(features, centres)), member.any(1))
+        centers = class_means(self._attended(features, member[examples.y]), examples)
+        logits = restricted(self.auxiliary_scale(-squared_distances(features, centers)), member.any(1))
         return self.balance * mean_over_real(F.cross_entropy(logits, examples.y, reduction="none"), mask)
 
     def _attended(self, rows: Tensor, allowed: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from metaloop.learners.metric.comparison import Comparison, check_positive
 from metaloop.learners.metric.comparisons.ridge import real_rows
 from metaloop.types import Examples
 
-_CENTRING = 0.1  # fraction of the current duality gap that a step aims at
+_CENTERING = 0.1  # fraction of the current duality gap that a step aims at
 _TO_BOUNDARY = 0.99  # fraction of the way to the nearest bound that a step may take
 _SMALLEST = 1e-12  # smallest duality gap of an entry to aim at, as a multiple of c, so that slacks stay positive
 _JITTER = 1e-9  # added to the diagonal, relative to the mean squared norm: equal examples make gram singular
@@ -107,7 +107,7 @@ class _Problem:
         """Take one Newton step towards a smaller duality gap, as far as the bounds allow."""
         slack = self.slack(a)
         gap = (slack * z * self.present).sum() / (self.present.sum() * a.shape[1])
-        da, dz, dnu = self.direction(a, z, nu, slack * z - (_CENTRING * gap).clamp(min=_SMALLEST * self.c))
+        da, dz, dnu = self.direction(a, z, nu, slack * z - (_CENTERING * gap).clamp(min=_SMALLEST * self.c))
         room = torch.minimum(_room(slack, da), _room(z, -dz * self.present))
         length = (_TO_BOUNDARY * room).clamp(max=1.0)
         return a + length * da, z + length * dz * self.present, nu + length * dnu
