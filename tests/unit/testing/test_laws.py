@@ -71,7 +71,7 @@ class Constant(Means):
         return class_means(support.detach(), labels)
 
 
-def test_what_is_right_passes() -> None:
+def test_correct_classes_pass() -> None:
     check_comparison(Means())
     check_learner(maml(Unrolled()), (5,))
     check_learner(maml(FirstOrder()), (5,), exact=False)
@@ -90,7 +90,7 @@ def test_what_is_right_passes() -> None:
         (Constant, "must give the derivative of the meta-loss.* the gradient says .*, finite differences say"),
     ],
 )
-def test_a_comparison_is_told_the_law_that_it_breaks(comparison: type[Comparison], law: str) -> None:
+def test_the_law_that_a_comparison_breaks_is_named(comparison: type[Comparison], law: str) -> None:
     with pytest.raises(BrokenLaw, match=law):
         check_comparison(comparison())
 
@@ -146,13 +146,13 @@ def metric(kind: type[Metric]) -> Learner:
         (lambda: metric(Mixes), "must not depend on the tasks beside it"),
     ],
 )
-def test_a_learner_is_told_the_law_that_it_breaks(build: Callable[[], Learner], law: str) -> None:
+def test_the_law_that_a_learner_breaks_is_named(build: Callable[[], Learner], law: str) -> None:
     with pytest.raises(BrokenLaw, match=law):
         check_learner(build(), (5,))
 
 
 class Net(nn.Module):
-    """A right one; subclasses break a law each."""
+    """A correct model; each subclass breaks a law."""
 
     def __init__(self, input_shape: tuple[int, ...], outputs: int | None) -> None:
         super().__init__()
@@ -218,14 +218,14 @@ class Headless(Net):
         (Headless, "the last layer must be the submodule `head`"),
     ],
 )
-def test_a_model_is_told_the_law_that_it_breaks(model: type[Net], law: str) -> None:
+def test_the_law_that_a_model_breaks_is_named(model: type[Net], law: str) -> None:
     check_model(Net, (5,))
     with pytest.raises(BrokenLaw, match=law):
         check_model(model, (5,))
 
 
 class Numbers(Dataset):
-    """Six classes a split; subclasses break a law each."""
+    """A correct data set of six classes in each split; each subclass breaks a law."""
 
     names = SPLITS
 
@@ -284,6 +284,6 @@ class Random(Numbers):
         (Random, "an episode must be a function of its number alone"),
     ],
 )
-def test_a_data_set_is_told_the_law_that_it_breaks(dataset: type[Dataset], law: str) -> None:
+def test_the_law_that_a_data_set_breaks_is_named(dataset: type[Dataset], law: str) -> None:
     with pytest.raises(BrokenLaw, match=law):
         check_dataset(dataset(), EpisodeSpec(3, 2, 2))
