@@ -155,7 +155,7 @@ def adapt_to(
     about = {
         "run": str(opened.directory.resolve()),
         "checkpoint": BEST,
-        "step": opened.training.get("best_step"),
+        "step": opened.training.best_step if opened.training else None,
         "support": {"file": str(support), "sha256": rows.digest, "classes": dict(zip(task.classes, task.shots, strict=False))},
         "versions": versions(),
         "config": config,

@@ -7,9 +7,8 @@ import numpy as np
 
 from metaloop.errors import UserError
 from metaloop.evaluation.finished_run import FinishedRun
+from metaloop.records.reading import read_record
 from metaloop.records.runs import read_run
-from metaloop.records.schema import RECORD
-from metaloop.records.typed_json import read_object
 from metaloop.report.comparison import Comparison, compare_runs, difference_text
 from metaloop.report.pages.comparison_page import write_comparison
 
@@ -62,10 +61,10 @@ class _EpisodePredictor:
     """
 
     def __init__(self, directory: Path) -> None:
-        record = read_object(directory / RECORD, "record")
+        record = read_record(directory)
         run = FinishedRun.open(directory.parents[1] if directory.parent.name == "evaluations" else directory)
-        own_episodes = not any(text.startswith("episode") for text in record["overrides"])
-        self._test = run.test(record["config"], own_episodes=own_episodes)
+        own_episodes = not any(text.startswith("episode") for text in record.overrides)
+        self._test = run.test(record.config, own_episodes=own_episodes)
 
     def __call__(self, numbers: Sequence[int]) -> list[dict[str, np.ndarray]]:
         """Predict the episodes of these numbers, in the form that the report's pictures need."""

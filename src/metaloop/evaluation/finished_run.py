@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from metaloop.errors import UserError
 from metaloop.records.directory import BEST
-from metaloop.records.reading import read_identity
-from metaloop.records.schema import RECORD, RunIdentity
-from metaloop.records.typed_json import read_object
+from metaloop.records.reading import read_identity, read_record
+from metaloop.records.schema import RECORD, Record, RunIdentity, Training
 
 if TYPE_CHECKING:
     from metaloop.config.build import TrainedOn
@@ -28,12 +27,12 @@ class FinishedRun:
     Attributes:
         directory: Run directory.
         identity: Identity of the run, with the config that it was trained with.
-        record: Record as plain data; None for an unfinished run.
+        record: Record of the run; None for an unfinished run.
     """
 
     directory: Path
     identity: RunIdentity
-    record: Mapping[str, Any] | None
+    record: Record | None
 
     @classmethod
     def open(cls, directory: str | Path, *, unfinished: bool = False) -> "FinishedRun":
@@ -49,7 +48,7 @@ class FinishedRun:
         directory = Path(directory)
         identity = read_identity(directory)
         if (directory / RECORD).exists():
-            return cls(directory, identity, read_object(directory / RECORD, "record"))
+            return cls(directory, identity, read_record(directory))
         if not unfinished:
             raise UserError(
                 f"{directory} is not finished, it has no {RECORD}; continue it with metaloop train resume={directory}, or "
@@ -68,9 +67,9 @@ class FinishedRun:
         return self.directory / "checkpoints" / BEST
 
     @property
-    def training(self) -> Mapping[str, Any]:
-        """The record's block about training; empty for an unfinished run."""
-        return (self.record or {}).get("training") or {}
+    def training(self) -> Training | None:
+        """The record's block about training; None for an unfinished run."""
+        return self.record.training if self.record else None
 
     def test(self, config: Mapping[str, Any] | None = None, *, own_episodes: bool = True) -> "RestoredTest":
         """Restore the best checkpoint's learner and the episodes to test it on, both on the config's device.
@@ -102,7 +101,7 @@ class FinishedRun:
         """Raise a UserError if the frozen encoder of ``dataset`` has other weights than when the run was trained."""
         from metaloop.data.encoded import check_encoder
 
-        check_encoder(dataset, self.training.get("encoder"), f"the run {self.directory}")
+        check_encoder(dataset, self.training.encoder if self.training else None, f"the run {self.directory}")
 
 
 def load_run(directory: str | Path, *, unfinished: bool = False) -> FinishedRun:
