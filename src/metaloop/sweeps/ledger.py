@@ -195,7 +195,7 @@ class Ledger:
     @contextmanager
     def _transaction(self, kind: str = "IMMEDIATE", *, make: bool = False) -> Iterator[sqlite3.Connection]:
         if not make and not self.path.exists():
-            raise UserError(f"{self.directory} is no sweep: it has no {LEDGER}")
+            raise UserError(f"{self.directory} is not a sweep: it has no {LEDGER}")
         try:
             database = sqlite3.connect(self.path, timeout=_TIMEOUT, isolation_level=None)
             try:

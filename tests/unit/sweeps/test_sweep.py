@@ -71,7 +71,7 @@ def test_a_run_that_fails_stops_no_other_and_is_told(capsys: Captured) -> None:
     assert "1 failed too often" in said(
         capsys, *WORDS, "seed=0", "algorithm.rule.lr=0.1,1e38", "algorithm=maml", "--retries", "1", code=1
     )
-    assert "1 runs wait" in said(capsys, "sweep", "retry", "small", str(bad.number))
+    assert "1 runs are ready" in said(capsys, "sweep", "retry", "small", str(bad.number))
 
 
 def test_a_dry_run_runs_nothing(capsys: Captured) -> None:
