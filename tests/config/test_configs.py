@@ -12,7 +12,8 @@ from fake_texts import write_official
 from metaloop.config.folder import conf_dir
 from metaloop.config.identity import fingerprint
 from metaloop.errors import UserError
-from metaloop.report.paper import MARKS, check_paper
+from metaloop.problems.metric import ACCURACY, MEAN_SQUARED_ERROR
+from metaloop.report.paper import MARKS, read_paper
 from metaloop.system.devices import ranks_of
 from small_runs import described, trained
 
@@ -324,8 +325,7 @@ def test_an_experiment_says_what_was_published_and_how_it_is_known(file: Path) -
     assert author_and_year[-4:] in paper["citation"]
     composed = described(f"experiment={file.stem}")
     assert composed.choices["algorithm"] == algorithm
-    metric = "mse" if composed.choices["episode"] == "regression" else "accuracy"
-    check_paper(paper, metric)
+    read_paper(paper, MEAN_SQUARED_ERROR if composed.choices["episode"] == "regression" else ACCURACY)
     assert paper["mark"] in MARKS
     assert paper["deviations"]
     assert all(isinstance(deviation, str) for deviation in paper["deviations"])
