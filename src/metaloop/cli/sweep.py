@@ -48,8 +48,8 @@ def multirun(argv: list[str]) -> int:
 def run(plan: Plan, overrides: Sequence[str], options: argparse.Namespace, directory: Path) -> int:
     """Start or continue the plan in ``directory``, unless the override ``hydra.sweep.dir`` names another."""
     from metaloop.sweeps.compose import with_overrides
-    from metaloop.sweeps.devices import Machine
     from metaloop.sweeps.driver import sweep
+    from metaloop.sweeps.launch.devices import Machine
     from metaloop.sweeps.options import Options
 
     folders = {key: value for key, _, value in (word.partition("=") for word in overrides) if key in _FOR_HYDRA}

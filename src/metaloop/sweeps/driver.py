@@ -9,9 +9,9 @@ from pathlib import Path
 from metaloop.problems.metric import Metric
 from metaloop.records.jobs import DONE, FAILED, INTERRUPTED, LOG, RUNNING, STATES, WAITING, Job
 from metaloop.sweeps.compose import compose_runs, split_launcher
-from metaloop.sweeps.devices import Needs
+from metaloop.sweeps.launch.devices import Needs
+from metaloop.sweeps.launch.local import run_locally, warm_up
 from metaloop.sweeps.ledger import Ledger, Planned, runnable
-from metaloop.sweeps.local import run_locally, warm_up
 from metaloop.sweeps.options import Options
 from metaloop.sweeps.plan import Plan
 
@@ -30,7 +30,7 @@ def sweep(plan: Plan, options: Options) -> int:
     plan, launcher = split_launcher(plan)
     local = not launcher or launcher[0] in ("hydra/launcher=local", "hydra/launcher=basic")
     if plan.search is not None:
-        from metaloop.sweeps.search_driver import run_search
+        from metaloop.sweeps.search.driver import run_search
 
         return run_search(plan, plan.search, () if local else launcher, options)
     if local and not options.dry_run:
@@ -66,7 +66,7 @@ def _jobs(ledger: Ledger, keys: Sequence[str]) -> list[Job]:
 def _run_by_launcher(
     ledger: Ledger, keys: Sequence[str], launcher: Sequence[str], options: Options, progress: "_Progress"
 ) -> None:
-    from metaloop.sweeps.hydra_launcher import launch
+    from metaloop.sweeps.launch.hydra_launcher import launch
 
     before = {(job.key, job.attempts) for job in _jobs(ledger, keys)}
     for _ in range(options.retries + 1):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from metaloop.sweeps.devices import Machine
+from metaloop.sweeps.launch.devices import Machine
 
 
 @dataclass(frozen=True)

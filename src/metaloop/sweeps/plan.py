@@ -11,7 +11,7 @@ import yaml
 from metaloop.config.folder import conf_dir
 from metaloop.errors import UserError
 from metaloop.sweeps.override_text import override_text
-from metaloop.sweeps.search import Search, read_search
+from metaloop.sweeps.search.search import Search, read_search
 from metaloop.system.suggestions import did_you_mean
 
 Values = tuple[str, ...]

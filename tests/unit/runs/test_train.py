@@ -142,7 +142,7 @@ def test_a_checkpoint_is_never_unpickled(how: str, command: str, unfinished: Pat
         saved = torch.load(path, weights_only=True) | {"extra": evil}
         path.unlink()  # best and last may be one file
         torch.save(saved if how == "inside a checkpoint" else evil, path)
-    argv = ["train", f"resume={unfinished}"] if command == "resume" else ["evaluate", f"run={unfinished}"]
+    argv = ["train", f"resume={unfinished}"] if command == "resume" else ["evaluate", f"run={unfinished}", "unfinished=true"]
     assert f"{name} is not a readable checkpoint" in refused(capsys, *argv)
     assert not (tmp_path / "executed").exists()
 

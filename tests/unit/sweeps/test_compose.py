@@ -6,7 +6,7 @@ from metaloop.config.folder import conf_dir
 from metaloop.errors import UserError
 from metaloop.sweeps.compose import compose_runs, split_launcher, with_overrides
 from metaloop.sweeps.plan import Plan, read_plan
-from metaloop.sweeps.search_driver import checked_runs
+from metaloop.sweeps.search.driver import checked_runs
 from small_runs import SMALL, SMALL_CONF, described
 
 CONF = [str(SMALL_CONF)]

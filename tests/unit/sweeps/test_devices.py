@@ -3,8 +3,8 @@
 import pytest
 
 from metaloop.errors import UserError
-from metaloop.sweeps import devices as module
-from metaloop.sweeps.devices import FreeDevices, Machine, Needs, visible_gpus
+from metaloop.sweeps.launch import devices as module
+from metaloop.sweeps.launch.devices import FreeDevices, Machine, Needs, visible_gpus
 
 FOUR = Machine(gpus=("0", "1", "2", "3"), per_gpu=2, cores=3, threads=1)
 

@@ -9,7 +9,7 @@ import yaml
 from metaloop.errors import UserError
 from metaloop.sweeps.compose import with_overrides
 from metaloop.sweeps.plan import Plan, read_plan
-from metaloop.sweeps.search import Parameter
+from metaloop.sweeps.search.search import Parameter
 
 LR = {"algorithm.rule.lr": {"low": 0.01, "high": 1.0, "log": True}}
 

@@ -14,12 +14,12 @@ from metaloop.errors import UserError
 from metaloop.problems.metric import ACCURACY
 from metaloop.records.jobs import CANCELLED, DONE, FAILED, PRUNED, RUNNING, Job
 from metaloop.sweeps.compose import with_overrides
-from metaloop.sweeps.devices import FreeDevices, Machine
+from metaloop.sweeps.launch.devices import FreeDevices, Machine
 from metaloop.sweeps.ledger import Ledger
 from metaloop.sweeps.options import Options
 from metaloop.sweeps.plan import read_plan
-from metaloop.sweeps.search_driver import SearchDriver, checked_runs
-from metaloop.sweeps.search_file import validations
+from metaloop.sweeps.search.driver import SearchDriver, checked_runs
+from metaloop.sweeps.search.search_file import validations
 from small_runs import SMALL_CONF
 
 CONF = [str(SMALL_CONF)]

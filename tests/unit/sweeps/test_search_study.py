@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from metaloop.errors import UserError
-from metaloop.sweeps.search import Parameter, Search
-from metaloop.sweeps.search_study import JOURNAL, Study
+from metaloop.sweeps.search.search import Parameter, Search
+from metaloop.sweeps.search.study import JOURNAL, Study
 
 SPACE = {"lr": Parameter("float", 0.01, 1.0, log=True), "rule": Parameter("choice", choices=("a", "b"))}
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from metaloop.cli.main import main
+from metaloop.sweeps.launch.local import PRELOADED
 from metaloop.sweeps.ledger import Ledger, Planned
-from metaloop.sweeps.local import PRELOADED
 from small_runs import SMALL, SMALL_CONF, rows, trained
 
 Captured = pytest.CaptureFixture[str]

@@ -23,7 +23,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from metaloop.errors import UserError
-from metaloop.sweeps.search import Direction, Parameter, Search
+from metaloop.sweeps.search.search import Direction, Parameter, Search
 
 JOURNAL, LOCK = "search.journal", "search.lock"
 IMPORTANCE = "PED-ANOVA"  # Watanabe et al. 2023; needs no package besides Optuna

@@ -11,13 +11,13 @@ from metaloop.problems.metric import Metric
 from metaloop.records.jobs import DONE, FAILED, PRUNED, Job
 from metaloop.records.schema import SEARCH_VERSION
 from metaloop.report import formats
-from metaloop.sweeps.search import Search
+from metaloop.sweeps.search.search import Search
 from metaloop.system.files import write_atomically
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-    from metaloop.sweeps.search_study import Study
+    from metaloop.sweeps.search.study import Study
 
 FILE = "search.json"
 _KINDS: Mapping[str, Callable[[str], Any]] = {"float": float, "int": int, "choice": str}
@@ -26,7 +26,7 @@ _STATES = {"COMPLETE": DONE, "PRUNED": PRUNED, "FAIL": FAILED}
 
 def write_search(path: Path, study: "Study", search: Search, jobs: Mapping[str, Job], metric: Metric) -> dict[str, Any]:
     """Write the state of the search atomically, and return it."""
-    from metaloop.sweeps.search_study import IMPORTANCE
+    from metaloop.sweeps.search.study import IMPORTANCE
 
     trials = [_trial(trial, study, search, job) for trial in study.trials() if (job := jobs.get(study.key_of(trial) or ""))]
     content = {

@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 
 from metaloop.config.composition import composer
 from metaloop.records.jobs import LOG, Job
-from metaloop.sweeps.job import run_job
+from metaloop.sweeps.launch.job import run_job
 from metaloop.sweeps.ledger import LOG_FORMAT, Ledger
 
 log = logging.getLogger(__name__)

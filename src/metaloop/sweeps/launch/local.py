@@ -17,12 +17,12 @@ from typing import Any
 
 from metaloop.errors import UserError
 from metaloop.records.jobs import FAILED, INTERRUPTED, LOG, RUNNING, Job
-from metaloop.sweeps.devices import CPU, FreeDevices, Machine, Needs
+from metaloop.sweeps.launch.devices import CPU, FreeDevices, Machine, Needs
 from metaloop.sweeps.ledger import LOG_FORMAT, Ledger, runnable
 
 # Modules that the server imports once. A wrong name here only makes runs start slower.
 PRELOADED = (
-    "metaloop.sweeps.job",
+    "metaloop.sweeps.launch.job",
     "metaloop.config.build",
     "metaloop.training.run",
     "metaloop.training.meta_test",
@@ -130,7 +130,7 @@ def _child(
     import torch
 
     from metaloop.config.exit_codes import run_and_exit_code
-    from metaloop.sweeps.job import run_job
+    from metaloop.sweeps.launch.job import run_job
 
     if devices[0] == CPU:
         torch.set_num_threads(threads)

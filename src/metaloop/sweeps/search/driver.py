@@ -11,13 +11,13 @@ from metaloop.config.build import build_dataset
 from metaloop.errors import UserError
 from metaloop.records.jobs import CANCELLED, DONE, FAILED, LEDGER, LOG, PRUNED, RUNNING, Job
 from metaloop.sweeps.compose import compose_runs
-from metaloop.sweeps.devices import FreeDevices, Needs
+from metaloop.sweeps.launch.devices import FreeDevices, Needs
+from metaloop.sweeps.launch.local import run_locally, warm_up
 from metaloop.sweeps.ledger import Ledger, Planned, runnable
-from metaloop.sweeps.local import run_locally, warm_up
 from metaloop.sweeps.options import Options
 from metaloop.sweeps.plan import Plan
-from metaloop.sweeps.search import Direction, Search
-from metaloop.sweeps.search_file import FILE, validations, value_text, write_search
+from metaloop.sweeps.search.search import Direction, Search
+from metaloop.sweeps.search.search_file import FILE, validations, value_text, write_search
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -99,7 +99,7 @@ class SearchDriver:
     """
 
     def __init__(self, plan: Plan, search: Search, example: Planned, options: Options) -> None:
-        from metaloop.sweeps.search_study import Study
+        from metaloop.sweeps.search.study import Study
 
         config = example.description["config"]
         self.plan, self.search, self.options = plan, search, options
