@@ -137,8 +137,13 @@ class TrainedOn:
 
 def trained_on(distribution: TaskDistribution, spec: EpisodeSpec) -> TrainedOn:
     """Describe the tasks of a meta-training split in episodes of this size."""
-    inputs, shape = getattr(distribution, "inputs", None), tuple(distribution.input_shape)
-    return TrainedOn(distribution.problem, shape, distribution.outputs(spec), distribution.num_classes, inputs)
+    return TrainedOn(
+        problem=distribution.problem,
+        input_shape=tuple(distribution.input_shape),
+        outputs=distribution.outputs(spec),
+        classes=distribution.num_classes,
+        inputs=distribution.inputs,
+    )
 
 
 def build_learner(config: Config, distribution: TaskDistribution, ways: EpisodeSpec) -> Learner:

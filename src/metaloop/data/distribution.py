@@ -2,6 +2,8 @@
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import ClassVar, Self
 
 import torch
@@ -10,7 +12,7 @@ from torch import Tensor
 from metaloop.data.philox import Stream
 from metaloop.errors import UserError
 from metaloop.problems.problem import Line, Problem
-from metaloop.types import EpisodeSpec, Tasks, highest
+from metaloop.types import EpisodeSpec, Inputs, Tasks, highest
 
 SPLITS = ("train", "validation", "test")
 
@@ -19,6 +21,19 @@ def check_split(name: str) -> None:
     """Raise a UserError if ``name`` is not the name of a split."""
     if name not in SPLITS:
         raise UserError(f"split {name!r} must be one of {', '.join(SPLITS)}")
+
+
+@dataclass(frozen=True)
+class Oracle:
+    """Predictions that use how episodes are drawn, which no learner knows.
+
+    Attributes:
+        name: name in reports.
+        predict: function of the split's stream and of tasks that were drawn from it; predictions (tasks, queries, *output).
+    """
+
+    name: str
+    predict: Callable[[Stream, Tasks], Tensor]
 
 
 class TaskDistribution(ABC):
@@ -31,7 +46,7 @@ class TaskDistribution(ABC):
         spec: the only size that episodes can have; None if any size can be drawn.
         has_unlabelled: whether :meth:`draw` supports ``spec.unlabelled``.
         num_classes: number of classes of the split, which ``Tasks.classes`` numbers from 0; None if there are no such numbers.
-        oracle_name: name of :meth:`oracle` in reports; empty if there is no oracle.
+        inputs: all examples of the split, (examples, *input); None if they are not listed.
     """
 
     problem: Problem
@@ -40,7 +55,7 @@ class TaskDistribution(ABC):
     spec: EpisodeSpec | None = None
     num_classes: int | None = None
     has_unlabelled: bool = False
-    oracle_name: str = ""
+    inputs: Inputs | None = None
 
     @abstractmethod
     def check(self, spec: EpisodeSpec) -> None:
@@ -66,9 +81,13 @@ class TaskDistribution(ABC):
             spec: size of the episodes, which has passed :meth:`check`.
         """
 
-    def oracle(self, stream: Stream, tasks: Tasks) -> Tensor:
-        """Predictions (tasks, queries, *output) of the process that generated these episodes, if there is an oracle."""
-        raise NotImplementedError(f"{type(self).__name__} has no oracle")
+    def class_name(self, number: int) -> str:
+        """Name of the class with this number, in reports."""
+        return f"class {number}"
+
+    def oracle(self) -> Oracle | None:
+        """The best possible predictions; None if they are not known."""
+        return None
 
     def line(self, stream: Stream, numbers: Tensor, spec: EpisodeSpec) -> Line | None:
         """The true functions of these episodes, for plots; None if tasks are not functions of one variable."""

@@ -31,11 +31,15 @@ class NoisyEpisodes(TaskDistribution):
         self.problem = base.problem
         self.input_shape = base.input_shape
         self.episodes, self.spec, self.num_classes = base.episodes, base.spec, base.num_classes
-        self.has_unlabelled = base.has_unlabelled
+        self.has_unlabelled, self.inputs = base.has_unlabelled, base.inputs
 
     def check(self, spec: EpisodeSpec) -> None:
         """See :meth:`TaskDistribution.check`."""
         self.base.check(spec)
+
+    def class_name(self, number: int) -> str:
+        """See :meth:`TaskDistribution.class_name`."""
+        return self.base.class_name(number)
 
     def outputs(self, spec: EpisodeSpec) -> int:
         """See :meth:`TaskDistribution.outputs`."""

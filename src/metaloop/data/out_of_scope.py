@@ -27,13 +27,17 @@ class WithOutOfScope(TaskDistribution):
     def __init__(self, base: ClassPool, out_of_scope: Inputs, count: int) -> None:
         self.base, self.out_of_scope, self.count = base, out_of_scope, count
         self.input_shape, self.num_classes, self.has_unlabelled = base.input_shape, base.num_classes, base.has_unlabelled
-        self.names, self.rotations = base.names, base.rotations
+        self.inputs = base.inputs
         first = out_of_scope if isinstance(out_of_scope, Tensor) else next(iter(out_of_scope.values()))
         self._examples = len(first)
 
     def check(self, spec: EpisodeSpec) -> None:
         """See :meth:`TaskDistribution.check`."""
         self.base.check(spec)
+
+    def class_name(self, number: int) -> str:
+        """See :meth:`TaskDistribution.class_name`."""
+        return self.base.class_name(number)
 
     def outputs(self, spec: EpisodeSpec) -> int:
         """See :meth:`TaskDistribution.outputs`."""

@@ -39,6 +39,7 @@ class ClassPool(TaskDistribution):
 
     problem = Classification()
     has_unlabelled = True
+    inputs: Inputs
 
     def __init__(
         self,
@@ -105,6 +106,12 @@ class ClassPool(TaskDistribution):
                 f"{terms} = {numbers} = {need}: class "
                 f"{self.names[smallest]!r} of the {self.split} split has only {self.class_sizes[smallest]} examples"
             )
+
+    def class_name(self, number: int) -> str:
+        """See :meth:`TaskDistribution.class_name`; a rotated class is named by its angle, too."""
+        if self.rotations != "classes":
+            return str(self.names[number])
+        return f"{self.names[number // 4]} {90 * (number % 4)}°"
 
     def outputs(self, spec: EpisodeSpec) -> int:
         """The highest number of ways."""

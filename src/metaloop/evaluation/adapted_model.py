@@ -110,12 +110,13 @@ class AdaptedModel:
 
     def _description(self) -> dict[str, Any]:
         """Everything except tensors, as plain data."""
-        config, tasks = self.about["config"], {name: getattr(self.tasks, name) for name in ("outputs", "classes")}
+        config, tasks = self.about["config"], self.tasks
         name = config["model"].get("name_or_path")
         if name is not None and Path(name).is_dir():  # absolute, so that it is found from other working folders
             config = _with_model(config, {"name_or_path": str(Path(name).resolve())})
         encoder = self.dataset.encoded_by if isinstance(self.dataset, EncodedDataset) else None
-        more = {"tasks": tasks | {"input_shape": list(self.tasks.input_shape)}, "columns": asdict(self.columns)}
+        description = {"outputs": tasks.outputs, "classes": tasks.classes, "input_shape": list(tasks.input_shape)}
+        more = {"tasks": description, "columns": asdict(self.columns)}
         return {**self.about, "config": config, "encoder": encoder, **more}
 
 

@@ -18,8 +18,7 @@ class ClassScores:
     """
 
     def __init__(self, distribution: TaskDistribution) -> None:
-        self._names = getattr(distribution, "names", None)
-        self._rotated = getattr(distribution, "rotations", "none") == "classes"
+        self._distribution = distribution
         self._accuracies: dict[str, list[float]] = defaultdict(list)
         self._queries: dict[str, int] = defaultdict(int)
         self._possible: dict[tuple[str, str], int] = defaultdict(int)  # queries by class and other class of the episode
@@ -48,11 +47,7 @@ class ClassScores:
                     self._predicted[name, names[guess]] += int((of_class == guess).sum())
 
     def _name(self, number: int, of_split: bool) -> str:
-        if not of_split:
-            return f"label {number + 1}"
-        if self._names is None:
-            return f"class {number}"
-        return f"{self._names[number // 4]} {90 * (number % 4)}°" if self._rotated else str(self._names[number])
+        return self._distribution.class_name(number) if of_split else f"label {number + 1}"
 
     def accuracies(self) -> list[dict[str, Any]]:
         """Accuracy of each class, lowest first.

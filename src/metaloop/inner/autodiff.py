@@ -121,7 +121,8 @@ class Functional(Autodiff):
     def value_and_gradient(self, loss: Callable[[Params], tuple[Tensor, Params]], params: Params) -> tuple[Params, Params]:
         """See :meth:`Autodiff.value_and_gradient`."""
         with torch.no_grad():
-            return torch.func.grad(loss, has_aux=True)(detached(params))
+            gradients, auxiliary = torch.func.grad(loss, has_aux=True)(detached(params))
+            return gradients, auxiliary
 
     def pull_back(
         self, step: Step, inputs: tuple[Params, Params, Params], cotangents: tuple[Params, Params]
@@ -138,6 +139,7 @@ class Functional(Autodiff):
 
         def apply(cotangent: Params) -> Params:
             with torch.no_grad():
-                return pull_back(dict(cotangent))[0]
+                gradients: Params = pull_back(dict(cotangent))[0]
+                return gradients
 
         return apply

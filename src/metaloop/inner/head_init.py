@@ -131,7 +131,7 @@ class Fresh(HeadInit):
         """See :meth:`HeadInit.start`."""
         like = next(iter(params.values()))
         sizes = [value.numel() for value in params.values()]
-        draws = normal(task_number(support), STREAM, (sum(sizes),), like.dtype).split(sizes)
+        draws = torch.split(normal(task_number(support), STREAM, (sum(sizes),), like.dtype), sizes)
         fresh = {}
         for (name, value), draw in zip(params.items(), draws, strict=True):
             initial = value.detach()

@@ -35,7 +35,8 @@ def uniform(number: Tensor, stream: int, shape: torch.Size | tuple[int, ...]) ->
     """
     key = scattered(scattered(number ^ scattered(stream)) ^ (number >> 32))
     counter = torch.arange(math.prod(shape), device=number.device)
-    return ((scattered(key ^ scattered(counter)) + 0.5) / 2.0**32).reshape(shape)
+    values: Tensor = (scattered(key ^ scattered(counter)) + 0.5) / 2.0**32
+    return values.reshape(shape)
 
 
 def normal(number: Tensor, stream: int, shape: torch.Size | tuple[int, ...], dtype: torch.dtype) -> Tensor:

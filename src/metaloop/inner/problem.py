@@ -104,7 +104,8 @@ class InnerProblem:
         if not self._rule_names:
             return self.rule.step(gradients, state, params, step, loss)
         rule_params = {RULE + name: meta[RULE + name] for name in self._rule_names if RULE + name in meta}
-        return functional_call(self._call, rule_params, (gradients, state, params, step, loss))
+        after, state = functional_call(self._call, rule_params, (gradients, state, params, step, loss))
+        return after, state
 
     def walk(
         self,

@@ -30,7 +30,7 @@ def support_and_query(tasks: Tasks, *, by_split: bool) -> Examples:
 def losses_by_task(loss: TaskLoss, outputs: Tensor, examples: Examples) -> Tensor:
     """Average the losses of ``outputs`` (tasks x examples, *output), computed as one batch, over each task: (tasks,)."""
     flat = examples.map(lambda tensor: tensor.flatten(0, 1))
-    each = loss.each(outputs, flat).unflatten(0, examples.y.shape[:2])
+    each = torch.unflatten(loss.each(outputs, flat), 0, examples.y.shape[:2])
     masks = [None] * len(each) if examples.mask is None else examples.mask
     return torch.stack([mean_over_real(task, mask) for task, mask in zip(each, masks, strict=True)])
 

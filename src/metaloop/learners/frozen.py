@@ -42,7 +42,8 @@ def frozen_encoder(model: nn.Module, settings: str, device: torch.device) -> Enc
 
     def encode(x: Inputs) -> Tensor:
         with torch.no_grad():
-            return model(x).flatten(1).float()
+            features: Tensor = model(x)
+            return features.flatten(1).float()
 
     description = contract.described()
     key, weights = hashlib.sha256(f"{_VERSION} {settings} {description}".encode()), hashlib.sha256()

@@ -1,7 +1,7 @@
 """Confidence intervals of means, and the spread over seeds. Every interval of the project is computed here."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Sized
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,7 +44,7 @@ def mean_interval(values: Iterable[float], level: float = LEVEL) -> Interval:
     """
     if not 0.0 < level < 1.0:
         raise ValueError(f"level={level}: a confidence level lies between 0 and 1")
-    array = np.asarray(values if hasattr(values, "__len__") else list(values), dtype=np.float64)
+    array = np.asarray(values if isinstance(values, Sized) else list(values), dtype=np.float64)
     if array.ndim != 1 or not array.size:
         raise ValueError(f"values of shape {array.shape}: an interval needs a list of at least one number")
     n = array.size

@@ -30,6 +30,8 @@ class BagOfWords(nn.Module, Model, ReadsTexts):
     """
 
     needs_examples: ClassVar[bool] = True
+    features: int
+    idf: Tensor
 
     def __init__(self, input_shape: tuple[int, ...], outputs: int | None, examples: Inputs, size: int) -> None:
         super().__init__()
@@ -54,8 +56,8 @@ class BagOfWords(nn.Module, Model, ReadsTexts):
     def forward(self, x: Mapping[str, Tensor]) -> Tensor:
         """Map ``input_ids`` and ``attention_mask`` (examples, length) to (examples, outputs), or (examples, features)."""
         weighted = _counts(x, self.features, self.idf.dtype) * self.idf
-        x = weighted / weighted.norm(dim=-1, keepdim=True).clamp(min=1e-12)
-        return x if self.head is None else self.head(x)
+        features: Tensor = weighted / weighted.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+        return features if self.head is None else self.head(features)
 
 
 def _counts(x: Mapping[str, Tensor], size: int, dtype: torch.dtype) -> Tensor:
@@ -69,5 +71,5 @@ def _inverse_document_frequency(examples: Mapping[str, Tensor], size: int) -> Te
     real = examples["attention_mask"].cpu().bool()
     ids = examples["input_ids"].cpu().long()
     text = torch.arange(len(ids))[:, None] * size
-    documents = ((text + ids)[real].unique() % size).bincount(minlength=size)
+    documents = (torch.unique((text + ids)[real]) % size).bincount(minlength=size)
     return torch.log((1 + len(ids)) / (1 + documents)) + 1

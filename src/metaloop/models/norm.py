@@ -4,8 +4,9 @@
 small net). Torch's functions are therefore called without weight and bias, and the affine map is applied by hand.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,7 @@ from torch import Tensor, distributed, nn
 from metaloop.errors import UserError
 
 MODES = ("batch", "support", "running", "group", "layer", "none")
+Network = TypeVar("Network", bound=nn.Module)
 
 
 class Norm(nn.Module):
@@ -132,14 +134,25 @@ class LayerNorm(nn.LayerNorm):
         return y if self.bias is None else y + self.bias
 
 
-def with_own_layer_norms(model: nn.Module) -> nn.Module:
+def own_layer_norm(layer: nn.LayerNorm, kind: type[LayerNorm] = LayerNorm) -> LayerNorm:
+    """Return a layer norm of class ``kind`` with the parameters of ``layer``."""
+    norm = kind(layer.normalized_shape, layer.eps, layer.elementwise_affine)
+    norm.weight, norm.bias = layer.weight, layer.bias
+    return norm
+
+
+def with_own_layer_norms(model: Network) -> Network:
     """Replace every ``torch.nn.LayerNorm`` of ``model`` by ours, in place, and return it; parameters keep their names."""
+    return with_replaced_layers(model, lambda layer: own_layer_norm(layer) if type(layer) is nn.LayerNorm else None)
+
+
+def with_replaced_layers(model: Network, replacement: Callable[[nn.Module], nn.Module | None]) -> Network:
+    """Replace every layer of ``model`` for which there is a ``replacement``, in place, and return the model."""
     for parent in list(model.modules()):
         for name, layer in list(parent.named_children()):
-            if type(layer) is nn.LayerNorm:
-                replacement = LayerNorm(layer.normalized_shape, layer.eps, layer.elementwise_affine)
-                replacement.weight, replacement.bias = layer.weight, layer.bias
-                setattr(parent, name, replacement)
+            other = replacement(layer)
+            if other is not None:
+                parent.register_module(name, other)
     return model
 
 

@@ -45,7 +45,7 @@ class CurvePoint:
 
 
 @dataclass(frozen=True)
-class Baseline:
+class BaselineScore:
     """Score of a method without training on the same episodes."""
 
     name: str
@@ -54,7 +54,7 @@ class Baseline:
 
 
 @dataclass(frozen=True)
-class Oracle:
+class OracleScore:
     """Score of the process that generated the episodes, on the same episodes."""
 
     name: str
@@ -102,8 +102,8 @@ class MetaTest:
     norm_mode: str
     transductive: bool
     seed: int
-    baseline: Baseline | None = None
-    oracle: Oracle | None = None
+    baseline: BaselineScore | None = None
+    oracle: OracleScore | None = None
 
 
 @dataclass(frozen=True)

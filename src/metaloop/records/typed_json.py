@@ -117,4 +117,4 @@ def _name(kind: Any) -> str:
     origin = get_origin(kind)
     if origin is tuple:
         return "a list" if get_args(kind)[-1] is Ellipsis else f"a list of {len(get_args(kind))}"
-    return "a mapping" if origin is Mapping else str(getattr(kind, "__name__", kind))
+    return "a mapping" if origin is Mapping else kind.__name__ if isinstance(kind, type) else str(kind)

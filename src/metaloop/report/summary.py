@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from metaloop.problems.metric import Metric
-from metaloop.records.schema import Baseline, MetaTest, Published, Record, Statistic
+from metaloop.records.schema import BaselineScore, MetaTest, Published, Record, Statistic
 from metaloop.report import formats
 
 _LEFT_OUT = ("loss", "recall", "f1", "calibration_error", "rejection_by_logit")  # statistics that only the page shows
 
 
-def _score(part: MetaTest | Baseline | Published, metric: Metric) -> str:
+def _score(part: MetaTest | BaselineScore | Published, metric: Metric) -> str:
     return metric.with_unit(metric.interval(part.mean, part.half_width))
 
 

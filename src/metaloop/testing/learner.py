@@ -78,7 +78,7 @@ def _answers(learner: Learner, support: Examples, query: Examples) -> Tensor:
 def _meta_gradient(learner: Learner, tasks: Tasks) -> tuple[Tensor, Params]:
     learner.zero_grad()
     loss = learner.meta_loss(tasks).loss
-    loss.backward()
+    torch.autograd.backward(loss)
     gradients = {n: torch.zeros_like(p) if p.grad is None else p.grad.clone() for n, p in learner.named_parameters()}
     return loss.detach(), gradients
 

@@ -139,7 +139,7 @@ def _check_derivatives(model: nn.Module, x: Inputs) -> None:
 def _check_vmap(model: nn.Module, x: Inputs) -> None:
     """Compare vmap with a loop on second derivatives, with each half of the examples as a task."""
     params = {name: value.detach() for name, value in _learned(model).items()}
-    halves = map_inputs(lambda t: t.unflatten(0, (2, 3)), x)
+    halves = map_inputs(lambda t: torch.unflatten(t, 0, (2, 3)), x)
 
     def by_vmap(at: Params) -> Tensor:
         return torch.func.vmap(lambda part: _squared_gradient(model, at, part), randomness="different")(halves).sum()

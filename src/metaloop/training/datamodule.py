@@ -47,19 +47,16 @@ class EpisodePlan:
     workers: int = 0
 
     def __post_init__(self) -> None:
-        for key, name in (
-            ("outer.meta_batch", "meta_batch"),
-            ("validation.every", "interval"),
-            ("evaluation.batch", "eval_batch"),
-        ):
-            if getattr(self, name) < 1:
-                raise UserError(f"{key}={getattr(self, name)}: at least 1")
-        for key, name in (("validation.episodes", "validation_episodes"), ("evaluation.episodes", "test_episodes")):
-            if getattr(self, name) < 2:
-                raise UserError(f"{key}={getattr(self, name)}: at least 2, an interval needs a spread")
-        for key, name in (("seed", "seed"), ("evaluation.seed", "eval_seed")):
-            if not 0 <= getattr(self, name) < 2**32:
-                raise UserError(f"{key}={getattr(self, name)}: a whole number in [0, 2**32)")
+        sizes = {"outer.meta_batch": self.meta_batch, "validation.every": self.interval, "evaluation.batch": self.eval_batch}
+        for key, value in sizes.items():
+            if value < 1:
+                raise UserError(f"{key}={value}: at least 1")
+        for key, value in {"validation.episodes": self.validation_episodes, "evaluation.episodes": self.test_episodes}.items():
+            if value < 2:
+                raise UserError(f"{key}={value}: at least 2, an interval needs a spread")
+        for key, value in {"seed": self.seed, "evaluation.seed": self.eval_seed}.items():
+            if not 0 <= value < 2**32:
+                raise UserError(f"{key}={value}: a whole number in [0, 2**32)")
 
 
 class EpisodeDataModule(LightningDataModule):

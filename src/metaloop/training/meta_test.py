@@ -8,6 +8,7 @@ import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Callback, Trainer
 
+from metaloop.data.distribution import Oracle
 from metaloop.data.episodes import Episodes
 from metaloop.errors import UserError
 from metaloop.learners.learner import Learner, TakesSteps
@@ -62,8 +63,9 @@ def meta_test(trainer: Trainer, module: OuterModule, data: EpisodeDataModule, di
         baseline, count = module.problem.baseline(episodes.distribution.input_shape), len(scores["index"])
         if baseline is not None:
             result["baseline"] = baseline_scores(baseline, module.problem, episodes, count, device)
-        if episodes.distribution.oracle_name:
-            result["oracle"] = oracle_scores(module.problem, episodes, count, device)
+        oracle = episodes.distribution.oracle()
+        if oracle is not None:
+            result["oracle"] = oracle_scores(oracle, module.problem, episodes, count, device)
     return result
 
 
@@ -78,20 +80,19 @@ def baseline_scores(
     return {"name": baseline.name, **interval_of(torch.cat(parts))}
 
 
-def oracle_scores(problem: Problem, episodes: Episodes, count: int, device: torch.device) -> dict[str, Any]:
-    """Score the data set's oracle, which knows how episodes are drawn, on the same episodes.
+def oracle_scores(oracle: Oracle, problem: Problem, episodes: Episodes, count: int, device: torch.device) -> dict[str, Any]:
+    """Score the oracle on the same episodes.
 
     Returns:
         Its name, its score and the other statistics, each with its half-width.
     """
-    distribution = episodes.distribution
     parts = [
-        problem.scores(distribution.oracle(episodes.stream, tasks), tasks.query)
+        problem.scores(oracle.predict(episodes.stream, tasks), tasks.query)
         for tasks in episodes.batches(0, count, _BASELINE_BATCH, device)
     ]
     scores = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     return {
-        "name": distribution.oracle_name,
+        "name": oracle.name,
         "score": interval_of(scores["score"]),
         "others": statistics_of(scores, problem),
     }

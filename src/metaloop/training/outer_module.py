@@ -15,11 +15,12 @@ from metaloop.errors import UserError
 from metaloop.learners.learner import Learner
 from metaloop.metrics.interval import mean_interval
 from metaloop.problems.problem import Problem, Scores
+from metaloop.training.progress import ShowsProgress
 from metaloop.training.scores import gather, score
 from metaloop.types import OuterLoss, Tasks
 
 
-class OuterModule(LightningModule):
+class OuterModule(LightningModule, ShowsProgress):
     """Lightning module that takes one optimiser step for each meta-batch and scores episodes.
 
     Args:

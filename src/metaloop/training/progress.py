@@ -20,11 +20,20 @@ _LINE_SECONDS = 20.0  # least time between two lines of the log
 _LINE_SHARE = 0.1  # least share of all outer steps between two lines of the log
 
 
+class ShowsProgress:
+    """A Lightning module whose numbers :class:`Progress` shows.
+
+    Attributes:
+        progress: any of the keys ``tasks_per_second``, ``loss``, ``score``, ``before`` and ``after``.
+    """
+
+    progress: Mapping[str, float]
+
+
 class Progress(Callback):
     """Callback that shows outer step, time left, tasks/s, outer loss, and training and validation scores on rank zero.
 
-    Reads ``pl_module.progress``, a mapping with any of the keys ``tasks_per_second``, ``loss``, ``score``, ``before``
-    and ``after``. Between two updates a step costs one reading of the clock.
+    The numbers are those of a module that is :class:`ShowsProgress`. Between two updates a step costs one reading of the clock.
 
     Args:
         metric: Metric that formats the scores.
@@ -138,7 +147,7 @@ def _line_steps(total: int | None) -> int:
 
 
 def _numbers(pl_module: LightningModule) -> Mapping[str, float]:
-    return getattr(pl_module, "progress", {})
+    return pl_module.progress if isinstance(pl_module, ShowsProgress) else {}
 
 
 def _text(numbers: Mapping[str, float], metric: Metric) -> str:

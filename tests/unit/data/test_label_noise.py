@@ -33,6 +33,14 @@ def test_a_fraction_of_the_support_labels_is_wrong_and_nothing_else_changes() ->
     assert torch.equal(NoisyEpisodes(make_pool(), 0.4).draw(STREAM, NUMBERS[5:6], spec).support.y[0], noisy.support.y[5])
 
 
+def test_names_of_classes_and_examples_are_those_of_the_data_set() -> None:
+    noisy = NoisyEpisodes(make_pool(), 0.4)
+    assert [noisy.class_name(number) for number in range(2)] == ["c0", "c1"]
+    assert torch.equal(noisy.inputs, make_pool().inputs)
+    functions = Sinusoids((1.0, 2.0), (0.0, 1.0), (-1.0, 1.0))
+    assert (functions.inputs, functions.oracle(), functions.class_name(3)) == (None, None, "class 3")
+
+
 def test_no_noise_is_the_data_set_itself() -> None:
     spec = EpisodeSpec(3, 2, 1)
     clean, noisy = (d.draw(STREAM, NUMBERS, spec) for d in (make_pool(), NoisyEpisodes(make_pool(), 0.0)))

@@ -41,6 +41,7 @@ def test_out_of_scope_queries_are_the_splits_own(place: Path) -> None:
         assert {text.rpartition(" ")[0] for episode in texts for text in episode} == {part}
     assert len({tuple(map(tuple, texts))}) == 1
     assert not isinstance(made(place, 4).split("train"), WithOutOfScope)
+    assert made(place, 4).split("test").class_name(0) == made(place, 0).split("test").class_name(0) != "class 0"
 
 
 @pytest.mark.parametrize("sampler", ["any", "within_domain"])

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from metaloop.problems.metric import ACCURACY
 from metaloop.training import progress
-from metaloop.training.progress import Progress
+from metaloop.training.progress import Progress, ShowsProgress
 
 NUMBERS = {"tasks_per_second": 812.4, "loss": 0.5321, "score": 0.871, "before": 0.2134, "after": 0.9051}
 
@@ -40,11 +40,18 @@ def trainer(step: int = 0, rank_zero: bool = True) -> Any:
     return SimpleNamespace(global_step=step, max_steps=1000, is_global_zero=rank_zero)
 
 
+def module(numbers: dict[str, float]) -> Any:
+    """A module that shows these numbers, without the rest of Lightning's module."""
+    shown = ShowsProgress()
+    shown.progress = numbers
+    return shown
+
+
 def end_step(callback: Progress, at: Any, module: Any) -> None:
     callback.on_train_batch_end(at, module, None, None, 0)
 
 
-class Tiny(LightningModule):
+class Tiny(LightningModule, ShowsProgress):
     """A model of one number."""
 
     def __init__(self) -> None:
@@ -93,15 +100,15 @@ def test_a_real_run_shows_its_numbers_and_gives_the_terminal_back(steps: int) ->
 def test_between_two_updates_nothing_but_the_clock_is_looked_at(clock: SimpleNamespace) -> None:
     to = console(terminal=True)
     callback = Progress(ACCURACY, to)
-    module = SimpleNamespace(progress={})
-    callback.on_train_start(trainer(400), module)
+    shown = module({})
+    callback.on_train_start(trainer(400), shown)
     assert "400/1000" in written(to)
-    end_step(callback, trainer(401), module)
+    end_step(callback, trainer(401), shown)
     end_step(callback, None, None)  # would fail if it looked
     clock.seconds += 0.3
     with pytest.raises(AttributeError):
         end_step(callback, None, None)
-    callback.on_train_end(trainer(402), module)
+    callback.on_train_end(trainer(402), shown)
     assert "402/1000" in written(to)
 
 
@@ -119,12 +126,12 @@ def test_without_a_terminal_a_line_now_and_then(clock: SimpleNamespace, caplog: 
     caplog.set_level(logging.INFO, logger=progress.__name__)
     to = console(terminal=False)
     callback = Progress(ACCURACY, to)
-    module = SimpleNamespace(progress=NUMBERS)
-    callback.on_train_start(trainer(300), module)
+    shown = module(NUMBERS)
+    callback.on_train_start(trainer(300), shown)
     for step in range(301, 1001):  # two steps a second: a tenth of all steps takes 50 s
         clock.seconds += 0.5
-        end_step(callback, trainer(step), module)
-    callback.on_train_end(trainer(1000), module)
+        end_step(callback, trainer(step), shown)
+    callback.on_train_end(trainer(1000), shown)
     steps = [int(message.split()[2]) for message in caplog.messages]
     assert written(to) == ""
     assert len(steps) == 7
@@ -135,11 +142,11 @@ def test_without_a_terminal_a_line_now_and_then(clock: SimpleNamespace, caplog: 
 def test_fast_runs_print_lines_at_least_twenty_seconds_apart(clock: SimpleNamespace, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger=progress.__name__)
     callback = Progress(ACCURACY, console(terminal=False))
-    module = SimpleNamespace(progress={})
-    callback.on_train_start(trainer(0), module)
+    shown = module({})
+    callback.on_train_start(trainer(0), shown)
     for step in range(1, 1001):
         clock.seconds += 0.05
-        end_step(callback, trainer(step), module)
+        end_step(callback, trainer(step), shown)
     assert len(caplog.messages) == 2
 
 
@@ -152,7 +159,7 @@ def test_log_lines_pass_above_the_bar(clock: SimpleNamespace, monkeypatch: pytes
     to = console(terminal=True)
     callback = Progress(ACCURACY, to)
     try:
-        callback.on_train_start(trainer(0), SimpleNamespace(progress={}))
+        callback.on_train_start(trainer(0), module({}))
         logging.getLogger().warning("something happened")
         assert "something happened" in written(to)
         assert terminal.getvalue() == ""
@@ -165,7 +172,7 @@ def test_log_lines_pass_above_the_bar(clock: SimpleNamespace, monkeypatch: pytes
 def test_what_is_not_known_yet_is_left_out(clock: SimpleNamespace) -> None:
     to = console(terminal=True)
     callback = Progress(ACCURACY, to)
-    callback.on_train_start(trainer(0), SimpleNamespace(progress={"loss": 2.0, "after": 0.5}))
+    callback.on_train_start(trainer(0), module({"loss": 2.0, "after": 0.5}))
     callback.teardown(trainer(0), None, "fit")  # type: ignore[arg-type]
     assert "loss 2.000, validation 50.00 %" in written(to)
     assert "accuracy" not in written(to)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from metaloop.data.distribution import Oracle
 from metaloop.data.functions.sinusoid import FunctionDistribution
 from metaloop.data.philox import Stream
 from metaloop.errors import UserError
@@ -57,8 +58,6 @@ class GaussianProcesses(FunctionDistribution):
         noise: standard deviation of the observations around the function; above 0, since the likelihood needs it.
     """
 
-    oracle_name = "exact Gaussian process, true kernel"
-
     def __init__(
         self,
         kernels: Sequence[str],
@@ -93,7 +92,11 @@ class GaussianProcesses(FunctionDistribution):
         each = torch.stack([KERNELS[name](distance / scale, distance / period, scale) for name in self.kernels])
         return amplitude.square() * each[chosen, torch.arange(len(numbers), device=numbers.device)]
 
-    def oracle(self, stream: Stream, tasks: Tasks) -> Tensor:
+    def oracle(self) -> Oracle:
+        """See :meth:`TaskDistribution.oracle`."""
+        return Oracle("exact Gaussian process, true kernel", self.posterior)
+
+    def posterior(self, stream: Stream, tasks: Tasks) -> Tensor:
         """Mean and standard deviation (tasks, queries, 1, 2) of each query's ``y``, given the support set.
 
         This is the exact posterior of the process that generated the task, including noise (Rasmussen and Williams 2006,

@@ -33,6 +33,7 @@ class WordPool(TaskDistribution):
     """
 
     problem = Tagging()
+    inputs: Inputs
 
     def __init__(
         self, inputs: Inputs, lengths: Sequence[int], tags: Tensor, names: Sequence[str], groups: Sequence[int], split: str

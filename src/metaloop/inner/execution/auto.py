@@ -5,6 +5,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping
+from types import FunctionType, MethodType
 from typing import Any
 
 import torch
@@ -174,11 +175,11 @@ def _named(name: str) -> OverTasks | None:
 
 def _kind(task: Any) -> str:
     """Return the key under which a per-task function's choice is kept: its type and its plain fields."""
-    name = getattr(task, "__qualname__", type(task).__qualname__)
-    fields = dataclasses.fields(task) if dataclasses.is_dataclass(task) and not isinstance(task, type) else ()
-    plain = {field.name: getattr(task, field.name) for field in fields}
-    settings = [f"{key}={value}" for key, value in plain.items() if isinstance(value, bool | int | float | str)]
-    return f"{name}({', '.join(settings)})"
+    if isinstance(task, FunctionType | MethodType):
+        return f"{task.__qualname__}()"
+    fields = vars(task) if dataclasses.is_dataclass(task) else {}
+    settings = [f"{key}={value}" for key, value in fields.items() if isinstance(value, bool | int | float | str)]
+    return f"{type(task).__qualname__}({', '.join(settings)})"
 
 
 def _devices(meta: Params) -> list[torch.device]:
@@ -224,4 +225,4 @@ def _equal(run: Run, challenger: OverTasks, meta: Params, tasks: Tasks) -> bool:
     squares = tree_map(lambda a, b: torch.stack([((a - b) ** 2).sum(), (a**2).sum()]), expected, actual)
     error, size = torch.stack(list(squares.values())).sum(0).sqrt().tolist()
     dtype = next(iter(meta.values())).dtype
-    return error <= _TOLERANCE.get(dtype, 1e-2) * size
+    return bool(error <= _TOLERANCE.get(dtype, 1e-2) * size)

@@ -58,6 +58,16 @@ class OverTasks(ABC):
         """Return ``function`` of each task's slice of ``trees``, stacked. No gradient flows through it."""
 
 
+def of_losses(strategy: OverTasks, task: TaskLoss, meta: Params, tasks: Tasks) -> tuple[Params, Params]:
+    """Call :meth:`OverTasks.mean_gradient` of a strategy; unlike a method, this function can be sent to another process."""
+    return strategy.mean_gradient(task, meta, tasks)
+
+
+def of_gradients(strategy: OverTasks, task: TaskGradient, meta: Params, tasks: Tasks) -> tuple[Params, Params]:
+    """Call :meth:`OverTasks.mean_of_gradients` of a strategy; see :func:`of_losses`."""
+    return strategy.mean_of_gradients(task, meta, tasks)
+
+
 class Loop(OverTasks):
     """One task after the other, in the memory of one task."""
 
@@ -97,7 +107,8 @@ class Loop(OverTasks):
     def map(self, function: Callable[[Tree, Autodiff], Result], trees: Tree) -> Result:
         """See :meth:`OverTasks.map`."""
         results = [function(tree_map(lambda t, i=i: t[i], trees), Eager()) for i in range(len(tree_leaves(trees)[0]))]
-        return tree_map(lambda *parts: torch.stack(parts), *results)
+        stacked: Result = tree_map(lambda *parts: torch.stack(parts), *results)
+        return stacked
 
 
 class Vmap(OverTasks):
@@ -137,7 +148,8 @@ class Vmap(OverTasks):
                 losses, auxiliary = one(support, query)
                 return losses.sum(), auxiliary
 
-            return torch.func.grad(total, has_aux=True)(dict(meta))
+            gradients, auxiliary = torch.func.grad(total, has_aux=True)(dict(meta))
+            return gradients, auxiliary
 
         return self._mean(("loss", task), sums, meta, tasks)
 
@@ -199,7 +211,7 @@ def _compiled(function: _Sums, leaves: list[Tensor], layout: TreeSpec) -> _Sums:
 
     def call(meta: Params, support: Examples, query: Examples) -> tuple[Params, Params]:
         if on_gpu:
-            torch.compiler.cudagraph_mark_step_begin()
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]  # torch declares no types for it
         results = graph(*tree_leaves((meta, support, query)))
         if on_gpu:  # the next replay overwrites the results of this one
             results = [result.clone() for result in results]
@@ -218,7 +230,9 @@ def with_gradient(value: Tensor, params: Params, gradients: Params) -> Tensor:
 
     Meta-gradients that were computed by hand thus reach the optimiser, gradient clipping, loss scaling and DDP like any other.
     """
-    return _WithGradient.apply(value.detach(), *params.values(), *(gradients[name] for name in params))
+    tensors = (*params.values(), *(gradients[name] for name in params))
+    result: Tensor = _WithGradient.apply(value.detach(), *tensors)  # type: ignore[no-untyped-call]  # torch declares no types for it
+    return result
 
 
 class _WithGradient(torch.autograd.Function):

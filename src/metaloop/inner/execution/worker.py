@@ -35,9 +35,9 @@ def main(connection: int, requests: int, replies: int) -> None:
 
 def _answer(request: bytes, request_arena: Arena, reply_arena: Arena) -> bytes:
     try:
-        strategy, method, task, meta, tasks, seed = request_arena.loads(request)
+        run, strategy, task, meta, tasks, seed = request_arena.loads(request)
         torch.manual_seed(seed)
-        return reply_arena.dumps(("done", getattr(strategy, method)(task, meta, tasks)))
+        return reply_arena.dumps(("done", run(strategy, task, meta, tasks)))
     except Exception as error:
         return reply_arena.dumps(("failed", _picklable(error), traceback.format_exc()))
 

@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_map
 
 from metaloop.errors import UserError
 from metaloop.inner.autodiff import Autodiff
-from metaloop.inner.execution.over_tasks import Loop, OverTasks, Result, TaskGradient, TaskLoss, Tree
+from metaloop.inner.execution.over_tasks import Loop, OverTasks, Result, TaskGradient, TaskLoss, Tree, of_gradients, of_losses
 from metaloop.inner.execution.shared import Arena
 from metaloop.system.cores import available_cores
 from metaloop.types import Params, Tasks
@@ -31,6 +31,7 @@ _ENVIRONMENT = {
     "MALLOC_TRIM_THRESHOLD_": str(2**30),
     "MALLOC_TOP_PAD_": str(2**26),
 }
+_Run = Callable[[OverTasks, Any, Params, Tasks], tuple[Params, Params]]  # of a strategy and its per-task function
 
 
 class Workers(OverTasks):
@@ -71,11 +72,11 @@ class Workers(OverTasks):
 
     def mean_gradient(self, task: TaskLoss, meta: Params, tasks: Tasks) -> tuple[Params, Params]:
         """See :meth:`OverTasks.mean_gradient`."""
-        return self._mean("mean_gradient", task, meta, tasks)
+        return self._mean(of_losses, task, meta, tasks)
 
     def mean_of_gradients(self, task: TaskGradient, meta: Params, tasks: Tasks) -> tuple[Params, Params]:
         """See :meth:`OverTasks.mean_of_gradients`."""
-        return self._mean("mean_of_gradients", task, meta, tasks)
+        return self._mean(of_gradients, task, meta, tasks)
 
     def map(self, function: Callable[[Tree, Autodiff], Result], trees: Tree) -> Result:
         """See :meth:`OverTasks.map`; runs in this process."""
@@ -87,7 +88,7 @@ class Workers(OverTasks):
             process.end()
         self._others = []
 
-    def _mean(self, method: str, task: Any, meta: Params, tasks: Tasks) -> tuple[Params, Params]:
+    def _mean(self, run: _Run, task: Any, meta: Params, tasks: Tasks) -> tuple[Params, Params]:
         if any(value.device.type != "cpu" for value in meta.values()):
             raise UserError("algorithm.over_tasks=workers runs on the CPU alone; on a GPU take algorithm/over_tasks=auto")
         parts = _parts(tasks, self.processes or cores())
@@ -97,8 +98,8 @@ class Workers(OverTasks):
         seed = int(torch.randint(2**62, ()))
         try:
             for i, (process, part) in enumerate(zip(self._others, parts[1:], strict=False)):
-                process.ask((self.within, method, task, plain, part, seed + i + 1))
-            results = [self._in_this_process(method, task, meta, parts[0], seed)]
+                process.ask((run, self.within, task, plain, part, seed + i + 1))
+            results = [self._in_this_process(run, task, meta, parts[0], seed)]
             results += [process.answer() for process in self._others[: len(parts) - 1]]
         except BaseException:  # answers that are still to come would be mistaken for those of the next call
             self.close()
@@ -110,13 +111,13 @@ class Workers(OverTasks):
         )
         return mean, tree_map(lambda *values: torch.cat(values), *(auxiliary for _, auxiliary in results))
 
-    def _in_this_process(self, method: str, task: Any, meta: Params, part: Tasks, seed: int) -> tuple[Params, Params]:
+    def _in_this_process(self, run: _Run, task: Any, meta: Params, part: Tasks, seed: int) -> tuple[Params, Params]:
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
-                return getattr(self.within, method)(task, meta, part)
+                return run(self.within, task, meta, part)
         finally:
             torch.set_num_threads(threads)
 

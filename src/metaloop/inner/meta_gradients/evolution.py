@@ -60,7 +60,7 @@ class TaskPair:
 def _noise(number: Tensor, meta: Params) -> Params:
     """Draw independent standard normal numbers for every entry of every meta-parameter."""
     sizes = [value.numel() for value in meta.values()]
-    flat = normal(number, _STREAM, (sum(sizes),), torch.float64).split(sizes)
+    flat = torch.split(normal(number, _STREAM, (sum(sizes),), torch.float64), sizes)
     return {name: part.view(value.shape).to(value) for (name, value), part in zip(meta.items(), flat, strict=True)}
 
 

@@ -15,7 +15,7 @@ def joined(tensors: Params) -> Tensor:
 
 def parted(vector: Tensor, like: Params) -> Params:
     """Split a vector (coordinates,) into tensors named and shaped as ``like``: the inverse of :func:`joined`."""
-    parts = vector.split([value.numel() for value in like.values()])
+    parts = torch.split(vector, [value.numel() for value in like.values()])
     return {name: part.reshape(value.shape) for (name, value), part in zip(like.items(), parts, strict=True)}
 
 

@@ -48,13 +48,17 @@ class MetaCurvature(InnerRule):
 
     def _transformed(self, key: str, gradient: Tensor) -> Tensor:
         if gradient.dim() < 2:
-            return gradient * self.factors[f"{key}/scale"]
+            return gradient * self._factor(key, "scale")
         out, inputs = gradient.shape[:2]
-        value = (self.factors[f"{key}/out"] @ gradient.reshape(out, -1)).reshape(out, inputs, -1)
-        value = self.factors[f"{key}/in"] @ value
+        value = (self._factor(key, "out") @ gradient.reshape(out, -1)).reshape(out, inputs, -1)
+        value = self._factor(key, "in") @ value
         if f"{key}/filter" in self.factors:
-            value = value @ self.factors[f"{key}/filter"].T
+            value = value @ self._factor(key, "filter").T
         return value.reshape(gradient.shape)
+
+    def _factor(self, key: str, mode: str) -> Tensor:
+        factor: Tensor = self.factors[f"{key}/{mode}"]
+        return factor
 
 
 def _identities(name: str, param: Tensor) -> dict[str, nn.Parameter]:

@@ -44,7 +44,7 @@ class Masked(InnerRule):
         return {name: value + self._mask(name) * (moved[name] - value) for name, value in params.items()}, state
 
     def _mask(self, name: str) -> Tensor:
-        score = self.scores[_key(name)]
+        score: Tensor = self.scores[_key(name)]
         return (score >= 0).to(score.dtype) + (score - score.detach())
 
 

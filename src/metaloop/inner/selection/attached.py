@@ -44,7 +44,8 @@ def attach(layer: nn.Module, name: str, part: Part) -> None:
 
 
 def _changed(name: str, layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
-    return layer.get_submodule(name)(inputs[0], output)
+    changed: Tensor = layer.get_submodule(name)(inputs[0], output)
+    return changed
 
 
 def layers_at(model: nn.Module, at: str, kinds: Sequence[type[nn.Module]] | None = None) -> dict[str, nn.Module]:

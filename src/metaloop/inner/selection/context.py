@@ -28,7 +28,7 @@ class ContextPart(Part):
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """See :meth:`Part.forward`."""
-        mapped = self.map(self.vector).unflatten(0, (2 if self.film else 1, -1))
+        mapped = torch.unflatten(self.map(self.vector), 0, (2 if self.film else 1, -1))
         if not self.last:
             mapped = mapped.view(*mapped.shape, *(1,) * (y.ndim - 2))
         return y * (1 + mapped[0]) + mapped[1] if self.film else y + mapped[0]

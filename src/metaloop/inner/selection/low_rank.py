@@ -26,7 +26,8 @@ class LowRankPart(Part):
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """See :meth:`Part.forward`."""
-        return y + self.scale * self.up(self.down(x))
+        update: Tensor = self.up(self.down(x))
+        return y + self.scale * update
 
 
 class LowRank(Adapted):

@@ -24,7 +24,8 @@ class WarpPart(Part):
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """See :meth:`Part.forward`."""
-        return self.map(y)
+        warped: Tensor = self.map(y)
+        return warped
 
 
 class Warped(Adapted):

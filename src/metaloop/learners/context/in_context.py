@@ -108,14 +108,15 @@ class InContext(Learner):
         real = torch.ones_like(features[:, 0], dtype=torch.bool) if support.mask is None else support.mask
         labels = self._labels(support, features) * real[:, None]
         parameters = {name.removeprefix(_READER): value for name, value in meta.items() if name.startswith(_READER)}
-        outputs = functional_call(self.reader, parameters, (features * real[:, None], labels, real, queries, support.number))
+        arguments = (features * real[:, None], labels, real, queries, support.number)
+        outputs: Tensor = functional_call(self.reader, parameters, arguments)
         if self.classifies:
             return without_absent_classes(outputs, support)
         target = support.y.shape[1:]
         if not self.gaussian:
-            return outputs.unflatten(1, target) if len(target) != 1 else outputs
+            return torch.unflatten(outputs, 1, target) if len(target) != 1 else outputs
         mean, spread = outputs.chunk(2, -1)
-        return torch.stack([mean, _FLOOR + _FACTOR * F.softplus(spread)], -1).unflatten(1, target)
+        return torch.unflatten(torch.stack([mean, _FLOOR + _FACTOR * F.softplus(spread)], -1), 1, target)
 
     def _labels(self, support: Examples, features: Tensor) -> Tensor:
         """Encode the labels, (examples, labels): classes as one-hot vectors, targets as they are."""

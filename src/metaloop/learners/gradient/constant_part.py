@@ -37,7 +37,7 @@ class ConstantPart:
                 self.call(map_inputs(lambda tensor, start=start: tensor[start : start + _ROWS], rows))  # type: ignore[misc]
                 for start in range(0, first.shape[0] * first.shape[1], _ROWS)
             ]
-        return map_inputs(lambda tensor: tensor.unflatten(0, first.shape[:2]), _joined(parts))
+        return map_inputs(lambda tensor: torch.unflatten(tensor, 0, first.shape[:2]), _joined(parts))
 
     def examples(self, examples: Examples) -> Examples:
         """Replace the inputs of examples by the outputs of :meth:`inputs`."""

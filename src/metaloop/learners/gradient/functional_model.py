@@ -38,7 +38,8 @@ class FunctionalModel:
             mask: (examples,), true for real examples, which alone count in shared statistics; None if all are real.
         """
         values = {name: meta[MODEL + name] for name in self._names if MODEL + name in meta}
-        return functional_call(self.module, {**values, **params}, self.arguments(x, mask), self._keywords)
+        outputs: Tensor = functional_call(self.module, {**values, **params}, self.arguments(x, mask), self._keywords)
+        return outputs
 
     def arguments(self, x: Inputs, mask: Tensor | None) -> tuple[Inputs | Tensor, ...]:
         """Return the positional arguments of the model for examples ``x`` and their ``mask``."""
@@ -86,7 +87,8 @@ class HeadAlone(nn.Module, Model):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (examples, features) to (examples, *output)."""
-        return self.head(x)
+        outputs: Tensor = self.head(x)
+        return outputs
 
 
 def joined(first: Inputs, second: Inputs, axis: int = 0) -> Inputs:

@@ -83,7 +83,8 @@ class GradientTask(TaskModel):
         x = _call(self.augmentation, AUGMENTATION, meta, (batch, step))
         logits = self.model.outputs(meta, params, x, batch.mask)
         losses = self.loss.each(without_absent_classes(logits, support), batch)
-        return _call(self._support_loss, SUPPORT_LOSS, meta, (losses, batch.mask))
+        loss: Tensor = _call(self._support_loss, SUPPORT_LOSS, meta, (losses, batch.mask))
+        return loss
 
     def query_loss(self, meta: Params, params: Params, support: Examples, query: Examples) -> tuple[Tensor, Tensor]:
         """See :meth:`TaskModel.query_loss`."""

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import ClassVar
 
+import torch
 from torch import nn
 
 from metaloop.errors import UserError
@@ -130,7 +131,7 @@ class Pretrained(Learner, TakesSteps):
         with observing(self.model) if self.training else nullcontext():
             outputs = self._network.outputs({}, head, flat.x, flat.mask)
         losses = losses_by_task(self.loss, outputs, examples)
-        answers = outputs.unflatten(0, examples.y.shape[:2])[:, shots:]
+        answers = torch.unflatten(outputs, 0, examples.y.shape[:2])[:, shots:]
         answers = answers if self.classes_head is None else logits_of_task_classes(answers, tasks)
         return OuterLoss(losses.mean(), answers.detach(), losses.detach()[:, None])
 

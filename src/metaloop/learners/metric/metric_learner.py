@@ -150,7 +150,7 @@ class Metric(Learner):
             features = self.embedding.outputs(meta, {}, flat.x, flat.mask).flatten(1)
         outputs = F.linear(features, meta["classes_head.weight"], meta["classes_head.bias"])
         losses = losses_by_task(self.loss, outputs, examples)
-        answers = outputs.unflatten(0, examples.y.shape[:2])[:, tasks.support.y.shape[1] :]
+        answers = torch.unflatten(outputs, 0, examples.y.shape[:2])[:, tasks.support.y.shape[1] :]
         mean = _mean_feature(features, flat.mask)[None]
         return losses.mean(), {"loss": losses, "answers": logits_of_task_classes(answers, tasks), "mean": mean}
 
@@ -179,7 +179,8 @@ class Metric(Learner):
         if unlabelled is not None:
             inputs, masks = [*inputs, unlabelled], [*masks, support.unlabelled_mask]
         sizes = [count(each) for each in inputs]
-        features = self.embedding.outputs(meta, {}, reduce(joined, inputs), joined_masks(masks, sizes)).split(sizes)
+        embedded = self.embedding.outputs(meta, {}, reduce(joined, inputs), joined_masks(masks, sizes))
+        features = torch.split(embedded, sizes)
         return features[0], features[1], features[2] if unlabelled is not None else None
 
     def _logits(
@@ -220,7 +221,8 @@ def _mean_feature(features: Tensor, mask: Tensor | None) -> Tensor:
     if mask is None:
         return features.mean(0)
     weight = mask.to(features.dtype)
-    return torch.tensordot(weight / weight.sum().clamp(min=1), features, 1)
+    mean: Tensor = torch.tensordot(weight / weight.sum().clamp(min=1), features, 1)
+    return mean
 
 
 def _check_maps(size: Embedding, transform: Transform) -> None:

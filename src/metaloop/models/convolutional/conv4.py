@@ -93,16 +93,17 @@ class Conv4(nn.Module, Model):
                 f"model.halvings={halvings}: {sides[0]}x{sides[1]} is too small for these halvings; try model.downsample=stride"
             )
         widths = [channels] + [filters] * BLOCKS
-        self.blocks = nn.ModuleList(
+        blocks = [
             ConvBlock(a, b, norm, downsample if i < halvings else None, kernels) for i, (a, b) in enumerate(pairwise(widths))
-        )
+        ]
+        self.blocks = nn.ModuleList(blocks)
         up = 2**halvings - 1 if downsample == "stride" else 0
         height, width = ((side + up) // 2**halvings for side in sides)
         self.map_shape = (filters, height, width)
         self.average = downsample == "stride"
         self.features = filters if self.average else filters * height * width
         self.head = nn.Linear(self.features, outputs) if outputs is not None else None
-        for block in self.blocks:
+        for block in blocks:
             nn.init.xavier_uniform_(block.conv.weight)
 
     def forward(self, x: Tensor, weight: Tensor | None = None, *, maps: bool = False) -> Tensor:

@@ -59,7 +59,8 @@ def norm_relu_pool(x: Tensor, weight: Tensor, bias: Tensor, eps: float, pool: bo
         pool: whether to pool; sides are rounded down.
         observe: called with the statistics; not under vmap.
     """
-    out, _, mean, root = _NormReluPool.apply(x, weight[None], bias[None], eps, pool)
+    results: tuple[Tensor, ...] = _NormReluPool.apply(x, weight[None], bias[None], eps, pool)
+    out, _, mean, root = results
     if observe is not None:
         observe(mean[0], variance(root[0], eps), x.numel() // x.shape[1])
     return out
@@ -73,7 +74,7 @@ def variance(root: Tensor, eps: float) -> Tensor:
 def convolution(x: Tensor, weight: Tensor, stride: int) -> Tensor:
     """Convolve ``x`` (examples, channels, height, width) 3x3 with padding 1, as a matrix product of its patches."""
     n, _, h, w = x.shape
-    rows = _Patches.apply(x, stride)
+    rows: Tensor = _Patches.apply(x, stride)
     out = rows @ weight.permute(0, 2, 3, 1).reshape(len(weight), -1).T
     return out.view(n, (h - 1) // stride + 1, (w - 1) // stride + 1, -1).permute(0, 3, 1, 2)
 
@@ -84,8 +85,9 @@ class _Kernel(torch.autograd.Function):
     @classmethod
     def apply(cls, *inputs: Any) -> Any:
         if torch._C._are_functorch_transforms_active():
-            return super().apply(*inputs)
-        return super(torch.autograd.Function, cls).apply(*inputs)  # the public one looks up a signature, 50 us a call
+            return super().apply(*inputs)  # type: ignore[no-untyped-call]  # torch declares no types for it
+        # The public one looks up a signature, 50 us a call. This one is of a base class in C++.
+        return super(torch.autograd.Function, cls).apply(*inputs)  # type: ignore[misc]  # torch declares no types for it
 
 
 class _NormReluPool(_Kernel):

@@ -38,7 +38,8 @@ def first_block(x: Tensor, kernel: Tensor, weight: Tensor, bias: Tensor, eps: fl
         eps: added to the variance.
         observe: called with the statistics.
     """
-    out, _, mean, root = _First.apply(x, _places_first(kernel), weight, bias, eps)
+    results: tuple[Tensor, ...] = _First.apply(x, _places_first(kernel), weight, bias, eps)  # type: ignore[no-untyped-call]  # torch declares no types for it
+    out, _, mean, root = results
     if observe is not None:
         observe(mean, variance(root, eps), len(x) * x.shape[2] * x.shape[3])
     return out
@@ -70,7 +71,8 @@ class _First(torch.autograd.Function):
     def backward(ctx: Any, *outputs: Tensor) -> Any:
         if outputs[0] is None:
             return (None,) * 5
-        return None, *_FirstBackward.apply(outputs[0], *ctx.saved_tensors), None
+        gradients = _FirstBackward.apply(outputs[0], *ctx.saved_tensors)  # type: ignore[no-untyped-call]  # torch declares no types for it
+        return None, *gradients, None
 
 
 class _FirstBackward(torch.autograd.Function):
@@ -88,7 +90,8 @@ class _FirstBackward(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *outputs: Tensor) -> Any:
-        to_g, to_kernel, to_weight = _FirstSecond.apply(*outputs, *(tensor.detach() for tensor in ctx.saved_tensors))
+        saved = [tensor.detach() for tensor in ctx.saved_tensors]
+        to_g, to_kernel, to_weight = _FirstSecond.apply(*outputs, *saved)  # type: ignore[no-untyped-call]  # torch declares no types for it
         return to_g, None, to_kernel, to_weight, None, None, None, None
 
 

@@ -73,7 +73,8 @@ class ResidualNet(nn.Module, Model):
         x = self.stem(x, weight)
         for block in self.blocks:
             x = block(x, weight)
-        return self.last(x, weight)
+        maps: Tensor = self.last(x, weight)
+        return maps
 
 
 class PassThrough(nn.Module):
@@ -115,7 +116,8 @@ class Block12(nn.Module):
         for layer in self.layers[:-1]:
             y = F.leaky_relu(layer(y, weight), 0.1)
         y = self.layers[-1](y, weight) + self.shortcut(x, weight)
-        return self.drop(F.max_pool2d(F.leaky_relu(y, 0.1), 2))
+        maps: Tensor = self.drop(F.max_pool2d(F.leaky_relu(y, 0.1), 2))
+        return maps
 
 
 class ResNet12(ResidualNet):
@@ -228,7 +230,8 @@ class WideBlock(nn.Module):
         y = F.relu(self.norms[1](self.convs[0](active), weight))
         if self.dropout:
             y = F.dropout(y, self.dropout, self.training)
-        return self.convs[1](y) + (x if self.shortcut is None else self.shortcut(active))
+        maps: Tensor = self.convs[1](y) + (x if self.shortcut is None else self.shortcut(active))
+        return maps
 
 
 class Stem(nn.Module):
@@ -240,7 +243,8 @@ class Stem(nn.Module):
 
     def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
         """Map (examples, channels, height, width) to (examples, filters, height, width)."""
-        return self.conv(x)
+        maps: Tensor = self.conv(x)
+        return maps
 
 
 class LastNorm(nn.Module):

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from itertools import chain, cycle, islice
 
 import torch
-from torch import Tensor, nn
-from transformers import PretrainedConfig
+from torch import Tensor
+from transformers import PretrainedConfig, PreTrainedModel
 
 from metaloop.errors import UserError
 from metaloop.models.transformers.padding import MASK
@@ -33,7 +33,7 @@ def two_texts(settings: PretrainedConfig, length: int) -> dict[str, Tensor]:
     return {"input_ids": ids.where(mask > 0, torch.tensor(padding)), MASK: mask}
 
 
-def check_encoder(encoder: nn.Module, states: States, length: int) -> None:
+def check_encoder(encoder: PreTrainedModel, states: States, length: int) -> None:
     """Raise a UserError unless ``states`` are those of a bidirectional encoder that ignores padding.
 
     The check reads a few tokens, which takes milliseconds. It is skipped for an encoder on the meta device.
@@ -46,9 +46,10 @@ def check_encoder(encoder: nn.Module, states: States, length: int) -> None:
     if next(encoder.parameters()).device.type == "meta":
         return
     training = encoder.training
+    encoder.train(False)
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            fault = _fault(encoder.eval(), states, length)
+            fault = _fault(encoder, states, length)
     except Exception as error:  # encoders refuse such a mask, or so few tokens, with many kinds of error
         fault = f"it fails on a short text ({type(error).__name__}: {' '.join(str(error).split())[:160]})"
     finally:
@@ -60,7 +61,7 @@ def check_encoder(encoder: nn.Module, states: States, length: int) -> None:
         )
 
 
-def _fault(encoder: nn.Module, states: States, length: int) -> str | None:
+def _fault(encoder: PreTrainedModel, states: States, length: int) -> str | None:
     x = two_texts(encoder.config, length)
     ids, real = x["input_ids"], x[MASK][1] > 0
     result = states(x)

@@ -29,7 +29,8 @@ def settings_of(name_or_path: str) -> PretrainedConfig:
     Raises:
         UserError: there is no such model on this machine, and the hub lacks it or cannot be reached.
     """
-    return _load(name_or_path, AutoConfig.from_pretrained)
+    settings: PretrainedConfig = _load(name_or_path, AutoConfig.from_pretrained)
+    return settings
 
 
 def encoder_of(settings: PretrainedConfig, name_or_path: str | None) -> PreTrainedModel:
@@ -40,11 +41,17 @@ def encoder_of(settings: PretrainedConfig, name_or_path: str | None) -> PreTrain
     """
     if name_or_path is None:
         try:
-            return AutoModel.from_config(settings, attn_implementation="eager")
+            return random_weights(settings)
         except Exception as error:  # settings that conflict fail with many kinds of error
             reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
             raise UserError(f"model.config: {settings.model_type} cannot be built from these fields ({reason})") from error
     return _load(name_or_path, stored_weights, config=settings)
+
+
+def random_weights(config: PretrainedConfig) -> PreTrainedModel:
+    """Return the network of ``config`` with random weights; attention is eager."""
+    model: PreTrainedModel = AutoModel.from_config(config, attn_implementation="eager")  # type: ignore[no-untyped-call]  # the library declares no types for it
+    return model
 
 
 def stored_weights(path: str, *, config: PretrainedConfig, local_files_only: bool = False) -> PreTrainedModel:
@@ -55,6 +62,7 @@ def stored_weights(path: str, *, config: PretrainedConfig, local_files_only: boo
             other shapes than in ``config``.
         OSError, ValueError: no model is stored there.
     """
+    model: PreTrainedModel
     try:
         model, report = AutoModel.from_pretrained(
             path,
@@ -85,6 +93,12 @@ def stored_weights(path: str, *, config: PretrainedConfig, local_files_only: boo
 def _weight_files(path: str) -> str:
     files = sorted(str(file) for pattern in ("*.safetensors", "*.bin") for file in Path(path).glob(pattern))
     return ", ".join(files[:4]) or path
+
+
+def drop_pooler(encoder: PreTrainedModel) -> None:
+    """Remove the encoder's pooler, if it has one."""
+    if "pooler" in dict(encoder.named_children()):
+        encoder.register_module("pooler", None)
 
 
 def tokenizer_of(name_or_path: str) -> PreTrainedTokenizerBase:
@@ -121,12 +135,12 @@ def _load(name_or_path: str, load: Callable[..., _Loaded], **settings: Any) -> _
 def _no_progress_bar() -> Iterator[None]:
     """Hide the progress bar, because local files load in no time."""
     enabled = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # the library declares no types for it
     try:
         yield
     finally:
         if enabled:
-            logging.enable_progress_bar()
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]  # the library declares no types for it
 
 
 def _ask_hub(name: str) -> None:

@@ -30,7 +30,8 @@ def by_length(read: Callable[[Mapping[str, Tensor]], Tensor], x: Mapping[str, Te
     ends = torch.where(mask.any(1), length - mask.flip(1).int().argmax(1), length)
     order = ends.argsort(descending=True, stable=True)
     parts = [
-        read({name: _cut(value[rows], length, int(ends[rows[0]])) for name, value in x.items()}) for rows in order.split(_ROWS)
+        read({name: _cut(value[rows], length, int(ends[rows[0]])) for name, value in x.items()})
+        for rows in torch.split(order, _ROWS)
     ]
     return torch.cat([_filled(part, length) for part in parts])[order.argsort()]
 

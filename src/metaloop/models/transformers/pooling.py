@@ -31,5 +31,7 @@ class Pooling(nn.Module):
             return states[:, 0]
         if self.kind == "mean":
             return (states * real[..., None]).sum(1) / real.sum(1, keepdim=True).clamp(min=1)
-        scores = states @ self.query / states.shape[-1] ** 0.5 + (1 - real) * torch.finfo(states.dtype).min
-        return (states * scores.softmax(-1)[..., None]).sum(1)
+        products: Tensor = states @ self.query
+        scores = products / states.shape[-1] ** 0.5 + (1 - real) * torch.finfo(states.dtype).min
+        pooled: Tensor = (states * scores.softmax(-1)[..., None]).sum(1)
+        return pooled

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import transformers
 from torch import Tensor, nn
-from transformers import AutoConfig, PretrainedConfig
+from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
 from metaloop.errors import UserError
 from metaloop.models.model import KeepsFiles, Model, ReadsTexts
@@ -16,7 +16,7 @@ from metaloop.models.norm import with_own_layer_norms
 from metaloop.models.projection import projection_to
 from metaloop.models.transformers.blocks import agree, blocks_of, first_moving, stand_alone, states_before, states_from
 from metaloop.models.transformers.encoder_check import check_encoder, two_texts
-from metaloop.models.transformers.files import encoder_of, settings_of, tokenizer_of
+from metaloop.models.transformers.files import drop_pooler, encoder_of, settings_of, tokenizer_of
 from metaloop.models.transformers.padding import MASK, by_length
 from metaloop.models.transformers.pooling import Pooling
 from metaloop.models.transformers.tokenizers import HashingTokenizer, StoredTokenizer
@@ -51,6 +51,8 @@ class TextClassifier(nn.Module, Model, ReadsTexts, KeepsFiles):
             padding (:func:`check_encoder`), sequences are too long for it, or arguments exclude each other.
     """
 
+    encoder: PreTrainedModel
+
     def __init__(
         self,
         input_shape: tuple[int, ...],
@@ -72,9 +74,10 @@ class TextClassifier(nn.Module, Model, ReadsTexts, KeepsFiles):
             if ("dropout" in key or key.endswith("pdrop")) and not isinstance(value, bool):
                 setattr(settings, key, dropout)
         # Stored encoders are loaded in evaluation mode, without dropout.
-        encoder = encoder_of(settings, name_or_path).float().train()
-        if getattr(encoder, "pooler", None) is not None:
-            encoder.pooler = None
+        encoder = encoder_of(settings, name_or_path)
+        encoder.train()
+        encoder.float()  # type: ignore[no-untyped-call]  # the library declares no types for it
+        drop_pooler(encoder)
         for layer in encoder.modules():
             # ``padding_idx`` drops a gradient in plain autograd, not under vmap. Padding is masked, so that gradient is zero.
             if isinstance(layer, nn.Embedding):
@@ -107,7 +110,7 @@ class TextClassifier(nn.Module, Model, ReadsTexts, KeepsFiles):
         """See :meth:`Model.described`: the stored configuration and the library's version."""
         return f"{transformers.__version__} {self.encoder.config.to_json_string()}"
 
-    def forward(self, x: Mapping[str, Tensor]) -> Tensor:
+    def forward(self, x: Inputs) -> Tensor:
         """Map ``input_ids`` and ``attention_mask`` (examples, length) to (examples, outputs), or (examples, features).
 
         ``attention_mask`` is 1 for real tokens and 0 for padding. With ``place`` (examples, 1) an example is the word at this
@@ -130,7 +133,7 @@ class TextClassifier(nn.Module, Model, ReadsTexts, KeepsFiles):
         count = first_moving(in_blocks, f"encoder.{name}.", len(blocks))
         return partial(self._constant_states, count) if count > 0 and self._splits_at(count) else None
 
-    def _constant_features(self, x: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def _constant_features(self, x: Inputs) -> dict[str, Tensor]:
         return {_FEATURES: self._pooled(x)}
 
     def _constant_states(self, count: int, x: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -155,7 +158,7 @@ class TextClassifier(nn.Module, Model, ReadsTexts, KeepsFiles):
             ) and agree(lambda: self._states(self._constant_states(count, x))[real], lambda: self._states(x)[real])
         return self._splits[count]
 
-    def _pooled(self, x: Mapping[str, Tensor]) -> Tensor:
+    def _pooled(self, x: Inputs) -> Tensor:
         if isinstance(x, Tensor) or not (set(INPUTS) <= set(x) or any(name.startswith(_STATES) for name in x)):
             raise UserError("this model reads token ids: the data set's inputs must be a mapping with " + ", ".join(INPUTS))
         if PLACE in x:
@@ -165,7 +168,8 @@ class TextClassifier(nn.Module, Model, ReadsTexts, KeepsFiles):
         return self._whole(x)
 
     def _whole(self, x: Mapping[str, Tensor]) -> Tensor:
-        return self.pooling(self._states(x), x[MASK].to(self._dtype))
+        pooled: Tensor = self.pooling(self._states(x), x[MASK].to(self._dtype))
+        return pooled
 
     def _of_words(self, x: Mapping[str, Tensor]) -> Tensor:
         """Return the states (words, width) of words in sentences."""
@@ -184,7 +188,8 @@ class TextClassifier(nn.Module, Model, ReadsTexts, KeepsFiles):
         key = next((name for name in x if name.startswith(_STATES)), None)
         if key is not None:
             return states_from(x[key], scores, blocks_of(self.encoder)[1], int(key.removeprefix(_STATES)))
-        return self.encoder(input_ids=x["input_ids"].long(), attention_mask=scores).last_hidden_state
+        states: Tensor = self.encoder(input_ids=x["input_ids"].long(), attention_mask=scores).last_hidden_state
+        return states
 
     def _scores(self, x: Mapping[str, Tensor]) -> Tensor:
         """Return the mask (examples, 1, 1, length) that is added to the attention scores; 0 for real tokens."""
@@ -193,7 +198,8 @@ class TextClassifier(nn.Module, Model, ReadsTexts, KeepsFiles):
 
     @property
     def _dtype(self) -> torch.dtype:
-        return next(self.encoder.parameters()).dtype
+        dtype: torch.dtype = next(self.encoder.parameters()).dtype
+        return dtype
 
 
 def _traced() -> bool:

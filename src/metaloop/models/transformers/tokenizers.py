@@ -43,8 +43,8 @@ class StoredTokenizer:
                     first[row, word] = place
         return self._arrays(encoding) | {"first": first}
 
-    def _encoded(self, texts: list[str] | list[list[str]], length: int, *, split: bool) -> BatchEncoding:  # type: ignore[no-untyped-def]
-        return self._tokenizer(
+    def _encoded(self, texts: list[str] | list[list[str]], length: int, *, split: bool) -> BatchEncoding:
+        encoding: BatchEncoding = self._tokenizer(
             texts,
             is_split_into_words=split,
             padding="max_length",
@@ -53,6 +53,7 @@ class StoredTokenizer:
             padding_side="right",
             return_attention_mask=True,
         )
+        return encoding
 
     @staticmethod
     def _arrays(encoding: Mapping[str, list[list[int]]]) -> dict[str, np.ndarray]:

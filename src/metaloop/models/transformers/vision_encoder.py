@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
+from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
 from metaloop.errors import UserError
 from metaloop.models.model import KeepsFiles, Model
-from metaloop.models.norm import LayerNorm, Norm, with_own_layer_norms
-from metaloop.models.transformers.files import stored_weights
+from metaloop.models.norm import LayerNorm, Network, Norm, own_layer_norm, with_own_layer_norms, with_replaced_layers
+from metaloop.models.transformers.files import drop_pooler, random_weights, stored_weights
 
 NORMS = ("batch", "support", "running", "none")  # modes that can replace a batch norm with the meaning of its parameters
 _CLASS_TOKENS = ("cls_token", "class_embedding")  # names of a class token's parameter
@@ -45,6 +45,7 @@ class ImageClassifier(nn.Module, Model, KeepsFiles):
     """
 
     takes_weight = True
+    encoder: PreTrainedModel
     mean: Tensor
     std: Tensor
 
@@ -86,7 +87,8 @@ class ImageClassifier(nn.Module, Model, KeepsFiles):
                 setattr(settings, key, dropout)
         if hasattr(settings, "vision_use_head"):
             settings.vision_use_head = False  # SigLIP's pooler
-        self.encoder: nn.Module = _encoder(settings, name_or_path).float()
+        self.encoder = _encoder(settings, name_or_path)
+        self.encoder.float()  # type: ignore[no-untyped-call]  # the library declares no types for it
         # Position embeddings of trained weights are interpolated to the size of the data set's images.
         size = getattr(settings, "image_size", None)
         self._interpolate = size is not None and tuple(input_shape[1:]) != (
@@ -95,8 +97,8 @@ class ImageClassifier(nn.Module, Model, KeepsFiles):
         names = {name.rpartition(".")[2] for name, _ in self.encoder.named_parameters()}
         self._class_token = not names.isdisjoint(_CLASS_TOKENS)
         self._attends = hasattr(settings, "num_attention_heads")
-        if self._attends and getattr(self.encoder, "pooler", None) is not None:
-            self.encoder.pooler = None
+        if self._attends:
+            drop_pooler(self.encoder)
 
     @staticmethod
     def keep(name_or_path: str, folder: Path) -> None:
@@ -116,7 +118,7 @@ class ImageClassifier(nn.Module, Model, KeepsFiles):
         x = (x - self.mean) / self.std
         options = {"interpolate_pos_encoding": True} if self._interpolate else {}
         outputs = self.encoder(x, **options)
-        hidden = outputs.last_hidden_state
+        hidden: Tensor = outputs.last_hidden_state
         if not self._attends and outputs.get("pooler_output") is not None:
             hidden = outputs.pooler_output  # the mean over places, which ConvNeXt also normalizes
         elif hidden.ndim == 3:
@@ -157,33 +159,34 @@ class ChannelNorm(LayerNorm):
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
-def with_own_channel_norms(model: nn.Module) -> nn.Module:
+def with_own_channel_norms(model: Network) -> Network:
     """Replace ConvNeXt's layer norms, which have two orders of axes, by ours, in place, and return the model."""
-    for parent in list(model.modules()):
-        for name, layer in list(parent.named_children()):
-            if isinstance(layer, nn.LayerNorm) and hasattr(layer, "data_format"):
-                kind = ChannelNorm if layer.data_format == "channels_first" else LayerNorm
-                replacement = kind(layer.normalized_shape, layer.eps, layer.elementwise_affine)
-                replacement.weight, replacement.bias = layer.weight, layer.bias
-                setattr(parent, name, replacement)
-    return model
+
+    def replacement(layer: nn.Module) -> nn.Module | None:
+        if not (isinstance(layer, nn.LayerNorm) and hasattr(layer, "data_format")):  # an attribute of ConvNeXt's class
+            return None
+        return own_layer_norm(layer, ChannelNorm if layer.data_format == "channels_first" else LayerNorm)
+
+    return with_replaced_layers(model, replacement)
 
 
-def with_own_batch_norms(model: nn.Module, mode: str) -> nn.Module:
+def with_own_batch_norms(model: Network, mode: str) -> Network:
     """Replace every ``torch.nn.BatchNorm2d`` of ``model`` by ours, in place, and return the model.
 
     Parameters and running averages are kept.
     """
-    for parent in list(model.modules()):
-        for name, layer in list(parent.named_children()):
-            if type(layer) is nn.BatchNorm2d:
-                replacement = WeighedNorm(layer.num_features, mode, layer.eps, layer.momentum or 0.1)
-                if mode != "none":
-                    replacement.weight, replacement.bias = layer.weight, layer.bias
-                if mode == "running":
-                    replacement.running_mean, replacement.running_var = layer.running_mean, layer.running_var
-                setattr(parent, name, replacement)
-    return model
+
+    def replacement(layer: nn.Module) -> nn.Module | None:
+        if type(layer) is not nn.BatchNorm2d:
+            return None
+        norm = WeighedNorm(layer.num_features, mode, layer.eps, layer.momentum or 0.1)
+        if mode != "none":
+            norm.weight, norm.bias = layer.weight, layer.bias
+        if mode == "running" and layer.running_mean is not None and layer.running_var is not None:
+            norm.running_mean, norm.running_var = layer.running_mean, layer.running_var
+        return norm
+
+    return with_replaced_layers(model, replacement)
 
 
 def _described(config: Mapping[str, Any] | None, input_shape: tuple[int, ...]) -> PretrainedConfig:
@@ -199,16 +202,17 @@ def _described(config: Mapping[str, Any] | None, input_shape: tuple[int, ...]) -
 
 def _stored(name: str) -> PretrainedConfig:
     try:
-        return AutoConfig.from_pretrained(name, local_files_only=True)
+        settings: PretrainedConfig = AutoConfig.from_pretrained(name, local_files_only=True)
     except (OSError, ValueError) as error:
         raise _absent(name) from error
+    return settings
 
 
 def _encoder(settings: PretrainedConfig, name: str | None) -> PreTrainedModel:
     try:
         if name is not None:
             return stored_weights(name, config=settings, local_files_only=True)
-        return AutoModel.from_config(settings, attn_implementation="eager")
+        return random_weights(settings)
     except UserError:
         raise
     except (OSError, ValueError) as error:

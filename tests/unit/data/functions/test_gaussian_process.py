@@ -36,7 +36,7 @@ def scikit_learns(name: str, scale: float, amplitude: float, period: float) -> K
 def test_kernel_and_posterior_are_scikit_learns(name: str) -> None:
     functions = processes(name)
     tasks = functions.draw(STREAM, NUMBERS[:5], SPEC)
-    found = functions.oracle(STREAM, tasks)
+    found = functions.posterior(STREAM, tasks)
     settings = [part[:, 0, 0].tolist() for part in functions._hyperparameters(STREAM, NUMBERS[:5])]
     for task, (scale, amplitude, period) in enumerate(zip(*settings, strict=True)):
         kernel = scikit_learns(name, scale, amplitude, period)
@@ -80,14 +80,14 @@ def test_all_kernels_are_drawn_and_tasks_differ() -> None:
 def test_the_oracle_is_calibrated_and_padding_tells_it_nothing() -> None:
     functions = processes()
     tasks = Episodes(functions, SPEC, STREAM).tasks(NUMBERS[:400])
-    answers = functions.oracle(STREAM, tasks)
+    answers = functions.posterior(STREAM, tasks)
     scores = episode_scores(answers, tasks.query.y)
     assert 0.88 < scores["coverage"].mean() < 0.92
     for other in (0.7, 1.4):  # any other width is less likely
         wrong = answers * torch.tensor([1.0, other])
         assert episode_scores(wrong, tasks.query.y)["log_likelihood"].mean() < scores["log_likelihood"].mean()
     tasks.support.y[~tasks.support.mask] = 100.0
-    torch.testing.assert_close(functions.oracle(STREAM, tasks), answers)
+    torch.testing.assert_close(functions.posterior(STREAM, tasks), answers)
 
 
 @pytest.mark.parametrize(

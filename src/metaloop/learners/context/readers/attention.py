@@ -45,11 +45,12 @@ class MultiHead(nn.Module):
     def forward(self, queries: Tensor, keys: Tensor, values: Tensor, allowed: Tensor) -> Tensor:
         """Attend: (m, width). ``allowed`` (m or 1, n) is true where a query may attend to a key."""
         split = (self._split(self.query(queries)), self._split(self.key(keys)), self._split(self.value(values)))
-        return self.out(attend(*split, allowed).transpose(0, 1).flatten(1))
+        attended: Tensor = self.out(attend(*split, allowed).transpose(0, 1).flatten(1))
+        return attended
 
     def _split(self, x: Tensor) -> Tensor:
         """Split (n, width) into heads: (heads, n, width / heads)."""
-        return x.unflatten(-1, (self.heads, -1)).transpose(0, 1)
+        return torch.unflatten(x, -1, (self.heads, -1)).transpose(0, 1)
 
 
 class Layer(nn.Module):
@@ -71,4 +72,5 @@ class Layer(nn.Module):
         normed = self.before(tokens)
         keys = normed[:context]
         tokens = tokens + self.attention(normed, keys, keys, real[None])
-        return tokens + self.narrow(F.gelu(self.wide(self.between(tokens))))
+        change: Tensor = self.narrow(F.gelu(self.wide(self.between(tokens))))
+        return tokens + change

@@ -27,7 +27,8 @@ class Perceptron(nn.Module):
         """Map (n, inputs) to (n, outputs)."""
         for layer in self.layers[:-1]:
             x = F.relu(layer(x))
-        return self.layers[-1](x)
+        output: Tensor = self.layers[-1](x)
+        return output
 
 
 class Mean(Reader):
@@ -52,7 +53,8 @@ class Mean(Reader):
         """See :meth:`Reader.forward`."""
         encoded = self.encoder(torch.cat([support, labels], 1)) * real[:, None]
         average = encoded.sum(0) / real.sum().clamp(min=1)
-        return self.decoder(torch.cat([query, average.expand(len(query), -1)], 1))
+        answers: Tensor = self.decoder(torch.cat([query, average.expand(len(query), -1)], 1))
+        return answers
 
 
 class CrossAttention(Reader):
@@ -82,7 +84,8 @@ class CrossAttention(Reader):
         encoded = self.encoder(torch.cat([support, labels], 1))
         encoded = encoded + self.among(encoded, encoded, encoded, real[None])
         context = self.across(self.place(query), self.place(support), encoded, real[None])
-        return self.decoder(torch.cat([query, context], 1))
+        answers: Tensor = self.decoder(torch.cat([query, context], 1))
+        return answers
 
 
 class Transformer(Reader):
@@ -116,4 +119,5 @@ class Transformer(Reader):
         tokens = self.token(torch.cat([pairs, queries]))
         for layer in self.layers:
             tokens = layer(tokens, len(support), real)
-        return self.answer(self.last(tokens[len(support) :]))
+        answers: Tensor = self.answer(self.last(tokens[len(support) :]))
+        return answers

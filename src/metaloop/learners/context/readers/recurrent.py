@@ -88,7 +88,8 @@ class LSTM(Recurrent):
             states = [_updated(*pair, counts) for pair in zip(self._read(x[None], states), states, strict=True)]
         queries = torch.cat([query, last.expand(len(query), -1)], 1)
         query_states = [tuple(part.expand(len(query), -1) for part in state) for state in states]
-        return self.answer(self._read(queries, query_states)[-1][0])
+        answers: Tensor = self.answer(self._read(queries, query_states)[-1][0])
+        return answers
 
     def _read(self, x: Tensor, states: list[State]) -> list[State]:
         new_states: list[State] = []
@@ -144,7 +145,8 @@ class Memory(Recurrent):
         queries = torch.cat([query, last.expand(count, -1), read.expand(count, -1)], 1)
         output, _ = self.cell(queries, output.expand(count, -1), cell.expand(count, -1))
         weights = self._weights(self.keys(output).unflatten(1, (self.heads, self.width)), memory)
-        return self.answer(torch.cat([output, (weights @ memory).flatten(1)], 1))
+        answers: Tensor = self.answer(torch.cat([output, (weights @ memory).flatten(1)], 1))
+        return answers
 
     def _start(self, like: Tensor) -> State:
         """Return output, cell, read (1, heads * width), memory (slots, width), usage (slots,) and weights (heads, slots)."""

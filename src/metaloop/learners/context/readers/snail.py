@@ -115,4 +115,5 @@ class Snail(Reader):
         counts = real[padding_first].to(support.dtype)[:, None]
         for block in self.blocks:
             sequence, query = block(sequence, query, counts)
-        return self.answer(query)
+        answers: Tensor = self.answer(query)
+        return answers

@@ -22,4 +22,5 @@ class Euclidean(Comparison):
         self, support: Tensor, labels: Examples, query: Tensor, *, query_mask: Tensor | None, unlabelled: Tensor | None
     ) -> Tensor:
         """See :meth:`Comparison.forward`."""
-        return self.scale(-squared_distances(query, class_means(support, labels)))
+        scores: Tensor = self.scale(-squared_distances(query, class_means(support, labels)))
+        return scores

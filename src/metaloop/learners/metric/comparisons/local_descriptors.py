@@ -35,10 +35,10 @@ class LocalDescriptors(Comparison):
         # Both are (examples, places, channels).
         support_places, query_places = (unit(maps.flatten(2).transpose(1, 2)) for maps in (support, query))
         examples, places = support_places.shape[:2]
-        similarities = (query_places.flatten(0, 1) @ support_places.flatten(0, 1).T).unflatten(1, (examples, places))
+        similarities = torch.unflatten(query_places.flatten(0, 1) @ support_places.flatten(0, 1).T, 1, (examples, places))
         # The nearest places of a class are among the nearest of each of its examples, so only these are masked and compared.
         nearest = similarities.topk(min(self.neighbours, places)).values  # (queries x places, examples, neighbours)
         of_class = torch.where(belongs(labels)[..., None], nearest[:, None], ABSENT).flatten(2)
         nearest = of_class.topk(min(self.neighbours, of_class.shape[-1])).values
         nearest = torch.where(nearest > ABSENT / 2, nearest, 0.0)
-        return nearest.sum(-1).unflatten(0, (len(query), places)).sum(1)
+        return torch.unflatten(nearest.sum(-1), 0, (len(query), places)).sum(1)

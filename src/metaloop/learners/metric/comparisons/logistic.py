@@ -83,8 +83,9 @@ def _newton(gram: Tensor, p: Tensor, regularisation: Tensor, slope: Tensor) -> T
     identity = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
     weights = p.T[:, :, None]  # (ways, examples, 1)
     right = torch.cat([-slope.T[:, :, None], weights * identity], -1)
-    uncoupled, of_sums = torch.linalg.solve(regularisation * identity + weights * gram, right).split([1, len(gram)], -1)
-    sums = torch.linalg.solve(identity - (weights * (gram @ of_sums)).sum(0), (weights * (gram @ uncoupled)).sum(0))
+    solution = torch.linalg.solve(regularisation * identity + weights * gram, right)
+    uncoupled, of_sums = torch.split(solution, [1, len(gram)], -1)
+    sums: Tensor = torch.linalg.solve(identity - (weights * (gram @ of_sums)).sum(0), (weights * (gram @ uncoupled)).sum(0))
     return (uncoupled + of_sums @ sums)[..., 0].T
 
 

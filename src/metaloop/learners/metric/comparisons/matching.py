@@ -83,7 +83,7 @@ def _lstm_outputs(lstm: LSTMCell, sequence: Tensor, real: Tensor) -> Tensor:
     """Run an LSTM over ``sequence``: (examples, features). Examples that are not real do not change its state."""
     output = cell = torch.zeros_like(sequence[:1])
     outputs = []
-    for x, counts in zip(sequence.split(1), real.split(1), strict=True):
+    for x, counts in zip(torch.split(sequence, 1), torch.split(real, 1), strict=True):
         after = lstm(x, output, cell)
         output, cell = (torch.where(counts, new, old) for new, old in zip(after, (output, cell), strict=True))
         outputs.append(output)

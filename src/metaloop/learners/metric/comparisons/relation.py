@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -43,14 +44,15 @@ class Relation(Comparison):
         self, support: Tensor, labels: Examples, query: Tensor, *, query_mask: Tensor | None, unlabelled: Tensor | None
     ) -> Tensor:
         """See :meth:`Comparison.forward`."""
-        means = class_means(support.flatten(1), labels).unflatten(1, support.shape[1:])
+        means = torch.unflatten(class_means(support.flatten(1), labels), 1, support.shape[1:])
         # The convolution of a pair is the sum of the convolutions of its halves, each of which occurs in many pairs.
         of_class, of_query = self.first.weight.chunk(2, 1)
         left, right = F.conv2d(means, of_class, padding=1), F.conv2d(query, of_query, self.first.bias, padding=1)
         x = (right[:, None] + left).flatten(0, 1)
         x = _pooled(F.relu(self.norms[0](x)))
         x = _pooled(F.relu(self.norms[1](self.second(x))))
-        return self.score(F.relu(self.hidden(x.flatten(1)))).view(len(query), labels.ways)
+        scores: Tensor = self.score(F.relu(self.hidden(x.flatten(1))))
+        return scores.view(len(query), labels.ways)
 
 
 def _pooled(x: Tensor) -> Tensor:

@@ -51,6 +51,9 @@ def ridge(x: Tensor, targets: Tensor, regularisation: Tensor) -> Tensor:
     """
     examples, features = x.shape
     identity = torch.eye(min(examples, features), dtype=x.dtype, device=x.device)
+    weights: Tensor
     if examples < features:
-        return x.T @ torch.linalg.solve(x @ x.T + regularisation * identity, targets)
-    return torch.linalg.solve(x.T @ x + regularisation * identity, x.T @ targets)
+        weights = x.T @ torch.linalg.solve(x @ x.T + regularisation * identity, targets)
+    else:
+        weights = torch.linalg.solve(x.T @ x + regularisation * identity, x.T @ targets)
+    return weights

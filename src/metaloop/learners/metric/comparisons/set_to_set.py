@@ -53,7 +53,8 @@ class SetToSet(Comparison, AuxiliaryLoss):
     ) -> Tensor:
         """See :meth:`Comparison.forward`."""
         centers = self._attended(class_means(support, labels), belongs(labels).any(1))
-        return self.scale(-squared_distances(query, centers))
+        scores: Tensor = self.scale(-squared_distances(query, centers))
+        return scores
 
     def auxiliary_loss(self, support: Tensor, labels: Examples, query: Tensor, query_labels: Examples) -> Tensor:
         """See :meth:`AuxiliaryLoss.auxiliary_loss`."""
@@ -69,4 +70,5 @@ class SetToSet(Comparison, AuxiliaryLoss):
         """Let each row attend to the rows where ``allowed`` (rows,) or (rows, rows) is true: (rows, features)."""
         scores = self.asks(rows) @ self.answers(rows).T / math.sqrt(rows.shape[1])
         attended = restricted(scores, allowed).softmax(-1) @ self.says(rows)
-        return self.norm(self.out(attended) + rows)
+        changed: Tensor = self.norm(self.out(attended) + rows)
+        return changed
