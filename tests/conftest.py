@@ -8,8 +8,9 @@ import torch
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep prepared data sets in pytest's cache, for all workers and processes."""
+    """Keep prepared data sets and the user's state in pytest's cache, for all workers and processes."""
     os.environ.setdefault("METALOOP_CACHE", str(config.rootpath / ".pytest_cache" / "metaloop"))
+    os.environ["XDG_STATE_HOME"] = str(config.rootpath / ".pytest_cache" / "state")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

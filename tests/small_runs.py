@@ -14,6 +14,7 @@ import torch
 
 from metaloop.cli.main import main
 from metaloop.config.composed import compose
+from metaloop.config.trust import remember
 from metaloop.data.distribution import SPLITS, Dataset
 from metaloop.data.philox import Stream
 from metaloop.data.pool import ClassPool
@@ -88,8 +89,10 @@ class Words(Dataset):
 
 
 def described(*overrides: str) -> RunIdentity:
-    """Return the contents of run.json for a run with these overrides of the whole config."""
-    return compose(*overrides, config_dirs=[str(SMALL_CONF)])
+    """Return the contents of run.json for a run with these overrides of the whole config, as if the user had started it."""
+    identity = compose(*overrides, config_dirs=[str(SMALL_CONF)])
+    remember(identity.config)
+    return identity
 
 
 def trained(directory: Path, *overrides: str, resume: bool = False, small: Sequence[str] = SMALL) -> dict[str, Any]:

@@ -42,6 +42,7 @@ examples:
   metaloop train -m algorithm=maml,anil,boil seed=0,1,2     a sweep: nine runs
   metaloop train resume=outputs/maml_glyphs/2026-01-31_12-00-00-000000
   metaloop train resume=auto                                continue the unfinished run of this configuration
+  metaloop train resume=DIR trust=mylab                     of a run from somebody else that names classes of mylab
   metaloop train --config-dir conf model=mine               your own model, from your own package
 
 options:
@@ -80,7 +81,8 @@ examples:
   metaloop evaluate run=DIR algorithm.eval_steps=10         more inner steps than in training
   metaloop evaluate run=DIR dataset=omniglot                another data set
   metaloop evaluate run=DIR dataset=omniglot_challenge      the one-shot task of Lake et al.: the error rate
-  metaloop evaluate run=DIR unfinished=true                 the best checkpoint so far of a run that was stopped"""
+  metaloop evaluate run=DIR unfinished=true                 the best checkpoint so far of a run that was stopped
+  metaloop evaluate run=DIR trust=mylab                     a run from somebody else that names classes of the package mylab"""
 
 PREDICT = """usage: metaloop predict run=DIR support=FILE query=FILE [KEY=VALUE ...]
        metaloop predict model=DIR query=FILE [KEY=VALUE ...]
@@ -111,6 +113,7 @@ keys:
   text=, path=, label=NAME   names of the columns in the files (default: text, path, label)
   steps=N        inner steps (default: those of the run's meta-test)
   unfinished=true   use the best checkpoint so far of a run that was stopped
+  trust=NAME     a package that a run or model from somebody else may name (docs/trust.md)
   out=FILE       a .csv file for the predictions; earlier predictions in it are replaced
   save=DIR       save the adapted model in this new folder"""
 
@@ -120,7 +123,8 @@ the gain from adapting the head or the body, accuracy by class. Writes a page, p
 examples:
   metaloop inspect outputs/maml_glyphs/2026-01-31_12-00-00-000000
   metaloop inspect DIR --episodes 200            narrower intervals
-  metaloop inspect DIR --steps 10                more inner steps than in the meta-test"""
+  metaloop inspect DIR --steps 10                more inner steps than in the meta-test
+  metaloop inspect DIR trust=mylab               a run from somebody else that names classes of the package mylab"""
 
 REPORT = """Writes one self-contained page about runs: tables of any keys, curves, main effects and interactions, ranks,
 cost, paired differences, failures. Also writes the tables as Markdown, CSV and LaTeX and the figures as PNG.
@@ -147,7 +151,8 @@ they disagree most, and the differences between their configs.
 examples:
   metaloop compare outputs/maml_glyphs/A outputs/anil_glyphs/B
   metaloop compare A B --output docs/maml_and_anil
-  metaloop compare A A/evaluations/0a1b2c3d4e5f             a run and a later evaluation of it"""
+  metaloop compare A A/evaluations/0a1b2c3d4e5f             a run and a later evaluation of it
+  metaloop compare A B trust=mylab                          runs from somebody else that name classes of the package mylab"""
 
 LIST = """Lists what can be chosen: as tables on a terminal, as tab-separated lines elsewhere.
 

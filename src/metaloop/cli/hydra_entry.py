@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from metaloop.config.folder import conf_dir
 from metaloop.config.identity import run_identity
+from metaloop.config.trust import remember
 from metaloop.records.directory import unfinished
 from metaloop.runs.resume import resume
 from metaloop.runs.start import start
@@ -23,6 +24,7 @@ def job(config: DictConfig) -> float:
     multirun = settings.mode == hydra.types.RunMode.MULTIRUN
     group = Path(settings.sweep.dir).name if multirun else None
     identity = run_identity(config, settings.runtime.choices, settings.overrides.task, group)
+    remember(identity.config)
     directory = Path(settings.runtime.output_dir)
     stopped = unfinished(Path("outputs"), identity.fingerprint) if config.resume == "auto" else None
     if stopped is None:

@@ -37,7 +37,12 @@ def _dispatch(argv: list[str]) -> int:
         return 0
     if word not in COMMANDS:
         raise UserError(f"there is no command {word!r}; {did_you_mean(word, COMMANDS)}commands: {', '.join(COMMANDS)}")
-    return COMMANDS[word](rest)
+    if word not in _BUILDS_RUNS or not any(each.startswith("trust=") for each in rest):
+        return COMMANDS[word](rest)
+    from metaloop.config.trust import trusting
+
+    with trusting(rest) as words:
+        return COMMANDS[word](words)
 
 
 def _train(argv: list[str]) -> int:
@@ -165,6 +170,7 @@ def _wandb(argv: list[str]) -> int:
     return sync([Path(run) for run in arguments.runs or ["outputs"]], dry_run=arguments.dry_run)
 
 
+_BUILDS_RUNS = ("train", "evaluate", "predict", "inspect", "compare")  # the commands that take trust=
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": _train,
     "evaluate": _evaluate,

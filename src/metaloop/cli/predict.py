@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from metaloop.config.override_values import is_true
 from metaloop.errors import UserError
 from metaloop.system.suggestions import did_you_mean
+from metaloop.system.terminal import printable
 
 if TYPE_CHECKING:  # they import torch, for which the error for a mistyped word should not wait
     from metaloop.evaluation.adapted_model import AdaptedModel
@@ -79,7 +80,7 @@ def _is_from_predict(path: Path) -> bool:
             if path.suffix.lower() == ".csv":
                 return file.readline().startswith(_FIRST_COLUMNS)
             content = json.load(file)
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     command = content.get("command") if isinstance(content, dict) else None
     return isinstance(command, list) and command[:2] == _COMMAND
@@ -199,8 +200,8 @@ def _print_table(result: "Predictions") -> None:
     for name in ("row", "input", *(("label", "probability") if result.classes else ("mean", "standard deviation"))):
         table.add_column(name, justify="left" if name in ("input", "label") else "right", no_wrap=True)
     for number in range(min(_SHOWN, len(result.rows))):
-        caption = " ".join(result.rows.captions[number].split())
-        table.add_row(str(number + 1), _cut(caption), *_prediction(result, number))
+        caption = printable(" ".join(result.rows.captions[number].split()))
+        table.add_row(str(number + 1), _cut(caption), *map(printable, _prediction(result, number)))
     console = Console(markup=False, highlight=False)
     console.print(table)
     if len(result.rows) > _SHOWN:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from metaloop.cli import help_texts
 from metaloop.errors import UserError
+from metaloop.system.terminal import printable
 
 if TYPE_CHECKING:  # otherwise help would wait for numpy
     from metaloop.records.runs import Run
@@ -41,11 +42,11 @@ def report(argv: list[str]) -> int:
     folders, output = [Path(run) for run in options.runs], Path(options.output)
     report = make_report(folders, output, lambda runs: _question(runs, options), _choice(options.where))
     if options.rows or options.columns:
-        print(*[path.read_text() for path in sorted(output.glob("pivot*.md"))], sep="\n")
+        print(*[printable(path.read_text()) for path in sorted(output.glob("pivot*.md"))], sep="\n")
     for sweep in report.sweeps:
-        print(f"sweep  {sweep.folder}: {sweep.text}")
+        print(printable(f"sweep  {sweep.folder}: {sweep.text}"))
     for failure in report.failures:
-        print(f"not in the tables  {failure.path}: {failure.reason}")
+        print(printable(f"not in the tables  {failure.path}: {failure.reason}"))
     print(f"report  {report.page}\nopen it with  python -m webbrowser {shlex.quote(report.page.resolve().as_uri())}")
     return 0
 

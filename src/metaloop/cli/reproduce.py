@@ -15,6 +15,7 @@ from metaloop.report.tables.pivot import newest
 from metaloop.report.tables.rows import Row, group_rows
 from metaloop.system.files import write_atomically
 from metaloop.system.suggestions import did_you_mean
+from metaloop.system.terminal import printable
 
 ROOT = Path("outputs") / "reproduce"
 KEPT = (Path("docs") / "records", ROOT)  # default folders of finished records
@@ -109,7 +110,7 @@ def _print_and_write(known: Mapping[str, Paper], records: Mapping[str, Sequence[
     width = max((len(name) for name in known), default=0)
     for name in known:
         for line in [_outcome(row) for row in rows.get(name, [])] or ["not run"]:
-            print(f"{name:<{width}}  {line}")
+            print(printable(f"{name:<{width}}  {line}"))
     missing = [NotRun(name, paper) for name, paper in known.items() if name not in rows]
     text = results_markdown([run for runs in records.values() for run in runs], missing)
     if not check:
@@ -120,7 +121,7 @@ def _print_and_write(known: Mapping[str, Paper], records: Mapping[str, Sequence[
         print(f"{page} agrees with the records")
         return 0
     difference = difflib.unified_diff(old.splitlines(), text.splitlines(), str(page), "the records", lineterm="", n=0)
-    print(*difference, sep="\n")
+    print(*map(printable, difference), sep="\n")
     print(f"metaloop: {page} and the records disagree; metaloop reproduce writes the page again", file=sys.stderr)
     return 1
 

@@ -2,6 +2,7 @@
 
 import argparse
 import hashlib
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from metaloop.errors import UserError
 from metaloop.records.jobs import LEDGER, LOG, RUNNING, STATES, Job
 from metaloop.sweeps.ledger import Ledger
 from metaloop.sweeps.plan import Plan, read_plan
+from metaloop.system.terminal import printable
 
 ROOT = Path("outputs") / "sweeps"
 VERBS = ("status", "show", "retry", "cancel", "list")
@@ -137,7 +139,7 @@ def _all_sweeps(stale: float) -> int:
     if not ledgers:
         print("no sweep below outputs; metaloop sweep list names those that can be started")
     for path in ledgers:
-        print(f"{path.parent}  {_counts(Ledger(path.parent).jobs(), stale)}")
+        print(printable(f"{path.parent}  {_counts(Ledger(path.parent).jobs(), stale)}"))
     return 0
 
 
@@ -162,7 +164,7 @@ def _status(ledger: Ledger, jobs: Sequence[Job]) -> None:
         line = (
             f"{job.number:>4}  {state:<11}  {job.directory:<{width}}  {duration(job.seconds + running):>8}  {tries:<8}  {note}"
         )
-        print(line.rstrip())
+        print(printable(line.rstrip()))
 
 
 def _show(ledger: Ledger, job: Job) -> None:
@@ -171,17 +173,17 @@ def _show(ledger: Ledger, job: Job) -> None:
     directory = ledger.directory / job.directory
     rows = {
         "run": f"{job.number}  {directory}", "state": "interrupted" if job.abandoned(ledger.stale) else job.state,
-        "command": f"metaloop train {' '.join(job.overrides)}", "key": job.key,
+        "command": shlex.join(["metaloop", "train", *job.overrides]), "key": job.key,
         "tries": f"{job.attempts}, of which {job.failures} failed; {duration(job.seconds)} in all",
         "where": f"{job.host or '-'}, process {job.pid or '-'}, device {job.device or '-'}", "score": score(job) or "-",
         "error": job.error or "-",
     }  # fmt: skip
     for name, value in rows.items():
-        print(f"{name:<10}{value}")
+        print(printable(f"{name:<10}{value}"))
     try:
-        lines = (directory / LOG).read_text(errors="replace").splitlines()
+        lines = (directory / LOG).read_text(errors="replace").splitlines() if (directory / LOG).is_file() else []
     except OSError:
         lines = []
     if lines:
-        print(f"the end of {directory / LOG}:", *lines[-_TAIL:], sep="\n  ")
+        print(printable("\n  ".join([f"the end of {directory / LOG}:", *lines[-_TAIL:]])))
     sys.stdout.flush()

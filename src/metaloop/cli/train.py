@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from metaloop.config.composed import ComposedRun, RunComposer
 from metaloop.config.composition import Composer, composer
 from metaloop.config.overrides import check_overrides, parse
+from metaloop.config.trust import remember
 from metaloop.errors import UserError
 from metaloop.records.directory import unfinished
 from metaloop.runs.resume import resume
@@ -71,6 +72,7 @@ def _start(run: ComposedRun, hydra: Composer) -> None:
 
     run.whole.hydra.mode = RunMode.RUN
     identity = run.identity(None)
+    remember(identity.config)
     if run.whole.resume == "auto":
         directory = unfinished(Path("outputs"), identity.fingerprint)
         if directory is not None:

@@ -1,12 +1,13 @@
 """``metaloop wandb sync``: send offline runs to Weights & Biases with its own command."""
 
-import fcntl
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from metaloop.errors import UserError
+from metaloop.records.directory import LOCK
+from metaloop.system.files import is_locked
 
 _HEADER = 7  # bytes of a file without records, on which W&B's command fails; it is left by a run that was killed early
 
@@ -59,14 +60,7 @@ def _sent(folder: Path) -> bool:
 
 def _running(folder: Path) -> bool:
     """Whether a process holds the lock of the run directory that has this W&B folder."""
-    try:
-        with (folder.parents[1] / ".lock").open() as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:  # not a run of metaloop
-        return False
-    except BlockingIOError:
-        return True
-    return False
+    return is_locked(folder.parents[1] / LOCK)
 
 
 def _check_key() -> None:

@@ -13,6 +13,9 @@ from typing import Any, TypeVar
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import get_class, get_object, instantiate
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from metaloop.data.distribution import Dataset, TaskDistribution
 from metaloop.data.encoded import EncodedDataset, Encoder
@@ -25,6 +28,7 @@ from metaloop.models.projection import OnFeatures
 from metaloop.problems.problem import Problem
 from metaloop.system.cache import cache_folder
 from metaloop.system.devices import check_precision
+from metaloop.tracking.tracker import Tracker
 from metaloop.training.datamodule import EpisodePlan
 from metaloop.training.run import RunParts
 from metaloop.types import EpisodeSpec, Inputs, Tokenizer, highest
@@ -33,19 +37,21 @@ Config = Mapping[str, Any]
 _Base = TypeVar("_Base")
 
 
-def make(node: Any, key: str, **more: Any) -> Any:
+def make(node: Any, key: str, kind: type | None = None, **more: Any) -> Any:
     """Instantiate a config node.
 
     Args:
         node: The node, with its ``_target_``.
         key: Key of the node, for error messages.
+        kind: Class of the result, or of what the result makes if the node is ``_partial_``; None for any.
         more: Further arguments, which come from the program and not from the config.
 
     Raises:
-        UserError: the class does not exist, or an argument is missing, unknown or refused.
+        UserError: the class does not exist or is of another kind, or an argument is missing, unknown or refused.
     """
+    _check_kind(node, key, kind)
     try:
-        return instantiate(node, **more, _convert_="all")
+        made = instantiate(node, **more, _convert_="all")
     except InstantiationException as error:
         cause = error.__cause__
         while cause is not None and not isinstance(cause, UserError):
@@ -56,6 +62,27 @@ def make(node: Any, key: str, **more: Any) -> Any:
         if isinstance(error.__cause__, TypeError | ImportError | AttributeError) or error.__cause__ is None:
             raise UserError(f"{key} cannot be built: {reason}") from error
         raise
+    if kind is not None and not node.get("_partial_") and not isinstance(made, kind):
+        raise UserError(f"{key}._target_={node.get('_target_')} made a {type(made).__name__}, not a {_name(kind)}")
+    return made
+
+
+def _check_kind(node: Any, key: str, kind: type | None) -> None:
+    """Refuse a class of another kind before it is called; a function may make anything."""
+    if kind is None:
+        return
+    if not isinstance(node, Mapping):
+        raise UserError(f"{key}={node!r}: must be a mapping with the _target_ of a {_name(kind)}")
+    try:
+        target = get_object(str(node.get("_target_")))
+    except Exception:  # instantiating says what is wrong
+        return
+    if isinstance(target, type) and not issubclass(target, kind):
+        raise UserError(f"{key}._target_={node.get('_target_')}: must be a {_name(kind)}")
+
+
+def _name(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def episode_specs(episode: Config) -> tuple[EpisodeSpec, EpisodeSpec]:
@@ -74,7 +101,7 @@ def build_dataset(config: Config) -> Dataset:
     """
     texts = _class_of(config["dataset"], Dataset).needs_tokenizer  # type: ignore[type-abstract]
     more = {"tokenizer": build_tokenizer(config["model"])} if texts else {}
-    dataset: Dataset = make(config["dataset"], "dataset", **more)
+    dataset: Dataset = make(config["dataset"], "dataset", Dataset, **more)
     if not config.get("model", {}).get("frozen"):
         return dataset
     return EncodedDataset(dataset, partial(build_encoder, config), cache_folder(config["dataset"].get("cache_dir")))
@@ -111,7 +138,7 @@ def build_encoder(config: Config, input_shape: tuple[int, ...]) -> Encoder:
     node = {key: value for key, value in config["model"].items() if key != "projection"}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config["seed"])  # for models with random weights
-        model = make(node, "model", input_shape=input_shape, outputs=None)
+        model = make(node, "model", nn.Module, input_shape=input_shape, outputs=None)
     on_gpu = config["trainer"].get("accelerator") in ("gpu", "cuda") and torch.cuda.is_available()
     return frozen_encoder(model, json.dumps(node, sort_keys=True), torch.device("cuda" if on_gpu else "cpu"))
 
@@ -169,8 +196,8 @@ def build_learner_for(config: Config, tasks: TrainedOn) -> Learner:
         arguments["examples"] = _examples(tasks, node)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config["seed"])
-        model = make(node, "model", **arguments)
-        learner: Learner = make(config["algorithm"], "algorithm", model=model, loss=tasks.problem.loss, **more)
+        model = make(node, "model", nn.Module, **arguments)
+        learner: Learner = make(config["algorithm"], "algorithm", Learner, model=model, loss=tasks.problem.loss, **more)
     return learner
 
 
@@ -270,15 +297,15 @@ def build_run(config: Config) -> RunParts:
         dataset=dataset,
         problem=distribution.problem,
         plan=plan,
-        optimizer=make(outer["optimizer"], "outer.optimizer"),
+        optimizer=make(outer["optimizer"], "outer.optimizer", Optimizer),
         schedule=_schedule(outer["schedule"]),
         low_precision_meta_gradient=outer["low_precision_meta_gradient"],
         trainer=make(config["trainer"], "trainer"),
-        trackers=[make(node, f"logger.{name}") for name, node in config["logger"].items()],
+        trackers=[make(node, f"logger.{name}", Tracker) for name, node in config["logger"].items()],
         log_every=config["log_every"],
         patience=config["validation"]["patience"],
     )
 
 
 def _schedule(node: Any) -> Callable[..., Any] | None:
-    return None if node is None else make(node, "outer.schedule")
+    return None if node is None else make(node, "outer.schedule", LRScheduler)

@@ -7,7 +7,9 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 
 from metaloop.errors import UserError
+from metaloop.system.terminal import printable
 
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
 OUR_FAULT = "metaloop: this is a fault of metaloop, not yours; please report it with the command and the lines above"
 
 
@@ -17,8 +19,8 @@ def run_and_exit_code(function: Callable[[list[str]], int], argv: Sequence[str])
     ``HYDRA_FULL_ERROR`` is set for the call, because otherwise Hydra prints every exception itself and exits with 1.
 
     Returns:
-        The function's result; 2 after a `UserError`, a rejected configuration or a full disk, with the message alone; the
-        status of a `SystemExit`; 130 after Ctrl-C; 1 after any other exception, with its traceback.
+        The function's result; 2 after a `UserError`, a rejected configuration, a full disk or a forbidden folder, with the
+        message alone; the status of a `SystemExit`; 130 after Ctrl-C; 1 after any other exception, with its traceback.
     """
     before = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -49,7 +51,7 @@ def run_and_exit_code(function: Callable[[list[str]], int], argv: Sequence[str])
 
 
 def _report(message: str, code: int) -> int:
-    print(f"metaloop: {message}", file=sys.stderr)
+    print(f"metaloop: {printable(message)}", file=sys.stderr)
     return code
 
 
@@ -75,7 +77,16 @@ def _users_message(error: Exception) -> str | None:
         if isinstance(link, OSError) and link.errno in (errno.ENOSPC, errno.EDQUOT):
             where = f" while writing {link.filename}" if link.filename else ""
             return f"the disk is full{where} ({link.strerror}); free some space and continue with resume=DIR"
+        if isinstance(link, OSError) and link.errno in _FORBIDDEN and link.filename is not None:
+            return (
+                f"{_text(link.filename)} cannot be used ({link.strerror}); check its owner and permissions, or choose another "
+                "folder (hydra.run.dir=, hydra.sweep.dir=, --output or out=)"
+            )
     return _configuration_message(error)
+
+
+def _text(filename: object) -> str:
+    return os.fsdecode(filename) if isinstance(filename, str | bytes) else str(filename)
 
 
 def _configuration_message(error: Exception) -> str | None:

@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,21 +13,21 @@ import torch
 from torch import Tensor
 
 from metaloop.config.build import TrainedOn, build_dataset, build_learner_for, build_plan, keep_model_files, trained_on
+from metaloop.config.trust import remember_derived
 from metaloop.data.encoded import EncodedDataset, check_encoder
 from metaloop.data.user.in_memory import as_file
 from metaloop.data.user.tables import reorder_columns
-from metaloop.data.user.tasks import Columns, UserFileDataset, UserRows, UserTask, from_tensors, user_task
+from metaloop.data.user.tasks import Columns, UserFileDataset, UserRows, UserTask, user_task
 from metaloop.errors import UserError
 from metaloop.evaluation.finished_run import FinishedRun
+from metaloop.evaluation.kept_model import ABOUT, ENCODER, TENSORS, read_kept_model, with_model
 from metaloop.evaluation.predictions import Predictions, predictions
 from metaloop.evaluation.restored import set_up_device
 from metaloop.learners.learner import Learner, Predictor, TakesSteps
 from metaloop.records.directory import BEST
 from metaloop.records.environment import versions
-from metaloop.training.checkpoints import load_checkpoint
 from metaloop.types import map_inputs
 
-TENSORS, ABOUT, ENCODER = "adapted.pt", "model.json", "encoder"
 _LOOP = {"_target_": "metaloop.inner.execution.over_tasks.Loop"}  # there is one task
 
 
@@ -101,8 +101,10 @@ class AdaptedModel:
                 keep_model_files(model, temporary / ENCODER)
             with (temporary / TENSORS).open("wb") as file:  # given a path, torch raises a RuntimeError on a full disk
                 torch.save(_on_cpu(content), file)
-            (temporary / ABOUT).write_text(json.dumps(self._description(), indent=1) + "\n")
+            description = self._description()
+            (temporary / ABOUT).write_text(json.dumps(description, indent=1) + "\n")
             temporary.rename(folder)
+            remember_derived(description["config"], self.about["config"])
         except OSError as error:
             raise UserError(f"save={folder} cannot be written: {error.strerror or error}") from error
         finally:
@@ -113,7 +115,7 @@ class AdaptedModel:
         config, tasks = self.about["config"], self.tasks
         name = config["model"].get("name_or_path")
         if name is not None and Path(name).is_dir():  # absolute, so that it is found from other working folders
-            config = _with_model(config, {"name_or_path": str(Path(name).resolve())})
+            config = with_model(config, {"name_or_path": str(Path(name).resolve())})
         encoder = self.dataset.encoded_by if isinstance(self.dataset, EncodedDataset) else None
         description = {"outputs": tasks.outputs, "classes": tasks.classes, "input_shape": list(tasks.input_shape)}
         more = {"tasks": description, "columns": asdict(self.columns)}
@@ -127,6 +129,7 @@ def adapt_to(
     steps: int | None = None,
     *,
     unfinished: bool = False,
+    trust: Collection[str] = (),
 ) -> AdaptedModel:
     """Adapt the best checkpoint of a finished run to a user's own support set.
 
@@ -138,13 +141,16 @@ def adapt_to(
         columns: Names of the columns in the file; None for text, path and label.
         steps: Inner steps; None for those of the run's meta-test.
         unfinished: Whether to accept a run whose training was stopped, with its best checkpoint so far.
+        trust: Packages that the run's config may name besides metaloop, if the run comes from elsewhere.
 
     Raises:
-        UserError: the run is not finished, its data set cannot prepare files, or the learner cannot adapt to the file.
+        UserError: the run is not finished or not trusted, its data set cannot prepare files, or the learner cannot adapt to
+            the file.
     """
     support, columns = Path(support), columns or Columns()
-    opened = FinishedRun.open(run, unfinished=unfinished)
+    opened = FinishedRun.open(run, unfinished=unfinished, trust=trust)
     config = _config(opened.config, steps)
+    remember_derived(config, opened.config)
     device = set_up_device(config)
     dataset = _file_dataset(config)
     opened.check_encoder(dataset)
@@ -164,39 +170,31 @@ def adapt_to(
     return _adapted(about, tasks, task, dataset, learner.to(device).eval(), columns, None)
 
 
-def load_model(folder: str | Path) -> AdaptedModel:
+def load_model(folder: str | Path, trust: Collection[str] = ()) -> AdaptedModel:
     """Load a model that :meth:`AdaptedModel.save` saved; it makes the same predictions.
 
+    Args:
+        folder: Folder of the model.
+        trust: Packages that the model's config may name besides metaloop, if the model comes from elsewhere.
+
     Raises:
-        UserError: the folder holds no such model, or files of its frozen encoder are missing or have changed.
+        UserError: the folder holds no such model, files of its frozen encoder are missing or have changed, or it asks for what
+            is not trusted.
     """
     folder = Path(folder)
-    try:
-        about = json.loads((folder / ABOUT).read_text())
-        description, columns, encoder = about.pop("tasks"), Columns(**about.pop("columns")), about.pop("encoder", None)
-        config = build_config = about["config"]
-        if (folder / ENCODER).is_dir():  # the encoder's weights are in the learner's parameters
-            config = about["config"] = _with_model(config, {"name_or_path": str(folder / ENCODER)})
-            settings = json.loads((folder / ENCODER / "config.json").read_text())
-            build_config = _with_model(config, {"name_or_path": None, "config": settings})
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"model={folder} holds no adapted model ({ABOUT}); metaloop predict run=... save={folder} makes one"
-        ) from error
+    kept = read_kept_model(folder, trust)
+    config = kept.about["config"]
     device = set_up_device(config)
-    saved = load_checkpoint(folder / TENSORS)
-    task = from_tensors(saved["task"])
-    examples = map_inputs(lambda tensor: tensor[0], task.inputs)  # only shapes matter: word counts are in the parameters
-    shape = tuple(description.pop("input_shape"))
     dataset = _file_dataset(config)
-    tasks = TrainedOn(**description, problem=dataset.problem, input_shape=shape, inputs=examples)
-    check_encoder(dataset, encoder, f"the saved model {folder}")
-    learner = build_learner_for(build_config, tasks)
+    examples = map_inputs(lambda tensor: tensor[0], kept.task.inputs)  # only shapes matter: word counts are in the parameters
+    tasks = TrainedOn(**kept.tasks, problem=dataset.problem, input_shape=kept.input_shape, inputs=examples)
+    check_encoder(dataset, kept.encoder, f"the saved model {folder}")
+    learner = build_learner_for(kept.build_config, tasks)
     try:
-        learner.load_state_dict(saved["learner"])
-    except RuntimeError as error:
+        learner.load_state_dict(kept.learner)
+    except (RuntimeError, TypeError) as error:
         raise UserError(f"{folder / TENSORS} does not fit the model: {' '.join(str(error).split())[:300]}") from error
-    return _adapted(about, tasks, task, dataset, learner.to(device).eval(), columns, saved["adapted"])
+    return _adapted(kept.about, tasks, kept.task, dataset, learner.to(device).eval(), kept.columns, kept.adapted)
 
 
 def _adapted(
@@ -227,11 +225,6 @@ def _config(trained: Mapping[str, Any], steps: int | None) -> dict[str, Any]:
             raise UserError(f"steps={steps}: the run's learner takes no inner steps; leave out steps=")
         algorithm["eval_steps"] = steps
     return {**trained, "algorithm": algorithm}
-
-
-def _with_model(config: Mapping[str, Any], keys: Mapping[str, Any]) -> dict[str, Any]:
-    """The config with other values of some of the model's keys."""
-    return {**config, "model": {**config["model"], **keys}}
 
 
 def _file_dataset(config: Mapping[str, Any]) -> UserFileDataset:

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
+from metaloop.config.trust import Untrusted, check_complete, check_received
 from metaloop.errors import UserError
 from metaloop.evaluation.finished_run import FinishedRun
 from metaloop.records.reading import read_record
 from metaloop.records.runs import read_run
+from metaloop.records.schema import RECORD
 from metaloop.report.comparison import Comparison, compare_runs, difference_text
 from metaloop.report.pages.comparison_page import write_comparison
 
@@ -22,12 +24,14 @@ def compare(first: Path, second: Path, destination: Path) -> tuple[Comparison, P
         The comparison and the path of the page.
 
     Raises:
-        UserError: a record cannot be read, or the two were not tested on the same episodes.
+        UserError: a record cannot be read, the two were not tested on the same episodes, or one is not trusted.
     """
     comparison = compare_runs(read_run(first), read_run(second))
     missing, predictors = "", []
     try:
         predictors = [_EpisodePredictor(directory) for directory in (first, second)]
+    except Untrusted:
+        raise
     except UserError as error:  # the page then shows the records alone
         missing = str(error)
     page = write_comparison(comparison, lambda which, numbers: predictors[which](numbers), missing, destination)
@@ -62,7 +66,11 @@ class _EpisodePredictor:
 
     def __init__(self, directory: Path) -> None:
         record = read_record(directory)
-        run = FinishedRun.open(directory.parents[1] if directory.parent.name == "evaluations" else directory)
+        check_received(record.config, directory / RECORD)
+        check_complete(record.config, directory / RECORD)
+        run = FinishedRun.open(
+            directory.resolve().parents[1] if directory.resolve().parent.name == "evaluations" else directory
+        )
         own_episodes = not any(text.startswith("episode") for text in record.overrides)
         self._test = run.test(record.config, own_episodes=own_episodes)
 

@@ -13,6 +13,7 @@ from metaloop.config.composition import composer
 from metaloop.config.identity import plain
 from metaloop.config.override_values import check_value, flatten, is_true
 from metaloop.config.overrides import check_overrides, parse
+from metaloop.config.trust import remember_derived
 from metaloop.errors import UserError
 from metaloop.evaluation.finished_run import FinishedRun
 from metaloop.records.schema import Record
@@ -76,11 +77,13 @@ def evaluate(
         The record of the evaluation and the folder to write it to.
 
     Raises:
-        UserError: the run is not finished, an override is refused, or the learner cannot be tested with this config.
+        UserError: the run is not finished or not trusted, an override is refused, or the learner cannot be tested with this
+            config.
     """
     run = FinishedRun.open(directory, unfinished=unfinished)  # before torch is imported, so that a wrong folder fails fast
     config = changed(run.config, overrides, config_dirs)
     config["trainer"] |= {"devices": 1, "strategy": "auto"}  # several ranks would give the same scores
+    remember_derived(config, run.config)
     from metaloop.config.build import make
     from metaloop.config.identity import fingerprint
     from metaloop.system.devices import ranks_of

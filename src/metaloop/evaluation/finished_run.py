@@ -3,14 +3,15 @@
 torch is imported only after the run directory has been read, so that a wrong folder is refused at once.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from metaloop.config.trust import read_received_identity
 from metaloop.errors import UserError
-from metaloop.records.directory import BEST
-from metaloop.records.reading import read_identity, read_record
+from metaloop.records.directory import BEST, check_links
+from metaloop.records.reading import read_record
 from metaloop.records.schema import RECORD, Record, RunIdentity, Training
 
 if TYPE_CHECKING:
@@ -35,18 +36,20 @@ class FinishedRun:
     record: Record | None
 
     @classmethod
-    def open(cls, directory: str | Path, *, unfinished: bool = False) -> "FinishedRun":
+    def open(cls, directory: str | Path, *, unfinished: bool = False, trust: Collection[str] = ()) -> "FinishedRun":
         """Open a run directory.
 
         Args:
             directory: Run directory.
             unfinished: Whether to accept a run whose training was stopped, with its best checkpoint so far.
+            trust: Packages that the run's config may name besides metaloop, if the run comes from elsewhere.
 
         Raises:
-            UserError: the folder is not a run directory, or the run is not finished.
+            UserError: the folder is not a run directory, the run is not finished, or it asks for what is not trusted.
         """
         directory = Path(directory)
-        identity = read_identity(directory)
+        identity = read_received_identity(directory, trust)
+        check_links(directory)
         if (directory / RECORD).exists():
             return cls(directory, identity, read_record(directory))
         if not unfinished:
@@ -104,6 +107,6 @@ class FinishedRun:
         check_encoder(dataset, self.training.encoder if self.training else None, f"the run {self.directory}")
 
 
-def load_run(directory: str | Path, *, unfinished: bool = False) -> FinishedRun:
+def load_run(directory: str | Path, *, unfinished: bool = False, trust: Collection[str] = ()) -> FinishedRun:
     """Open a run directory; see :meth:`FinishedRun.open`."""
-    return FinishedRun.open(directory, unfinished=unfinished)
+    return FinishedRun.open(directory, unfinished=unfinished, trust=trust)

@@ -8,6 +8,7 @@ from typing import Any
 
 from metaloop.errors import UserError
 from metaloop.evaluation.finished_run import FinishedRun
+from metaloop.system.terminal import printable
 
 FOLDER = "inspection"
 
@@ -73,5 +74,5 @@ def show(target: Path) -> None:
     from metaloop.report.summary import page_lines, print_lines
 
     print()
-    print(textwrap.fill(conclusion(read_inspection(target)), 100))
+    print(textwrap.fill(printable(conclusion(read_inspection(target))), 100))
     print_lines([*lines(target), *page_lines(target / "index.html")])

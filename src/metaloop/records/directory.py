@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -11,9 +12,10 @@ from metaloop.errors import UserError
 from metaloop.records.reading import read_identity
 from metaloop.records.schema import IDENTITY, RECORD, RunIdentity
 from metaloop.records.writing import write_json
-from metaloop.system.files import write_atomically
+from metaloop.system.files import open_lock, write_atomically
 
 LAST, BEST = "last.ckpt", "best.ckpt"  # in its folder "checkpoints"
+LOCK = ".lock"
 
 
 @contextmanager
@@ -21,10 +23,11 @@ def claimed(directory: Path) -> Iterator[None]:
     """Hold the directory's lock during the block. The lock ends with the process, however that ends.
 
     Raises:
-        UserError: another process holds the lock.
+        UserError: another process holds the lock, or the directory has links to outside.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    with (directory / ".lock").open("w") as lock:
+    check_links(directory)
+    with open_lock(directory / LOCK) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -34,6 +37,28 @@ def claimed(directory: Path) -> Iterator[None]:
                 f"another process is running in {directory}; wait for it, or choose hydra.run.dir=... for a second run"
             ) from error
         yield
+
+
+def check_links(directory: Path) -> None:
+    """Check that nothing in a folder of results leads outside, so that whatever is written into the folder stays there.
+
+    The folder itself may be a link.
+
+    Raises:
+        UserError: it has a link to outside, or something that is neither a file nor a folder.
+    """
+    root = directory.resolve()
+    for folder, folders, files in os.walk(root):
+        for name in (*folders, *files):
+            path = Path(folder, name)
+            if path.is_symlink():
+                if not path.resolve().is_relative_to(root):
+                    raise UserError(
+                        f"{path} is a link to {path.readlink()}, outside of the folder; nothing is read or written through "
+                        f"it. Remove the link, or put a copy of its files in its place"
+                    )
+            elif not (path.is_dir() or path.is_file()) and path.exists():
+                raise UserError(f"{path} is neither a file nor a folder; remove it")
 
 
 def describe(directory: Path, identity: RunIdentity, config_text: str) -> None:

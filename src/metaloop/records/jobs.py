@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from metaloop.errors import UserError
+from metaloop.records.typed_json import decode
 
 LEDGER = "ledger.sqlite"  # in the sweep's folder
 LEDGER_VERSION = 1  # PRAGMA user_version of the file
@@ -83,10 +84,13 @@ def job_of(row: Sequence[Any]) -> Job:
     """
     values = dict(zip(COLUMNS, row, strict=True))
     try:
-        parsed = {"overrides": tuple(json.loads(values["overrides"])), "result": json.loads(values["result"] or "null")}
-    except (ValueError, TypeError) as error:
-        raise TornRow(f"the row of run {values['number']} cannot be parsed") from error
-    return Job(**{**values, **parsed})
+        values |= {"overrides": json.loads(values["overrides"]), "result": json.loads(values["result"] or "null")}
+        job = decode(Job, values, "the ledger")
+    except (ValueError, TypeError, RecursionError) as error:
+        raise TornRow(f"the row of run {values['number']!r} cannot be parsed") from error
+    if job.state not in STATES:
+        raise TornRow(f"the row of run {job.number} has the state {job.state!r}")
+    return job
 
 
 def read_jobs(folder: Path) -> list[Job]:

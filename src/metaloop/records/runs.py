@@ -157,8 +157,10 @@ def _finished(run: Run) -> Run:
     Raises:
         UserError: the training has not finished.
     """
-    training_directory = run.directory.parents[1]
-    if run.is_later_evaluation and not (training_directory / RECORD).exists():
+    if not run.is_later_evaluation:
+        return run
+    training_directory = run.directory.resolve().parents[1]  # the path that was given may be shorter
+    if not (training_directory / RECORD).exists():
         raise UserError(
             f"{run.directory} evaluates a training that has not finished, so it is not compared with others; "
             f"finish it with: metaloop train resume={training_directory}"

@@ -65,6 +65,8 @@ def read_samples(directory: Path) -> dict[str, Array] | None:
 
 def _read_csv(path: Path, first: str) -> tuple[list[str], list[list[str]]]:
     try:
+        if path.exists() and not path.is_file():  # reading a pipe would wait for ever
+            raise OSError("not a plain file")
         with path.open(newline="", encoding="utf-8") as file:
             table = list(csv.reader(file))
     except (OSError, ValueError, csv.Error) as error:

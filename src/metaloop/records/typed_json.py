@@ -25,6 +25,8 @@ def read_object(path: Path, what: str) -> dict[str, Any]:
         UserError: the file is missing or broken, or holds something else.
     """
     try:
+        if path.exists() and not path.is_file():  # reading a pipe would wait for ever
+            raise OSError("not a plain file")
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: no readable {what} ({error})") from error

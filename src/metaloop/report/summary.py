@@ -6,6 +6,7 @@ from pathlib import Path
 from metaloop.problems.metric import Metric
 from metaloop.records.schema import BaselineScore, MetaTest, Published, Record, Statistic
 from metaloop.report import formats
+from metaloop.system.terminal import printable
 
 _LEFT_OUT = ("loss", "recall", "f1", "calibration_error", "rejection_by_logit")  # statistics that only the page shows
 
@@ -56,8 +57,8 @@ def print_summary(record: Record, directory: Path) -> None:
 
 
 def print_lines(messages: Sequence[str]) -> None:
-    """Print lines to standard output; the parts before two spaces are aligned."""
-    cells = [line.partition("  ") for line in messages]
+    """Print lines to standard output; the parts before two spaces are aligned, and control characters are escaped."""
+    cells = [printable(line).partition("  ") for line in messages]
     width = max(20, *(len(head) + 2 for head, _, _ in cells))
     print()
     for head, _, rest in cells:

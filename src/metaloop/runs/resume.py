@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from metaloop.config.trust import read_received_identity
 from metaloop.errors import UserError
-from metaloop.records.reading import read_identity
+from metaloop.records.directory import check_links
 from metaloop.records.schema import RECORD, Record
 
 
@@ -19,13 +20,14 @@ def resume(directory: Path, *, screen: bool = True) -> Record:
         screen: Whether to log to the screen; False if Hydra does so already.
 
     Raises:
-        UserError: the directory holds no run, or the run is finished.
+        UserError: the directory holds no run, the run is finished, or it asks for what is not trusted.
     """
     from metaloop.runs.start import start
 
     if (directory / RECORD).exists():
         raise UserError(f"{directory} is finished: see metaloop report {directory}, or metaloop evaluate run={directory}")
-    identity = read_identity(directory)
+    identity = read_received_identity(directory)
+    check_links(directory)
     with _logged(directory / "train.log", screen):
         return start(identity, directory, resume=True)
 

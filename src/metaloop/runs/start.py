@@ -22,6 +22,9 @@ def train(run: RunIdentity, directory: str | Path | None = None) -> Path:
     Raises:
         UserError: the run cannot be built, or the directory holds a run already.
     """
+    from metaloop.config.trust import remember
+
+    remember(run.config)
     if directory is None:
         directory = Path("outputs") / run.name / datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
     start(run, Path(directory), resume=False)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from metaloop.config.trust import remember
 from metaloop.problems.metric import Metric
 from metaloop.records.jobs import DONE, FAILED, INTERRUPTED, LOG, RUNNING, STATES, WAITING, Job
 from metaloop.sweeps.compose import compose_runs, split_launcher
@@ -14,6 +15,7 @@ from metaloop.sweeps.launch.local import run_locally, warm_up
 from metaloop.sweeps.ledger import Ledger, Planned, runnable
 from metaloop.sweeps.options import Options
 from metaloop.sweeps.plan import Plan
+from metaloop.system.terminal import printable
 
 _POLL = 2.0  # seconds between two reads of the ledger, for the runs of other processes
 
@@ -40,6 +42,8 @@ def sweep(plan: Plan, options: Options) -> int:
     if options.dry_run:
         _dry_run(planned, ledger, options)
         return 0
+    for one in planned:
+        remember(one.description["config"])
     ledger.enter(planned)
     keys = [one.key for one in planned]
     jobs = _jobs(ledger, keys)
@@ -51,7 +55,7 @@ def sweep(plan: Plan, options: Options) -> int:
             needs = {one.key: Needs.of(one.description["config"]) for one in planned}
             run_locally(ledger, lambda _: needs, options.machine, options.retries, progress)
         else:
-            _run_by_launcher(ledger, keys, launcher, options, progress)
+            _run_by_launcher(ledger, {one.key: one.overrides for one in planned}, launcher, options, progress)
     except KeyboardInterrupt:
         print("\nstopped; run the same command to resume", file=sys.stderr)
         raise
@@ -64,15 +68,16 @@ def _jobs(ledger: Ledger, keys: Sequence[str]) -> list[Job]:
 
 
 def _run_by_launcher(
-    ledger: Ledger, keys: Sequence[str], launcher: Sequence[str], options: Options, progress: "_Progress"
+    ledger: Ledger, overrides: Mapping[str, Sequence[str]], launcher: Sequence[str], options: Options, progress: "_Progress"
 ) -> None:
     from metaloop.sweeps.launch.hydra_launcher import launch
 
+    keys = list(overrides)
     before = {(job.key, job.attempts) for job in _jobs(ledger, keys)}
     for _ in range(options.retries + 1):
         todo = [job for job in _jobs(ledger, keys) if runnable(job, options.stale, options.retries)]
         if todo:
-            launch(ledger, todo, launcher, options.config_dirs, options.retries)
+            launch(ledger, todo, overrides, launcher, options.config_dirs, options.retries)
         while any(job.state == RUNNING and not job.abandoned(options.stale) for job in _jobs(ledger, keys)):
             time.sleep(_POLL)
     for job in _jobs(ledger, keys):
@@ -113,7 +118,7 @@ class _Progress:
             estimate = f"  about {duration(per_run * left)} left"
         result = score(job) if job.state == DONE else (job.error or "").partition("\n")[0][:100]
         line = f"{self.done:>4}/{len(jobs)} {job.state:<12} {job.directory}  {result}  {duration(job.seconds)}{estimate}"
-        print(line, flush=True)
+        print(printable(line), flush=True)
 
 
 def score(job: Job) -> str:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from metaloop.config.identity import fingerprint
 from metaloop.errors import UserError
 from metaloop.records.jobs import (
     CANCELLED,
@@ -30,7 +31,8 @@ from metaloop.records.jobs import (
     TornRow,
     job_of,
 )
-from metaloop.records.schema import Record
+from metaloop.records.schema import Record, RunIdentity
+from metaloop.records.typed_json import decode
 
 LOG_FORMAT = "[%(asctime)s][%(name)s][%(levelname)s] - %(message)s"
 BEAT = 5.0  # seconds between two heartbeats of a run
@@ -89,7 +91,19 @@ class Ledger:
         """All runs in the order of the sweep."""
         with self._transaction("DEFERRED") as database:
             rows = database.execute(f"SELECT {', '.join(COLUMNS)} FROM jobs ORDER BY number").fetchall()
-            return [job_of(row) for row in rows]
+            jobs = [job_of(row) for row in rows]
+        for job in jobs:
+            self._check_directory(job)
+        return jobs
+
+    def _check_directory(self, job: Job) -> None:
+        """Refuse a ledger from elsewhere that would make runs write outside the sweep's folder."""
+        root, path = self.directory.resolve(), (self.directory / job.directory).resolve()
+        if path == root or not path.is_relative_to(root):
+            raise UserError(
+                f"the ledger {self.path} puts run {job.number} into {job.directory!r}, outside of the sweep's folder; nothing "
+                f"of it was run. If the folder was moved, move its links too; a ledger from elsewhere is better not used"
+            )
 
     def job(self, key: str) -> Job:
         """The run with this key.
@@ -102,11 +116,25 @@ class Ledger:
             raise UserError(f"{self.path} has no run {key}")
         return job
 
-    def description(self, key: str) -> dict[str, Any]:
-        """The content of a run's run.json, which exists once the run has started."""
+    def identity(self, key: str) -> RunIdentity:
+        """The content of a run's run.json, which exists once the run has started.
+
+        Raises:
+            UserError: the config is not the one whose hash is the key, so somebody changed the ledger.
+        """
         with self._transaction("DEFERRED") as database:
-            (text,) = database.execute("SELECT description FROM jobs WHERE key = ?", (key,)).fetchone()
-        return dict(json.loads(text))
+            row = database.execute("SELECT description FROM jobs WHERE key = ?", (key,)).fetchone()
+        try:
+            identity = decode(RunIdentity, json.loads(row[0]), str(self.path))
+            same = fingerprint(identity.config) == key
+        except (TypeError, ValueError, RecursionError) as error:
+            raise UserError(f"the ledger {self.path} holds no readable config of the run {key} ({error})") from error
+        if not same:
+            raise UserError(
+                f"the ledger {self.path} holds another config for the run {key} than this sweep composed, so it was changed; "
+                f"nothing of it was run. Give the sweep another folder with hydra.sweep.dir"
+            )
+        return identity
 
     def claim(self, key: str, device: str, retries: int) -> str | None:
         """Claim a run that is waiting, interrupted, abandoned, or failed at most ``retries`` times.
@@ -194,6 +222,8 @@ class Ledger:
 
     @contextmanager
     def _transaction(self, kind: str = "IMMEDIATE", *, make: bool = False) -> Iterator[sqlite3.Connection]:
+        if self.path.is_symlink() or (self.path.exists() and not self.path.is_file()):
+            raise UserError(f"{self.path} is a link or no plain file, so it is not used; put the ledger itself in its place")
         if not make and not self.path.exists():
             raise UserError(f"{self.directory} is not a sweep: it has no {LEDGER}")
         try:

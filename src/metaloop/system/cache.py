@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from metaloop.system.files import replace_atomically
+from metaloop.system.files import open_lock, replace_atomically
 
 Arrays = Mapping[str, np.ndarray]
 _ALIGN = 64
@@ -31,6 +31,21 @@ def cache_folder(cache_dir: str | None) -> Path:
     if chosen:
         return Path(chosen).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "metaloop"
+
+
+def state_folder() -> Path:
+    """Folder of what this user made and nobody else may hand over: ``metaloop`` in the user's state folder.
+
+    A cache may be shared or received, and holds data only. What is executed, and what decides about trust, lies here.
+
+    Raises:
+        OSError: the user has no home folder.
+    """
+    root = os.environ.get("XDG_STATE_HOME")
+    try:
+        return (Path(root) if root else Path.home() / ".local" / "state") / "metaloop"
+    except RuntimeError as error:
+        raise OSError(str(error)) from error
 
 
 def entry(folder: Path, name: str, key: str, suffix: str) -> Path:
@@ -51,9 +66,10 @@ def locked(path: Path) -> Iterator[None]:
 
     Raises:
         OSError: the folder cannot be made or written.
+        UserError: the lock is a link.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_suffix(".lock").open("w") as lock:
+    with open_lock(path.with_suffix(".lock")) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -94,10 +110,13 @@ def _read(path: Path) -> Arrays | None:
     size = int.from_bytes(content[_DIGEST:_ALIGN].tobytes(), "little")
     try:
         table = json.loads(content[_ALIGN : _ALIGN + size].tobytes())
-    except ValueError:  # an intact file of another version of metaloop
+    except (ValueError, RecursionError):  # an intact file of another version of metaloop
         return None
     start = _ALIGN + _padded(size)
-    return {name: np.ndarray(shape, dtype, content.data, start + offset) for name, (dtype, shape, offset) in table.items()}
+    try:
+        return {name: np.ndarray(shape, dtype, content.data, start + offset) for name, (dtype, shape, offset) in table.items()}
+    except (TypeError, ValueError, AttributeError, MemoryError):  # a table of another version, or made up
+        return None
 
 
 def _write(arrays: Arrays, path: Path) -> None:

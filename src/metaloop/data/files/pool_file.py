@@ -79,6 +79,9 @@ def _make_missing(path: Path, shape: tuple[int, ...], parts: Parts, workers: int
     if _known_sound(path):  # another process was faster
         return
     size = math.prod(shape)
+    for each in (path, path.with_suffix(".parts")):
+        if each.is_symlink():  # a cache from elsewhere; nothing is written through it
+            each.unlink()
     with path.open("ab") as file:
         if file.tell() != size:
             file.truncate(size)

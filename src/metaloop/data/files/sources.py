@@ -151,6 +151,7 @@ def fetch(file: SourceFile, path: Path, progress: Progress | None = None) -> Non
     partial = path.with_name(f"{path.name}.part{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        partial.unlink(missing_ok=True)  # it could be a link
         with partial.open("wb") as target:
             _download(file, target.write, progress)
         file.check(partial)

@@ -89,6 +89,22 @@ def _read_uci(name: str, path: Path) -> Table:
             values = np.loadtxt(io.BytesIO(archive.read(f"{name}__data.txt")))
             target = int(archive.read(f"{name}__index_target.txt"))
             features = np.loadtxt(io.BytesIO(archive.read(f"{name}__index_features.txt")), dtype=np.int64, ndmin=1)
-    except (BadZipFile, KeyError, ValueError, OSError) as error:
+            table = Table(name, values[:, features], values[:, target], None)
+    except (BadZipFile, KeyError, ValueError, IndexError, OSError, RuntimeError, NotImplementedError) as error:
         raise UserError(f"{path} is broken or has no table {name}: {error}") from error
-    return Table(name, values[:, features], values[:, target], None)
+    _check_finite(table, path)
+    return table
+
+
+def _check_finite(table: Table, path: Path) -> None:
+    """Raise a UserError if a target is no finite number, or a feature is infinite; a missing feature is nan."""
+    targets, features = ~np.isfinite(table.y), np.isinf(table.x)
+    for faults, what in ((targets, "target"), (features.any(1), "feature")):
+        if faults.any():
+            row = int(faults.argmax())
+            value = table.y[row] if what == "target" else table.x[row][features[row]][0]
+            remedy = "remove the row" if what == "target" else "remove the row, or write nan for a missing value"
+            raise UserError(
+                f"{path}, {table.name}__data.txt, row {row + 1}: the {what} {value} is no finite number ({int(faults.sum())} "
+                f"such rows); {remedy}"
+            )

@@ -48,7 +48,7 @@ class TextFile:
         """
         try:
             return json.loads(self.text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise self.problem(f"not JSON, or cut short ({error})") from error
 
     def json_lines(self) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -62,7 +62,7 @@ class TextFile:
                 continue
             try:
                 value = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise self.problem(f"not JSON, or cut short ({error})", number) from error
             if not isinstance(value, dict):
                 raise self.problem(f"must be a JSON object, not {line.strip()[:40]!r}", number)

@@ -13,7 +13,7 @@ import subprocess
 from functools import partial
 from pathlib import Path
 
-from metaloop.system.cache import cache_folder, entry, locked
+from metaloop.system.cache import entry, locked, state_folder
 from metaloop.system.files import replace_atomically
 
 _FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-std=c++17", "-shared", "-fPIC")
@@ -28,17 +28,17 @@ def compiler() -> str | None:
 
 @functools.cache
 def library(name: str) -> ctypes.CDLL | None:
-    """Return the kernels of ``<name>.cpp`` beside this file; None without a compiler or a writable cache.
+    """Return the kernels of ``<name>.cpp`` beside this file; None without a compiler or a writable state folder.
 
-    They are compiled once for each source, compiler, flags and processor, and kept in the cache (see
-    :mod:`metaloop.system.cache`).
+    They are compiled once for each source, compiler, flags and processor, and kept in the user's state folder, not in the
+    cache: a library is executed, and a cache may come from somebody else.
     """
     command = compiler()
     if command is None or platform.system() != "Linux":
         return None
     source = Path(__file__).with_name(f"{name}.cpp")
-    path = entry(cache_folder(None), name, repr((source.read_bytes(), _FLAGS, command, _processor())), "so")
     try:
+        path = entry(state_folder(), name, repr((source.read_bytes(), _FLAGS, command, _processor())), "so")
         if not path.exists():
             with locked(path):
                 replace_atomically(path, partial(_compile, command, source))

@@ -29,7 +29,7 @@ def settings_of(name_or_path: str) -> PretrainedConfig:
     Raises:
         UserError: there is no such model on this machine, and the hub lacks it or cannot be reached.
     """
-    settings: PretrainedConfig = _load(name_or_path, AutoConfig.from_pretrained)
+    settings: PretrainedConfig = _load(name_or_path, AutoConfig.from_pretrained, trust_remote_code=False)
     return settings
 
 
@@ -69,6 +69,7 @@ def stored_weights(path: str, *, config: PretrainedConfig, local_files_only: boo
             config=config,
             local_files_only=local_files_only,
             attn_implementation="eager",
+            trust_remote_code=False,
             output_loading_info=True,
             ignore_mismatched_sizes=True,
         )
@@ -107,7 +108,7 @@ def tokenizer_of(name_or_path: str) -> PreTrainedTokenizerBase:
     Raises:
         UserError: see :func:`settings_of`; or the folder has no tokenizer.
     """
-    return _load(name_or_path, AutoTokenizer.from_pretrained)
+    return _load(name_or_path, AutoTokenizer.from_pretrained, trust_remote_code=False)
 
 
 def _load(name_or_path: str, load: Callable[..., _Loaded], **settings: Any) -> _Loaded:

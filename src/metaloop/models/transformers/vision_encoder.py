@@ -202,7 +202,7 @@ def _described(config: Mapping[str, Any] | None, input_shape: tuple[int, ...]) -
 
 def _stored(name: str) -> PretrainedConfig:
     try:
-        settings: PretrainedConfig = AutoConfig.from_pretrained(name, local_files_only=True)
+        settings: PretrainedConfig = AutoConfig.from_pretrained(name, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise _absent(name) from error
     return settings

@@ -38,7 +38,7 @@ def read_search(folder: Path) -> Mapping[str, Any] | None:
         return None
     try:
         content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: no readable search ({error}); give the sweep's command again to rewrite it") from error
     if not isinstance(content, dict) or content.get("schema") != SEARCH_VERSION:
         version = content.get("schema") if isinstance(content, dict) else None

@@ -43,7 +43,7 @@ def read_inspection(folder: Path) -> Inspection:
     path = folder / "inspection.json"
     try:
         inspection = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
     if not isinstance(inspection, dict) or inspection.get("schema") != INSPECTION_VERSION:
         raise UserError(f"{path} was not written by this version of metaloop inspect; run it again")

@@ -3,7 +3,7 @@
 import base64
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from metaloop.errors import UserError
@@ -25,6 +25,7 @@ from metaloop.report.tables.pivot_tables import pivot_csv, pivot_table
 from metaloop.report.tables.question import Question, default_question
 from metaloop.report.tables.rows import Row, group_rows
 from metaloop.system.files import write_atomically
+from metaloop.system.terminal import printable
 
 # Of more runs than this, each is a line with a link to its own page instead of a section with pictures.
 SECTIONS_UP_TO = 24
@@ -87,7 +88,10 @@ def make_report(paths: Sequence[Path], destination: Path, ask: Ask = default_que
     reported = stopped | {each.path.resolve() for each in missing}
     unfinished = [each for each in find_unfinished(paths) if each.path.resolve() not in reported]
     unreadable = [Failure(path, reason, log_end(path)) for path, reason in unread]
-    failures = [*unreadable, *broken, *damaged, *missing, *unfinished]
+    failures = [
+        replace(each, reason=printable(each.reason), log=printable(each.log))
+        for each in (*unreadable, *broken, *damaged, *missing, *unfinished)
+    ]
     if not runs:
         reasons = "\n".join(f"  {failure.path}: {failure.reason}" for failure in failures)
         raise UserError(f"no readable run to report on; give the directories of finished runs\n{reasons}".rstrip())

@@ -85,13 +85,11 @@ def _missing(folder: Path, job: Job, state: str) -> Failure:
     path = folder / job.directory
     if not path.resolve().is_relative_to(folder.resolve()):  # a foreign ledger may name any folder
         return Failure(folder / LEDGER, f"the directory of run {job.number} is outside the sweep's folder; it is not read")
-    reason = f"failed: {_printable(job.error or 'unknown reason')}" if state == FAILED else _REASONS[state]
+    reason = f"failed: {_first_line(job.error or 'unknown reason')}" if state == FAILED else _REASONS[state]
     if (path / IDENTITY).exists() and state != FAILED:
         reason += f" ({progress(path)})"
     return Failure(path, f"{reason}; {' '.join(job.overrides)}", log_end(path))
 
 
-def _printable(text: str) -> str:
-    """First line of an error, with control characters replaced."""
-    line = text.strip().partition("\n")[0]
-    return "".join(character if character.isprintable() else "?" for character in line)
+def _first_line(text: str) -> str:
+    return text.strip().partition("\n")[0]

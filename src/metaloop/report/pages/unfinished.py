@@ -1,13 +1,15 @@
 """Runs without a record: their progress, and the end of their logs."""
 
-import fcntl
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from metaloop.errors import UserError
+from metaloop.records.directory import LOCK
 from metaloop.records.jobs import LOG
 from metaloop.records.schema import IDENTITY, RECORD
+from metaloop.records.typed_json import read_object
+from metaloop.system.files import is_locked
 
 _LINES, _BYTES = 15, 8000  # of a log: lines shown, bytes read
 
@@ -35,6 +37,8 @@ def find_unfinished(paths: Iterable[Path]) -> list[Failure]:
 
 def log_end(directory: Path) -> str:
     """Last lines of a run's log."""
+    if not (directory / LOG).is_file():
+        return ""
     try:
         with (directory / LOG).open("rb") as file:
             file.seek(max(0, file.seek(0, 2) - _BYTES))
@@ -47,21 +51,17 @@ def log_end(directory: Path) -> str:
 def _state(directory: Path) -> str:
     """State of a run without a record. A running one holds its directory's lock."""
     done = progress(directory)
-    try:
-        with (directory / ".lock").open() as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        return f"no record: not finished ({done}); continue with metaloop train resume={directory}"
-    except BlockingIOError:
+    if is_locked(directory / LOCK):
         return f"still running ({done})"
-    except OSError:
-        return f"no record: not finished ({done})"
+    advice = f"; continue with metaloop train resume={directory}" if (directory / LOCK).is_file() else ""
+    return f"no record: not finished ({done}){advice}"
 
 
 def progress(directory: Path) -> str:
     """Progress of a run without a record, in words."""
     try:
-        steps = json.loads((directory / IDENTITY).read_text())["config"]["trainer"]["max_steps"]
-    except (OSError, ValueError, KeyError, TypeError):
+        steps = read_object(directory / IDENTITY, "run description")["config"]["trainer"]["max_steps"]
+    except (UserError, KeyError, TypeError):
         steps = None
     of = f" of {steps:,}" if isinstance(steps, int) else ""
     reached = _last_step(directory / "metrics.csv")
@@ -69,6 +69,8 @@ def progress(directory: Path) -> str:
 
 
 def _last_step(metrics: Path) -> int | None:
+    if not metrics.is_file():
+        return None
     try:
         with metrics.open("rb") as file:
             file.seek(max(0, file.seek(0, 2) - _BYTES))

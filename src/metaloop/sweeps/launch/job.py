@@ -10,8 +10,7 @@ from pathlib import Path
 from metaloop.errors import UserError
 from metaloop.records.jobs import DONE, FAILED, INTERRUPTED
 from metaloop.records.reading import read_record
-from metaloop.records.schema import IDENTITY, RECORD, Record, RunIdentity
-from metaloop.records.typed_json import decode
+from metaloop.records.schema import IDENTITY, RECORD, Record
 from metaloop.runs.start import start
 from metaloop.sweeps.ledger import BEAT, Ledger, result_of
 
@@ -37,8 +36,7 @@ def run_job(ledger: Ledger, key: str, device: str, retries: int) -> Record | Non
         with _heartbeat(ledger, key, owner):
             record = _record(directory)
             if record is None:
-                identity = decode(RunIdentity, ledger.description(key), str(ledger.path))
-                record = start(identity, directory, resume=(directory / IDENTITY).exists())
+                record = start(ledger.identity(key), directory, resume=(directory / IDENTITY).exists())
     except (KeyboardInterrupt, SystemExit):  # Ctrl-C, cancelled or preempted: it can be resumed
         ledger.end(key, owner, INTERRUPTED)
         raise

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from metaloop.config.build import build_dataset
+from metaloop.config.trust import check_received, remember
 from metaloop.errors import UserError
 from metaloop.records.jobs import CANCELLED, DONE, FAILED, LEDGER, LOG, PRUNED, RUNNING, Job
 from metaloop.sweeps.compose import compose_runs
@@ -18,6 +19,7 @@ from metaloop.sweeps.options import Options
 from metaloop.sweeps.plan import Plan
 from metaloop.sweeps.search.search import Direction, Search
 from metaloop.sweeps.search.search_file import FILE, validations, value_text, write_search
+from metaloop.system.terminal import printable
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -148,9 +150,15 @@ class SearchDriver:
             if job is None and not trial.state.is_finished() and self.study.is_complete(trial):
                 job = self._enter(trial, jobs)  # its process was killed before it entered the run
             if job is not None:
+                self._check_trust(job)
                 self._known.setdefault(job.key, self.needs)
                 ended |= self._report(trial, job)
         return ended
+
+    def _check_trust(self, job: Job) -> None:
+        """Check a run that this process did not compose: the folder may come from elsewhere."""
+        if job.key not in self._known and job.state not in (DONE, PRUNED):
+            check_received(self.ledger.identity(job.key).config, self.ledger.path)
 
     def _report(self, trial: "FrozenTrial", job: Job) -> bool:
         """Report the state of one run to the study. Return whether its trial ended."""
@@ -177,6 +185,7 @@ class SearchDriver:
         """Enter the run of a trial into the ledger. Trials with equal configs share a run."""
         plan = replace(self.plan, overrides={**self.plan.overrides, **self.study.overrides_of(trial)}, search=None)
         (planned,) = compose_runs(plan, self.options.config_dirs, name_keys=list(self.search.space))
+        remember(planned.description["config"])
         self.study.assign(trial, planned.key)
         self.ledger.enter([planned])
         self._known[planned.key] = Needs.of(planned.description["config"])
@@ -200,7 +209,7 @@ class SearchDriver:
         values = {name: (job.result or {}).get(_RESULTS[name]) for name in self.study.directions}
         result = ", ".join(value_text(name, value, self.metric) for name, value in values.items()) if job.state == DONE else ""
         result = result or (job.error or "").partition("\n")[0][:100]
-        print(f"{self._ended:>4}/{self.search.trials} {job.state:<12} {job.directory}  {result}", flush=True)
+        print(printable(f"{self._ended:>4}/{self.search.trials} {job.state:<12} {job.directory}  {result}"), flush=True)
 
     def close(self) -> int:
         """Print the result of the search, and return the exit status."""

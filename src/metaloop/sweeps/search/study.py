@@ -24,6 +24,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from metaloop.errors import UserError
 from metaloop.sweeps.search.search import Direction, Parameter, Search
+from metaloop.system.files import open_lock
 
 JOURNAL, LOCK = "search.journal", "search.lock"
 IMPORTANCE = "PED-ANOVA"  # Watanabe et al. 2023; needs no package besides Optuna
@@ -79,7 +80,7 @@ class Study:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the lock of the search. The system releases it if the process dies."""
-        with (self.directory / LOCK).open("w") as file:
+        with open_lock(self.directory / LOCK) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             _drop_partial_line(self.directory / JOURNAL)
             yield
@@ -112,7 +113,16 @@ class Study:
         return trial.user_attrs.get(_KEY)
 
     def overrides_of(self, trial: FrozenTrial) -> dict[str, str]:
-        """The overrides of a trial's run."""
+        """The overrides of a trial's run.
+
+        Raises:
+            UserError: a value of the trial is outside the search's space.
+        """
+        for key, one in self.search.space.items():
+            value = trial.params[key]
+            if value not in one.choices if one.kind == "choice" else not isinstance(value, int | float):
+                path = self.directory / JOURNAL
+                raise UserError(f"{path}: trial {trial.number} has {key}={value!r}, which is not in search.space")
         return {key: one.to_text(trial.params[key]) for key, one in self.search.space.items()}
 
     def assign(self, trial: FrozenTrial, key: str) -> None:

@@ -189,7 +189,7 @@ def test_a_hook_on_a_strided_convolution_is_called() -> None:
 
 def test_without_a_compiler_all_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CXX", str(tmp_path / "no-such-compiler"))
-    monkeypatch.setenv("METALOOP_CACHE", str(tmp_path))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     monkeypatch.setattr(native, "library", native.library.__wrapped__)
     assert native.library("conv_block") is None
     monkeypatch.setattr(fused, "library", native.library)
@@ -198,13 +198,15 @@ def test_without_a_compiler_all_goes_on(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 
 def test_a_library_is_compiled_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("METALOOP_CACHE", str(tmp_path))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setenv("METALOOP_CACHE", str(tmp_path / "cache"))  # which may come from a stranger
     find = native.library.__wrapped__
     assert find("conv_block") is not None
-    (kept,) = tmp_path.glob("*.so")
+    (kept,) = tmp_path.glob("metaloop/*.so")
+    assert not (tmp_path / "cache").exists()
     monkeypatch.setattr(native, "_compile", lambda *arguments: pytest.fail("compiled again"))
     assert find("conv_block") is not None
-    assert [kept] == list(tmp_path.glob("*.so"))
+    assert [kept] == list(tmp_path.glob("metaloop/*.so"))
 
 
 def test_a_traced_model_uses_no_memory_of_tensors_that_have_none() -> None:

@@ -42,7 +42,7 @@ def test_every_run_is_counted_and_said(sweep: Path, tmp_path: Path, capsys: pyte
     assert f"{sweep}: {counts}" in said
     assert counts in page
     reasons = (
-        "failed: UserError: the loss?[31m is not finite; algorithm=failed",
+        r"failed: UserError: the loss\x1b[31m is not finite; algorithm=failed",
         "done, but its folder was deleted or moved",
         "waiting: it has not been started; algorithm=waiting",
         "the directory of run 5 is outside the sweep",
