@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from metaloop.config.identity import fingerprint
 from metaloop.errors import UserError
 from metaloop.records.jobs import (
     CANCELLED,
@@ -122,6 +121,8 @@ class Ledger:
         Raises:
             UserError: the config is not the one whose hash is the key, so somebody changed the ledger.
         """
+        from metaloop.config.identity import fingerprint  # imports omegaconf, for which help should not wait
+
         with self._transaction("DEFERRED") as database:
             row = database.execute("SELECT description FROM jobs WHERE key = ?", (key,)).fetchone()
         try:

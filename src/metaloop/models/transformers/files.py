@@ -50,7 +50,7 @@ def encoder_of(settings: PretrainedConfig, name_or_path: str | None) -> PreTrain
 
 def random_weights(config: PretrainedConfig) -> PreTrainedModel:
     """Return the network of ``config`` with random weights; attention is eager."""
-    model: PreTrainedModel = AutoModel.from_config(config, attn_implementation="eager")  # type: ignore[no-untyped-call]  # the library declares no types for it
+    model: PreTrainedModel = AutoModel.from_config(config, attn_implementation="eager", trust_remote_code=False)  # type: ignore[no-untyped-call]  # the library declares no types for it
     return model
 
 
