@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from metaloop.inner.autodiff import Autodiff
+from metaloop.inner.module_call import ModuleCall
 from metaloop.inner.rules.rule import InnerRule
 from metaloop.types import Examples, Params
 
@@ -32,7 +32,7 @@ class TaskModel(ABC):
 
 
 class _RuleStep(nn.Module):
-    """A module whose ``forward`` is ``InnerRule.step``, because ``functional_call`` calls ``forward``."""
+    """A module whose ``forward`` is ``InnerRule.step``, because :class:`ModuleCall` calls ``forward``."""
 
     def __init__(self, rule: InnerRule) -> None:
         super().__init__()
@@ -62,11 +62,11 @@ class InnerProblem:
     proximal: float = 0.0
     outer_step: int = field(default=0, compare=False)  # compiled code of one step serves the next
 
-    _call: nn.Module = field(init=False, repr=False, compare=False)
+    _call: ModuleCall = field(init=False, repr=False, compare=False)
     _rule_names: tuple[str, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_call", _RuleStep(self.rule))
+        object.__setattr__(self, "_call", ModuleCall(_RuleStep(self.rule)))
         object.__setattr__(self, "_rule_names", tuple(name for name, _ in self.rule.named_parameters()))
 
     @property
@@ -104,7 +104,7 @@ class InnerProblem:
         if not self._rule_names:
             return self.rule.step(gradients, state, params, step, loss)
         rule_params = {RULE + name: meta[RULE + name] for name in self._rule_names if RULE + name in meta}
-        after, state = functional_call(self._call, rule_params, (gradients, state, params, step, loss))
+        after, state = self._call(rule_params, (gradients, state, params, step, loss))
         return after, state
 
     def walk(

@@ -18,7 +18,54 @@ MODES = ("batch", "support", "running", "group", "layer", "none")
 Network = TypeVar("Network", bound=nn.Module)
 
 
-class Norm(nn.Module):
+class RunningAverages(nn.Module):
+    """Running averages of a norm layer, which move once for all calls within :func:`observing`; a mixin.
+
+    Attributes:
+        momentum: weight of the new value; None for the mean of all values, which ``num_batches_tracked`` counts.
+        moments: moments of the calls within :func:`observing`; None outside.
+    """
+
+    running_mean: Tensor | None
+    running_var: Tensor | None
+    num_batches_tracked: Tensor | None = None
+    momentum: float | None
+    moments: list[tuple[Tensor, Tensor]] | None = None
+
+    @property
+    def averages(self) -> bool:
+        """Whether the layer has running averages."""
+        return self.running_mean is not None
+
+    @property
+    def observes(self) -> bool:
+        """Whether the next call's statistics count in the running averages."""
+        return self.moments is not None and self.averages and self.training
+
+    def observe(self, mean: Tensor, var: Tensor, count: int) -> None:
+        """Add a batch's mean and biased variance (channels,) of ``count`` values to the moments for the running averages."""
+        assert self.moments is not None
+        self.moments.append((mean, var * (count / max(count - 1, 1))))
+
+    def move(self) -> None:
+        """Move the running averages by the mean of all moments, over all ranks of a distributed run."""
+        assert self.moments is not None
+        if not self.moments:
+            return
+        moments = torch.stack([torch.stack(pair) for pair in self.moments]).mean(0)
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.all_reduce(moments)
+            moments /= distributed.get_world_size()
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked += 1
+        weight = 1 / int(self.num_batches_tracked or 1) if self.momentum is None else self.momentum
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        self.running_mean.lerp_(moments[0], weight)
+        self.running_var.lerp_(moments[1], weight)
+
+
+class Norm(RunningAverages):
     """A normalization layer over channels, in one of six modes.
 
     * ``batch``: statistics of the batch at hand, at meta-test the queries of the task: **transductive**.
@@ -38,6 +85,7 @@ class Norm(nn.Module):
 
     running_mean: Tensor
     running_var: Tensor
+    momentum: float
 
     def __init__(self, channels: int, mode: str, groups: int = 8, eps: float = 1e-5, momentum: float = 0.1) -> None:
         super().__init__()
@@ -52,7 +100,6 @@ class Norm(nn.Module):
         self.groups = groups if mode == "group" else 1
         self.eps = eps
         self.momentum = momentum
-        self.moments: list[tuple[Tensor, Tensor]] | None = None  # of the calls within `observing`; None outside
         if mode != "none":
             self.weight = nn.Parameter(torch.ones(channels))
             self.bias = nn.Parameter(torch.zeros(channels))
@@ -66,9 +113,9 @@ class Norm(nn.Module):
         return self.mode in ("batch", "support") or (self.mode == "running" and self.training)
 
     @property
-    def observes(self) -> bool:
-        """Whether the next call's statistics count in the running averages."""
-        return self.moments is not None and self.mode == "running" and self.training
+    def averages(self) -> bool:
+        """See :attr:`RunningAverages.averages`."""
+        return self.mode == "running"
 
     def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
         """Normalize ``x`` (examples, channels, *places).
@@ -88,30 +135,17 @@ class Norm(nn.Module):
             mean, var = self.running_mean.view(shape), self.running_var.view(shape)
             return (x - mean) * torch.rsqrt(var + self.eps)
         if self.observes:
-            counted = x.detach() if weight is None else x.detach()[weight > 0]
-            var, mean = torch.var_mean(counted, [axis for axis in range(x.ndim) if axis != 1], correction=0)
-            self.observe(mean, var, counted.numel() // counted.shape[1])
+            observe_batch(self, x if weight is None else x[weight > 0])
         if weight is None:
             return F.batch_norm(x, None, None, None, None, True, 0.1, self.eps)
         mean, var = _weighted_moments(x, weight)
         return (x - mean.view(shape)) * torch.rsqrt(var.view(shape) + self.eps)
 
-    def observe(self, mean: Tensor, var: Tensor, count: int) -> None:
-        """Add a batch's mean and biased variance (channels,) of ``count`` values to the moments for the running averages."""
-        assert self.moments is not None
-        self.moments.append((mean, var * (count / max(count - 1, 1))))
 
-    def _move(self) -> None:
-        """Move the running averages by the mean of all moments, over all ranks of a distributed run."""
-        assert self.moments is not None
-        if not self.moments:
-            return
-        moments = torch.stack([torch.stack(pair) for pair in self.moments]).mean(0)
-        if distributed.is_available() and distributed.is_initialized():
-            distributed.all_reduce(moments)
-            moments /= distributed.get_world_size()
-        self.running_mean.lerp_(moments[0], self.momentum)
-        self.running_var.lerp_(moments[1], self.momentum)
+def observe_batch(layer: RunningAverages, x: Tensor) -> None:
+    """Add the moments of ``x`` (examples, channels, *places) to those of the layer."""
+    var, mean = torch.var_mean(x.detach(), [axis for axis in range(x.ndim) if axis != 1], correction=0)
+    layer.observe(mean, var, x.numel() // x.shape[1])
 
 
 def _weighted_moments(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -180,17 +214,17 @@ def norm_modes(model: nn.Module) -> frozenset[str]:
 
 @contextmanager
 def observing(model: nn.Module) -> Iterator[None]:
-    """Update a model's running averages on exit, by the forward passes in training mode inside (mode ``running`` only).
+    """Update a model's running averages on exit, by the forward passes in training mode inside.
 
     They move once, by the mean over the passes, so that they depend neither on the order of tasks nor on the number of ranks.
     """
-    layers = [layer for layer in model.modules() if isinstance(layer, Norm) and layer.mode == "running"]
+    layers = [layer for layer in model.modules() if isinstance(layer, RunningAverages) and layer.averages]
     for layer in layers:
         layer.moments = []
     try:
         yield
         for layer in layers:
-            layer._move()
+            layer.move()
     finally:
         for layer in layers:
             layer.moments = None

@@ -1,19 +1,19 @@
 """The choice of a strategy for running tasks, made by timing the candidates on the first meta-batch."""
 
-import dataclasses
 import logging
 import os
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping
-from types import FunctionType, MethodType
+from functools import partial
 from typing import Any
 
 import torch
-from torch.utils._pytree import tree_map
 
 from metaloop.inner.autodiff import Autodiff
+from metaloop.inner.execution.agreement import TOLERANCE, Gradients, distance, distance_in_double
 from metaloop.inner.execution.footprint import free_bytes, graph_bytes
-from metaloop.inner.execution.over_tasks import Loop, OverTasks, Result, TaskGradient, TaskLoss, Tree, Vmap
+from metaloop.inner.execution.over_tasks import Loop, OverTasks, Result, Run, TaskGradient, TaskLoss, Tree, Vmap, kind_of
 from metaloop.inner.execution.workers import Workers, cores
 from metaloop.types import Params, Tasks
 
@@ -26,11 +26,10 @@ _SHARE = 0.5  # share of the free memory that a challenger may take
 _LONG = 0.02  # seconds: a shorter meta-gradient does not pay for sending it to a process; a longer task runs large kernels
 _SHORT = 0.05  # seconds: a longer meta-gradient spends its time in large kernels, which a compiler does not change
 _TIMED_TWICE, _TIMED_ONCE = 0.1, 3.0  # seconds: slower runs are timed twice or once instead of three times
-_TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-2}
+_ROUNDING = defaultdict(lambda: 1e-2, {torch.float64: TOLERANCE})
 
 log = logging.getLogger(__name__)
 _ANY, _MAP = "gradient", "map"
-Run = Callable[[OverTasks, Params, Tasks], tuple[Params, Params]]
 
 
 class Auto(OverTasks):
@@ -71,11 +70,11 @@ class Auto(OverTasks):
 
     def mean_gradient(self, task: TaskLoss, meta: Params, tasks: Tasks) -> tuple[Params, Params]:
         """See :meth:`OverTasks.mean_gradient`."""
-        return self._run(_kind(task), lambda strategy, m, t: strategy.mean_gradient(task, m, t), meta, tasks)
+        return self._run(kind_of(task), lambda strategy, m, t: strategy.mean_gradient(task, m, t), meta, tasks)
 
     def mean_of_gradients(self, task: TaskGradient, meta: Params, tasks: Tasks) -> tuple[Params, Params]:
         """See :meth:`OverTasks.mean_of_gradients`."""
-        return self._run(_kind(task), lambda strategy, m, t: strategy.mean_of_gradients(task, m, t), meta, tasks)
+        return self._run(kind_of(task), lambda strategy, m, t: strategy.mean_of_gradients(task, m, t), meta, tasks)
 
     def map(self, function: Callable[[Tree, Autodiff], Result], trees: Tree) -> Result:
         """See :meth:`OverTasks.map`; the first call chooses, independently of training."""
@@ -83,11 +82,11 @@ class Auto(OverTasks):
             self.mapped = Loop()
             with torch.random.fork_rng(devices=[]):
                 try:
-                    looped, vmapped = (_seconds(lambda s=s: s.map(function, trees)) for s in (Loop(), Vmap()))  # type: ignore[misc]
+                    looped, vmapped = (_seconds(lambda s=s: s.map(function, trees)) for s in (Loop(), Vmap(checked=False)))  # type: ignore[misc]
                 except Exception:  # vmap fails with many kinds of error; the loop works, or raises the user's own error below
                     looped, vmapped = 0.0, 1.0
             if vmapped * _MAP_MARGIN < looped:
-                self.mapped = Vmap()
+                self.mapped = Vmap(checked=False)
         return self.mapped.map(function, trees)
 
     def _run(self, kind: str, run: Run, meta: Params, tasks: Tasks) -> tuple[Params, Params]:
@@ -132,11 +131,12 @@ def _vmap(best: OverTasks, seconds: float, ahead: float, meta: Params) -> OverTa
         ahead: seconds of all outer steps ahead with ``best``.
         meta: the meta-parameters.
     """
-    return Vmap()
+    return Vmap(checked=False)
 
 
 def _compiled_vmap(best: OverTasks, seconds: float, ahead: float, meta: Params) -> OverTasks | None:
-    return Vmap(compiled=True) if isinstance(best, Vmap) and seconds < _SHORT and ahead > _WORTH_COMPILING else None
+    pays = isinstance(best, Vmap) and seconds < _SHORT and ahead > _WORTH_COMPILING
+    return Vmap(compiled=True, checked=False) if pays else None
 
 
 def _workers(best: OverTasks, seconds: float, ahead: float, meta: Params) -> OverTasks | None:
@@ -167,19 +167,10 @@ def _trial(run: Run, challenger: OverTasks, meta: Params, tasks: Tasks) -> tuple
 
 def _named(name: str) -> OverTasks | None:
     """Return the strategy named ``name``; None if it is not among those that can be chosen."""
-    known: list[OverTasks] = [Loop(), Vmap(), Vmap(compiled=True)]
+    known: list[OverTasks] = [Loop(), Vmap(checked=False), Vmap(compiled=True, checked=False)]
     if os.name == "posix":
-        known += [Workers(), Workers(within=Vmap())]
+        known += [Workers(), Workers(within=Vmap(checked=False))]
     return next((strategy for strategy in known if strategy.name == name), None)
-
-
-def _kind(task: Any) -> str:
-    """Return the key under which a per-task function's choice is kept: its type and its plain fields."""
-    if isinstance(task, FunctionType | MethodType):
-        return f"{task.__qualname__}()"
-    fields = vars(task) if dataclasses.is_dataclass(task) else {}
-    settings = [f"{key}={value}" for key, value in fields.items() if isinstance(value, bool | int | float | str)]
-    return f"{type(task).__qualname__}({', '.join(settings)})"
 
 
 def _devices(meta: Params) -> list[torch.device]:
@@ -200,29 +191,21 @@ def _seconds(run: Callable[[], Any]) -> float:
 
 
 def _agree(run: Run, challenger: OverTasks, meta: Params, tasks: Tasks) -> bool:
-    """Return whether the challenger's meta-gradient of two tasks equals the loop's.
+    """Return whether the challenger's meta-gradient of a few tasks equals the loop's.
 
-    It is computed in float64 if the model can. Compiled code is compared in its own type, on all tasks.
+    It is computed in float64. Compiled code is compared in its own type and on all tasks, whose shapes it is made for; it is
+    tried only where vmap agreed.
     """
-    few = tasks[:2]
-    if not (isinstance(challenger, Vmap) and challenger.compiled):
-        try:
-            return _equal(run, challenger, _double(meta), few.map(lambda t: t.double() if t.is_floating_point() else t))
-        except RuntimeError:  # a float32 constant inside the model
-            pass
-    else:
-        few = tasks  # code is compiled for the shapes of the whole meta-batch
-    return _equal(run, challenger, meta, few)
+    pair = partial(run, Loop()), partial(run, challenger)
+    if isinstance(challenger, Vmap) and challenger.compiled:
+        return _close(*pair, meta, tasks)
+    try:
+        return distance_in_double(*pair, meta, tasks) <= TOLERANCE
+    except RuntimeError:  # a constant inside the network has another type
+        if not (isinstance(challenger, Workers) and isinstance(challenger.within, Loop)):
+            raise
+        return _close(*pair, meta, tasks[:_FEW])  # the same loop in other processes
 
 
-def _double(meta: Params) -> Params:
-    return {name: value.detach().double() for name, value in meta.items()}
-
-
-def _equal(run: Run, challenger: OverTasks, meta: Params, tasks: Tasks) -> bool:
-    expected, _ = run(Loop(), meta, tasks)
-    actual, _ = run(challenger, meta, tasks)
-    squares = tree_map(lambda a, b: torch.stack([((a - b) ** 2).sum(), (a**2).sum()]), expected, actual)
-    error, size = torch.stack(list(squares.values())).sum(0).sqrt().tolist()
-    dtype = next(iter(meta.values())).dtype
-    return bool(error <= _TOLERANCE.get(dtype, 1e-2) * size)
+def _close(loop: Gradients, strategy: Gradients, meta: Params, tasks: Tasks) -> bool:
+    return distance(loop(meta, tasks)[0], strategy(meta, tasks)[0]) <= _ROUNDING[next(iter(meta.values())).dtype]

@@ -4,8 +4,10 @@ The loop is the definition. All strategies give the same numbers (tested in floa
 function gets the :class:`Autodiff` that works where it runs: ``Eager`` in the loop, ``Functional`` under vmap.
 """
 
+import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping
+from types import FunctionType, MethodType
 from typing import Any, TypeVar
 
 import torch
@@ -14,12 +16,14 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_leaves, tree_map, t
 
 from metaloop.errors import UserError
 from metaloop.inner.autodiff import Autodiff, Eager, Functional
+from metaloop.inner.execution.agreement import check_agreement
 from metaloop.types import Examples, Params, Tasks
 
 TaskLoss = Callable[[Params, Examples, Examples, Autodiff], tuple[Tensor, Params]]
 TaskGradient = Callable[[Params, Examples, Examples, Autodiff], tuple[Params, Params]]
 Tree = TypeVar("Tree")  # tensors in dicts, tuples, Examples, ...: any pytree of torch.utils._pytree
 Result = TypeVar("Result")  # likewise
+Run = Callable[["OverTasks", Params, Tasks], tuple[Params, Params]]
 _Sums = Callable[[Params, Examples, Examples], tuple[Params, Params]]  # of meta-parameters, support and query of stacked tasks
 
 
@@ -53,6 +57,17 @@ class OverTasks(ABC):
     def mean_of_gradients(self, task: TaskGradient, meta: Params, tasks: Tasks) -> tuple[Params, Params]:
         """Return the mean of the gradients that ``task`` computes itself, and its auxiliary outputs stacked over tasks."""
 
+    def check(self, kind: str, run: Run, meta: Params, tasks: Tasks) -> None:
+        """Raise a UserError if this strategy is wrong for a kind of per-task function; called before the first of each kind.
+
+        Args:
+            kind: :func:`kind_of` the per-task function.
+            run: calls a strategy's method with the per-task function.
+            meta: the meta-parameters.
+            tasks: the meta-batch.
+        """
+        return
+
     @abstractmethod
     def map(self, function: Callable[[Tree, Autodiff], Result], trees: Tree) -> Result:
         """Return ``function`` of each task's slice of ``trees``, stacked. No gradient flows through it."""
@@ -66,6 +81,15 @@ def of_losses(strategy: OverTasks, task: TaskLoss, meta: Params, tasks: Tasks) -
 def of_gradients(strategy: OverTasks, task: TaskGradient, meta: Params, tasks: Tasks) -> tuple[Params, Params]:
     """Call :meth:`OverTasks.mean_of_gradients` of a strategy; see :func:`of_losses`."""
     return strategy.mean_of_gradients(task, meta, tasks)
+
+
+def kind_of(task: Any) -> str:
+    """Return the key under which a per-task function's choice and check are kept: its type and its plain fields."""
+    if isinstance(task, FunctionType | MethodType):
+        return f"{task.__qualname__}()"
+    fields = vars(task) if dataclasses.is_dataclass(task) else {}
+    settings = [f"{key}={value}" for key, value in fields.items() if isinstance(value, bool | int | float | str)]
+    return f"{type(task).__qualname__}({', '.join(settings)})"
 
 
 class Loop(OverTasks):
@@ -118,13 +142,19 @@ class Vmap(OverTasks):
         chunk: number of tasks at once, which bounds memory; None for the whole meta-batch.
         compiled: compile the meta-gradient of a chunk, on a GPU into CUDA graphs. It pays if outer steps are short and many,
             and needs a C++ compiler.
+        checked: compare the first meta-gradient of each kind with the loop's, because vmap is wrong for some networks.
+
+    Raises:
+        UserError: the chunk is empty; later, vmap cannot run the network, or is wrong for it.
     """
 
-    def __init__(self, chunk: int | None = None, *, compiled: bool = False) -> None:
+    def __init__(self, chunk: int | None = None, *, compiled: bool = False, checked: bool = True) -> None:
         if chunk is not None and chunk < 1:
             raise UserError(f"algorithm.over_tasks.chunk={chunk}: at least 1, or null for the whole meta-batch")
         self.chunk = chunk
         self.compiled = compiled
+        self.checked = checked
+        self._agreed: set[str] = set()  # kinds of per-task functions whose meta-gradient was compared
         self._compiled: dict[Hashable, tuple[TreeSpec, _Sums]] = {}
 
     @property
@@ -141,6 +171,7 @@ class Vmap(OverTasks):
 
     def mean_gradient(self, task: TaskLoss, meta: Params, tasks: Tasks) -> tuple[Params, Params]:
         """See :meth:`OverTasks.mean_gradient`."""
+        self.check(kind_of(task), lambda strategy, m, t: strategy.mean_gradient(task, m, t), meta, tasks)
 
         def sums(meta: Params, support: Examples, query: Examples) -> tuple[Params, Params]:
             def total(at: Params) -> tuple[Tensor, Params]:
@@ -155,6 +186,7 @@ class Vmap(OverTasks):
 
     def mean_of_gradients(self, task: TaskGradient, meta: Params, tasks: Tasks) -> tuple[Params, Params]:
         """See :meth:`OverTasks.mean_of_gradients`."""
+        self.check(kind_of(task), lambda strategy, m, t: strategy.mean_of_gradients(task, m, t), meta, tasks)
 
         def sums(meta: Params, support: Examples, query: Examples) -> tuple[Params, Params]:
             one = torch.func.vmap(lambda s, q: task(meta, s, q, Functional()), randomness="different")
@@ -162,6 +194,14 @@ class Vmap(OverTasks):
             return {name: value.sum(0) for name, value in gradients.items()}, auxiliary
 
         return self._mean(("gradient", task), sums, meta, tasks)
+
+    def check(self, kind: str, run: Run, meta: Params, tasks: Tasks) -> None:
+        """See :meth:`OverTasks.check`."""
+        if not self.checked or kind in self._agreed:
+            return
+        self._agreed.add(kind)
+        plain = Vmap(checked=False)  # the compiler changes the speed of what vmap computes
+        check_agreement(self.name, lambda m, t: run(Loop(), m, t), lambda m, t: run(plain, m, t), meta, tasks)
 
     def _mean(self, key: Hashable, sums: _Sums, meta: Params, tasks: Tasks) -> tuple[Params, Params]:
         plain = {name: value.detach() for name, value in meta.items()}

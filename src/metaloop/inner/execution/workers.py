@@ -15,7 +15,18 @@ from torch.utils._pytree import tree_map
 
 from metaloop.errors import UserError
 from metaloop.inner.autodiff import Autodiff
-from metaloop.inner.execution.over_tasks import Loop, OverTasks, Result, TaskGradient, TaskLoss, Tree, of_gradients, of_losses
+from metaloop.inner.execution.over_tasks import (
+    Loop,
+    OverTasks,
+    Result,
+    Run,
+    TaskGradient,
+    TaskLoss,
+    Tree,
+    kind_of,
+    of_gradients,
+    of_losses,
+)
 from metaloop.inner.execution.shared import Arena
 from metaloop.system.cores import available_cores
 from metaloop.types import Params, Tasks
@@ -72,15 +83,21 @@ class Workers(OverTasks):
 
     def mean_gradient(self, task: TaskLoss, meta: Params, tasks: Tasks) -> tuple[Params, Params]:
         """See :meth:`OverTasks.mean_gradient`."""
+        self.check(kind_of(task), lambda strategy, m, t: strategy.mean_gradient(task, m, t), meta, tasks)
         return self._mean(of_losses, task, meta, tasks)
 
     def mean_of_gradients(self, task: TaskGradient, meta: Params, tasks: Tasks) -> tuple[Params, Params]:
         """See :meth:`OverTasks.mean_of_gradients`."""
+        self.check(kind_of(task), lambda strategy, m, t: strategy.mean_of_gradients(task, m, t), meta, tasks)
         return self._mean(of_gradients, task, meta, tasks)
 
     def map(self, function: Callable[[Tree, Autodiff], Result], trees: Tree) -> Result:
         """See :meth:`OverTasks.map`; runs in this process."""
         return self.within.map(function, trees)
+
+    def check(self, kind: str, run: Run, meta: Params, tasks: Tasks) -> None:
+        """See :meth:`OverTasks.check`; the strategy that the processes get has then been checked."""
+        self.within.check(kind, run, meta, tasks)
 
     def close(self) -> None:
         """End the other processes; the next call starts them again."""

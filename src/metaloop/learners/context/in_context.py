@@ -6,11 +6,11 @@ from typing import ClassVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from metaloop.errors import UserError
 from metaloop.inner.autodiff import Autodiff
 from metaloop.inner.execution.over_tasks import OverTasks
+from metaloop.inner.module_call import ModuleCall
 from metaloop.learners.context.reader import Reader
 from metaloop.learners.gradient.functional_model import FunctionalModel
 from metaloop.learners.learner import Learner, Predictor, Requirements
@@ -64,6 +64,7 @@ class InContext(Learner):
         self.model = model
         self.loss: TaskLoss = NegativeLogLikelihood() if self.gaussian else loss
         self.reader = reader(features=_feature_count(model), labels=outputs, outputs=outputs * (2 if self.gaussian else 1))
+        self._read = ModuleCall(self.reader)
         self.over_tasks = over_tasks
         self.embedding = FunctionalModel(model)
 
@@ -109,7 +110,7 @@ class InContext(Learner):
         labels = self._labels(support, features) * real[:, None]
         parameters = {name.removeprefix(_READER): value for name, value in meta.items() if name.startswith(_READER)}
         arguments = (features * real[:, None], labels, real, queries, support.number)
-        outputs: Tensor = functional_call(self.reader, parameters, arguments)
+        outputs: Tensor = self._read(parameters, arguments)
         if self.classifies:
             return without_absent_classes(outputs, support)
         target = support.y.shape[1:]

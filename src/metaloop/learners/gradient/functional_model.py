@@ -4,12 +4,13 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
+from metaloop.inner.module_call import ModuleCall
 from metaloop.inner.problem import MODEL
 from metaloop.models.adapter import as_model
 from metaloop.models.model import Model
 from metaloop.models.norm import norm_modes
+from metaloop.models.torch_norms import with_own_norms
 from metaloop.types import Examples, Inputs, Params
 
 
@@ -17,16 +18,18 @@ class FunctionalModel:
     """A model whose parameters are arguments of each call.
 
     Args:
-        model: any module with ``forward(x)``; :class:`metaloop.models.model.Model` lists optional arguments.
+        model: any module with ``forward(x)``; :class:`metaloop.models.model.Model` lists optional arguments. Torch's norm
+            layers in it are exchanged, see :func:`metaloop.models.torch_norms.with_own_norms`.
         maps: whether to call it with ``maps=True``, for feature maps.
     """
 
     def __init__(self, model: nn.Module, *, maps: bool = False) -> None:
-        self.module = model
+        self.module = with_own_norms(model)
         self.contract = as_model(model)
         self.support_statistics = "support" in norm_modes(model)
         self._keywords = {"maps": True} if maps else {}
         self._names = tuple(name for name, _ in model.named_parameters())
+        self._call = ModuleCall(model)
 
     def outputs(self, meta: Params, params: Params, x: Inputs, mask: Tensor | None) -> Tensor:
         """Call the model on examples of one task: (examples, *output).
@@ -38,7 +41,7 @@ class FunctionalModel:
             mask: (examples,), true for real examples, which alone count in shared statistics; None if all are real.
         """
         values = {name: meta[MODEL + name] for name in self._names if MODEL + name in meta}
-        outputs: Tensor = functional_call(self.module, {**values, **params}, self.arguments(x, mask), self._keywords)
+        outputs: Tensor = self._call({**values, **params}, self.arguments(x, mask), self._keywords)
         return outputs
 
     def arguments(self, x: Inputs, mask: Tensor | None) -> tuple[Inputs | Tensor, ...]:

@@ -7,13 +7,13 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from metaloop.errors import UserError
 from metaloop.inner.autodiff import detached
 from metaloop.inner.execution.over_tasks import OverTasks
 from metaloop.inner.head_init import HeadInit
 from metaloop.inner.meta_gradients.meta_gradient import Displacement, MetaGradient, Nothing
+from metaloop.inner.module_call import ModuleCall
 from metaloop.inner.objective import Objective
 from metaloop.inner.problem import MODEL, InnerProblem, TaskModel
 from metaloop.inner.rules.rule import InnerRule
@@ -64,6 +64,7 @@ class GradientTask(TaskModel):
         self._support_loss = support_loss
         self.augmentation = augmentation
         self.inner_batch = inner_batch
+        self._augment, self._reduce = _Part(augmentation, AUGMENTATION), _Part(support_loss, SUPPORT_LOSS)
         # Parameters that start from a fixed value are no meta-parameters.
         self._fixed = {n: p for n in adapted if not (p := model.module.get_parameter(n)).requires_grad}
 
@@ -80,10 +81,10 @@ class GradientTask(TaskModel):
     def support_loss(self, meta: Params, params: Params, support: Examples, step: int) -> Tensor:
         """See :meth:`TaskModel.support_loss`."""
         batch = self._batch(support, step)
-        x = _call(self.augmentation, AUGMENTATION, meta, (batch, step))
+        x = self._augment(meta, (batch, step))
         logits = self.model.outputs(meta, params, x, batch.mask)
         losses = self.loss.each(without_absent_classes(logits, support), batch)
-        loss: Tensor = _call(self._support_loss, SUPPORT_LOSS, meta, (losses, batch.mask))
+        loss: Tensor = self._reduce(meta, (losses, batch.mask))
         return loss
 
     def query_loss(self, meta: Params, params: Params, support: Examples, query: Examples) -> tuple[Tensor, Tensor]:
@@ -125,10 +126,16 @@ class GradientTask(TaskModel):
         return support.map(lambda tensor: tensor[rows])
 
 
-def _call(module: nn.Module, prefix: str, meta: Params, arguments: tuple[Any, ...]) -> Any:
-    """Call ``module(*arguments)`` with its learned parameters taken from ``meta``."""
-    parameters = {name: meta[prefix + name] for name, value in module.named_parameters() if value.requires_grad}
-    return functional_call(module, parameters, arguments) if parameters else module(*arguments)
+class _Part:
+    """A module whose learned parameters are read from the meta-parameters, where their names have a prefix."""
+
+    def __init__(self, module: nn.Module, prefix: str) -> None:
+        self._names = {name: prefix + name for name, value in module.named_parameters() if value.requires_grad}
+        self._call = ModuleCall(module)
+
+    def __call__(self, meta: Params, arguments: tuple[Any, ...]) -> Any:
+        """Call the module with these arguments."""
+        return self._call({name: meta[qualified] for name, qualified in self._names.items()}, arguments)
 
 
 class GradientLearner(Learner, TakesSteps):

@@ -9,11 +9,11 @@ from typing import ClassVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from metaloop.errors import UserError
 from metaloop.inner.autodiff import Autodiff, Eager
 from metaloop.inner.execution.over_tasks import Loop, OverTasks
+from metaloop.inner.module_call import ModuleCall
 from metaloop.learners.classification import logits_of_task_classes, losses_by_task, support_and_query
 from metaloop.learners.gradient.functional_model import FunctionalModel, count, joined, joined_masks
 from metaloop.learners.learner import Learner, Predictor, Requirements
@@ -68,6 +68,8 @@ class Metric(Learner):
         self.model = model
         self.loss = loss
         self.comparison = comparison if isinstance(comparison, Comparison) else comparison(size)
+        self._compare = ModuleCall(self.comparison)
+        self._auxiliary = ModuleCall(_Auxiliary(self.comparison)) if isinstance(self.comparison, AuxiliaryLoss) else None
         self.over_tasks = over_tasks
         transform = Unchanged() if transform is None else transform
         self.transform = transform if isinstance(transform, Transform) else transform(size)
@@ -137,9 +139,9 @@ class Metric(Learner):
         features, queries, unlabelled = self._features(meta, support, query.x, query.mask)
         logits = self._logits(meta, support, features, queries, query.mask, unlabelled)
         loss = self.loss(logits, query)
-        if isinstance(self.comparison, AuxiliaryLoss):
+        if self._auxiliary is not None:
             arguments = (self.transform(features), support, self.transform(queries), query)
-            loss = loss + functional_call(_Auxiliary(self.comparison), _comparison_parameters(meta), arguments)
+            loss = loss + self._auxiliary(_comparison_parameters(meta), arguments)
         return loss, {"loss": loss, "answers": logits, "mean": _mean_feature(features, support.mask)}
 
     def _classification(self, meta: Params, tasks: Tasks) -> tuple[Tensor, Params]:
@@ -196,11 +198,11 @@ class Metric(Learner):
         parameters = {name.removeprefix(_COMPARISON): value for name, value in _comparison_parameters(meta).items()}
         arguments = (self.transform(features), support, self.transform(queries))
         keywords = {"query_mask": mask, "unlabelled": None if unlabelled is None else self.transform(unlabelled)}
-        return without_absent_classes(functional_call(self.comparison, parameters, arguments, keywords), support)
+        return without_absent_classes(self._compare(parameters, arguments, keywords), support)
 
 
 class _Auxiliary(nn.Module):
-    """A module whose ``forward`` is a comparison's auxiliary loss, since ``functional_call`` calls ``forward``."""
+    """A module whose ``forward`` is a comparison's auxiliary loss, since :class:`ModuleCall` calls ``forward``."""
 
     def __init__(self, comparison: nn.Module) -> None:
         super().__init__()
