@@ -1,6 +1,8 @@
 """Fixtures of all tests."""
 
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,17 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"needs the real data sets; {folder} does not exist (set METALOOP_DATA)")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _logging() -> Iterator[None]:
+    """Give the root logger its handlers back, since a command that ran in this process leaves some for streams that end."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    for handler in set(root.handlers) - set(handlers):
+        handler.close()
+    root.handlers[:], root.level = handlers, level
 
 
 @pytest.fixture(autouse=True)

@@ -197,8 +197,19 @@ def build_learner_for(config: Config, tasks: TrainedOn) -> Learner:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config["seed"])
         model = make(node, "model", nn.Module, **arguments)
+        _check_made(model)
         learner: Learner = make(config["algorithm"], "algorithm", Learner, model=model, loss=tasks.problem.loss, **more)
     return learner
+
+
+def _check_made(model: nn.Module) -> None:
+    """Raise a UserError if a layer of the network has no size yet."""
+    empty = [name for name, value in model.named_parameters() if isinstance(value, nn.UninitializedParameter)]
+    if empty:
+        raise UserError(
+            f"model: {type(model).__qualname__} has layers without a size ({', '.join(empty)}); call it once in __init__, on "
+            f"torch.zeros(1, *input_shape), or give the sizes"
+        )
 
 
 def _examples(tasks: TrainedOn, model: Config) -> Inputs:

@@ -5,11 +5,13 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 from metaloop.errors import UserError
 from metaloop.system.terminal import printable
 
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
+_OURS, _PYTHON = Path(__file__).resolve().parents[1], Path(os.__file__).resolve().parent
 OUR_FAULT = "metaloop: this is a fault of metaloop, not yours; please report it with the command and the lines above"
 
 
@@ -41,6 +43,9 @@ def run_and_exit_code(function: Callable[[list[str]], int], argv: Sequence[str])
         if message is not None:
             return _report(message, 2)
         traceback.print_exception(error)
+        message = users_fault(error)
+        if message is not None:
+            return _report(message, 2)
         print(OUR_FAULT, file=sys.stderr)
         return 1
     finally:
@@ -59,6 +64,29 @@ def _system_exit_code(error: SystemExit) -> int:
     if error.code is None or isinstance(error.code, int):
         return error.code or 0
     return _report(str(error.code), 1)
+
+
+def users_fault(error: BaseException) -> str | None:
+    """Say in which function and line of a user's own module an exception arose; None if it arose elsewhere.
+
+    It is the last frame of the traceback that lies neither in this package nor in an installed one. An exception that metaloop
+    raised after calling that function does not count.
+    """
+    frames = [(link, frame) for link in _chain(error) for frame, _ in traceback.walk_tb(link.__traceback__)]
+    places = [Path(frame.f_code.co_filename) for _, frame in frames]
+    own = [number for number, path in enumerate(places) if _is_users(path)]
+    if not own or any(_OURS in path.parents for path in places[own[-1] + 1 :]):
+        return None
+    cause, frame = frames[own[-1]]
+    line = next(line for current, line in traceback.walk_tb(cause.__traceback__) if current is frame)
+    return f"{frame.f_code.co_qualname} ({places[own[-1]]}, line {line}) raised {type(cause).__name__}: {cause}"
+
+
+def _is_users(path: Path) -> bool:
+    """Whether a file of code is a user's: neither of this package nor installed, of Python's library or generated."""
+    if not path.is_absolute() or _OURS in path.parents or {"site-packages", "dist-packages"} & set(path.parts):
+        return False
+    return _PYTHON not in path.parents
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -9,6 +9,8 @@ _VMAP = "vmap cannot run this network ({reason}); take algorithm/over_tasks=loop
 _FIXES = {  # by a part of torch's message
     "_scaled_dot_product": "fused attention has no second derivative ({reason}); take a network with eager attention, or "
     "algorithm/meta_gradient=first_order",
+    "double backward": "this network cannot be differentiated twice ({reason}); leave out torch.compile, or take "
+    "algorithm/meta_gradient=first_order",
     "is not implemented": "this network cannot be differentiated twice ({reason}); take algorithm/meta_gradient=first_order",
     "inplace operation": "this network changes tensors in place, which autograd cannot undo ({reason}); let it make new ones",
     "vmap:": _VMAP,  # branches on values, shapes that depend on values, random numbers, changes in place

@@ -24,7 +24,7 @@ def as_model(module: nn.Module) -> Model:
     """
     if isinstance(module, Model):
         return module
-    head = dict(module.named_children()).get(HEAD)
+    head = dict(module.named_modules(remove_duplicate=False)).get(HEAD)  # it may have another name, too
     # Read by name, because a user's network need not depend on this package.
     features = getattr(module, "features", head.in_features if isinstance(head, nn.Linear) else None)
     weighted = "weight" in inspect.signature(module.forward).parameters

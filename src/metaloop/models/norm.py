@@ -28,7 +28,6 @@ class RunningAverages(nn.Module):
 
     running_mean: Tensor | None
     running_var: Tensor | None
-    num_batches_tracked: Tensor | None = None
     momentum: float | None
     moments: list[tuple[Tensor, Tensor]] | None = None
 
@@ -56,9 +55,10 @@ class RunningAverages(nn.Module):
         if distributed.is_available() and distributed.is_initialized():
             distributed.all_reduce(moments)
             moments /= distributed.get_world_size()
-        if self.num_batches_tracked is not None:
-            self.num_batches_tracked += 1
-        weight = 1 / int(self.num_batches_tracked or 1) if self.momentum is None else self.momentum
+        batches = dict(self.named_buffers(recurse=False)).get("num_batches_tracked")  # torch's layers count
+        if batches is not None:
+            batches += 1
+        weight = self.momentum if self.momentum is not None or batches is None else 1 / int(batches)
         assert self.running_mean is not None
         assert self.running_var is not None
         self.running_mean.lerp_(moments[0], weight)

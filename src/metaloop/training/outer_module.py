@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from metaloop.errors import UserError
 from metaloop.learners.learner import Learner
+from metaloop.learners.network_check import check_network
 from metaloop.metrics.interval import mean_interval
 from metaloop.problems.problem import Problem, Scores
 from metaloop.training.progress import ShowsProgress
@@ -66,6 +67,7 @@ class OuterModule(LightningModule, ShowsProgress):
         self._pending: list[tuple[Tensor, Tensor]] = []
         self._parts: list[Scores] = []
         self._last: OuterLoss | None = None
+        self._checked = False
         self._since, self._cpu_since, self._tasks_since = 0.0, 0.0, 0
 
     def configure_optimizers(self) -> Any:
@@ -89,13 +91,16 @@ class OuterModule(LightningModule, ShowsProgress):
             if self.make_schedule is None:
                 return optimizer
             schedule = self.make_schedule(optimizer)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RuntimeError) as error:
             raise UserError(f"outer.optimizer or outer.schedule cannot be made: {error}") from error
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def training_step(self, tasks: Tasks, batch_idx: int) -> Tensor:
         """The outer loss of one meta-batch."""
         self.learner.outer_step = self.trainer.global_step
+        if not self._checked:
+            check_network(self.learner, tasks)
+            self._checked = True
         if self.trainer.precision == "32-true" or self.low_precision_meta_gradient:
             result = self.learner.meta_loss(tasks)
         else:

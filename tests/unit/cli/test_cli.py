@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from metaloop.cli.main import main
 from metaloop.config.exit_codes import run_and_exit_code
 from metaloop.errors import UserError
 from metaloop.evaluation import evaluate
+from metaloop.records.writing import write_json
 
 COMMANDS = ["train", "evaluate", "inspect", "report", "list", "data"]
 
@@ -61,11 +63,19 @@ def test_a_full_disk_is_said_plainly(number: int, capsys: pytest.CaptureFixture[
 
 
 def test_our_own_fault_shows_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_and_exit_code(raising(OSError(errno.EIO, "broken")), []) == 1
+    assert run_and_exit_code(lambda argv: write_json(Path("a\0b"), {}) or 0, []) == 1
     said = capsys.readouterr().err
     assert "Traceback" in said
-    assert "OSError" in said
+    assert "null byte" in said
     assert "report it" in said
+
+
+def test_A7_a_fault_in_the_users_own_code_names_its_place(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_and_exit_code(raising(OSError(errno.EIO, "broken")), []) == 2
+    said = capsys.readouterr().err
+    assert "Traceback" in said
+    place = rf"raising.<locals>.function \({re.escape(__file__)}, line \d+\)"
+    assert re.fullmatch(rf"metaloop: {place} raised OSError: \[Errno 5\] broken", said.strip().splitlines()[-1])
 
 
 def test_what_the_function_returns_is_the_status() -> None:
@@ -112,11 +122,11 @@ def hydra_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *overrides: str) 
         (["target._target_=nowhere.Nothing"], 2, "nowhere"),
         (["needed=???"], 2, "needed"),
         (["missing=1"], 2, "missing"),
-        (["+target.fails=TypeError"], 1, "from inside"),
+        (["+target.fails=TypeError"], 2, "raised TypeError: from inside"),
         (["--no-such-flag"], 2, "--no-such-flag"),
     ],
 )
-def test_hydras_refusals_are_the_users_and_faults_in_our_code_are_ours(
+def test_hydras_refusals_are_the_users(
     overrides: list[str],
     code: int,
     message: str,
@@ -127,7 +137,7 @@ def test_hydras_refusals_are_the_users_and_faults_in_our_code_are_ours(
     assert hydra_job(tmp_path, monkeypatch, *overrides) == code
     said = capsys.readouterr().err
     assert message in said
-    assert ("Traceback" in said) == (code == 1)
+    assert ("Traceback" in said) == ("raised" in said)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

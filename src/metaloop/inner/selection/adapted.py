@@ -2,12 +2,38 @@
 
 import re
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 from torch import nn
 
 from metaloop.errors import UserError
 
 HEAD = "head."  # prefix of the head's parameters: by convention a model's last layer is the submodule ``head``
+
+
+def check_head_names(model: nn.Module) -> None:
+    """Raise a UserError if the head's parameters have other names, by which they would count as the body's.
+
+    A parameter's name is the first of the paths to it, in the order in which submodules are assigned.
+    """
+    head = dict(model.named_modules(remove_duplicate=False)).get(HEAD.removesuffix("."))
+    if head is None:
+        return
+    names = {id(value): name for name, value in model.named_parameters()}
+    for name, value in head.named_parameters():
+        first = names[id(value)]
+        if first.startswith(HEAD):
+            continue
+        path = first.rpartition(".")[0]
+        if model.get_submodule(path) in set(head.modules()):
+            raise UserError(
+                f"algorithm.adapted: the head's parameters have the name {first!r}, because the head was assigned as {path!r} "
+                f"before; assign self.head first, or choose by algorithm/adapted=pattern"
+            )
+        raise UserError(
+            f"algorithm.adapted: the head's {name} is also the parameter {first!r}, so the head cannot adapt without the body; "
+            f"take algorithm/adapted=all, or untie them"
+        )
 
 
 class Adapted(ABC):
@@ -34,7 +60,13 @@ class Adapted(ABC):
 
 
 class Selection(Adapted):
-    """A choice among the parameters that the model already has, by qualified name."""
+    """A choice among the parameters that the model already has, by qualified name.
+
+    Attributes:
+        names_head: whether the choice tells the head from the rest.
+    """
+
+    names_head: ClassVar[bool] = False
 
     @property
     @abstractmethod
@@ -47,6 +79,8 @@ class Selection(Adapted):
 
     def names(self, model: nn.Module) -> tuple[str, ...]:
         """See :meth:`Adapted.names`."""
+        if self.names_head:
+            check_head_names(model)
         names = [name for name, value in model.named_parameters() if value.requires_grad]
         chosen = tuple(name for name in names if re.search(self.pattern, name))
         if not chosen:
@@ -65,12 +99,14 @@ class All(Selection):
 class Head(Selection):
     """The head alone, as in ANIL (Raghu et al. 2020): features are reused, not adapted."""
 
+    names_head = True
     pattern = f"^{re.escape(HEAD)}"
 
 
 class Body(Selection):
     """All but the head, as in BOIL (Oh et al. 2021): representations change, the classifier stays."""
 
+    names_head = True
     pattern = f"^(?!{re.escape(HEAD)})"
 
 

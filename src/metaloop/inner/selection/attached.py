@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from metaloop.errors import UserError
-from metaloop.inner.selection.adapted import HEAD
+from metaloop.inner.selection.adapted import HEAD, check_head_names
 
 LINEAR_MAPS = (nn.Linear, nn.Conv2d)
 
@@ -84,6 +84,7 @@ def part_names(model: nn.Module, kind: type[Part]) -> set[str]:
 
 def with_head(model: nn.Module, chosen: set[str], *, head: bool) -> tuple[str, ...]:
     """Return the names in ``chosen``, and with ``head`` those of the head, in the model's order."""
+    check_head_names(model)
     return tuple(
         name
         for name, value in model.named_parameters()
