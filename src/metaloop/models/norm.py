@@ -58,7 +58,10 @@ class RunningAverages(nn.Module):
         batches = dict(self.named_buffers(recurse=False)).get("num_batches_tracked")  # torch's layers count
         if batches is not None:
             batches += 1
-        weight = self.momentum if self.momentum is not None or batches is None else 1 / int(batches)
+        weight = self.momentum
+        if weight is None:
+            assert batches is not None
+            weight = 1 / int(batches)
         assert self.running_mean is not None
         assert self.running_var is not None
         self.running_mean.lerp_(moments[0], weight)

@@ -16,7 +16,7 @@ class _OwnBatchNorm(RunningAverages, nn.modules.batchnorm._BatchNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalize ``x`` (examples, channels, *places) with the batch's statistics or the running averages, as torch does."""
-        self._check_input_dim(x)
+        self._check_input_dim(x)  # type: ignore[no-untyped-call]  # torch declares no types here
         shape = (1, -1) + (1,) * (x.ndim - 2)
         if self.training or self.running_mean is None or self.running_var is None:
             if self.observes:
@@ -53,7 +53,7 @@ class _OwnInstanceNorm(nn.modules.instancenorm._InstanceNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalize each channel of each example of ``x`` (examples, channels, *places)."""
-        self._check_input_dim(x)
+        self._check_input_dim(x)  # type: ignore[no-untyped-call]  # torch declares no types here
         y = F.group_norm(x, self.num_features, None, None, self.eps)
         return _affine(y, self.weight, self.bias, (1, -1) + (1,) * (x.ndim - 2))
 
