@@ -13,7 +13,9 @@ from typing import Any, ClassVar
 import torch
 
 from metaloop.cli.main import main
-from metaloop.config.composed import compose
+from metaloop.config.composed import RunComposer
+from metaloop.config.composition import composer
+from metaloop.config.overrides import parse
 from metaloop.config.trust import remember
 from metaloop.data.distribution import SPLITS, Dataset
 from metaloop.data.philox import Stream
@@ -40,6 +42,7 @@ SMALL = (
     "evaluation.episodes=6",
     "log_every=1",
 )
+_BASES: dict[Any, Any] = {}  # compositions by the choices of groups
 # Keeps Hydra from changing the logging of the test process.
 QUIET = ("hydra/job_logging=none", "hydra/hydra_logging=none")
 
@@ -90,7 +93,11 @@ class Words(Dataset):
 
 def described(*overrides: str) -> RunIdentity:
     """Return the contents of run.json for a run with these overrides of the whole config, as if the user had started it."""
-    identity = compose(*overrides, config_dirs=[str(SMALL_CONF)])
+    folders = [str(SMALL_CONF)]
+    with composer("train", folders, [parse(line) for line in overrides]) as hydra:
+        made = RunComposer(hydra, folders)
+        made._bases = _BASES  # composing takes longer than a small run; configuration files do not change during tests
+        identity = made.compose(overrides).identity(None)
     remember(identity.config)
     return identity
 

@@ -46,8 +46,8 @@ def pool() -> ClassPool:
     return ClassPool((means + noise).flatten(0, 1).to(torch.uint8), [8] * 10, [f"class {i}" for i in range(10)])
 
 
-def losses(preset: str) -> list[float]:
-    """The meta-loss at each of twenty steps of outer SGD, in float64 so that machines agree."""
+def losses(preset: str, steps: int = STEPS) -> list[float]:
+    """The meta-loss at each of the first steps of outer SGD, in float64 so that machines agree."""
     with initialize_config_dir(str(CONF), version_base=None):
         composed = compose("train", [f"algorithm={preset}", *OVERRIDES, *WITH.get(preset, ())])
     config = {key: OmegaConf.to_container(composed[key], resolve=True) for key in ("algorithm", "model")}
@@ -56,7 +56,7 @@ def losses(preset: str) -> list[float]:
     learner = build_learner(config | {"seed": 0}, pool(), spec).double()
     sgd = torch.optim.SGD(learner.parameters(), lr=0.1)
     found = []
-    episodes = Episodes(pool(), spec, Stream(0, "train")).batches(0, STEPS * META_BATCH, META_BATCH, "cpu")
+    episodes = Episodes(pool(), spec, Stream(0, "train")).batches(0, steps * META_BATCH, META_BATCH, "cpu")
     for learner.outer_step, tasks in enumerate(episodes):
         sgd.zero_grad()
         loss = learner.meta_loss(tasks.map(lambda t: t.double() if t.is_floating_point() else t)).loss

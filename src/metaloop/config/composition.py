@@ -29,6 +29,7 @@ class Composer:
     def __init__(self, config_name: str, searchpath: list[str]) -> None:
         self._config_name = config_name
         self.searchpath = searchpath
+        self._listed: dict[tuple[str, ObjectType], list[str]] = {}  # Hydra reads the folders anew at each question
 
     @property
     def loader(self) -> ConfigLoader:
@@ -45,7 +46,10 @@ class Composer:
         return self._list(group, ObjectType.CONFIG)
 
     def _list(self, group: str, kind: ObjectType) -> list[str]:
-        return self.loader.get_group_options(group, kind, config_name=None, overrides=self.searchpath)
+        if (group, kind) not in self._listed:
+            options = self.loader.get_group_options(group, kind, config_name=None, overrides=self.searchpath)
+            self._listed[group, kind] = options
+        return self._listed[group, kind]
 
     def compose(self, lines: Sequence[str]) -> DictConfig:
         """Compose the config with the overrides ``lines``, with Hydra's own node.

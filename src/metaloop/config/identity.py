@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from metaloop.config.known_keys import check_known
 from metaloop.errors import UserError
 from metaloop.records.schema import RunIdentity
 
@@ -49,6 +50,7 @@ def run_identity(config: DictConfig, choices: Mapping[str, Any], overrides: Sequ
     Raises:
         UserError: the config is incomplete.
     """
+    check_known(config)
     resolved = plain(config)
     return RunIdentity(
         name=resolved["name"],

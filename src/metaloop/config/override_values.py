@@ -6,6 +6,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from metaloop.config.known_keys import known_keys
 from metaloop.errors import UserError
 from metaloop.system.suggestions import did_you_mean
 
@@ -72,7 +73,8 @@ def _unknown(line: str, key: str, leaves: Leaves, choices: Sequence[str]) -> str
         section = section.rpartition(".")[0]
     inside = [name.rpartition(".")[2] for name in visible if name.rpartition(".")[0] == section]
     where = f"keys of {section}" if section else "groups and keys at the top"
-    add = "" if line.startswith("~") else f". A new key that the class behind it accepts is added with +{line}"
+    fixed = line.startswith("~") or section in known_keys()
+    add = "" if fixed else f". A new key that the class behind it accepts is added with +{line}"
     return f"{line}: there is no {key!r}; {near}{where}: {', '.join(inside)}{add}"
 
 
