@@ -83,5 +83,9 @@ def _start(run: ComposedRun, hydra: Composer) -> None:
         start(identity, Path(run.whole.hydra.runtime.output_dir), resume=False)
 
     context = HydraContext(hydra.loader, Callbacks(run.whole))
-    result = run_job(task, run.whole, "hydra.run.dir", None, context)
+    try:
+        result = run_job(task, run.whole, "hydra.run.dir", None, context)
+    except OSError as error:  # of the run's directory; what the run itself raises is in the result
+        reason = f"{error.filename} cannot be made ({error.strerror})"
+        raise UserError(f"hydra.run.dir: {reason}; choose another folder with hydra.run.dir=DIR") from error
     _ = result.return_value  # raises what the run raised

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from hydra._internal.utils import _locate
 from hydra.errors import InstantiationException
 from hydra.utils import get_class, get_object, instantiate
 from torch import nn
@@ -74,7 +75,7 @@ def _check_kind(node: Any, key: str, kind: type | None) -> None:
     if not isinstance(node, Mapping):
         raise UserError(f"{key}={node!r}: must be a mapping with the _target_ of a {_name(kind)}")
     try:
-        target = get_object(str(node.get("_target_")))
+        target = _locate(str(node.get("_target_")))
     except Exception:  # instantiating says what is wrong
         return
     if isinstance(target, type) and not issubclass(target, kind):

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from metaloop.config.trust import Untrusted, check_complete, check_received
+from metaloop.config.refusals import Untrusted
+from metaloop.config.trust import check_complete, check_received
 from metaloop.errors import UserError
 from metaloop.evaluation.finished_run import FinishedRun
 from metaloop.records.reading import read_record

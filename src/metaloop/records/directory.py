@@ -23,10 +23,9 @@ def claimed(directory: Path) -> Iterator[None]:
     """Hold the directory's lock during the block. The lock ends with the process, however that ends.
 
     Raises:
-        UserError: another process holds the lock, or the directory has links to outside.
+        UserError: another process holds the lock, or the lock is a link.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    check_links(directory)
     with open_lock(directory / LOCK) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

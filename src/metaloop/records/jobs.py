@@ -109,7 +109,7 @@ def read_jobs(folder: Path) -> list[Job]:
             return [job_of(row) for row in database.execute(f"SELECT {', '.join(COLUMNS)} FROM jobs ORDER BY number")]
         finally:
             database.close()
-    except (sqlite3.Error, TornRow) as error:
+    except (sqlite3.Error, TornRow, UnicodeDecodeError) as error:
         raise UserError(f"the sweep's ledger {path} cannot be read: {error}") from error
 
 

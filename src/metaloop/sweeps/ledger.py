@@ -248,7 +248,7 @@ class Ledger:
                 database.close()  # rolls back what was not committed
         except sqlite3.OperationalError as error:  # the disk is full or read-only, or another process writes for too long
             raise UserError(f"the sweep's ledger {self.path} cannot be used: {error}") from error
-        except (sqlite3.DatabaseError, TornRow) as error:
+        except (sqlite3.Error, TornRow, UnicodeDecodeError) as error:
             raise UserError(
                 f"the sweep's ledger {self.path} is damaged: {error}. Move the file away and give the sweep's command again: "
                 "every run has its own folder, so finished runs count as done and interrupted runs are resumed"

@@ -33,21 +33,6 @@ def cache_folder(cache_dir: str | None) -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "metaloop"
 
 
-def state_folder() -> Path:
-    """Folder of what this user made and nobody else may hand over: ``metaloop`` in the user's state folder.
-
-    A cache may be shared or received, and holds data only. What is executed, and what decides about trust, lies here.
-
-    Raises:
-        OSError: the user has no home folder.
-    """
-    root = os.environ.get("XDG_STATE_HOME")
-    try:
-        return (Path(root) if root else Path.home() / ".local" / "state") / "metaloop"
-    except RuntimeError as error:
-        raise OSError(str(error)) from error
-
-
 def entry(folder: Path, name: str, key: str, suffix: str) -> Path:
     """Path of an entry's file.
 
@@ -114,6 +99,8 @@ def _read(path: Path) -> Arrays | None:
         return None
     start = _ALIGN + _padded(size)
     try:
+        if any(np.dtype(dtype).hasobject for dtype, _, _ in table.values()):  # its bytes would be taken for addresses
+            return None
         return {name: np.ndarray(shape, dtype, content.data, start + offset) for name, (dtype, shape, offset) in table.items()}
     except (TypeError, ValueError, AttributeError, MemoryError):  # a table of another version, or made up
         return None

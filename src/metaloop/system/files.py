@@ -1,4 +1,4 @@
-"""Write files atomically: completely or not at all."""
+"""Files: written completely or not at all, locks, and the folder of what is this user's alone."""
 
 import errno
 import fcntl
@@ -10,6 +10,21 @@ from pathlib import Path
 from typing import IO
 
 from metaloop.errors import UserError
+
+
+def state_folder() -> Path:
+    """Folder of what this user made and nobody else may hand over: ``metaloop`` in the user's state folder.
+
+    A cache may be shared or received, and holds data only. What is executed, and what decides about trust, lies here.
+
+    Raises:
+        OSError: the user has no home folder.
+    """
+    root = os.environ.get("XDG_STATE_HOME")
+    try:
+        return (Path(root) if root else Path.home() / ".local" / "state") / "metaloop"
+    except RuntimeError as error:
+        raise OSError(str(error)) from error
 
 
 def open_lock(path: Path) -> IO[bytes]:
@@ -80,7 +95,6 @@ def replace_atomically(path: Path, write: Callable[[Path], object]) -> None:
         OSError: the disk is full or the folder cannot be written; the old file is unchanged.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.unlink(missing_ok=True)  # it could be a link
     try:
         write(temporary)
         with temporary.open("rb") as file:

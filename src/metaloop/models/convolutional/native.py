@@ -13,8 +13,8 @@ import subprocess
 from functools import partial
 from pathlib import Path
 
-from metaloop.system.cache import entry, locked, state_folder
-from metaloop.system.files import replace_atomically
+from metaloop.system.cache import entry, locked
+from metaloop.system.files import replace_atomically, state_folder
 
 _FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-std=c++17", "-shared", "-fPIC")
 

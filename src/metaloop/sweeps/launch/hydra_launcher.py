@@ -18,6 +18,7 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 
 from metaloop.config.composition import composer
+from metaloop.records.directory import check_links
 from metaloop.records.jobs import LOG, Job
 from metaloop.sweeps.launch.job import run_job
 from metaloop.sweeps.ledger import LOG_FORMAT, Ledger
@@ -30,6 +31,7 @@ def run_one(sweep: str, stale: float, retries: int, keys: Mapping[str, str], con
     ledger = Ledger(Path(sweep), stale)
     subdir = HydraConfig.get().sweep.subdir
     key = keys[subdir]
+    check_links(ledger.directory / subdir)
     with (ledger.directory / subdir / LOG).open("a", buffering=1) as file, redirect_stdout(file), redirect_stderr(file):
         logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, stream=file, force=True)
         try:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from metaloop.errors import UserError
+from metaloop.records.directory import check_links
 from metaloop.records.jobs import FAILED, INTERRUPTED, LOG, RUNNING, Job
 from metaloop.sweeps.launch.devices import CPU, FreeDevices, Machine, Needs
 from metaloop.sweeps.ledger import LOG_FORMAT, Ledger, runnable
@@ -101,6 +102,7 @@ def _context() -> Any:
 
 
 def _start(context: Any, ledger: Ledger, job: Job, devices: Sequence[str], threads: int, retries: int) -> Any:
+    check_links(ledger.directory / job.directory)
     sweep = (str(ledger.directory), ledger.stale, job.key)
     surroundings = (str(Path.cwd()), dict(os.environ))  # the server's are those of the time when it was started
     process = context.Process(target=_child, args=(*sweep, devices, threads, retries, *surroundings), name=job.directory)
