@@ -276,7 +276,7 @@ def test_E1_a_package_that_is_trusted_is_used(lab: str, monkeypatch: pytest.Monk
     assert ENVIRONMENT not in os.environ
     refused(evaluate, capsys)
     monkeypatch.setenv(ENVIRONMENT, "other, somelab")
-    assert main(commands()["predict model"]) == 0
+    assert load_run("run").directory == Path("run")
     everywhere(lambda config: config["model"].update(_target_="somelab.os.makedirs", name="../outside/written"))
     assert "somelab.os.makedirs" in refused(evaluate, capsys)  # it is not the package's own
 
@@ -286,7 +286,7 @@ def test_E1_an_installed_package_can_declare_itself(lab: str, desk: Path, capsys
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: somelab\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[metaloop.trusted]\nsomelab = somelab\n")
-    assert main(["inspect", "run", "--episodes", "2"]) == 0
+    assert load_run("run").directory == Path("run")
     (info / "entry_points.txt").write_text("[metaloop.trusted]\nother = other\n")
     assert "somelab.Net" in refused(commands()["inspect"], capsys)
 
@@ -295,17 +295,25 @@ def test_E1_runs_of_ones_own_need_no_ceremony(lab: str, desk: Path, capsys: Capt
     assert main(["train", *SHORT, *QUIET, "model._target_=somelab.Net", "hydra.run.dir=own"]) == 0
     own = commands("own", "mine")
     assert main([*own["predict run"], "save=mine"]) == 0
-    assert main([*own["evaluate"], "episode.shots=1"]) == 0
-    (later,) = Path("own/evaluations").iterdir()
     assert main(own["predict model"]) == 0
-    assert main(["compare", str(later), str(later)]) == 0
-    shutil.rmtree(Path("own/checkpoints"))
-    Path("own/record.json").unlink()
-    assert main(own["resume"]) == 0
     changed(Path("own/run.json"), lambda config: config["model"].update(hidden=[9]))  # no longer what was composed
     assert "somelab.Net" in refused(own["evaluate"], capsys)
     monkeypatch.setenv("XDG_STATE_HOME", str(desk / "another_machine"))
     assert "somelab.Net" in refused(own["predict model"], capsys)
+
+
+@pytest.mark.slow
+def test_E1_all_commands_take_runs_of_ones_own(lab: str) -> None:
+    assert main(["train", *SHORT, *QUIET, "model._target_=somelab.Net", "hydra.run.dir=own"]) == 0
+    own = commands("own")
+    assert main([*own["evaluate"], "episode.shots=1"]) == 0
+    (later,) = Path("own/evaluations").iterdir()
+    assert main(["compare", str(later), "own"]) == 2  # other episodes, which is said
+    assert main(["compare", str(later), str(later)]) == 0
+    assert main(own["inspect"]) == 0
+    shutil.rmtree(Path("own/checkpoints"))
+    Path("own/record.json").unlink()
+    assert main(own["resume"]) == 0
 
 
 def test_E11_nothing_is_written_through_links(desk: Path, capsys: Captured) -> None:
@@ -390,7 +398,9 @@ def test_E1_a_sweep_with_a_changed_ledger_fails(swept: Ledger, armed: dict[str, 
     identity["config"]["dataset"] = armed["os.makedirs"]
     edit(swept, description=json.dumps(identity))
     assert main(SWEEP) == 1
-    assert "holds another config" in capsys.readouterr().out
+    (job,) = swept.jobs()
+    assert "holds another config" in str(job.error)
+    assert job.directory in capsys.readouterr().out
 
 
 def test_E11_control_sequences_are_shown_and_not_obeyed(swept: Ledger, capsys: Captured) -> None:
