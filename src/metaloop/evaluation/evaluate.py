@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,12 @@ def _change(node: DictConfig, line: str) -> None:
 
 
 def evaluate(
-    directory: str | Path, overrides: Sequence[str] = (), config_dirs: Sequence[str] = (), *, unfinished: bool = False
+    directory: str | Path,
+    overrides: Sequence[str] = (),
+    config_dirs: Sequence[str] = (),
+    *,
+    unfinished: bool = False,
+    trust: Collection[str] = (),
 ) -> tuple[Record, Path]:
     """Score the best checkpoint of a finished run, on one device.
 
@@ -72,6 +77,7 @@ def evaluate(
         overrides: Changes of the run's config.
         config_dirs: Further folders of configuration groups.
         unfinished: Whether to accept a run whose training was stopped; the record's status then says so.
+        trust: Packages that the run's config may name besides metaloop, if the run comes from elsewhere.
 
     Returns:
         The record of the evaluation and the folder to write it to.
@@ -80,7 +86,9 @@ def evaluate(
         UserError: the run is not finished or not trusted, an override is refused, or the learner cannot be tested with this
             config.
     """
-    run = FinishedRun.open(directory, unfinished=unfinished)  # before torch is imported, so that a wrong folder fails fast
+    run = FinishedRun.open(
+        directory, unfinished=unfinished, trust=trust
+    )  # before torch is imported, so that a wrong folder fails fast
     config = changed(run.config, overrides, config_dirs)
     config["trainer"] |= {"devices": 1, "strategy": "auto"}  # several ranks would give the same scores
     remember_derived(config, run.config)

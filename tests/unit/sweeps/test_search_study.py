@@ -1,6 +1,7 @@
 """The trials of a search: proposed, remembered and judged by Optuna, whatever happens to processes."""
 
 import math
+import random
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,39 @@ def test_a_proposal_that_was_cut_off_does_not_count(tmp_path: Path) -> None:
     (trial,) = again.trials()
     assert not again.is_complete(trial)
     assert again.trials() == []
+
+
+def test_E16_a_journal_of_flipped_bytes_is_named_and_no_link_is_followed(tmp_path: Path) -> None:
+    tried(study(tmp_path), [0.5, 0.25])
+    path = tmp_path / JOURNAL
+    whole, generator = path.read_bytes(), random.Random(0)
+    refusals = 0
+    for _ in range(60):
+        broken = bytearray(whole)
+        for place in generator.sample(range(len(broken) - 1), 3):
+            broken[place] ^= 1 << generator.randrange(8)
+        path.write_bytes(broken)
+        try:
+            study(tmp_path).trials()
+        except UserError as error:
+            refusals += str(tmp_path) in str(error)
+    assert refusals > 40
+    path.write_text("[" * 100_000 + "\n")
+    with pytest.raises(UserError, match=r"search\.journal is damaged"):
+        study(tmp_path)
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="is a link"):
+        study(tmp_path)
+
+
+def test_E1_a_trial_outside_the_space_is_not_run(tmp_path: Path) -> None:
+    one = study(tmp_path)
+    with one.locked():
+        trial = one.ask()
+    trial.params["rule"] = "{_target_:os.system}"
+    with pytest.raises(UserError, match=r"which is not in search\.space"):
+        one.overrides_of(trial)
 
 
 def test_a_trial_that_falls_behind_is_to_be_pruned(tmp_path: Path) -> None:

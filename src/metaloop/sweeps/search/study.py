@@ -26,6 +26,7 @@ from metaloop.errors import UserError
 from metaloop.sweeps.search.search import Direction, Parameter, Search
 from metaloop.system.files import open_lock
 
+_DAMAGED = (ValueError, KeyError, TypeError, AttributeError, IndexError, AssertionError, RecursionError)  # of Optuna, by byte
 JOURNAL, LOCK = "search.journal", "search.lock"
 IMPORTANCE = "PED-ANOVA"  # Watanabe et al. 2023; needs no package besides Optuna
 _NAME = "search"
@@ -45,7 +46,7 @@ class Study:
         resource: outer steps of the first validation and of a whole run, the limits of hyperband.
 
     Raises:
-        UserError: the folder holds another search.
+        UserError: the folder holds another search, or its journal is damaged or a link.
     """
 
     def __init__(
@@ -56,15 +57,27 @@ class Study:
         self.directory, self.search = directory, search
         self.directions: dict[str, Direction] = {name: each or direction for name, each in search.objectives.items()}
         self.space = {key: _distribution(one) for key, one in search.space.items()}
+        if (directory / JOURNAL).is_symlink():
+            raise UserError(f"{directory / JOURNAL} is a link, so it is not used; put the journal itself in its place")
         with self.locked():
-            backend = JournalFileBackend(str(directory / JOURNAL), lock_obj=_NoLock(str(directory / LOCK)))
-            self._storage = JournalStorage(backend)
-            self._study = optuna.create_study(
-                storage=self._storage, study_name=_NAME, load_if_exists=True, pruner=_pruner(search, resource),
-                directions=list(self.directions.values()), sampler=_sampler(search, 0),
-            )  # fmt: skip
+            self._storage, self._study = self._open(_pruner(search, resource))
             self._check_identity(search.identity() | {"overrides": dict(overrides)})
         self._id = self._storage.get_study_id_from_name(_NAME)
+
+    def _open(self, pruner: optuna.pruners.BasePruner) -> tuple[JournalStorage, optuna.Study]:
+        path = self.directory / JOURNAL
+        try:
+            storage = JournalStorage(JournalFileBackend(str(path), lock_obj=_NoLock(str(self.directory / LOCK))))
+            return storage, optuna.create_study(
+                storage=storage, study_name=_NAME, load_if_exists=True, pruner=pruner,
+                directions=list(self.directions.values()), sampler=_sampler(self.search, 0),
+            )  # fmt: skip
+        except _DAMAGED as error:
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+            raise UserError(
+                f"the journal {path} is damaged ({reason}). Set another hydra.sweep.dir, or move the file away: the search "
+                "then begins again, and runs that are done are not run again"
+            ) from error
 
     def _check_identity(self, identity: dict[str, Any]) -> None:
         known = self._study.user_attrs.get("search")
