@@ -1,12 +1,18 @@
 """Fixtures of all tests."""
 
+import base64
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+
+BLANK = base64.b64decode(  # a picture of one pixel
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -40,6 +46,14 @@ def _logging() -> Iterator[None]:
     for handler in set(root.handlers) - set(handlers):
         handler.close()
     root.handlers[:], root.level = handlers, level
+
+
+@pytest.fixture(autouse=True)
+def _blank_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the pictures of reports blank but in the tests of reports, because drawing takes longer than a small run."""
+    pictures = sys.modules.get("metaloop.report.figures.pictures")
+    if pictures is not None and "report" not in request.node.path.parts and not request.node.get_closest_marker("pictures"):
+        monkeypatch.setattr(pictures, "png", lambda figure: BLANK)
 
 
 @pytest.fixture(autouse=True)

@@ -7,25 +7,19 @@ from pathlib import Path
 import pytest
 
 from metaloop.cli.main import main
+from small_runs import words
 
-ROOT = Path(__file__).parents[1]
-SMALL = (
-    "dataset=glyphs algorithm/over_tasks=loop episode.queries=2 outer.meta_batch=2 trainer.max_steps=4 "
-    "validation.every=2 validation.episodes=4 evaluation.episodes=12"
-)
+MODEL = "_target_: odd_nets.{net}\n"
+MIDDLE = "middle:\n  _target_: {middle}\n  _partial_: true\n  _args_: [8]\n"
+SHORT = ("trainer.max_steps=4", "validation.every=2", "algorithm/over_tasks=loop")
 
 
-def conf(folder: Path, net: str, middle: str | None = None) -> list[str]:
+def train(folder: Path, net: str, middle: str | None, *more: str) -> int:
     (folder / "conf" / "model").mkdir(parents=True)
-    lines = [f"_target_: odd_nets.{net}"]
-    if middle is not None:
-        lines += ["middle:", f"  _target_: {middle}", "  _partial_: true", "  _args_: [8]"]
-    (folder / "conf" / "model" / "odd.yaml").write_text("\n".join(lines) + "\n")
-    return ["--config-dir", str(folder / "conf"), "model=odd"]
-
-
-def words(*more: str) -> list[str]:
-    return [*SMALL.split(), "hydra.run.dir=run", *more]
+    (folder / "conf" / "model" / "odd.yaml").write_text(
+        MODEL.format(net=net) + (MIDDLE.format(middle=middle) if middle else "")
+    )
+    return main(words(Path("run"), f"hydra.searchpath=[file://{folder / 'conf'}]", "model=odd", *SHORT, *more))
 
 
 @pytest.mark.parametrize(
@@ -42,8 +36,8 @@ def test_A1_evaluate_says_what_the_runs_own_test_said(
     net: str, middle: str | None, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(["train", *conf(tmp_path, net, middle), *words(f"algorithm/over_tasks={way}")]) == 0
-    assert main(["evaluate", "run=run", "evaluation.episodes=12"]) == 0
+    assert train(tmp_path, net, middle, f"algorithm/over_tasks={way}") == 0
+    assert main(["evaluate", "run=run", "evaluation.episodes=6"]) == 0
     own = json.loads(Path("run/record.json").read_text())["test"]
     again = [json.loads(path.read_text())["test"] for path in Path("run").rglob("record.json") if path.parent.name != "run"]
     assert [test["mean"] for test in again] == [own["mean"]]
@@ -70,7 +64,7 @@ def test_A7_a_fault_of_the_network_is_told_as_such(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(["train", *conf(tmp_path, net), *words(*more)]) == 2
+    assert train(tmp_path, net, None, *more) == 2
     error = capsys.readouterr().err
     assert re.search(message, error.strip().splitlines()[-1])
     assert "fault of metaloop" not in error

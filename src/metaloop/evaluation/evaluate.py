@@ -41,12 +41,13 @@ def changed(config: Mapping[str, Any], overrides: Sequence[str], config_dirs: Se
                 f"algorithm.eval_steps, algorithm.over_tasks, model.norm and tf32; for anything else train a new run"
             )
     groups = [override for override in overrides if override.partition("=")[0] in GROUPS]
-    check_overrides("train", groups, config_dirs, multirun=False)
     node = OmegaConf.create(dict(config))
-    with composer("train", config_dirs, []) as hydra:
-        for override in groups:
-            name = override.partition("=")[0]
-            node[name] = hydra.compose([override])[name]
+    if groups or config_dirs:
+        check_overrides("train", groups, config_dirs, multirun=False)
+        with composer("train", config_dirs, []) as hydra:
+            for override in groups:
+                name = override.partition("=")[0]
+                node[name] = hydra.compose([override])[name]
     for override in overrides:
         if override not in groups:
             _change(node, override)

@@ -12,7 +12,11 @@ from small_runs import SMALL, SMALL_CONF, described
 CONF = [str(SMALL_CONF)]
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in (conf_dir() / "sweep").glob("*.yaml")))
+MANY = ("omniglot_learners", "text_few_shot")  # runs; tests/config composes each experiment and text data set
+NAMES = sorted(path.stem for path in (conf_dir() / "sweep").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in MANY)) for name in NAMES])
 def test_our_own_sweeps_compose(name: str) -> None:
     plan = read_plan(name)
     if plan.search:

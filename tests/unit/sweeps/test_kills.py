@@ -36,7 +36,9 @@ def running(directory: Path, rows: int = 0) -> list[int]:
     return [job.pid for job in alive if job.pid and lines_reach(directory / job.directory / "metrics.csv", rows)()]
 
 
-@pytest.mark.parametrize(("seeds", "kills"), [(2, 2), pytest.param(12, 5, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("seeds", "kills"), [(1, 2), pytest.param(2, 2, marks=pytest.mark.slow), pytest.param(12, 5, marks=pytest.mark.slow)]
+)
 def test_kill_9_of_the_launcher_and_of_workers(seeds: int, kills: int, tmp_path: Path, gate: Gate) -> None:
     moments, disturbed, messages = random.Random(seeds), tmp_path / "disturbed", tmp_path / "messages.txt"
     sweep, first_seen = started(command(disturbed, seeds, gate), messages), {}
