@@ -50,9 +50,9 @@ def _logging() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _blank_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave the pictures of reports blank but in the tests of reports, because drawing takes longer than a small run."""
+    """Leave the pictures of reports blank but in the tests of figures, because drawing takes longer than a small run."""
     pictures = sys.modules.get("metaloop.report.figures.pictures")
-    if pictures is not None and "report" not in request.node.path.parts and not request.node.get_closest_marker("pictures"):
+    if pictures is not None and "figures" not in request.node.path.parts and not request.node.get_closest_marker("pictures"):
         monkeypatch.setattr(pictures, "png", lambda figure: BLANK)
 
 

@@ -165,6 +165,7 @@ def test_many_runs_are_lines_that_link_to_their_pages(make_run: MakeRun, tmp_pat
     assert _Page(text).tags.count("img") == 2  # both kinds of curves
 
 
+@pytest.mark.slow
 def test_two_reports_at_once_leave_one_whole_page(make_run: MakeRun, tmp_path: Path) -> None:
     """Two processes write into one folder again and again while a third reads: it never meets half a file."""
     folder = make_sweep(make_run, data=("glyphs",), episodes=10)
