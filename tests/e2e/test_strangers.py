@@ -202,6 +202,9 @@ def test_E1_wherever_in_the_config_it_stands(place: str, armed: dict[str, NODE],
         (lambda config: config["trainer"].update(default_root_dir="../outside"), "trainer.default_root_dir"),
         (lambda config: config.pop("trainer"), "config.trainer is None"),
         (lambda config: config.update(dataset=None), "config.dataset is None"),
+        (lambda config: config.update(seed=True), "config.seed is True"),
+        (lambda config: config.update(episode={}), "config.episode.queries is None"),
+        (lambda config: config.update(tf32="yes"), "config.tf32 is 'yes'"),
     ],
 )
 def test_E1_other_ways_to_act_are_refused(change: Callable[[NODE], object], named: str, desk: Path, capsys: Captured) -> None:

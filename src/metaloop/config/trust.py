@@ -30,6 +30,10 @@ from metaloop.system.files import state_folder
 ENVIRONMENT = "METALOOP_TRUST"  # packages separated by commas
 GROUP = "metaloop.trusted"  # of entry points; the value of each is a package
 _PARTS = ("algorithm", "model", "dataset", "episode", "outer", "trainer", "validation", "evaluation")
+_NUMBERS = (
+    "seed", "workers", "episode.queries", "evaluation.episodes", "evaluation.batch", "evaluation.seed", "validation.episodes",
+    "validation.every", "outer.meta_batch",
+)  # fmt: skip
 _COMPOSED = "composed"  # file of fingerprints in the state folder
 _NAMED = 3  # refused keys that a message names
 
@@ -71,10 +75,17 @@ def check_received(config: Mapping[str, Any], source: Path, trust: Collection[st
 
 
 def check_complete(config: Mapping[str, Any], source: Path) -> None:
-    """Raise a UserError if a config that was read from a file lacks a part that every run has."""
+    """Raise a UserError if a config that was read from a file lacks a part that every run has, or one is of another kind."""
     for key in _PARTS:
         if not isinstance(config.get(key), Mapping):
             raise UserError(f"{source}: config.{key} is {config.get(key)!r}, expected a mapping; the file was changed")
+    for key in _NUMBERS:
+        group, _, name = key.rpartition(".")
+        value = (config[group] if group else config).get(name)
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise UserError(f"{source}: config.{key} is {value!r}, expected a number; the file was changed")
+    if not isinstance(config.get("tf32"), bool):
+        raise UserError(f"{source}: config.tf32 is {config.get('tf32')!r}, expected true or false; the file was changed")
 
 
 def remember(config: Mapping[str, Any]) -> None:
