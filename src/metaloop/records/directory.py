@@ -12,10 +12,11 @@ from metaloop.errors import UserError
 from metaloop.records.reading import read_identity
 from metaloop.records.schema import IDENTITY, RECORD, RunIdentity
 from metaloop.records.writing import write_json
-from metaloop.system.files import open_lock, write_atomically
+from metaloop.system.files import open_lock, remove_remains, write_atomically
 
 LAST, BEST = "last.ckpt", "best.ckpt"  # in its folder "checkpoints"
 LOCK = ".lock"
+REPORT = "report/index.html"
 
 
 @contextmanager
@@ -35,6 +36,8 @@ def claimed(directory: Path) -> Iterator[None]:
             raise UserError(
                 f"another process is running in {directory}; wait for it, or choose hydra.run.dir=... for a second run"
             ) from error
+        for folder in (directory, directory / "checkpoints"):
+            remove_remains(folder)
         yield
 
 
@@ -76,12 +79,17 @@ def describe(directory: Path, identity: RunIdentity, config_text: str) -> None:
 
 
 def unfinished(root: Path, fingerprint: str) -> Path | None:
-    """Find the newest run below ``root`` that has this config's fingerprint and no record yet; None if there is none."""
+    """Find the newest run below ``root`` that has this config's fingerprint and is not complete; None if there is none."""
     for path in sorted(root.rglob(IDENTITY), key=lambda path: path.stat().st_mtime, reverse=True):
         try:
             identity = read_identity(path.parent)
         except UserError:  # a broken run is not the one to resume
             continue
-        if identity.fingerprint == fingerprint and not (path.parent / RECORD).exists():
+        if identity.fingerprint == fingerprint and not is_complete(path.parent):
             return path.parent
     return None
+
+
+def is_complete(directory: Path) -> bool:
+    """Whether a run has its record and its report, which is written last."""
+    return (directory / RECORD).exists() and (directory / REPORT).exists()

@@ -8,12 +8,15 @@ from pathlib import Path
 
 from metaloop.config.trust import read_received_identity
 from metaloop.errors import UserError
-from metaloop.records.directory import check_links
+from metaloop.records.directory import check_links, claimed, is_complete
+from metaloop.records.reading import read_record
 from metaloop.records.schema import RECORD, Record
 
 
 def resume(directory: Path, *, screen: bool = True) -> Record:
     """Continue the run in ``directory`` from its last checkpoint with its own config; return the record.
+
+    A run that was stopped between its record and its report gets the report.
 
     Args:
         directory: Run directory.
@@ -24,12 +27,27 @@ def resume(directory: Path, *, screen: bool = True) -> Record:
     """
     from metaloop.runs.start import start
 
-    if (directory / RECORD).exists():
+    if directory.suffix == ".ckpt":
+        raise UserError(f"resume={directory} is a checkpoint; name its run: resume={directory.parent.parent}")
+    if is_complete(directory):
         raise UserError(f"{directory} is finished: see metaloop report {directory}, or metaloop evaluate run={directory}")
     identity = read_received_identity(directory)
     check_links(directory)
+    if (directory / RECORD).exists():
+        with claimed(directory):
+            return _report(directory)
     with _logged(directory / "train.log", screen):
         return start(identity, directory, resume=True)
+
+
+def _report(directory: Path) -> Record:
+    from metaloop.report.pages.run_report import write_run_report
+    from metaloop.report.summary import print_summary
+
+    record = read_record(directory)
+    write_run_report(directory)
+    print_summary(record, directory)
+    return record
 
 
 @contextmanager

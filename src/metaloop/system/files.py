@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import re
 import stat
 import tempfile
 from collections.abc import Callable
@@ -84,6 +85,16 @@ def write_atomically(path: Path, content: str | bytes) -> Path:
         temporary.unlink(missing_ok=True)
         raise
     return path
+
+
+def remove_remains(folder: Path) -> None:
+    """Remove the unfinished files of processes that were killed while they wrote into this folder; links stay."""
+    for path in folder.glob(".*"):
+        process = re.fullmatch(r"\..+\.(?:(\d+)|\w+\.part)", path.name)
+        if process is None or path.is_symlink() or not path.is_file():
+            continue
+        if process[1] is None or not Path("/proc", process[1]).exists():
+            path.unlink(missing_ok=True)
 
 
 def replace_atomically(path: Path, write: Callable[[Path], object]) -> None:

@@ -158,7 +158,10 @@ class _Steps(TorchDataset[Tasks]):
 
 
 class EvalLoader:
-    """The first ``count`` episodes of a split in batches; ranks share every batch."""
+    """The first ``count`` episodes of a split in batches. Each rank has a consecutive share, which holds at least one episode.
+
+    A rank without any batch would not take part in the collective calls at the end, and the others would wait for ever.
+    """
 
     def __init__(self, episodes: Episodes, count: int, batch: int, device: torch.device, rank: int, ranks: int) -> None:
         self.episodes = episodes
@@ -169,5 +172,5 @@ class EvalLoader:
         self.ranks = ranks
 
     def __iter__(self) -> Iterator[Tasks]:
-        size = self.batch * self.ranks
-        return self.episodes.batches(0, self.count, size, self.device, rank=self.rank, ranks=self.ranks)
+        first, stop = (self.count * rank // self.ranks for rank in (self.rank, self.rank + 1))
+        return self.episodes.batches(first, stop, self.batch, self.device)

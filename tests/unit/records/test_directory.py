@@ -23,6 +23,8 @@ def made(root: Path, name: str, fingerprint: str, age: int, *, finished: bool = 
     os.utime(directory / "run.json", (1000 - age, 1000 - age))
     if finished:
         (directory / "record.json").write_text("{}")
+        (directory / "report").mkdir()
+        (directory / "report" / "index.html").touch()
     return directory
 
 

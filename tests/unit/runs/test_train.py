@@ -105,6 +105,32 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_starts_from_the_begin
     assert outcome(unfinished) == outcome(finished_run)
 
 
+def test_E3_a_run_that_was_killed_before_its_report_gets_it(finished_run: Path, tmp_path: Path, capsys: Captured) -> None:
+    run = tmp_path / "outputs" / "run"
+    shutil.copytree(finished_run, run)
+    shutil.rmtree(run / "report")
+    record = (run / "record.json").read_bytes()
+    assert main(["train", f"resume={run}"]) == 0
+    assert "meta-test accuracy" in capsys.readouterr().out
+    assert (run / "report" / "index.html").exists()
+    assert (run / "record.json").read_bytes() == record
+    assert "is finished" in refused(capsys, "train", f"resume={run}")
+
+
+def test_E4_remains_of_killed_processes_go_with_the_next_start(unfinished: Path) -> None:
+    remains = [unfinished / ".record.json.ab_c1.part", unfinished / "checkpoints" / ".last.ckpt.999999999"]
+    for path in remains:
+        path.touch()
+    (unfinished / ".mine").touch()
+    assert main(["train", f"resume={unfinished}"]) == 0
+    assert not any(path.exists() for path in remains)
+    assert (unfinished / ".mine").exists()
+
+
+def test_F13_a_checkpoint_in_the_place_of_a_run_names_the_run(finished_run: Path, capsys: Captured) -> None:
+    assert f"resume={finished_run}" in refused(capsys, "train", f"resume={finished_run}/checkpoints/last.ckpt")
+
+
 def test_a_finished_run_is_not_resumed(finished_run: Path, capsys: Captured) -> None:
     said = refused(capsys, "train", f"resume={finished_run}")
     assert "is finished" in said
