@@ -1,6 +1,7 @@
 """Fixtures of all tests."""
 
 import base64
+import gc
 import logging
 import os
 import sys
@@ -19,6 +20,13 @@ def pytest_configure(config: pytest.Config) -> None:
     """Keep prepared data sets and the user's state in pytest's cache, for all workers and processes."""
     os.environ.setdefault("METALOOP_CACHE", str(config.rootpath / ".pytest_cache" / "metaloop"))
     os.environ["XDG_STATE_HOME"] = str(config.rootpath / ".pytest_cache" / "state")
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector what was imported: it would look through all of it again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

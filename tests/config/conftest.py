@@ -9,12 +9,6 @@ from metaloop.data.images.splits import read_cifar100_split
 from picture_files import cifar_tables, entries, picture, write_cifar, write_folder
 
 
-@pytest.fixture(scope="session")
-def glyph_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Letters are drawn once a session; a fresh folder, so that it is today's code that draws them."""
-    return tmp_path_factory.mktemp("cache")
-
-
 @pytest.fixture
 def no_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing of the W&B account of whoever runs the tests."""

@@ -66,6 +66,7 @@ FEW_PICTURES = (
     "episode.train.shots=1",
     "episode.train.ways=20",
 )
+WINDOWS = ("algorithm.steps=3", "algorithm.meta_gradient.length=2")  # of the 100 steps that are unrolled
 READERS = [f"algorithm/reader/{path.stem}" for path in (conf_dir() / "algorithm" / "reader").glob("*.yaml")]
 # What a choice needs beside itself to run on small data.
 WITH = {
@@ -76,7 +77,7 @@ WITH = {
     "algorithm/comparison/relation": MAPS,
     "algorithm/dn4": MAPS,
     "algorithm/head_init/fresh": ("algorithm/adapted=head",),
-    "algorithm/learned_optimizer": ("algorithm.steps=3", "algorithm.meta_gradient.length=2"),
+    "algorithm/learned_optimizer": WINDOWS,
     "algorithm/meta_gradient/implicit_cg": ("algorithm.proximal=1",),
     "algorithm/meta_gradient/implicit_neumann": ("algorithm.proximal=1",),
     "algorithm/over_tasks/auto": ("algorithm.over_tasks.expected_steps=2",),
@@ -133,6 +134,8 @@ WITH = {
     "model/tiny_bert": ("dataset=words",),
     "model/tiny_vit": CIFAR,
     "model/wrn28_10": ("model.depth=10", "model.widen=1"),
+    "experiment/andrychowicz2016_digits": WINDOWS,
+    "experiment/andrychowicz2016_quadratics": WINDOWS,
     "experiment/slots_snips_5w1s_matching": ("model.projection=8", "episode.train.queries=1", *SLOTS[:2]),
     "experiment/slots_snips_5w1s_nearest_neighbour": ("episode.queries=1", *SLOTS[:2]),
     "experiment/meta_baseline_cifarfs_5w1s": FEW_PICTURES,
@@ -218,9 +221,8 @@ def marked(choice: str) -> object:
 
 
 @pytest.fixture
-def data(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, glyph_cache: Path, tmp_path: Path) -> None:
+def data(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The real data where a choice needs it."""
-    monkeypatch.setenv("METALOOP_CACHE", str(glyph_cache))
     choice = request.node.callspec.params.get("choice", "")
     if any(word in choice for word in PICTURES) and not choice.startswith("algorithm/"):
         request.getfixturevalue("picture_files")
