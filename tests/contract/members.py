@@ -40,10 +40,10 @@ from metaloop.learners.context.readers import processes
 from metaloop.learners.context.readers.recurrent import LSTM, Memory
 from metaloop.learners.context.readers.snail import Snail
 from metaloop.learners.context.readers.versa import Versa
-from metaloop.learners.gradient.augmentation import Augmentation, GaussianNoise, Unchanged
+from metaloop.learners.gradient.augmentation import GaussianNoise, NoAugmentation, SupportAugmentation
 from metaloop.learners.gradient.gradient_learner import GradientLearner
 from metaloop.learners.gradient.pretrained import Pretrained
-from metaloop.learners.gradient.support_loss import LearnedWeights, Mean, SupportLoss
+from metaloop.learners.gradient.support_loss import LearnedWeights, MeanLoss, SupportLoss
 from metaloop.learners.learner import Learner
 from metaloop.learners.metric.comparison import Comparison, Embedding
 from metaloop.learners.metric.comparisons.cosine import Cosine
@@ -59,10 +59,9 @@ from metaloop.learners.metric.comparisons.ridge import Ridge
 from metaloop.learners.metric.comparisons.set_to_set import SetToSet
 from metaloop.learners.metric.comparisons.soft_kmeans import SoftKMeans, SoftKMeansCluster, SoftKMeansMasked
 from metaloop.learners.metric.comparisons.svm import SVM
-from metaloop.learners.metric.metric_learner import Metric
+from metaloop.learners.metric.metric_learner import MetricLearner
 from metaloop.learners.metric.regime import Regime
-from metaloop.learners.metric.transform import Centred, Transform, UnitLength
-from metaloop.learners.metric.transform import Unchanged as Untransformed
+from metaloop.learners.metric.transform import Centred, Transform, Unchanged, UnitLength
 from metaloop.models.bag_of_words import BagOfWords
 from metaloop.models.convolutional.conv4 import Conv4
 from metaloop.models.convolutional.resnet import ResNet12, ResNet18, WideResNet
@@ -203,11 +202,11 @@ TASK_LOSSES: Mapping[str, TaskLoss] = {
 }
 
 SUPPORT_LOSSES: Mapping[str, Callable[[], SupportLoss]] = {
-    "mean": Mean,
+    "mean": MeanLoss,
     "learned weights": partial(LearnedWeights, units=4, highest=3.0),
 }
-AUGMENTATIONS: Mapping[str, Callable[[], Augmentation]] = {
-    "none": Unchanged,
+AUGMENTATIONS: Mapping[str, Callable[[], SupportAugmentation]] = {
+    "none": NoAugmentation,
     "gaussian noise": partial(GaussianNoise, strength=0.2),
 }
 
@@ -226,7 +225,7 @@ def gradient_learner(
     inner_batch: int | None = None,
     proximal: float = 0.0,
     support_loss: SupportLoss | None = None,
-    augmentation: Augmentation | None = None,
+    augmentation: SupportAugmentation | None = None,
 ) -> GradientLearner:
     """Build a gradient-based learner, by default MAML."""
     return GradientLearner(
@@ -292,7 +291,7 @@ COMPARISONS: Mapping[str, Callable[[], Compares]] = {
 USING_UNLABELLED = ("soft k-means", "soft k-means, cluster", "soft k-means, masked")
 TRANSDUCTIVE = ("laplacian", "transductive fine-tuning", "tim")
 TRANSFORMS: Mapping[str, Callable[[Embedding], Transform]] = {
-    "none": lambda embedding: Untransformed(),
+    "none": lambda embedding: Unchanged(),
     "unit length": lambda embedding: UnitLength(),
     "centred": Centred,
 }
@@ -301,14 +300,14 @@ EMBEDDING = Embedding(4, (4, 2, 2))
 
 def metric(
     model: nn.Module, over_tasks: OverTasks, *, comparison: str, transform: str = "none", classification_steps: int | None = 0
-) -> Metric:
+) -> MetricLearner:
     """Build a metric learner from entries of the tables, in float64."""
     made, regime = COMPARISONS[comparison](), Regime(classification_steps)
     loss = TASK_LOSSES["cross-entropy"]
-    return Metric(model, loss, made, over_tasks, TRANSFORMS[transform], regime, CLASSES).double()
+    return MetricLearner(model, loss, made, over_tasks, TRANSFORMS[transform], regime, CLASSES).double()
 
 
-METRIC: Mapping[str, Callable[[nn.Module, OverTasks], Metric]] = {
+METRIC: Mapping[str, Callable[[nn.Module, OverTasks], MetricLearner]] = {
     **{name: partial(metric, comparison=name) for name in COMPARISONS},
     "prototypes, unit length": partial(metric, comparison="prototypes, learned scale", transform="unit length"),
     "simpleshot": partial(metric, comparison="prototypes", transform="centred", classification_steps=None),
@@ -411,7 +410,7 @@ ALL_MEMBERS: Mapping[type, set[type]] = {
     Comparison: {type(each if isinstance(each := make(), Comparison) else each(EMBEDDING)) for make in COMPARISONS.values()},
     Transform: {type(make(EMBEDDING)) for make in TRANSFORMS.values()},
     SupportLoss: {type(make()) for make in SUPPORT_LOSSES.values()},
-    Augmentation: {type(make()) for make in AUGMENTATIONS.values()},
+    SupportAugmentation: {type(make()) for make in AUGMENTATIONS.values()},
     nn.Module: {type(build(shape, 2, "none")) for shape, build in MODELS.values()},  # the models
 }
 

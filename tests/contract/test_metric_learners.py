@@ -6,7 +6,7 @@ from made_tasks import along, central_difference, distance, made_model, made_tas
 from members import METRIC, OF_MAPS
 
 from metaloop.inner.execution.over_tasks import Loop, OverTasks, Vmap
-from metaloop.learners.metric.metric_learner import Metric
+from metaloop.learners.metric.metric_learner import MetricLearner
 from pairwise import covering, each_once
 
 every_metric = pytest.mark.parametrize("name", METRIC)
@@ -16,7 +16,7 @@ def model_of(name: str) -> str:
     return "conv4, maps" if name in OF_MAPS else "mlp"
 
 
-def made(name: str, over_tasks: OverTasks | None = None, *, norm: str = "support") -> Metric:
+def made(name: str, over_tasks: OverTasks | None = None, *, norm: str = "support") -> MetricLearner:
     return METRIC[name](made_model(model_of(name), norm=norm, outputs=None), over_tasks or Loop())
 
 

@@ -9,7 +9,7 @@ from made_tasks import along, central_difference, distance, made_model, made_tas
 from members import AUGMENTATIONS, EXACT, SUPPORT_LOSSES, gradient_learner
 
 from metaloop.inner.execution.over_tasks import Loop, OverTasks, Vmap
-from metaloop.learners.gradient.augmentation import Augmentation
+from metaloop.learners.gradient.augmentation import SupportAugmentation
 from metaloop.learners.gradient.gradient_learner import GradientLearner
 from metaloop.learners.gradient.support_loss import SupportLoss
 from metaloop.types import Examples
@@ -17,7 +17,7 @@ from metaloop.types import Examples
 LOSSES = torch.tensor([0.0, 0.3, 1.7, 4.0, 9.0], dtype=torch.float64)
 
 
-def moved(member: SupportLoss | Augmentation) -> SupportLoss | Augmentation:
+def moved(member: SupportLoss | SupportAugmentation) -> SupportLoss | SupportAugmentation:
     """Build a member in float64, with parameters moved from their initial values."""
     random = torch.Generator().manual_seed(4)
     made = member.double()

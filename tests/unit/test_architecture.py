@@ -6,10 +6,6 @@ from pathlib import Path
 
 SOURCE = Path(__file__).parents[2] / "src" / "metaloop"
 FILES = sorted(SOURCE.rglob("*.py"))
-# Names that two modules share today. Renaming a class that a config names changes the identity of runs, so these go one by one.
-SHARED = {
-    "Augmentation", "Baseline", "Comparison", "Entry", "Mean", "Metric", "Scale", "Table", "Unchanged",
-}  # fmt: skip
 
 
 def test_no_folder_holds_more_than_sixteen_modules() -> None:
@@ -29,5 +25,4 @@ def test_a_public_class_has_a_name_of_its_own() -> None:
         for node in ast.parse(file.read_text()).body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 places[node.name].append(str(file.relative_to(SOURCE)))
-    shared = {name: where for name, where in places.items() if len(where) > 1}
-    assert {name: where for name, where in shared.items() if name not in SHARED} == {}
+    assert {name: where for name, where in places.items() if len(where) > 1} == {}

@@ -16,7 +16,7 @@ GROUPS = {"algorithms": "algorithm", "models": "model", "datasets": "dataset", "
 
 
 @dataclass(frozen=True)
-class Entry:
+class Option:
     """Option of a group.
 
     Attributes:
@@ -30,7 +30,7 @@ class Entry:
     description: str
 
 
-def entries(kinds: Sequence[str], config_dirs: Sequence[str] = ()) -> list[Entry]:
+def entries(kinds: Sequence[str], config_dirs: Sequence[str] = ()) -> list[Option]:
     """List the options of these kinds, sorted by name; a name of metaloop hides the same name in ``config_dirs``.
 
     Raises:
@@ -49,7 +49,7 @@ def entries(kinds: Sequence[str], config_dirs: Sequence[str] = ()) -> list[Entry
         for folder in folders:
             for path in (folder / GROUPS[kind]).glob("*.yaml"):
                 files.setdefault(path.stem, path)
-        options += [Entry(kind, name, _description(files[name])) for name in sorted(files)]
+        options += [Option(kind, name, _description(files[name])) for name in sorted(files)]
     return options
 
 
@@ -73,7 +73,7 @@ def show(kind: str | None, config_dirs: Sequence[str]) -> None:
         print(*([entry.kind] if kind is None else []), entry.name, entry.description, sep="\t")
 
 
-def _show_tables(options: Sequence[Entry]) -> None:
+def _show_tables(options: Sequence[Option]) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table

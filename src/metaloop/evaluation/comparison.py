@@ -12,13 +12,13 @@ from metaloop.evaluation.finished_run import FinishedRun
 from metaloop.records.reading import read_record
 from metaloop.records.runs import read_run
 from metaloop.records.schema import RECORD
-from metaloop.report.comparison import Comparison, compare_runs, difference_text
+from metaloop.report.comparison import RunComparison, compare_runs, difference_text
 from metaloop.report.pages.comparison_page import write_comparison
 
 _PRINTED = 12  # differing settings that are printed on the terminal
 
 
-def compare(first: Path, second: Path, destination: Path) -> tuple[Comparison, Path]:
+def compare(first: Path, second: Path, destination: Path) -> tuple[RunComparison, Path]:
     """Compare two runs, or later evaluations of runs, and write the page.
 
     Returns:
@@ -39,7 +39,7 @@ def compare(first: Path, second: Path, destination: Path) -> tuple[Comparison, P
     return comparison, page
 
 
-def lines(comparison: Comparison) -> list[str]:
+def lines(comparison: RunComparison) -> list[str]:
     """Summary of a comparison for the terminal."""
     better, equal, worse = comparison.ahead
     scores = [run.metric.interval(run.test.mean, run.test.half_width) for run in (comparison.first, comparison.second)]

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
-from metaloop.data.user.tasks import Scale, UserFileDataset, UserRows, UserTask
+from metaloop.data.user.tasks import TargetScale, UserFileDataset, UserRows, UserTask
 from metaloop.errors import UserError
 from metaloop.learners.learner import Learner, Predictor
 from metaloop.metrics.interval import Interval, mean_interval
@@ -116,7 +116,7 @@ def _with_progress(batches: list[Inputs]) -> Iterable[Inputs]:
     return track(batches, "predicting", console=console, disable=hidden, transient=True)
 
 
-def _in_units(outputs: Tensor, scale: Scale | None) -> tuple[Tensor, Tensor | None]:
+def _in_units(outputs: Tensor, scale: TargetScale | None) -> tuple[Tensor, Tensor | None]:
     """Convert outputs (rows, 1) or (rows, 1, 2) to means and standard deviations (rows,) in the target's unit."""
     assert scale is not None
     outputs = outputs.double()

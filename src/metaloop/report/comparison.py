@@ -21,7 +21,7 @@ _SHOWN = 4  # episodes that are shown for each run, those in which it leads by t
 
 
 @dataclass(frozen=True)
-class Comparison:
+class RunComparison:
     """A paired comparison of two runs.
 
     Attributes:
@@ -69,7 +69,7 @@ class Comparison:
         return gain
 
 
-def compare_runs(first: Run, second: Run) -> Comparison:
+def compare_runs(first: Run, second: Run) -> RunComparison:
     """Compare two runs over the episodes that both were tested on.
 
     Raises:
@@ -83,7 +83,7 @@ def compare_runs(first: Run, second: Run) -> Comparison:
     both = [{int(i): run.episodes[int(i)] for i in common} for run in (first, second)]
     difference = paired_difference(both[0], both[1], first.test.level)
     scores = np.array([list(each.values()) for each in both])
-    return Comparison(first, second, _names(first, second), common, scores, difference, _settings(first, second))
+    return RunComparison(first, second, _names(first, second), common, scores, difference, _settings(first, second))
 
 
 def _other_episodes(first: Run, second: Run) -> str:
@@ -133,14 +133,14 @@ def _settings(first: Run, second: Run) -> list[tuple[str, str, str]]:
     return [(key, one, other) for key, one, other in values if one != other]
 
 
-def difference_text(comparison: Comparison) -> str:
+def difference_text(comparison: RunComparison) -> str:
     """Format the difference with its interval and p-value, such as ``+1.25 ± 0.40, p < 0.0001``."""
     text = formats.difference(comparison.difference.interval, comparison.metric)
     p_value = formats.p_value(comparison.difference.p_value)
     return f"{text}, p {p_value}" if p_value.startswith("<") else f"{text}, p = {p_value}"
 
 
-def scatter(comparison: Comparison, theme: Theme) -> Figure | None:
+def scatter(comparison: RunComparison, theme: Theme) -> Figure | None:
     """Draw the scores of both runs in every episode, and beside them a histogram of their differences.
 
     The area of a point is proportional to the number of episodes at it. Episodes in which a run diverged are left out; None

@@ -8,7 +8,7 @@ from torch import nn
 
 from metaloop.inner.execution.over_tasks import Loop
 from metaloop.learners.metric.comparison import Comparison, Embedding
-from metaloop.learners.metric.metric_learner import Metric
+from metaloop.learners.metric.metric_learner import MetricLearner
 from metaloop.models.convolutional.conv4 import Conv4
 from metaloop.models.mlp import MLP
 from metaloop.problems.task_loss import CrossEntropy
@@ -39,7 +39,7 @@ def check_comparison(
     """
     instance = comparison if isinstance(comparison, Comparison) else comparison(Embedding(8, (8, 2, 2)))
     shape = _IMAGES if instance.maps else _VECTORS
-    learner = Metric(_model(maps=instance.maps), CrossEntropy(), comparison, Loop())
+    learner = MetricLearner(_model(maps=instance.maps), CrossEntropy(), comparison, Loop())
     check_learner(learner, shape, ways=_WAYS, ordered=ordered, vmap=vmap)
     learner = learner.double().eval()
     tasks = made_tasks(shape, ways=_WAYS, unlabelled=2 * _WAYS if learner.uses_unlabelled else 0)

@@ -12,7 +12,7 @@ from metaloop.evaluation.embedding_map import check_available, embedding_map
 from metaloop.inner.execution.over_tasks import Loop
 from metaloop.learners.metric.comparisons.euclidean import Euclidean
 from metaloop.learners.metric.comparisons.local_descriptors import LocalDescriptors
-from metaloop.learners.metric.metric_learner import Metric
+from metaloop.learners.metric.metric_learner import MetricLearner
 from metaloop.models.convolutional.conv4 import Conv4
 from metaloop.models.mlp import MLP
 from metaloop.problems.task_loss import CrossEntropy
@@ -38,7 +38,7 @@ def one_task(query_mask: torch.Tensor | None = None) -> Tasks:
 
 def test_it_is_the_plane_of_the_largest_variance() -> None:
     one = one_task()
-    found = embedding_map(Metric(Identity(), CrossEntropy(), Euclidean(), Loop()), None, None, one)
+    found = embedding_map(MetricLearner(Identity(), CrossEntropy(), Euclidean(), Loop()), None, None, one)
     assert found is not None
     x = torch.cat([one.support.x, one.query.x]).double().numpy()
     x = x - x.mean(0)
@@ -53,7 +53,7 @@ def test_it_is_the_plane_of_the_largest_variance() -> None:
 
 def test_padding_is_left_out() -> None:
     one = one_task(torch.tensor([True, False, True, True, True, False]))
-    found = embedding_map(Metric(Identity(), CrossEntropy(), Euclidean(), Loop()), None, None, one)
+    found = embedding_map(MetricLearner(Identity(), CrossEntropy(), Euclidean(), Loop()), None, None, one)
     assert found is not None
     assert len(found["before"]) == len(found["label"]) == 8
 
@@ -64,7 +64,7 @@ def test_one_dimension_or_none_is_drawn_on_a_line_or_point(width: int) -> None:
     with torch.no_grad():
         for value in model.parameters():
             value.fill_(0.0 if width > 1 else 1.0)
-    found = embedding_map(Metric(model, CrossEntropy(), Euclidean(), Loop()), None, None, one_task())
+    found = embedding_map(MetricLearner(model, CrossEntropy(), Euclidean(), Loop()), None, None, one_task())
     assert found is not None
     assert found["before"].shape == (10, 2)
     assert not found["before"][:, 1].any()
@@ -81,6 +81,6 @@ def test_feature_maps_are_points_too() -> None:
     model = Conv4((1, 8, 8), None, filters=4, halvings=2)
     support = Examples(torch.randn(4, 1, 8, 8), torch.tensor([0, 0, 1, 1]), None, 2)
     one = Tasks(support, Examples(torch.randn(2, 1, 8, 8), torch.tensor([0, 1]), None, 2), torch.tensor(5))
-    found = embedding_map(Metric(model, CrossEntropy(), LocalDescriptors(), Loop()), None, None, one)
+    found = embedding_map(MetricLearner(model, CrossEntropy(), LocalDescriptors(), Loop()), None, None, one)
     assert found is not None
     assert found["before"].shape == (6, 2)

@@ -17,7 +17,7 @@ from metaloop.inner.selection.context import Context
 from metaloop.inner.selection.low_rank import LowRank
 from metaloop.learners.gradient.gradient_learner import GradientLearner
 from metaloop.learners.metric.comparisons.euclidean import Euclidean
-from metaloop.learners.metric.metric_learner import Metric
+from metaloop.learners.metric.metric_learner import MetricLearner
 from metaloop.models.mlp import MLP
 from metaloop.problems.task_loss import CrossEntropy, MeanSquaredError, TaskLoss
 from metaloop.types import Examples, Tasks
@@ -79,7 +79,7 @@ def test_a_prototype_head_answers_as_prototypical_networks_do(ways: int, masked:
         mask[0, 1] = mask[1, 3:5] = False
         mask[1, -3:] = False  # a class that is not there
         support = Examples(torch.where(mask[..., None], support.x, 1e6), support.y, mask, ways, support.number)
-    reference = Metric(MLP((4,), None, hidden=[8]), CrossEntropy(), Euclidean(), Loop())
+    reference = MetricLearner(MLP((4,), None, hidden=[8]), CrossEntropy(), Euclidean(), Loop())
     reference.model.load_state_dict({n: v for n, v in learner.model.state_dict().items() if "head" not in n})
     x = torch.randn(2, 6, 4)
     found, expected = learner.adapt(support).curve(x)[0], reference.adapt(support)(x)

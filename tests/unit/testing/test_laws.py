@@ -19,7 +19,7 @@ from metaloop.inner.selection.adapted import All
 from metaloop.learners.gradient.gradient_learner import GradientLearner
 from metaloop.learners.learner import Learner
 from metaloop.learners.metric.comparison import Comparison, belongs, class_means, squared_distances
-from metaloop.learners.metric.metric_learner import Metric
+from metaloop.learners.metric.metric_learner import MetricLearner
 from metaloop.models.mlp import MLP
 from metaloop.problems.task_loss import CrossEntropy, MeanSquaredError
 from metaloop.testing import BrokenLaw, check_comparison, check_dataset, check_learner, check_model
@@ -103,7 +103,7 @@ def maml(meta_gradient: MetaGradient, targets: int | None = None) -> GradientLea
     return GradientLearner(model, loss, All(), rule, meta_gradient, LastStep(), Learned(), Loop(), steps=2)
 
 
-class Forgets(Metric):
+class Forgets(MetricLearner):
     """Learns something that is no parameter."""
 
     def __init__(self) -> None:
@@ -117,7 +117,7 @@ class Forgets(Metric):
         return self.scales[0] * super()._answers(*arguments)  # type: ignore[arg-type]
 
 
-class Peeks(Metric):
+class Peeks(MetricLearner):
     """Its answers in meta-training know the labels."""
 
     def meta_loss(self, tasks: Tasks):
@@ -125,7 +125,7 @@ class Peeks(Metric):
         return type(outcome)(outcome.loss, outcome.query_logits + F.one_hot(tasks.query.y, tasks.query.ways), outcome.per_step)
 
 
-class Mixes(Metric):
+class Mixes(MetricLearner):
     """Its answers depend on the other tasks."""
 
     def adapt(self, support: Examples, unlabelled: object = None):
@@ -133,7 +133,7 @@ class Mixes(Metric):
         return super().adapt(Examples(support.x - mean, support.y, support.mask, support.ways, support.number))  # type: ignore[operator]
 
 
-def metric(kind: type[Metric]) -> Learner:
+def metric(kind: type[MetricLearner]) -> Learner:
     return kind(MLP((5,), None, hidden=[6]), CrossEntropy(), Means(), Loop())
 
 

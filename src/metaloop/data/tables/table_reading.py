@@ -32,7 +32,7 @@ ARCHIVE = "uci_regression.zip"
 
 
 @dataclass(frozen=True)
-class Table:
+class DataTable:
     """One table.
 
     Attributes:
@@ -48,7 +48,7 @@ class Table:
     classes: int | None
 
 
-def read_table(name: str, data_dir: str) -> Table:
+def read_table(name: str, data_dir: str) -> DataTable:
     """Read a table by name.
 
     Args:
@@ -65,7 +65,7 @@ def read_table(name: str, data_dir: str) -> Table:
     raise UserError(f"dataset.tables: {name!r} must be one of {', '.join([*SCIKIT_LEARN, *UCI])}")
 
 
-def _read_scikit_learn(name: str) -> Table:
+def _read_scikit_learn(name: str) -> DataTable:
     try:
         import sklearn.datasets
     except ImportError as error:
@@ -74,10 +74,10 @@ def _read_scikit_learn(name: str) -> Table:
         ) from error
     loader, has_classes = SCIKIT_LEARN[name]
     table = getattr(sklearn.datasets, loader)()
-    return Table(name, table.data.astype(np.float64), table.target, len(table.target_names) if has_classes else None)
+    return DataTable(name, table.data.astype(np.float64), table.target, len(table.target_names) if has_classes else None)
 
 
-def _read_uci(name: str, path: Path) -> Table:
+def _read_uci(name: str, path: Path) -> DataTable:
     if not path.is_file():
         raise UserError(
             f"dataset.tables: the archive {path} of table {name} does not exist. There is no download command: put the UCI "
@@ -89,14 +89,14 @@ def _read_uci(name: str, path: Path) -> Table:
             values = np.loadtxt(io.BytesIO(archive.read(f"{name}__data.txt")))
             target = int(archive.read(f"{name}__index_target.txt"))
             features = np.loadtxt(io.BytesIO(archive.read(f"{name}__index_features.txt")), dtype=np.int64, ndmin=1)
-            table = Table(name, values[:, features], values[:, target], None)
+            table = DataTable(name, values[:, features], values[:, target], None)
     except (BadZipFile, KeyError, ValueError, IndexError, OSError, RuntimeError, NotImplementedError) as error:
         raise UserError(f"{path} is broken or has no table {name}: {error}") from error
     _check_finite(table, path)
     return table
 
 
-def _check_finite(table: Table, path: Path) -> None:
+def _check_finite(table: DataTable, path: Path) -> None:
     """Raise a UserError if a target is no finite number, or a feature is infinite; a missing feature is nan."""
     targets, features = ~np.isfinite(table.y), np.isinf(table.x)
     for faults, what in ((targets, "target"), (features.any(1), "feature")):

@@ -12,9 +12,9 @@ from torch import Tensor
 from metaloop.data.distribution import SPLITS, TaskDistribution, check_split
 from metaloop.data.philox import Stream
 from metaloop.data.pool import episode_masks
-from metaloop.data.tables.table_reading import Table, read_table
+from metaloop.data.tables.table_reading import DataTable, read_table
 from metaloop.data.user.tables import read_user_table
-from metaloop.data.user.tasks import Columns, Scale, UserFileDataset, UserRows
+from metaloop.data.user.tasks import Columns, TargetScale, UserFileDataset, UserRows
 from metaloop.errors import UserError
 from metaloop.problems.problem import Problem
 from metaloop.types import EpisodeSpec, Examples, Inputs, Tasks, highest
@@ -60,7 +60,7 @@ class Tabular(UserFileDataset):
 
     def user_inputs(
         self, support: Inputs, targets: Tensor | None, mask: Tensor | None, query: Inputs
-    ) -> tuple[Inputs, Inputs, Scale | None]:
+    ) -> tuple[Inputs, Inputs, TargetScale | None]:
         """See :meth:`metaloop.data.user.tasks.UserFileDataset.user_inputs`. The scale is the support set's."""
         assert isinstance(support, Tensor)
         assert isinstance(query, Tensor)
@@ -69,10 +69,10 @@ class Tabular(UserFileDataset):
         query_rows = torch.cat([query.new_zeros(*query.shape[:2], 1), query], -1)
         (_, support_x), (_, query_x) = _standardize(rows, query_rows, mask)
         _, mean, unit, _ = _statistics(rows, mask)
-        scale = None if targets is None else Scale(mean[0, 0, 0].item(), unit[0, 0, 0].item())
+        scale = None if targets is None else TargetScale(mean[0, 0, 0].item(), unit[0, 0, 0].item())
         return _inputs(support_x), _inputs(query_x), scale
 
-    def _read(self, name: str) -> Table:
+    def _read(self, name: str) -> DataTable:
         table = read_table(name, self.data_dir)
         if (table.classes is None) is self.problem.has_classes:
             holds = "values" if table.classes is None else "classes"
@@ -81,7 +81,7 @@ class Tabular(UserFileDataset):
             )
         return table
 
-    def _tasks(self, split: str, tables: Mapping[str, Table], width: int) -> "TabularTasks":
+    def _tasks(self, split: str, tables: Mapping[str, DataTable], width: int) -> "TabularTasks":
         groups, groups_of_table = [], []
         for name in self.tables[split]:
             users = [each for each in SPLITS if name in self.tables[each]]
@@ -93,7 +93,7 @@ class Tabular(UserFileDataset):
         return TabularTasks(rows, sizes, groups_of_table, self.tables[split], self.problem, split, self.missing)
 
 
-def _groups(table: Table) -> list[np.ndarray]:
+def _groups(table: DataTable) -> list[np.ndarray]:
     """The rows (rows, 1 + features) of every class, or of the whole table in regression, with the target first."""
     rows = np.column_stack([table.y, table.x])
     return [rows] if table.classes is None else [rows[table.y == label] for label in range(table.classes)]

@@ -64,7 +64,7 @@ class UserRows:
 
 
 @dataclass(frozen=True)
-class Scale:
+class TargetScale:
     """Scale of standardised targets: ``value * unit + mean`` is in the user's unit."""
 
     mean: float
@@ -97,7 +97,7 @@ class UserFileDataset(Dataset):
     @abstractmethod
     def user_inputs(
         self, support: Inputs, targets: Tensor | None, mask: Tensor | None, query: Inputs
-    ) -> tuple[Inputs, Inputs, Scale | None]:
+    ) -> tuple[Inputs, Inputs, TargetScale | None]:
         """Convert stored examples to the inputs of a model.
 
         Args:
@@ -118,7 +118,7 @@ class UserExampleDataset(UserFileDataset):
 
     def user_inputs(
         self, support: Inputs, targets: Tensor | None, mask: Tensor | None, query: Inputs
-    ) -> tuple[Inputs, Inputs, Scale | None]:
+    ) -> tuple[Inputs, Inputs, TargetScale | None]:
         """See :meth:`UserFileDataset.user_inputs`."""
         return as_read(support), as_read(query), None
 
@@ -167,7 +167,7 @@ class UserTask:
         plain = {"classes": list(self.classes), "shots": list(self.shots), "features": list(self.features)}
         return {"inputs": self.inputs, "y": self.y, "mask": self.mask, **plain, "known": sorted(self.known)}
 
-    def support(self, x: Inputs, scale: Scale | None) -> Examples:
+    def support(self, x: Inputs, scale: TargetScale | None) -> Examples:
         """The support set as a model reads it, with the prepared inputs ``x`` (1, examples, *input)."""
         y = self.y if scale is None else (self.y - scale.mean) / scale.unit
         return Examples(x, y if self.classes else y.float()[..., None], self.mask, len(self.classes), self.number)

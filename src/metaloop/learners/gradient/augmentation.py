@@ -10,7 +10,7 @@ from metaloop.inner.noise import normal, task_number
 from metaloop.types import Examples, Inputs
 
 
-class Augmentation(nn.Module, ABC):
+class SupportAugmentation(nn.Module, ABC):
     """An augmentation of the support inputs. Its ``nn.Parameter`` s are meta-parameters."""
 
     @abstractmethod
@@ -18,11 +18,11 @@ class Augmentation(nn.Module, ABC):
         """Return the inputs (examples, *input) of one task's ``support`` for inner step ``step``."""
 
 
-class Unchanged(Augmentation):
+class NoAugmentation(SupportAugmentation):
     """No augmentation."""
 
     def forward(self, support: Examples, step: int) -> Inputs:
-        """See :meth:`Augmentation.forward`."""
+        """See :meth:`SupportAugmentation.forward`."""
         return support.x
 
 
@@ -30,7 +30,7 @@ _STREAM = 2  # of random numbers, see metaloop.inner.noise
 _STEP = 40  # lowest bit of the inner step in a noise number; the bits below hold the task's number
 
 
-class GaussianNoise(Augmentation):
+class GaussianNoise(SupportAugmentation):
     """Normal noise of a meta-learned standard deviation, drawn anew in every inner step.
 
     The noise is a function of the task's number and the step, so that the outer loss has a gradient with respect to the
@@ -49,7 +49,7 @@ class GaussianNoise(Augmentation):
         self.log_strength = nn.Parameter(torch.tensor(float(strength)).log())
 
     def forward(self, support: Examples, step: int) -> Inputs:
-        """See :meth:`Augmentation.forward`.
+        """See :meth:`SupportAugmentation.forward`.
 
         Raises:
             UserError: the inputs are named tensors, such as token ids, to which noise cannot be added.

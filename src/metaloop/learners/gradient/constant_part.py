@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from metaloop.learners.gradient.augmentation import Augmentation, Unchanged
+from metaloop.learners.gradient.augmentation import NoAugmentation, SupportAugmentation
 from metaloop.models.adapter import as_model
 from metaloop.types import Examples, Inputs, Tasks, map_inputs
 
@@ -22,8 +22,8 @@ class ConstantPart:
         augmentation: change of the inputs before the network; None for none. With one, there is no constant part.
     """
 
-    def __init__(self, model: nn.Module, moving: Collection[str], augmentation: Augmentation | None = None) -> None:
-        inputs_are_fixed = augmentation is None or isinstance(augmentation, Unchanged)
+    def __init__(self, model: nn.Module, moving: Collection[str], augmentation: SupportAugmentation | None = None) -> None:
+        inputs_are_fixed = augmentation is None or isinstance(augmentation, NoAugmentation)
         self.call: Callable[[Inputs], Inputs] | None = as_model(model).constant_part(moving) if inputs_are_fixed else None
 
     def inputs(self, x: Inputs) -> Inputs:

@@ -19,10 +19,10 @@ from metaloop.inner.problem import MODEL, InnerProblem, TaskModel
 from metaloop.inner.rules.rule import InnerRule
 from metaloop.inner.selection.adapted import HEAD, Adapted
 from metaloop.learners.gradient.adaptation import adapt, adapted_before
-from metaloop.learners.gradient.augmentation import Augmentation, Unchanged
+from metaloop.learners.gradient.augmentation import NoAugmentation, SupportAugmentation
 from metaloop.learners.gradient.constant_part import ConstantPart
 from metaloop.learners.gradient.functional_model import FunctionalModel, HeadAlone
-from metaloop.learners.gradient.support_loss import Mean, SupportLoss
+from metaloop.learners.gradient.support_loss import MeanLoss, SupportLoss
 from metaloop.learners.learner import Learner, Predictor, Requirements, TakesSteps
 from metaloop.learners.refusals import errors_name_the_fix
 from metaloop.models.adapter import as_model
@@ -54,7 +54,7 @@ class GradientTask(TaskModel):
         head_init: HeadInit,
         loss: TaskLoss,
         support_loss: SupportLoss,
-        augmentation: Augmentation,
+        augmentation: SupportAugmentation,
         inner_batch: int | None,
     ) -> None:
         self.model = model
@@ -102,7 +102,7 @@ class GradientTask(TaskModel):
         if head is None or not all(name.startswith(HEAD) for name in self.adapted):
             return None
         shared = {"batch", "support"} & norm_modes(model)  # then features depend on the examples of a batch
-        if model.training or (shared and self.inner_batch is not None) or not isinstance(self.augmentation, Unchanged):
+        if model.training or (shared and self.inner_batch is not None) or not isinstance(self.augmentation, NoAugmentation):
             return None
         losses = self.loss, self._support_loss, self.augmentation
         return GradientTask(FunctionalModel(HeadAlone(head)), self.adapted, self.head_init, *losses, self.inner_batch)
@@ -175,7 +175,7 @@ class GradientLearner(Learner, TakesSteps):
         inner_batch: int | None = None,
         proximal: float = 0.0,
         support_loss: SupportLoss | None = None,
-        augmentation: Augmentation | None = None,
+        augmentation: SupportAugmentation | None = None,
     ) -> None:
         super().__init__()
         if not proximal >= 0:
@@ -189,8 +189,8 @@ class GradientLearner(Learner, TakesSteps):
         head_init.check(start)
         self.model = model
         self.rule = rule(start)
-        self.support_loss = support_loss or Mean()
-        self.augmentation = augmentation or Unchanged()
+        self.support_loss = support_loss or MeanLoss()
+        self.augmentation = augmentation or NoAugmentation()
         self.eval_steps = eval_steps or steps
         self.meta_gradient = meta_gradient
         self.learns = not isinstance(meta_gradient, Nothing)

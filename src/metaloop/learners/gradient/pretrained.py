@@ -16,10 +16,10 @@ from metaloop.inner.rules.rule import InnerRule
 from metaloop.inner.selection.adapted import HEAD, Adapted
 from metaloop.learners.classification import logits_of_task_classes, losses_by_task, support_and_query
 from metaloop.learners.gradient.adaptation import adapt, adapted_before
-from metaloop.learners.gradient.augmentation import Unchanged
+from metaloop.learners.gradient.augmentation import NoAugmentation
 from metaloop.learners.gradient.functional_model import FunctionalModel
 from metaloop.learners.gradient.gradient_learner import GradientTask
-from metaloop.learners.gradient.support_loss import Mean
+from metaloop.learners.gradient.support_loss import MeanLoss
 from metaloop.learners.learner import Learner, Predictor, Requirements, TakesSteps
 from metaloop.models.adapter import as_model
 from metaloop.models.cosine_head import CosineHead, resized
@@ -90,7 +90,7 @@ class Pretrained(Learner, TakesSteps):
         self.eval_steps = eval_steps
         self.loss = loss
         self._network = FunctionalModel(model)
-        self.task = GradientTask(self._network, names, head_init, loss, Mean(), Unchanged(), inner_batch)
+        self.task = GradientTask(self._network, names, head_init, loss, MeanLoss(), NoAugmentation(), inner_batch)
         self.problem = InnerProblem(self.task, self.rule, (0.0,) * eval_steps + (1.0,), eval_steps)
 
     @property

@@ -18,7 +18,7 @@ class SupportLoss(nn.Module, ABC):
         """Reduce ``losses`` (examples,) to a scalar; ``mask`` (examples,) is true for real examples, None if all are."""
 
 
-class Mean(SupportLoss):
+class MeanLoss(SupportLoss):
     """The mean over the real support examples."""
 
     def forward(self, losses: Tensor, mask: Tensor | None) -> Tensor:

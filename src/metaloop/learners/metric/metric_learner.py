@@ -29,7 +29,7 @@ from metaloop.types import Examples, Inputs, OuterLoss, Params, Tasks
 _COMPARISON, _CLASSES_HEAD = "comparison.", "classes_head."
 
 
-class Metric(Learner):
+class MetricLearner(Learner):
     """A learner that embeds support and queries and compares them, such as prototypical networks.
 
     Episodes of any ways can be tested, whatever it was trained with (Snell et al. 2017, section 2.6, train with more).

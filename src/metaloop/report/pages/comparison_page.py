@@ -9,7 +9,7 @@ import numpy as np
 
 from metaloop.records.tables import Array
 from metaloop.report import formats
-from metaloop.report.comparison import Comparison, difference_text, scatter
+from metaloop.report.comparison import RunComparison, difference_text, scatter
 from metaloop.report.figures.pictures import Picture, picture
 from metaloop.report.figures.sheets import sample_figure
 from metaloop.report.pages.views import templates
@@ -34,7 +34,7 @@ class Disagreement:
     pictures: Sequence[tuple[str, Picture]]
 
 
-def write_comparison(comparison: Comparison, answers: Answers, missing: str, destination: Path) -> Path:
+def write_comparison(comparison: RunComparison, answers: Answers, missing: str, destination: Path) -> Path:
     """Write ``index.html`` and, unless a run diverged in every episode, ``scatter.png``.
 
     Args:
@@ -79,7 +79,7 @@ def write_comparison(comparison: Comparison, answers: Answers, missing: str, des
     return write_atomically(destination / "index.html", page)
 
 
-def _disagreement(comparison: Comparison, title: str, numbers: Sequence[int], answers: Answers | None) -> Disagreement:
+def _disagreement(comparison: RunComparison, title: str, numbers: Sequence[int], answers: Answers | None) -> Disagreement:
     place = {int(number): i for i, number in enumerate(comparison.episodes)}
     rows = [(str(n), *(comparison.metric.number(float(scores[place[n]])) for scores in comparison.scores)) for n in numbers]
     pictures: list[tuple[str, Picture]] = []

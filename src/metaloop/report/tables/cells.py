@@ -17,7 +17,7 @@ Place = tuple[Fact, ...]
 
 
 @dataclass(frozen=True)
-class Entry:
+class PivotCell:
     """One cell of a pivot table.
 
     Attributes:
@@ -49,7 +49,7 @@ class Entry:
         return self.p_best is not None and self.p_best > 1 - self.interval.level
 
 
-def judged(column: Mapping[Place, Entry], baseline: Place | None, place: Place) -> dict[Place, Entry]:
+def judged(column: Mapping[Place, PivotCell], baseline: Place | None, place: Place) -> dict[Place, PivotCell]:
     """Compare the cells of a column with its best one and with the baseline.
 
     Raises:
@@ -70,7 +70,7 @@ def judged(column: Mapping[Place, Entry], baseline: Place | None, place: Place) 
     }
 
 
-def _compared(column: Mapping[Place, Entry], with_row: Place | None) -> dict[Place, PairedDifference]:
+def _compared(column: Mapping[Place, PivotCell], with_row: Place | None) -> dict[Place, PairedDifference]:
     """Every other cell minus that of one row, for cells of the same episodes that were averaged over the same values."""
     if with_row is None or with_row not in column:
         return {}

@@ -10,7 +10,7 @@ from metaloop.errors import UserError
 from metaloop.metrics.interval import Spread, seed_spread, stratified_interval
 from metaloop.records.runs import INCIDENTAL, Run
 from metaloop.records.tables import Array
-from metaloop.report.tables.cells import Entry, Place, judged
+from metaloop.report.tables.cells import PivotCell, Place, judged
 from metaloop.report.tables.facts import checked_keys, differing, fact, fits, levels, show, varied
 from metaloop.report.tables.question import Question
 from metaloop.report.tables.rows import Row, group_rows
@@ -32,10 +32,10 @@ class Pivot:
     question: Question
     rows: tuple[Place, ...]
     columns: tuple[Place, ...]
-    entries: Mapping[tuple[Place, Place], Entry]
+    entries: Mapping[tuple[Place, Place], PivotCell]
     older: int
 
-    def column(self, place: Place) -> dict[Place, Entry]:
+    def column(self, place: Place) -> dict[Place, PivotCell]:
         """Cells of a column, by row."""
         return {row: self.entries[row, place] for row in self.rows if (row, place) in self.entries}
 
@@ -81,7 +81,7 @@ def _sorted(places: Iterable[Place]) -> tuple[Place, ...]:
     return tuple(sorted(unique, key=lambda place: [order[value] for order, value in zip(orders, place, strict=True)]))
 
 
-def _entry(runs: Sequence[Run], question: Question, place: tuple[Place, Place]) -> Entry:
+def _entry(runs: Sequence[Run], question: Question, place: tuple[Place, Place]) -> PivotCell:
     settings: dict[str, list[Row]] = {}
     for row in group_rows(runs):
         settings.setdefault(row.first.setting_key, []).append(row)
@@ -100,7 +100,7 @@ def _entry(runs: Sequence[Run], question: Question, place: tuple[Place, Place]) 
     interval = stratified_interval([scores.tolist() for scores in strata.values()], runs[0].test.level)
     averaged = [key for key in question.over if key not in INCIDENTAL]
     over = frozenset(tuple(fact(run, key) for key in averaged) for run in runs)
-    return Entry(interval, _spread(runs, len(settings)), strata, over, runs[0].metric)
+    return PivotCell(interval, _spread(runs, len(settings)), strata, over, runs[0].metric)
 
 
 def _spread(runs: Sequence[Run], settings: int) -> Spread:

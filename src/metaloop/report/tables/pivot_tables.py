@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from metaloop.report import formats
-from metaloop.report.tables.cells import Entry, Place
+from metaloop.report.tables.cells import PivotCell, Place
 from metaloop.report.tables.facts import short_names, show, titled
 from metaloop.report.tables.pivot import Pivot, coverage
 from metaloop.report.tables.results import Cell, Table, Value, to_csv
@@ -41,14 +41,14 @@ def _row(pivot: Pivot, row: Place, with_base: bool) -> tuple[Cell, ...]:
     return tuple(cells)
 
 
-def _score(entry: Entry) -> Cell:
+def _score(entry: PivotCell) -> Cell:
     text = entry.metric.interval(entry.interval.mean, entry.interval.half_width)
     if entry.spread.sd is not None:
         text += f" ({entry.metric.number(entry.spread.sd)})"
     return Cell(text, entry.interval.mean, "best" if entry.best else "alike" if entry.alike else "")
 
 
-def _difference(entry: Entry) -> Cell:
+def _difference(entry: PivotCell) -> Cell:
     if entry.against is None:
         return Cell(formats.NONE, None)
     gap = entry.against.interval

@@ -16,7 +16,7 @@ from metaloop.learners.gradient.augmentation import GaussianNoise
 from metaloop.learners.gradient.gradient_learner import GradientLearner
 from metaloop.learners.gradient.support_loss import LearnedWeights
 from metaloop.learners.metric.comparisons.euclidean import Euclidean
-from metaloop.learners.metric.metric_learner import Metric
+from metaloop.learners.metric.metric_learner import MetricLearner
 from metaloop.models.mlp import MLP
 from metaloop.problems.task_loss import CrossEntropy
 from metaloop.types import Examples
@@ -101,14 +101,14 @@ def test_the_meta_parameters_are_those_that_can_be_trained() -> None:
 
 
 def test_prototypes_need_two_ways() -> None:
-    learner = Metric(MLP((4,), None, hidden=[8]), CrossEntropy(), Euclidean(), Loop())
+    learner = MetricLearner(MLP((4,), None, hidden=[8]), CrossEntropy(), Euclidean(), Loop())
     learner.check(20)
     with pytest.raises(UserError, match=r"episode\.ways=1"):
         learner.check(1)
 
 
 def test_prototypes_are_nearest_class_means() -> None:
-    learner = Metric(MLP((4,), None, hidden=[8]), CrossEntropy(), Euclidean(), Loop())
+    learner = MetricLearner(MLP((4,), None, hidden=[8]), CrossEntropy(), Euclidean(), Loop())
     support, x = made_support(), torch.randn(3, 6, 4)
     means = learner.model(support.x.flatten(0, 1)).view(3, 5, 2, 8).mean(2)
     distances = torch.cdist(learner.model(x.flatten(0, 1)).view(3, 6, 8), means) ** 2

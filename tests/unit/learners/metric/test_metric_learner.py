@@ -15,7 +15,7 @@ from metaloop.learners.metric.comparisons.euclidean import Euclidean
 from metaloop.learners.metric.comparisons.local_descriptors import LocalDescriptors
 from metaloop.learners.metric.comparisons.set_to_set import SetToSet
 from metaloop.learners.metric.comparisons.soft_kmeans import SoftKMeans
-from metaloop.learners.metric.metric_learner import Metric
+from metaloop.learners.metric.metric_learner import MetricLearner
 from metaloop.learners.metric.regime import Regime
 from metaloop.learners.metric.transform import Centred, UnitLength
 from metaloop.models.convolutional.conv4 import Conv4
@@ -25,9 +25,9 @@ from metaloop.types import Examples, Tasks
 from small_runs import trained
 
 
-def made(model: torch.nn.Module | None = None, **arguments: object) -> Metric:
+def made(model: torch.nn.Module | None = None, **arguments: object) -> MetricLearner:
     chosen = {"model": model or MLP((4,), None, [8]), "loss": CrossEntropy(), "comparison": Cosine(), "over_tasks": Loop()}
-    return Metric(**(chosen | arguments))  # type: ignore[arg-type]
+    return MetricLearner(**(chosen | arguments))  # type: ignore[arg-type]
 
 
 def made_tasks(*, masked: bool) -> Tasks:

@@ -7,7 +7,7 @@ from metaloop.errors import UserError
 from metaloop.inner.execution.over_tasks import Loop, OverTasks, Vmap
 from metaloop.learners.metric.comparison import Embedding
 from metaloop.learners.metric.comparisons.euclidean import Euclidean
-from metaloop.learners.metric.metric_learner import Metric
+from metaloop.learners.metric.metric_learner import MetricLearner
 from metaloop.learners.metric.regime import Regime
 from metaloop.learners.metric.transform import Centred, UnitLength
 from metaloop.models.mlp import MLP
@@ -45,7 +45,7 @@ def test_an_impossible_momentum_is_refused(momentum: float) -> None:
 @pytest.mark.parametrize("over_tasks", [Loop(), Vmap()], ids=["loop", "vmap"])
 @pytest.mark.parametrize("steps", [0, None], ids=["episodes", "classification"])
 def test_meta_training_and_nothing_else_moves_the_mean(steps: int | None, over_tasks: OverTasks) -> None:
-    learner = Metric(MLP((3,), None, [4]), CrossEntropy(), Euclidean(), over_tasks, Centred, Regime(steps), classes=6)
+    learner = MetricLearner(MLP((3,), None, [4]), CrossEntropy(), Euclidean(), over_tasks, Centred, Regime(steps), classes=6)
     y, mask = torch.arange(2).repeat(2, 2), torch.tensor([[True] * 4, [True, True, True, False]])
     support, query = (Examples(torch.randn(2, 4, 3), y, mask, 2) for _ in range(2))
     tasks = Tasks(support, query, torch.arange(2), torch.tensor([[0, 1], [4, 2]]))
