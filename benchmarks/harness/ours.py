@@ -30,6 +30,7 @@ class Shapes:
 
     case: Case
     num_classes: ClassVar[None] = None
+    inputs: ClassVar[None] = None
 
     @property
     def problem(self) -> Problem:

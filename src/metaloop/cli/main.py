@@ -123,9 +123,12 @@ def _inspect(argv: list[str]) -> int:
     return 0
 
 
+_LISTED = "algorithms, models, datasets, experiments, sweeps, or a group such as algorithm/rule (default: the first five)"
+
+
 def _list(argv: list[str]) -> int:
     parser = help_texts.parser("list", help_texts.LIST)
-    parser.add_argument("kind", nargs="?", help="algorithms, models, datasets, experiments or sweeps (default: all)")
+    parser.add_argument("kind", nargs="?", help=_LISTED)
     parser.add_argument(
         "--config-dir", "-cd", action="append", default=[], metavar="DIR", help="folder of your own configuration"
     )

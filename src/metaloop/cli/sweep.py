@@ -64,7 +64,7 @@ def run(plan: Plan, overrides: Sequence[str], options: argparse.Namespace, direc
     machine = Machine.detect(gpus, options.per_gpu, options.jobs, options.threads)
     if options.retries < 0 or options.stale <= 0:
         raise UserError(f"--retries {options.retries} must be at least 0, and --stale {options.stale} above 0")
-    settings = Options(directory, options.config_dir, machine, options.retries, options.stale, options.dry_run)
+    settings = Options(directory, options.config_dir, machine, options.retries, options.stale, options.dry_run, options.keep)
     return sweep(replace(plan, name=directory.name), settings)
 
 
@@ -88,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     stale = "seconds without a sign of life after which a run counts as interrupted (default: 60)"
     parser.add_argument("--stale", type=float, default=60, metavar="S", help=stale)
     parser.add_argument("--config-dir", "-cd", action="append", default=[], metavar="DIR", help=_CONFIG_DIR)
+    parser.add_argument("--keep", action="store_true", help="finished runs whose folders are gone stay finished")
     return parser
 
 

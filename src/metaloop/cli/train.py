@@ -15,7 +15,7 @@ from metaloop.config.composition import Composer, composer
 from metaloop.config.overrides import check_overrides, parse
 from metaloop.config.trust import remember
 from metaloop.errors import UserError
-from metaloop.records.directory import unfinished
+from metaloop.records.directory import finished, unfinished
 from metaloop.runs.resume import resume
 
 _HYDRAS = ("cfg", "info", "hydra_help", "shell_completion", "multirun", "config_path", "config_name", "package")
@@ -76,8 +76,12 @@ def _start(run: ComposedRun, hydra: Composer) -> None:
     if run.whole.resume == "auto":
         directory = unfinished(Path("outputs"), identity.fingerprint)
         if directory is not None:
+            print(f"resume=auto: {directory} is unfinished and has this configuration; it goes on", flush=True)
             resume(directory)
             return
+        done = finished(Path("outputs"), identity.fingerprint)
+        also = f"; {done} has it and is finished" if done else ""
+        print(f"resume=auto: no run below outputs is unfinished and has this configuration{also}; a new run starts", flush=True)
 
     def task(config: DictConfig) -> None:
         start(identity, Path(run.whole.hydra.runtime.output_dir), resume=False)

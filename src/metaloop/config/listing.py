@@ -20,7 +20,7 @@ class Option:
     """Option of a group.
 
     Attributes:
-        kind: Key of :data:`GROUPS`, such as ``algorithms``.
+        kind: Key of :data:`GROUPS`, such as ``algorithms``, or a group, such as ``algorithm/rule``.
         name: Name of the option, as in ``algorithm=<name>``.
         description: One sentence; empty if the file has none.
     """
@@ -36,18 +36,20 @@ def entries(kinds: Sequence[str], config_dirs: Sequence[str] = ()) -> list[Optio
     Raises:
         UserError: a kind is unknown, or a folder does not exist.
     """
-    for kind in kinds:
-        if kind not in GROUPS:
-            raise UserError(f"list {kind}: {did_you_mean(kind, GROUPS)}it lists {', '.join(GROUPS)}")
     for config_dir in config_dirs:
         if not Path(config_dir).is_dir():
             raise UserError(f"--config-dir {config_dir}: there is no such folder")
     options = []
     folders = [conf_dir(), *map(Path, config_dirs)]
+    groups = sorted({path.parent.relative_to(folder).as_posix() for folder in folders for path in folder.rglob("*/*.yaml")})
+    for kind in kinds:
+        if kind not in GROUPS and kind not in groups:
+            known = [*GROUPS, *groups]
+            raise UserError(f"list {kind}: {did_you_mean(kind, known)}it lists {', '.join(known)}")
     for kind in kinds:
         files: dict[str, Path] = {}
         for folder in folders:
-            for path in (folder / GROUPS[kind]).glob("*.yaml"):
+            for path in (folder / GROUPS.get(kind, kind)).glob("*.yaml"):
                 files.setdefault(path.stem, path)
         options += [Option(kind, name, _description(files[name])) for name in sorted(files)]
     return options
@@ -80,7 +82,7 @@ def _show_tables(options: Sequence[Option]) -> None:
 
     console = Console()
     for kind in dict.fromkeys(entry.kind for entry in options):
-        table = Table(kind, f"choose with {GROUPS[kind]}=...", box=box.SIMPLE_HEAD, title_justify="left")
+        table = Table(kind, f"choose with {GROUPS.get(kind, kind)}=...", box=box.SIMPLE_HEAD, title_justify="left")
         for entry in options:
             if entry.kind == kind:
                 table.add_row(entry.name, entry.description)

@@ -80,14 +80,23 @@ def describe(directory: Path, identity: RunIdentity, config_text: str) -> None:
 
 def unfinished(root: Path, fingerprint: str) -> Path | None:
     """Find the newest run below ``root`` that has this config's fingerprint and is not complete; None if there is none."""
+    return next((run for run in _alike(root, fingerprint) if not is_complete(run)), None)
+
+
+def finished(root: Path, fingerprint: str) -> Path | None:
+    """Find the newest run below ``root`` that has this config's fingerprint and is complete; None if there is none."""
+    return next((run for run in _alike(root, fingerprint) if is_complete(run)), None)
+
+
+def _alike(root: Path, fingerprint: str) -> Iterator[Path]:
+    """Yield the runs below ``root`` that have this config's fingerprint, the newest first."""
     for path in sorted(root.rglob(IDENTITY), key=lambda path: path.stat().st_mtime, reverse=True):
         try:
             identity = read_identity(path.parent)
         except UserError:  # a broken run is not the one to resume
             continue
-        if identity.fingerprint == fingerprint and not is_complete(path.parent):
-            return path.parent
-    return None
+        if identity.fingerprint == fingerprint:
+            yield path.parent
 
 
 def is_complete(directory: Path) -> bool:

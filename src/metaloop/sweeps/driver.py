@@ -9,6 +9,7 @@ from pathlib import Path
 from metaloop.config.trust import remember
 from metaloop.problems.metric import Metric
 from metaloop.records.jobs import DONE, FAILED, INTERRUPTED, LOG, RUNNING, STATES, WAITING, Job
+from metaloop.records.schema import RECORD
 from metaloop.sweeps.compose import compose_runs, split_launcher
 from metaloop.sweeps.launch.devices import Needs
 from metaloop.sweeps.launch.local import run_locally, warm_up
@@ -46,8 +47,9 @@ def sweep(plan: Plan, options: Options) -> int:
         remember(one.description["config"])
     ledger.enter(planned)
     keys = [one.key for one in planned]
-    jobs = _jobs(ledger, keys)
     print(f"sweep               {options.directory}")
+    _run_again_what_is_gone(ledger, keys, options)
+    jobs = _jobs(ledger, keys)
     print(f"runs                {_opening(jobs, options)}", flush=True)
     progress = _Progress(ledger, keys)
     try:
@@ -65,6 +67,21 @@ def sweep(plan: Plan, options: Options) -> int:
 def _jobs(ledger: Ledger, keys: Sequence[str]) -> list[Job]:
     selected = set(keys)
     return [job for job in ledger.jobs() if job.key in selected]
+
+
+def _run_again_what_is_gone(ledger: Ledger, keys: Sequence[str], options: Options) -> None:
+    """Say which finished runs have lost their records, and let them run again unless the user keeps them so."""
+    done = [job for job in _jobs(ledger, keys) if job.state == DONE]
+    gone = [job for job in done if not (options.directory / job.directory / RECORD).exists()]
+    if not gone:
+        return
+    names = ", ".join(printable(job.directory) for job in gone[:3]) + (", ..." if len(gone) > 3 else "")
+    print(f"gone                the records of {len(gone)} finished runs: {names}")
+    if options.keep:
+        print("                    they stay as they are (--keep)")
+    else:
+        ledger.run_again([job.key for job in gone])
+        print("                    they run again; --keep leaves them as they are")
 
 
 def _run_by_launcher(

@@ -19,6 +19,7 @@ from metaloop.errors import UserError
 from metaloop.records.jobs import (
     CANCELLED,
     COLUMNS,
+    DONE,
     FAILED,
     INTERRUPTED,
     LEDGER,
@@ -201,6 +202,10 @@ class Ledger:
     def retry(self, keys: Sequence[str]) -> int:
         """Reset failed and cancelled runs to waiting, with all their retries. Return how many there were."""
         return self._set(keys, WAITING, (FAILED, CANCELLED), "failures = 0, error = NULL")
+
+    def run_again(self, keys: Sequence[str]) -> int:
+        """Reset finished runs to waiting, because their results are gone. Return how many there were."""
+        return self._set(keys, WAITING, (DONE,), "failures = 0, result = NULL")
 
     def cancel(self, keys: Sequence[str]) -> int:
         """Cancel runs that are not done. Running ones stop at their next heartbeat. Return how many there were."""

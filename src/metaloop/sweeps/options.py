@@ -18,6 +18,7 @@ class Options:
         retries: how often a failed run is started again.
         stale: seconds without a heartbeat after which another process takes over a run.
         dry_run: whether to print the runs without starting them.
+        keep: whether finished runs whose records are gone stay finished.
     """
 
     directory: Path
@@ -26,3 +27,4 @@ class Options:
     retries: int
     stale: float
     dry_run: bool
+    keep: bool = False

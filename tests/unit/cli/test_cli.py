@@ -254,6 +254,8 @@ def test_list_names_every_file_of_the_configuration_and_of_the_users(
     assert ["models", "mine", "My own net"] in rows
     assert ["experiments", "new2026", "A new number"] in rows
     assert ["datasets", "silent", ""] in rows
+    assert main(["list", "algorithm/rule"]) == 0  # F14
+    assert "momentum" in capsys.readouterr().out
     assert main(["list", "models"]) == 0
     assert {line.split("\t")[0] for line in capsys.readouterr().out.splitlines()} == {
         name for kind, name in ours if kind == "models"

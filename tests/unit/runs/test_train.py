@@ -91,8 +91,9 @@ def test_a_killed_run_goes_on(how: str, unfinished: Path, finished_run: Path, ca
     assert not (unfinished.parent / "new" / "run.json").exists()
 
 
-def test_resume_auto_starts_anew_where_no_run_of_this_config_is_unfinished(unfinished: Path) -> None:
+def test_resume_auto_starts_anew_where_no_run_of_this_config_is_unfinished(unfinished: Path, capsys: Captured) -> None:
     assert main(words(unfinished.parent / "new", "resume=auto", "seed=3")) == 0
+    assert "a new run starts" in capsys.readouterr().out  # F13
     assert not (unfinished / "record.json").exists()
     assert (unfinished.parent / "new" / "record.json").exists()
 

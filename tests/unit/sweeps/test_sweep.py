@@ -132,6 +132,19 @@ def test_a_run_that_was_cut_off_is_resumed_in_its_directory(capsys: Captured, fi
     assert (directory / "metrics.csv").read_text().count("\n") < 20  # not trained twice
 
 
+def test_E10_finished_runs_whose_folders_are_gone_run_again_or_stay(capsys: Captured) -> None:
+    said(capsys, *WORDS, "seed=0")
+    first, second = Ledger(SWEEP).jobs()
+    shutil.rmtree(SWEEP / first.directory)
+    kept = said(capsys, *WORDS, "seed=0", "--keep")
+    assert f"the records of 1 finished runs: {first.directory}" in kept
+    assert "2: 2 done already" in kept
+    again = said(capsys, *WORDS, "seed=0")
+    assert "2: 1 to run, 1 done already" in again
+    assert (SWEEP / first.directory / "record.json").exists()
+    assert Ledger(SWEEP).job(second.key).attempts == 1
+
+
 def test_a_record_that_was_written_before_the_ledger_heard_is_kept(capsys: Captured) -> None:
     said(capsys, *WORDS, "seed=0", "algorithm=maml")
     (job,) = Ledger(SWEEP).jobs()
