@@ -39,7 +39,7 @@ def learner(preset: str, strategy: str) -> Learner:
             words.append("algorithm.over_tasks.checked=false")  # the check of the first step compares values
         composed = compose("train", words)
     config = {key: OmegaConf.to_container(composed[key], resolve=True) for key in ("algorithm", "model")}
-    if preset not in WITH and "steps" in config["algorithm"]:
+    if preset != "learned_optimizer" and "steps" in config["algorithm"]:  # its windows are of three steps
         config["algorithm"]["steps"] = 2  # further ones do what the second does
     return build_learner(config | {"seed": 0}, pool(), SPEC)
 
@@ -47,7 +47,7 @@ def learner(preset: str, strategy: str) -> Learner:
 def step_without_values(made: Learner) -> None:
     """Draw, adapt, differentiate, descend: all on a device whose values nobody can see."""
     made = on_meta(made)
-    tasks = next(Episodes(pool().to("meta"), SPEC, Stream(0, "train")).batches(0, 4, 4, "meta"))
+    tasks = next(Episodes(pool().to("meta"), SPEC, Stream(0, "train")).batches(0, 2, 2, "meta"))
     assert tasks.support.x.device.type == "meta"
     sgd = torch.optim.SGD(made.parameters(), lr=0.1)
     outcome = made.meta_loss(tasks)

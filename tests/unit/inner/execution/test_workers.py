@@ -139,20 +139,19 @@ def test_an_interrupt_is_for_the_main_process(workers: Workers) -> None:
     workers.mean_gradient(loss, META, made_tasks())
 
 
-def test_a_process_ends_when_the_other_end_of_its_pipe_is_gone() -> None:
-    """As it is when the main process is killed."""
-    strategy = Workers(processes=2)
-    strategy.mean_gradient(loss, META, made_tasks())
-    (other,) = strategy._others
-    other._pipe.close()
-    assert other._process.wait(timeout=60) == 0
-    strategy.close()
-
-
 def test_copies_start_processes_of_their_own(workers: Workers) -> None:
     workers.mean_gradient(loss, META, made_tasks())
     assert workers._others
     assert copy.deepcopy(workers)._others == []
+
+
+def test_a_process_ends_when_the_other_end_of_its_pipe_is_gone(workers: Workers) -> None:
+    """As it is when the main process is killed."""
+    workers.mean_gradient(loss, META, made_tasks())
+    (other,) = workers._others
+    other._pipe.close()
+    assert other._process.wait(timeout=60) == 0
+    workers.close()
 
 
 def test_the_main_process_alone_needs_no_other() -> None:
