@@ -13,7 +13,7 @@ from metaloop.report.figures.pictures import Draw, Picture, picture
 from metaloop.report.figures.plots import adaptation_curves, learning_curves
 from metaloop.report.figures.sheets import sample_figure
 from metaloop.report.pages.ablation import Section, sections
-from metaloop.report.pages.search_section import Search, find_searches, pruned, search_sections
+from metaloop.report.pages.search_section import Search, find_searches, pruned, search_sections, without_unchosen
 from metaloop.report.pages.sweeps import Sweep, find_sweeps
 from metaloop.report.pages.unfinished import Failure, find_unfinished, log_end
 from metaloop.report.pages.views import RunView, run_view, templates
@@ -95,7 +95,7 @@ def make_report(paths: Sequence[Path], destination: Path, ask: Ask = default_que
     if not runs:
         reasons = "\n".join(f"  {failure.path}: {failure.reason}" for failure in failures)
         raise UserError(f"no readable run to report on; give the directories of finished runs\n{reasons}".rstrip())
-    return write_page(choose(runs), failures, destination, ask, searches, sweeps)
+    return write_page(choose(without_unchosen(runs, searches)), failures, destination, ask, searches, sweeps)
 
 
 def write_page(

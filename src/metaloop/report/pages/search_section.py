@@ -7,6 +7,7 @@ from typing import Any
 from metaloop.errors import UserError
 from metaloop.problems.metric import Metric
 from metaloop.records.jobs import PRUNED
+from metaloop.records.runs import Run
 from metaloop.report import formats
 from metaloop.report.figures.pictures import picture
 from metaloop.report.figures.search_plots import FILE, front_figure, importance_figure, parallel_figure, read_search
@@ -43,6 +44,19 @@ def pruned(searches: Mapping[Path, Search]) -> set[Path]:
     }
 
 
+def without_unchosen(runs: Sequence[Run], searches: Mapping[Path, Search]) -> Sequence[Run]:
+    """Leave out the trials that a search did not choose, because the best of many meta-test scores is no estimate.
+
+    All runs are returned if no chosen trial is among them.
+    """
+    chosen: dict[bool, set[Path]] = {True: set(), False: set()}
+    for folder, search in searches.items():
+        for trial in search["trials"]:
+            chosen[trial["number"] in search["best"]].add((folder / trial["directory"]).resolve())
+    left = [run for run in runs if run.directory.resolve() not in chosen[False]]
+    return left if any(run.directory.resolve() in chosen[True] for run in left) else runs
+
+
 def search_sections(searches: Mapping[Path, Search]) -> list[Section]:
     """Make one section for each search."""
     return [_section(folder, search, number) for number, (folder, search) in enumerate(searches.items(), 1)]
@@ -61,7 +75,8 @@ def _section(folder: Path, search: Search, number: int) -> Section:
         count[trial["state"]] = count.get(trial["state"], 0) + 1
     note = (
         f"{len(search['trials'])} trials ({', '.join(f'{n} {state}' for state, n in count.items())}) of the sampler "
-        f"{search.get('sampler')}. The search used meta-validation alone; meta-test scores did not influence any choice. "
+        f"{search.get('sampler')}. The search used meta-validation alone; meta-test scores did not influence any choice, "
+        f"and the other tables have those of the chosen trial alone. "
         f"Importance ({search.get('importance_method') or 'too few trials'}) is a parameter's share in reaching good values, "
         "estimated from the finished trials."
     )

@@ -62,6 +62,17 @@ def test_pruned_runs_are_no_failures(make_run: MakeRun, tmp_path: Path) -> None:
     assert 'id="search-table"' in text
 
 
+def test_F5_scores_of_meta_test_are_shown_of_the_chosen_trial_alone(make_run: MakeRun, tmp_path: Path) -> None:
+    folder = _search(tmp_path / "sweep")
+    for name in ("t0", "t9", "t10"):
+        make_run(f"sweep/{name}", samples=False)
+    make_run("elsewhere", samples=False)
+    text = make_report([folder, tmp_path / "elsewhere"], tmp_path / "out").page.read_text()
+    assert "<h1>2 runs</h1>" in text
+    assert "those of the chosen trial alone" in text
+    assert "<h1>1 run</h1>" in make_report([folder / "t0"], tmp_path / "one").page.read_text()  # asked for by name
+
+
 @pytest.mark.parametrize("content", ["{", "[]", '{"schema": 7}'])
 def test_a_broken_search_does_not_hide_the_runs(make_run: MakeRun, tmp_path: Path, content: str) -> None:
     make_run("sweep/t0", samples=False)
