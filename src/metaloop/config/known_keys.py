@@ -11,6 +11,19 @@ from metaloop.system.suggestions import did_you_mean
 
 _EPISODE = ("ways", "shots", "queries", "unlabelled", "distractors")  # of types.EpisodeSpec, whose module imports torch
 _OUTER = ("meta_batch", "low_precision_meta_gradient", "optimizer", "schedule")
+_ITS_OWN = "metaloop sets it itself"
+_FEWER = "a part of a run would look like a whole one; set trainer.max_steps, validation.episodes or evaluation.episodes"
+_TRAINER = {  # keys of Lightning's trainer that would be ignored, or would change what a record means
+    **dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary", "plugins"), _ITS_OWN),
+    **dict.fromkeys(("inference_mode", "num_sanity_val_steps", "use_distributed_sampler", "barebones"), _ITS_OWN),
+    **dict.fromkeys(("fast_dev_run", "overfit_batches", "max_epochs", "min_epochs", "max_time"), _FEWER),
+    **dict.fromkeys(("limit_train_batches", "limit_val_batches", "limit_test_batches", "limit_predict_batches"), _FEWER),
+    **dict.fromkeys(("val_check_interval", "check_val_every_n_epoch"), "set validation.every"),
+    "accumulate_grad_batches": "set outer.meta_batch",
+    "callbacks": "it is not supported; a metaloop.tracking.tracker.Tracker of your own, as a logger, hears of every row of metrics",
+    "profiler": "it is not supported; run python -m cProfile -m metaloop train ...",
+    "log_every_n_steps": "set log_every",
+}
 
 
 def check_known(config: DictConfig) -> None:
@@ -23,6 +36,9 @@ def check_known(config: DictConfig) -> None:
     """
     plain = OmegaConf.to_container(config, resolve=False)
     assert isinstance(plain, dict)
+    for key in plain.get("trainer") or {}:
+        if key in _TRAINER:
+            raise UserError(f"trainer.{key}: {_TRAINER[str(key)]}")
     referred = " ".join(text for text in _texts(plain) if "${" in text)
     for section, known in known_keys().items():
         node: object = plain
