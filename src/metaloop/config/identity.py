@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from metaloop.config.known_keys import check_known
+from metaloop.config.numbers import check_numbers
 from metaloop.errors import UserError
 from metaloop.records.schema import RunIdentity
 
@@ -48,10 +49,11 @@ def run_identity(config: DictConfig, choices: Mapping[str, Any], overrides: Sequ
         group: Name of the sweep; None for a single run.
 
     Raises:
-        UserError: the config is incomplete.
+        UserError: the config is incomplete, or has a key that nobody reads or a number out of range.
     """
     check_known(config)
     resolved = plain(config)
+    check_numbers(resolved)
     return RunIdentity(
         name=resolved["name"],
         seed=resolved["seed"],

@@ -59,7 +59,8 @@ def check_overrides(config_name: str, overrides: Sequence[str], config_dirs: Seq
         sweeps = [override for override in parsed if override.is_sweep_override()]
         if sweeps and not multirun and config.hydra.mode != RunMode.MULTIRUN:
             key, value = sweeps[0].key_or_group, sweeps[0].get_value_string()
-            raise UserError(f"{sweeps[0].input_line}: several values make a sweep: add -m, or write {key}=[{value}]")
+            single = "give one option" if hydra.is_group(key) else f"write {key}=[{value}]"
+            raise UserError(f"{sweeps[0].input_line}: several values make a sweep: add -m, or {single}")
 
 
 def parse(line: str) -> Override:
