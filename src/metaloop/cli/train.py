@@ -2,6 +2,7 @@
 
 from argparse import Namespace
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from hydra._internal.callbacks import Callbacks
@@ -12,6 +13,7 @@ from omegaconf import DictConfig
 
 from metaloop.config.composed import ComposedRun, RunComposer
 from metaloop.config.composition import Composer, composer
+from metaloop.config.known_keys import known_keys
 from metaloop.config.overrides import check_overrides, parse
 from metaloop.config.trust import remember
 from metaloop.errors import UserError
@@ -58,6 +60,10 @@ def by_hydra(argv: Sequence[str]) -> int:
 
 
 def _flags(argv: Sequence[str]) -> Namespace:
+    for word, following in pairwise([*argv, "VALUE"]):
+        name, _, value = word.removeprefix("--").partition("=")
+        if word.startswith("--") and name.partition(".")[0] in known_keys()[""]:
+            raise UserError(f"{word}: keys are written without dashes: {name}={value or following}")
     flags: Namespace = get_args_parser().parse_args(sorted(argv, key=lambda word: word not in ("-m", "--multirun")))
     return flags
 

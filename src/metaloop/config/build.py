@@ -18,6 +18,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from metaloop.config.exit_codes import users_fault
 from metaloop.data.distribution import Dataset, TaskDistribution
 from metaloop.data.encoded import EncodedDataset, Encoder
 from metaloop.data.episodes import check_spec
@@ -62,10 +63,16 @@ def make(node: Any, key: str, kind: type | None = None, **more: Any) -> Any:
         reason = " ".join(str(error).split())
         if isinstance(error.__cause__, TypeError | ImportError | AttributeError) or error.__cause__ is None:
             raise UserError(f"{key} cannot be built: {reason}") from error
+        if isinstance(error.__cause__, ArithmeticError | ValueError | RuntimeError) and users_fault(error) is None:
+            raise UserError(f"{key} cannot be built with the arguments {_arguments(node)}: {reason}") from error
         raise
     if kind is not None and not node.get("_partial_") and not isinstance(made, kind):
         raise UserError(f"{key}._target_={node.get('_target_')} made a {type(made).__name__}, not a {_name(kind)}")
     return made
+
+
+def _arguments(node: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in node.items() if not str(name).startswith("_"))
 
 
 def _check_kind(node: Any, key: str, kind: type | None) -> None:
@@ -313,7 +320,7 @@ def build_run(config: Config) -> RunParts:
         schedule=_schedule(outer["schedule"]),
         low_precision_meta_gradient=outer["low_precision_meta_gradient"],
         trainer=make(config["trainer"], "trainer"),
-        trackers=[make(node, f"logger.{name}", Tracker) for name, node in config["logger"].items()],
+        trackers=[make(node, f"logger.{name}", Tracker) for name, node in (config.get("logger") or {}).items()],
         log_every=config["log_every"],
         patience=config["validation"]["patience"],
     )

@@ -1,5 +1,6 @@
 """Compose configs with Hydra without starting a run: the same groups, search path and result as in a run."""
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,8 +63,17 @@ class Composer:
         except MissingConfigException as error:
             raise UserError(_missing(error)) from error
         except (CompactHydraException, OmegaConfBaseException, ValueError) as error:
+            absent = re.search(r"Could not override '([^']+)'", str(error))
+            if absent is not None:
+                raise UserError(_absent(absent[1], lines)) from error
             cause = f": {error.__cause__}" if isinstance(error.__cause__, OmegaConfBaseException) else ""
             raise UserError(f"{str(error).strip()}{cause}\nwith the overrides: {' '.join(lines)}") from error
+
+
+def _absent(group: str, lines: Sequence[str]) -> str:
+    parent = group.rpartition("/")[0]
+    chosen = next((line for line in reversed(lines) if line.partition("=")[0] == parent), f"this {parent or 'composition'}")
+    return f"{group}: {chosen} has no such group; leave it out, or choose another {parent or 'composition'}"
 
 
 def _missing(error: MissingConfigException) -> str:

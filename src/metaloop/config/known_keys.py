@@ -11,6 +11,7 @@ from metaloop.system.suggestions import did_you_mean
 
 _EPISODE = ("ways", "shots", "queries", "unlabelled", "distractors")  # of types.EpisodeSpec, whose module imports torch
 _OUTER = ("meta_batch", "low_precision_meta_gradient", "optimizer", "schedule")
+_PARTS = ("algorithm", "model", "dataset", "episode", "outer", "trainer", "validation", "evaluation")
 _ITS_OWN = "metaloop sets it itself"
 _FEWER = "a part of a run would look like a whole one; set trainer.max_steps, validation.episodes or evaluation.episodes"
 _TRAINER = {  # keys of Lightning's trainer that would be ignored, or would change what a record means
@@ -36,7 +37,10 @@ def check_known(config: DictConfig) -> None:
     """
     plain = OmegaConf.to_container(config, resolve=False)
     assert isinstance(plain, dict)
-    for key in plain.get("trainer") or {}:
+    for part in _PARTS:
+        if not isinstance(plain.get(part), Mapping):
+            raise UserError(f"{part} is missing; every run has one: {part}=...")
+    for key in plain["trainer"]:
         if key in _TRAINER:
             raise UserError(f"trainer.{key}: {_TRAINER[str(key)]}")
     referred = " ".join(text for text in _texts(plain) if "${" in text)
