@@ -72,8 +72,11 @@ class Composer:
 
 def _absent(group: str, lines: Sequence[str]) -> str:
     parent = group.rpartition("/")[0]
-    chosen = next((line for line in reversed(lines) if line.partition("=")[0] == parent), f"this {parent or 'composition'}")
-    return f"{group}: {chosen} has no such group; leave it out, or choose another {parent or 'composition'}"
+    if not parent:
+        line = next((line for line in lines if line.partition("=")[0] == group), f"{group}=...")
+        return f"{group} is not part of this composition; add it with +{line}"
+    chosen = next((line for line in reversed(lines) if line.partition("=")[0] == parent), f"this {parent}")
+    return f"{group}: {chosen} has no such group; leave it out, or choose another {parent}"
 
 
 def _missing(error: MissingConfigException) -> str:
