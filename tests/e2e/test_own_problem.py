@@ -4,6 +4,7 @@ import csv
 import importlib
 import json
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,6 +45,8 @@ Said = Callable[..., str]
 
 @pytest.fixture(autouse=True)
 def _at_the_users_desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "mylab"]:
+        monkeypatch.delitem(sys.modules, name)  # another test may have found the folder instead of the package
     monkeypatch.syspath_prepend(MYLAB)
     monkeypatch.chdir(tmp_path)
 

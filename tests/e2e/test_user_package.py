@@ -24,6 +24,8 @@ QUIET = ["hydra/job_logging=none", "hydra/hydra_logging=none"]
 
 @pytest.fixture(autouse=True)
 def _at_the_users_desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "mylab"]:
+        monkeypatch.delitem(sys.modules, name)  # another test may have found the folder instead of the package
     monkeypatch.syspath_prepend(MYLAB)
     monkeypatch.chdir(tmp_path)
 

@@ -44,14 +44,18 @@ def claimed(directory: Path) -> Iterator[None]:
 def check_links(directory: Path) -> None:
     """Check that nothing in a folder of results leads outside, so that whatever is written into the folder stays there.
 
-    The folder itself may be a link.
+    The folder itself may be a link. The folders of earlier W&B runs are left out: nothing is written into them again, and W&B
+    puts links to its own logs there.
 
     Raises:
         UserError: it has a link to outside, or something that is neither a file nor a folder.
     """
     root = directory.resolve()
     for folder, folders, files in os.walk(root):
-        for name in (*folders, *files):
+        names = (*folders, *files)
+        if Path(folder) == root / "wandb":
+            folders.clear()
+        for name in names:
             path = Path(folder, name)
             if path.is_symlink():
                 if not path.resolve().is_relative_to(root):

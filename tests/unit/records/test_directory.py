@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from metaloop.errors import UserError
-from metaloop.records.directory import claimed, describe, unfinished
+from metaloop.records.directory import check_links, claimed, describe, unfinished
 from metaloop.records.reading import read_identity
 from metaloop.records.schema import RunIdentity
 
@@ -64,3 +64,16 @@ def test_a_broken_neighbour_hides_no_run(tmp_path: Path) -> None:
     (broken / "run.json").write_text("")
     assert unfinished(tmp_path, "f") == found
     assert json.loads((found / "run.json").read_text())
+
+
+def test_E11_links_to_outside_are_refused_but_among_earlier_logs_of_wandb(tmp_path: Path) -> None:
+    run, outside = tmp_path / "run", tmp_path / "outside.log"
+    outside.touch()
+    logs = run / "wandb" / "offline-run-1" / "logs"
+    logs.mkdir(parents=True)
+    (logs / "debug-core.log").symlink_to(outside)  # W&B makes such
+    (run / "wandb" / "latest-run").symlink_to("offline-run-1")
+    check_links(run)
+    (run / "wandb" / "debug.log").symlink_to(outside)
+    with pytest.raises(UserError, match=r"debug\.log is a link to .*outside of the folder"):
+        check_links(run)
