@@ -155,6 +155,18 @@ class Checkpointed(Net):
         return self.head(checkpoint(self.body, x.flatten(1), use_reentrant=False))
 
 
+class Complex(Net):
+    """A filter of frequencies, which is a complex parameter."""
+
+    def __init__(self, input_shape: tuple[int, ...], outputs: int | None) -> None:
+        super().__init__(input_shape, outputs)
+        self.filter = nn.Parameter(torch.ones(math.prod(input_shape) // 2 + 1, dtype=torch.complex64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.flatten(1)
+        return super().forward(torch.fft.irfft(torch.fft.rfft(x) * self.filter, n=x.shape[1]))
+
+
 class Lazy(Net):
     def __init__(self, input_shape: tuple[int, ...], outputs: int | None) -> None:
         super().__init__(input_shape, outputs)

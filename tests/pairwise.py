@@ -28,16 +28,26 @@ def pairwise(rows: Sequence[Row]) -> list[Row]:
 
 
 def each_once(rows: Sequence[Row]) -> list[Row]:
-    """Choose a row for each member of the first axis, going round the others' members, and one for each that is left."""
+    """Choose a row for each member of the first axis, going round the others' members, and one for each that is left.
+
+    Of the rows of a member, those come first that hold the most members that no row holds yet.
+    """
     groups: dict[Hashable, list[Row]] = {}
     for row in rows:
         groups.setdefault(row[0], []).append(row)
-    chosen = [group[number % len(group)] for number, group in enumerate(groups.values())]
-    held = {member for row in chosen for member in enumerate(row)}
+    chosen: list[Row] = []
+    held: set[Hashable] = set()
+
+    def take(row: Row) -> None:
+        chosen.append(row)
+        held.update(enumerate(row))
+
+    for number, group in enumerate(groups.values()):
+        turn = number % len(group)
+        take(max(group[turn:] + group[:turn], key=lambda row: sum(member not in held for member in enumerate(row))))
     for row in rows:
         if not held.issuperset(enumerate(row)):
-            chosen.append(row)
-            held.update(enumerate(row))
+            take(row)
     return chosen
 
 

@@ -13,7 +13,6 @@ from members import LEARNERS, METRIC, OF_MAPS, OVER_TASKS, READERS, TRANSDUCTIVE
 from torch import Tensor, nn
 
 from metaloop.errors import UserError
-from metaloop.inner.execution.auto import Auto
 from metaloop.inner.execution.over_tasks import Loop, OverTasks, Vmap
 from metaloop.learners.learner import Learner
 from metaloop.models.norm import MODES
@@ -63,11 +62,15 @@ def batch_and_another(rows: Sequence[Row]) -> list[Row]:
 every_learner = pytest.mark.parametrize("name", LEARNERS)
 
 
-@covering(("name", "norm", "masked"), LEARNERS, ["batch", "support"], [False, True], select=each_once)
-def test_strategies_over_tasks_agree(name: str, norm: str, masked: bool) -> None:
+OTHERS = [name for name in OVER_TASKS if name not in ("loop", "vmap")]
+
+
+@covering(("name", "other", "norm", "masked"), LEARNERS, OTHERS, ["batch", "support"], [False, True], select=each_once)
+def test_strategies_over_tasks_agree(name: str, other: str, norm: str, masked: bool) -> None:
     tasks = tasks_of(name, masked=masked)
     found = {}
-    for strategy, make in OVER_TASKS.items():
+    for strategy in ("loop", "vmap", other):
+        make = OVER_TASKS[strategy]
         learner = made_learner(name, make(), norm=norm)
         outcome = learner.meta_loss(tasks)
         gradient = meta_gradient(learner, tasks)[1]
@@ -75,9 +78,9 @@ def test_strategies_over_tasks_agree(name: str, norm: str, masked: bool) -> None
         found[strategy] = (outcome, gradient, curve)
     expected, gradient, curve = found.pop("loop")
     assert curve.shape[1:] == (3, 2 * WAYS, WAYS)
-    for other, other_gradient, other_curve in found.values():
+    for outcome, other_gradient, other_curve in found.values():
         for field in ("loss", "query_logits", "per_step"):
-            torch.testing.assert_close(getattr(other, field), getattr(expected, field), rtol=1e-10, atol=1e-10)
+            torch.testing.assert_close(getattr(outcome, field), getattr(expected, field), rtol=1e-10, atol=1e-10)
         assert distance(other_gradient, gradient) < 1e-10
         torch.testing.assert_close(other_curve, curve, rtol=1e-10, atol=1e-10)
 
@@ -240,21 +243,27 @@ def test_a_deep_copy_is_equal_and_independent(name: str) -> None:
     assert meta_gradient(learner, tasks)[0] == expected[0]
 
 
-@every_learner
-def test_its_state_travels_through_a_file(name: str, tmp_path: Path) -> None:
+def one_of_each_class(rows: Sequence[Row]) -> list[Row]:
+    """Pair every learner with the loop, and one of each class with the strategy that times the others."""
+    timed = {type(made_learner(str(name))): (name, over_tasks) for name, over_tasks in rows if over_tasks == "auto"}
+    return [row for row in rows if row[1] == "loop" or row in timed.values()]
+
+
+@covering(("name", "over_tasks"), LEARNERS, ["loop", "auto"], select=one_of_each_class)
+def test_its_state_travels_through_a_file(name: str, over_tasks: str, tmp_path: Path) -> None:
     tasks = tasks_of(name)
-    learner = made_learner(name, Auto(expected_steps=1))
+    learner = made_learner(name, OVER_TASKS[over_tasks]())
     learner.meta_loss(tasks)
     expected = learner.adapt(tasks.support)(tasks.query.x)
     torch.save(learner.state_dict(), tmp_path / "state.pt")
-    other = made_learner(name, Auto(expected_steps=1))
+    other = made_learner(name, OVER_TASKS[over_tasks]())
     with torch.no_grad():
         for parameter in other.parameters():
             parameter.zero_()
     other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
     assert other.over_tasks.choices() == learner.over_tasks.choices()
     used = set(other.over_tasks.choices()) - ({"gradient"} if name in POOLED else set())
-    assert "auto" not in {other.over_tasks.choices()[each] for each in used}  # the choice is restored, not timed again
+    assert "auto" not in {other.over_tasks.choices().get(each) for each in used}  # the choice is restored, not timed again
     assert torch.equal(other.adapt(tasks.support)(tasks.query.x), expected)
 
 

@@ -48,6 +48,7 @@ def test_A1_evaluate_says_what_the_runs_own_test_said(
     [
         ("Raises", (), r"Raises.forward .*odd_nets.py, line \d+\) raised KeyError: 'nothing here'"),
         ("RaisesAtOnce", (), r"RaisesAtOnce.__init__ .* raised ValueError: the width must be even"),
+        ("Complex", (), "a complex parameter needs outer.optimizer.fused=false"),
         ("Lazy", (), "has layers without a size"),
         ("AnswersDict", (), "must return one tensor"),
         ("Recurrent", ("algorithm/over_tasks=vmap",), "vmap cannot run this network"),

@@ -31,7 +31,12 @@ def test_pairs_that_no_row_has_are_not_asked_for() -> None:
 def test_each_member_of_the_first_axis_stands_once_and_the_others_in_turn() -> None:
     chosen = each_once(list(product("abcde", [1, 2], "xy")))
     assert [row[0] for row in chosen] == list("abcde")
-    assert [row[1:] for row in chosen] == [(1, "x"), (1, "y"), (2, "x"), (2, "y"), (1, "x")]
+    assert [row[1:] for row in chosen] == [(1, "x"), (2, "y"), (2, "x"), (2, "y"), (1, "x")]
+
+
+def test_members_that_no_row_holds_come_first() -> None:
+    chosen = each_once(list(product("abc", range(3), "xyz")))
+    assert chosen == [("a", 0, "x"), ("b", 1, "y"), ("c", 2, "z")]
 
 
 def test_no_member_of_a_longer_axis_is_lost() -> None:

@@ -86,6 +86,8 @@ class OuterModule(LightningModule, ShowsProgress):
             )
         try:
             optimizer = self.make_optimizer(parameters)
+            if optimizer.defaults.get("fused") and any(parameter.is_complex() for parameter in parameters):
+                raise UserError("a complex parameter needs outer.optimizer.fused=false")
             if not self.learner.learns:  # gradients are zero, but weight decay is not
                 return torch.optim.SGD(parameters, lr=0.0)
             if self.make_schedule is None:
