@@ -186,13 +186,14 @@ def trained_all(directory: str, runs: dict[str, list[str]]) -> None:
 def killed(directory: Path, when: Callable[[], bool], argv: Sequence[str]) -> None:
     """Start the command in another process and end it by SIGKILL as soon as ``when``; a gate keeps it from ending before.
 
-    Processes come from a server that has everything imported, so that they start at once.
+    Processes come from a server that has everything imported, so that they start at once. Another test may have started it in
+    another environment.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
         ["small_runs", "metaloop.config.build", "metaloop.training.run", "metaloop.report.pages.run_report"]
     )
-    process = context.Process(target=_run_command, args=(str(directory), list(argv)))
+    process = context.Process(target=_run_command, args=(str(directory), list(argv), dict(os.environ)))
     process.start()
     while process.is_alive() and not when():
         process.join(timeout=0.01)
@@ -202,7 +203,9 @@ def killed(directory: Path, when: Callable[[], bool], argv: Sequence[str]) -> No
     process.close()
 
 
-def _run_command(directory: str, argv: list[str]) -> None:
+def _run_command(directory: str, argv: list[str], environment: Mapping[str, str]) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
     with (Path(directory) / "said.txt").open("a") as said:
         os.dup2(said.fileno(), 1)
         os.dup2(said.fileno(), 2)
