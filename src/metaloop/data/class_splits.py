@@ -53,7 +53,10 @@ def check_lists(lists: Mapping[str, Any]) -> None:
 
 
 def by_lists(
-    lists: Mapping[str, str | Sequence[str]], known: Collection[str], read: Callable[[str], TextFile]
+    lists: Mapping[str, str | Sequence[str]],
+    known: Collection[str],
+    read: Callable[[str], TextFile],
+    spelling: Callable[[str], str] = str.strip,
 ) -> dict[str, list[str]]:
     """Divide classes by the list of each split.
 
@@ -61,6 +64,7 @@ def by_lists(
         lists: for each split, class names or the name of a file with one name a line.
         known: all classes of the data set.
         read: opens a list's file.
+        spelling: brings the name of a class to the spelling of ``known``.
 
     Raises:
         UserError: a list is empty, names an unknown class, or names a class twice or one of another list.
@@ -69,7 +73,7 @@ def by_lists(
     for split in SPLITS:
         source = lists[split]
         lines = read(source).lines() if isinstance(source, str) else list(map(str, source))
-        splits[split] = [line.strip() for line in lines if line.strip()]
+        splits[split] = [spelling(line) for line in lines if line.strip()]
         key = f"dataset.class_lists.{split}" + (f" ({source})" if isinstance(source, str) else "")
         unknown = [name for name in splits[split] if name not in known]
         if unknown or not splits[split]:

@@ -313,7 +313,7 @@ def test_labels_of_a_query_change_nothing(runs: Path, tmp_path: Path, capsys: Ca
     query = write(tmp_path / "q.csv", [["text", "label"], *rest])
     run = [f"run={runs / 'texts'}", f"support={support}", f"query={query}"]
     bare = predicted(run, tmp_path / "1.csv")
-    assert [row["label"] for row in bare] == ["1", "2.0", "2.0", "2.0"]
+    assert [row["label"] for row in bare] == ["1", "2", "2", "2"]
     assert json.loads((tmp_path / "1.json").read_text())["score"] is None
     labels = ("1.0", "2", "1", "other")
     write(query, [["text", "label"], *([text, label] for (text, _), label in zip(rest, labels, strict=True))])

@@ -10,6 +10,7 @@ from metaloop.data.distribution import SPLITS, check_split
 from metaloop.data.files.archives import Origin
 from metaloop.data.images.image_files import Entry, find_images
 from metaloop.data.images.image_pools import check_fit, check_side, check_workers, class_pools, prepared_images
+from metaloop.data.labels import plain_name
 from metaloop.data.pool import ClassPool
 from metaloop.data.user.images import ImageForm, UserImageDataset
 from metaloop.errors import UserError
@@ -103,7 +104,7 @@ def find_classes(path: Path) -> dict[str, dict[str, Entry]]:
     depth = _common_depth(list(folders.values()))
     classes: dict[str, dict[str, Entry]] = {}
     for name, entry in images.items():
-        classes.setdefault("/".join(folders[name][depth:]), {})[name] = entry
+        classes.setdefault(plain_name("/".join(folders[name][depth:])), {})[name] = entry
     parents = {str(parent) for label in classes for parent in PurePosixPath(label).parents}
     for label in sorted(parents & {label or "." for label in classes}):
         stray = next(iter(classes["" if label == "." else label]))
@@ -127,7 +128,7 @@ def divide(names: Sequence[str], shares: Mapping[str, Share], seed: int) -> dict
     if set(shares) != set(SPLITS):
         raise UserError(f"dataset.classes has the keys {', '.join(shares) or 'none'}; it needs {', '.join(SPLITS)}")
     if all(isinstance(share, Sequence) and not isinstance(share, str) for share in shares.values()):
-        return {split: [str(name) for name in shares[split]] for split in SPLITS}  # type: ignore[union-attr]
+        return {split: [plain_name(str(name)) for name in shares[split]] for split in SPLITS}  # type: ignore[union-attr]
     numbers = [float(share) for share in shares.values() if isinstance(share, int | float) and not isinstance(share, bool)]
     if len(numbers) < len(SPLITS) or min(numbers) <= 0:
         raise UserError(f"dataset.classes={dict(shares)} must be three shares above 0, or three lists of names")
@@ -160,7 +161,7 @@ def read_split_file(path: Path) -> dict[str, list[str]]:
                     raise UserError(
                         f"dataset.split_file={path}, line {rows.line_num}: {row['split']!r} must be one of {', '.join(SPLITS)}"
                     )
-                splits[row["split"]].append(row["class"])
+                splits[row["split"]].append(plain_name(row["class"]))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"dataset.split_file={path} cannot be read: {error}") from error
     return splits

@@ -6,6 +6,7 @@ from typing import Any
 
 from metaloop.data.class_splits import SPLIT_NAMES, by_lists, by_shares, check_lists
 from metaloop.data.distribution import SPLITS
+from metaloop.data.labels import plain_name, tell_alike
 from metaloop.data.texts.text_origins import ORIGINS, USER_TEXTS
 from metaloop.data.texts.text_reading import TextFile, read_text
 from metaloop.data.texts.texts import Texts, TextSplit
@@ -21,7 +22,8 @@ class TextFiles(Texts):
     """Texts with one label each; a label is a class, and each class is in one split.
 
     A class's split comes from a column, from lists of classes, or from a shuffle: the classes in alphabetical order are
-    shuffled with ``split_seed`` and divided in proportion to ``shares``.
+    shuffled with ``split_seed`` and divided in proportion to ``shares``. Labels in a user's own files are brought to one
+    spelling by :func:`metaloop.data.labels.plain_label`.
 
     Args:
         tokenizer: the model's tokenizer, passed by the program.
@@ -87,6 +89,8 @@ class TextFiles(Texts):
                 if splits.setdefault(label, split) != split:
                     fault = f"class {label!r} is in {split} here and in {splits[label]} before; give each class one split"
                     raise file.problem(fault, line)
+        if self._origin is USER_TEXTS:
+            tell_alike(texts, ", ".join(self._files))
         if self._classes is not None and len(texts) != self._classes:
             fault = f"{', '.join(self._files)}: {len(texts)} classes, {self._classes} are expected"
             raise self._origin.problem(self._data_dir, fault)
@@ -103,7 +107,8 @@ class TextFiles(Texts):
                 raise UserError(f"dataset.split_column={self._split_column}: no class is in {', '.join(empty)}")
             return divided
         if self._lists is not None:
-            return by_lists(self._lists, texts, lambda name: read_text(self._data_dir, name, self._origin))
+            spelling = str.strip if self._origin is not USER_TEXTS else plain_name
+            return by_lists(self._lists, texts, lambda name: read_text(self._data_dir, name, self._origin), spelling)
         return by_shares(sorted(texts), self._shares, self._seed)
 
     def _rows(self) -> Iterator[Row]:
@@ -120,10 +125,14 @@ class TextFiles(Texts):
                 raise file.problem("no texts")
 
     def _label_of(self, file: TextFile, line: int, row: Mapping[str, Any]) -> str:
-        label = file.field(row, self._label_column, line)
-        if isinstance(label, bool) or not isinstance(label, str | int) or not str(label).strip():
-            raise file.problem(f"column {self._label_column!r} must hold a label, not {str(label)[:40]!r}", line)
-        return str(label).strip()
+        value = file.field(row, self._label_column, line)
+        if self._origin is USER_TEXTS:
+            label = file.label(value, self._label_column, line)
+        else:  # a published data set keeps its spelling, by which its classes are ordered
+            label = str(value).strip() if isinstance(value, str | int) and not isinstance(value, bool) else None
+        if not label:
+            raise file.problem(f"column {self._label_column!r} must hold a label, not {str(value)[:40]!r}", line)
+        return label
 
     def _split_of(self, file: TextFile, line: int, row: Mapping[str, Any]) -> str:
         assert self._split_column is not None

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from metaloop.data.files.archives import Origin, open_archive
+from metaloop.data.labels import plain_label
 from metaloop.errors import UserError
 
 _MAX_BYTES = 2**30  # of a text file in an archive
@@ -114,6 +115,17 @@ class TextFile:
         if name not in row:
             raise self.problem(f"no column {name!r}; the columns are {', '.join(map(repr, row)) or 'none'}", line)
         return row[name]
+
+    def label(self, value: Any, column: str, line: int) -> str | None:
+        """Convert a user's cell to a label in its one spelling (:func:`plain_label`); None if the cell is empty.
+
+        Raises:
+            UserError: the cell holds a list or an object.
+        """
+        try:
+            return plain_label(value)
+        except TypeError as error:
+            raise self.problem(f"column {column!r} must hold a label, not {str(value)[:40]!r}", line) from error
 
     def sentence(self, value: Any, line: int | None = None, key: str = "") -> str:
         """Convert a text or a list of words to a text.

@@ -12,6 +12,7 @@ import torch
 
 from metaloop.data.files.archives import Unreadable
 from metaloop.data.images.image_files import Decode, Entry, FileEntry, find_images
+from metaloop.data.labels import plain_name
 from metaloop.data.user.row_files import TABLES, read_rows
 from metaloop.data.user.tasks import USER_FILES, Columns, UserExampleDataset, UserRows, example_hashes
 from metaloop.errors import UserError
@@ -75,7 +76,7 @@ def _read_folders(path: Path, *, labelled: bool) -> tuple[Mapping[str, Entry], t
         raise UserError(f"{path}: {stray} is not in a folder; images are labelled by their folders, one folder a class")
     common = PurePosixPath(os.path.commonpath(folders))
     common = common.parent if common in folders else common
-    return entries, tuple(str(folder.relative_to(common)) for folder in folders)
+    return entries, tuple(plain_name(str(folder.relative_to(common))) for folder in folders)
 
 
 def _read_list(path: Path, columns: Columns, *, labelled: bool) -> tuple[Mapping[str, Entry], tuple[str | None, ...]]:

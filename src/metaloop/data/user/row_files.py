@@ -1,7 +1,6 @@
 """Rows of a user's CSV, TSV, JSON or JSON lines file."""
 
 import hashlib
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,19 +30,12 @@ class RowFile:
     rows: tuple[tuple[int, Mapping[str, Any]], ...]
 
     def label(self, row: Mapping[str, Any], line: int, column: str) -> str | None:
-        """A row's label; None for an empty cell or JSON's NaN. JSON's 1.0 becomes "1".
+        """A row's label in its one spelling; None for an empty cell.
 
         Raises:
-            UserError: the label is neither a text nor a number.
+            UserError: the label is a list or an object.
         """
-        value = row.get(column)
-        if isinstance(value, float) and (math.isnan(value) or value.is_integer()):
-            value = None if math.isnan(value) else int(value)
-        if value is None or (isinstance(value, str) and not value.strip()):
-            return None
-        if isinstance(value, bool) or not isinstance(value, str | int | float):
-            raise self.file.problem(f"column {column!r} must hold a label, not {str(value)[:40]!r}", line)
-        return str(value).strip()
+        return self.file.label(row.get(column), column, line)
 
     def check_column(self, column: str, key: str) -> None:
         """Raise a UserError if no row has this column. ``key`` is the argument that names the column."""

@@ -1,7 +1,6 @@
 """Tasks from a user's own files: the interface of data sets that read such files, and the support set as an episode."""
 
 import hashlib
-import re
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,12 +12,12 @@ from torch import Tensor
 
 from metaloop.data.distribution import Dataset
 from metaloop.data.files.archives import Origin
+from metaloop.data.labels import plain_label, tell_alike
 from metaloop.data.pool import as_read
 from metaloop.problems.classification import Classification
 from metaloop.problems.problem import Problem
 from metaloop.types import Examples, Inputs, map_inputs
 
-_WHOLE = re.compile(r"([+-]?\d+)\.0+")
 USER_FILES = Origin("own", "", "Check the file, and the names of its columns in text=, path= and label=")
 
 
@@ -45,7 +44,7 @@ class UserRows:
         path: path of the file or folder.
         digest: SHA-256 of the content, in hexadecimal.
         inputs: (rows, *stored), in the form in which the data set stores its own examples.
-        labels: label of each row; None if it has none.
+        labels: label of each row in its one spelling (:func:`metaloop.data.labels.plain_label`); None if it has none.
         captions: text that identifies each row to a person: the text itself, the name of the image, or the line of a table.
         hashes: SHA-256 of each row's example, in hexadecimal; equal examples have equal hashes.
         features: names of the feature columns of a table; empty for other data.
@@ -155,7 +154,7 @@ class UserTask:
         """A query's label in the spelling of the support set; None if it is an unknown class or not a finite number."""
         if not self.classes:
             return label if abs(_number(label)) < float("inf") else None
-        return label if label in self.classes else {_whole(name): name for name in self.classes}.get(_whole(label))
+        return {plain_label(name): name for name in self.classes}.get(plain_label(label))
 
     @property
     def number(self) -> Tensor:
@@ -182,7 +181,7 @@ def from_tensors(saved: dict[str, Any]) -> UserTask:
 def user_task(rows: UserRows, problem: Problem) -> UserTask:
     """Build the support set of a user's file.
 
-    Classes are numbered in alphabetical order. The labels 1 and 1.0 are the same class.
+    Classes are numbered in alphabetical order.
 
     Raises:
         UserError: a row has no label, there are fewer than two classes, a text or image has two labels, or a target is not a
@@ -196,7 +195,8 @@ def user_task(rows: UserRows, problem: Problem) -> UserTask:
         y = torch.tensor([numbers(rows)], dtype=torch.float64)
         inputs = map_inputs(lambda tensor: tensor[None], rows.inputs)
         return UserTask(inputs, y, None, (), (len(rows),), rows.features, known)
-    labels = _spelled_alike([str(label) for label in rows.labels])
+    labels = [str(plain_label(label)) for label in rows.labels]
+    tell_alike(labels, rows.path.name)
     if not rows.features:  # two rows of a table may well have the same numbers
         _check_contradictions(rows, labels)
     classes = sorted(set(labels))
@@ -210,18 +210,6 @@ def user_task(rows: UserRows, problem: Problem) -> UserTask:
     inputs = map_inputs(lambda tensor: tensor[order.view(1, -1)], rows.inputs)
     shots = tuple(map(len, members))
     return UserTask(inputs, y, None if mask.all() else mask, tuple(classes), shots, rows.features, known)
-
-
-def _whole(label: str | None) -> str | None:
-    """A label without the decimals of a whole number, which programs add if labels of other rows are missing."""
-    match = label and _WHOLE.fullmatch(label)
-    return match[1] if match else label
-
-
-def _spelled_alike(labels: Sequence[str]) -> list[str]:
-    """The labels, with equal whole numbers all in their shortest spelling."""
-    shortest = {_whole(label): label for label in sorted(set(labels), key=len, reverse=True)}
-    return [shortest[_whole(label)] for label in labels]
 
 
 def numbers(rows: UserRows) -> list[float]:

@@ -97,8 +97,8 @@ def rows(labels: Sequence[str], features: Sequence[str] = ()) -> UserRows:
 
 def test_a_task_knows_its_labels_by_either_spelling() -> None:
     task = user_task(rows(["1.0", "2.0", "1", "v1.0", "v1"], ["x"]), Classification())
-    assert task.classes == ("1", "2.0", "v1", "v1.0")
-    assert [task.label(given) for given in ("1.0", "2", "v1.0", "1.5", None)] == ["1", "2.0", "v1.0", None, None]
+    assert task.classes == ("1", "2", "v1", "v1.0")
+    assert [task.label(given) for given in ("1.0", "2", "v1.0", "1.5", None)] == ["1", "2", "v1.0", None, None]
     numbers = user_task(rows(["1.0", "3"], ["x"]), Regression())
     assert [numbers.label(given) for given in ("7.5", "inf", "dear", None)] == ["7.5", None, None, None]
 
