@@ -20,6 +20,11 @@ SPLIT_NAMES = {
 }
 
 
+def split_named(name: Any) -> str | None:
+    """Return the split that a user's file calls ``name``, in any case and with blanks around it; None if it means none."""
+    return SPLIT_NAMES.get(str(name).strip().lower())
+
+
 def by_shares(names: Sequence[str], shares: Mapping[str, float], seed: int) -> dict[str, list[str]]:
     """Shuffle classes and divide them in proportion to ``shares``. Within a split they keep their original order.
 

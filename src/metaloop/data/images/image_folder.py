@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from metaloop.data.augmentation import Augmentation
+from metaloop.data.class_splits import SPLIT_NAMES, split_named
 from metaloop.data.distribution import SPLITS, check_split
 from metaloop.data.files.archives import Origin
 from metaloop.data.images.image_files import Entry, find_images
@@ -157,11 +158,11 @@ def read_split_file(path: Path) -> dict[str, list[str]]:
             if rows.fieldnames is None or not {"class", "split"} <= set(rows.fieldnames):
                 raise UserError(f"dataset.split_file={path}: its first line must name the columns class and split")
             for row in rows:
-                if row["split"] not in splits:
-                    raise UserError(
-                        f"dataset.split_file={path}, line {rows.line_num}: {row['split']!r} must be one of {', '.join(SPLITS)}"
-                    )
-                splits[row["split"]].append(plain_name(row["class"]))
+                split = split_named(row["split"])
+                if split is None or not row["class"]:
+                    fault = f"{row['split']!r} must be one of {', '.join(SPLIT_NAMES)}" if split is None else "no class"
+                    raise UserError(f"dataset.split_file={path}, line {rows.line_num}: {fault}")
+                splits[split].append(plain_name(row["class"]))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"dataset.split_file={path} cannot be read: {error}") from error
     return splits

@@ -113,7 +113,7 @@ def read_lists(folder: Path) -> dict[str, dict[str, list[str]]]:
 def _read_list(path: Path) -> dict[str, list[str]]:
     classes: dict[str, list[str]] = {}
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             rows = csv.DictReader(file, strict=True)
             if rows.fieldnames is None or not {"filename", "label"} <= set(rows.fieldnames):
                 raise MINI_IMAGENET.problem(path, "the first line must be filename,label")

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from metaloop.data.class_splits import SPLIT_NAMES, by_lists, by_shares, check_lists
+from metaloop.data.class_splits import SPLIT_NAMES, by_lists, by_shares, check_lists, split_named
 from metaloop.data.distribution import SPLITS
 from metaloop.data.labels import plain_name, tell_alike
 from metaloop.data.texts.text_origins import ORIGINS, USER_TEXTS
@@ -136,7 +136,8 @@ class TextFiles(Texts):
 
     def _split_of(self, file: TextFile, line: int, row: Mapping[str, Any]) -> str:
         assert self._split_column is not None
-        value = str(file.field(row, self._split_column, line)).strip().lower()
-        if value not in SPLIT_NAMES:
-            raise file.problem(f"{self._split_column}={value!r} must be one of {', '.join(SPLIT_NAMES)}", line)
-        return SPLIT_NAMES[value]
+        value = file.field(row, self._split_column, line)
+        split = split_named(value)
+        if split is None:
+            raise file.problem(f"{self._split_column}={str(value)[:40]!r} must be one of {', '.join(SPLIT_NAMES)}", line)
+        return split

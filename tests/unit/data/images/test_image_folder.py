@@ -71,13 +71,16 @@ def test_splits_by_share_are_a_function_of_the_seed() -> None:
     assert all(len(part) == 1 for part in divide(names[:3], {"train": 98, "validation": 1, "test": 1}, 0).values())
 
 
-def test_splits_by_names_and_by_file(tmp_path: Path) -> None:
+def test_B15_splits_by_names_and_by_file(tmp_path: Path) -> None:
     path = place(tmp_path, "zip", entries())
     lists = {"train": ["class5", "class1"], "validation": ["class0"], "test": ["class3"]}
     dataset = opened(path, classes=lists)
     assert {split: list(dataset.split(split).names) for split in SPLITS} == lists
     (tmp_path / "splits.csv").write_text("split,class\n" + "".join(f"{s},{c}\n" for s in SPLITS for c in lists[s]))
     by_file = opened(path, split_file=str(tmp_path / "splits.csv"))
+    other = "".join(f"{s},{c}\n" for s in SPLITS for c in lists[s]).replace("validation", " Val")  # as in files of texts
+    (tmp_path / "others.csv").write_bytes(b"\xef\xbb\xbfsplit,class\n" + other.encode())
+    assert marks(opened(path, split_file=str(tmp_path / "others.csv"))) == marks(by_file)
     assert marks(by_file) == marks(dataset) == {f"class{c}": [10 * c + e for e in range(4)] for c in (5, 1, 0, 3)}
 
 
@@ -101,7 +104,8 @@ def test_wrong_divisions_are_refused(tmp_path: Path, classes: Any, message: str)
     ("content", "message"),
     [
         (b"name,split\n", "columns class and split"),
-        (b"class,split\nclass0,dev\n", r"line 2: 'dev' must be one of train, validation, test"),
+        (b"class,split\nclass0,holdout\n", r"line 2: 'holdout' must be one of train, validation, val, valid, dev, test"),
+        (b"class,split\n,train\n", "line 2: no class"),
         (b"class,split\nclass\xe9,train\n", "cannot be read"),
         (b"class,split\nclass9,train\n", "no class 'class9'"),
     ],
@@ -250,6 +254,12 @@ def test_mini_imagenet_from_a_folder_or_an_archive(mini: Path) -> None:
     archive = write_zip(mini / "other.zip", files)
     again = opened_mini(mini, images=str(archive)).split("validation")
     assert torch.equal(again.inputs, dataset.split("validation").inputs)  # type: ignore[arg-type]
+
+
+def test_B15_a_list_of_mini_imagenet_may_begin_with_a_byte_order_mark(mini: Path) -> None:
+    names = opened_mini(mini).split("train").names
+    (mini / "train.csv").write_bytes(b"\xef\xbb\xbf" + (mini / "train.csv").read_bytes())
+    assert opened_mini(mini).split("train").names == names
 
 
 def test_a_missing_picture_or_class_of_mini_imagenet_is_named(mini: Path) -> None:
