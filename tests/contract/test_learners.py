@@ -51,9 +51,6 @@ POOLED = (
 )  # their meta-loss treats the examples of all tasks as one batch
 
 
-IN_ORDER = ("inner batches", "matching, in context")  # the order of the support set matters to them
-
-
 def batch_and_another(rows: Sequence[Row]) -> list[Row]:
     """Pair every learner with batch norm, which makes it transductive, and with one of the other modes."""
     return [row for row in rows if row[1] == "batch"] + each_once([row for row in rows if row[1] != "batch"])
@@ -184,16 +181,6 @@ def test_absent_classes_are_never_answered(name: str, size: int) -> None:
     logits = learner.adapt(replace(tasks.support, x=tasks.support.x * size))(tasks.query.x * size, tasks.query.mask)
     assert (logits[1].argmax(-1) < WAYS - 1).all()
     assert torch.softmax(logits[1], -1)[:, -1].max() == 0
-
-
-@pytest.mark.parametrize("name", [name for name in LEARNERS if name not in (*IN_ORDER, *ORDERED)])
-def test_the_order_of_the_support_set_changes_nothing(name: str) -> None:
-    tasks = tasks_of(name)
-    order = torch.randperm(2 * WAYS)
-    assert (order != torch.arange(2 * WAYS)).any()
-    shuffled = tasks.support.map(lambda t: t[:, order])
-    learner = made_learner(name)
-    torch.testing.assert_close(learner.adapt(shuffled)(tasks.query.x), learner.adapt(tasks.support)(tasks.query.x))
 
 
 @pytest.mark.parametrize("name", ORDERED)
