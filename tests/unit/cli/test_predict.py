@@ -259,7 +259,10 @@ def test_tables_and_pictures_that_give_no_task_are_refused(runs: Path, tmp_path:
     good = write(tmp_path / "s.csv", [["a", "b", "label"], [1, 2, "n"], [2, 3, "m"]])
     table = f"run={runs / 'table'}"
     for content, expected in (
-        ([["a", "b", "label"], [1, "x", "n"]], "line 2: column 'b' must hold a finite number or nothing, not 'x'"),
+        (
+            [["a", "b", "label"], [1, "x", "n"]],
+            "line 2: column 'b' must hold a finite number such as 12, -0.5 or 1e-3, or nothing, not 'x'",
+        ),
         ([["label"], ["n"], ["m"]], "no features"),
         ([["a", "label"], [1, "n"], [2, "m"], [3, "o"]], "has 3 classes. episode.ways=3: the model's head was made for 2 ways"),
         ([[*map(str, range(70)), "label"], [*range(70), "n"]], "70 features, but the widest table of the run has 64"),
@@ -269,7 +272,7 @@ def test_tables_and_pictures_that_give_no_task_are_refused(runs: Path, tmp_path:
     other = write(tmp_path / "q.csv", [["a", "c"], [1, 2]])
     assert "lacks 'b' and also has 'c'" in refused(capsys, table, f"support={good}", f"query={other}")
     price = write(tmp_path / "p.csv", [["a", "label"], [1, "dear"]])
-    assert "finite numbers as targets, not 'dear'" in refused(
+    assert "must be a finite number such as 12, -0.5 or 1e-3, not 'dear'" in refused(
         capsys, f"run={runs / 'target'}", f"support={price}", f"query={price}"
     )
     pictures = own(tmp_path / "own", ["x", "y"], 2)

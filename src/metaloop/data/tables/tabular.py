@@ -22,6 +22,9 @@ from metaloop.types import EpisodeSpec, Examples, Inputs, Tasks, highest
 _CLIP = 10.0  # standard deviations: a query can be far off in a column that hardly varies in the support set
 
 
+_ROUNDING = 1e-12  # largest difference of equal numbers, relative to their size; float64 has 16 digits
+
+
 class Tabular(UserFileDataset):
     """Tables as tasks: an episode has some classes of one table (classification), or some of its rows (regression).
 
@@ -225,7 +228,10 @@ def _statistics(support: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, T
     count = known.sum(1, keepdim=True)
     mean = support.masked_fill(~known, 0.0).sum(1, keepdim=True) / count.clamp(min=1)
     variance = (support - mean).square().masked_fill(~known, 0.0).sum(1, keepdim=True) / count.clamp(min=1)
-    varies = variance > 1e-12 * mean.square().clamp(min=1e-12)  # a column that is constant in the support set has no unit
+    # A column that is constant in the support set has no unit. Times may vary by a millionth of their size: no rounding.
+    low = support.masked_fill(~known, torch.inf).amin(1, keepdim=True)
+    high = support.masked_fill(~known, -torch.inf).amax(1, keepdim=True)
+    varies = (high - low > _ROUNDING * torch.maximum(low.abs(), high.abs())) & (variance > 0)
     return count, mean, torch.where(varies, variance.sqrt(), 1.0), varies
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from metaloop.data.user.numerals import EXPECTED, finite_number, is_missing
 from metaloop.data.user.row_files import RowFile, read_rows
 from metaloop.data.user.tasks import Columns, UserRows, example_hashes
 from metaloop.errors import UserError
@@ -44,14 +45,9 @@ def read_user_table(path: Path, columns: Columns, width: int, *, labelled: bool)
 
 def _number(table: RowFile, row: Mapping[str, Any], line: int, name: str) -> float:
     value = row.get(name)
-    if value is None or (isinstance(value, str) and not value.strip()):
-        return float("nan")
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = float("inf")
-    if abs(number) == float("inf"):
-        raise table.file.problem(f"column {name!r} must hold a finite number or nothing, not {str(value)[:40]!r}", line)
+    number = float("nan") if is_missing(value) else finite_number(value)
+    if number is None:
+        raise table.file.problem(f"column {name!r} must hold {EXPECTED}, or nothing, not {str(value)[:40]!r}", line)
     return number
 
 

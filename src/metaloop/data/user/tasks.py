@@ -14,6 +14,7 @@ from metaloop.data.distribution import Dataset
 from metaloop.data.files.archives import Origin
 from metaloop.data.labels import plain_label, tell_alike
 from metaloop.data.pool import as_read
+from metaloop.data.user.numerals import EXPECTED, finite_number
 from metaloop.problems.classification import Classification
 from metaloop.problems.problem import Problem
 from metaloop.types import Examples, Inputs, map_inputs
@@ -153,7 +154,7 @@ class UserTask:
     def label(self, label: str | None) -> str | None:
         """A query's label in the spelling of the support set; None if it is an unknown class or not a finite number."""
         if not self.classes:
-            return label if abs(_number(label)) < float("inf") else None
+            return None if finite_number(label) is None else label
         return {plain_label(name): name for name in self.classes}.get(plain_label(label))
 
     @property
@@ -220,18 +221,11 @@ def numbers(rows: UserRows) -> list[float]:
     """
     result = []
     for label, caption in zip(rows.labels, rows.captions, strict=True):
-        value = _number(label)
-        if label is not None and not abs(value) < float("inf"):
-            raise USER_FILES.problem(rows.path, f"{caption}: a regression needs finite numbers as targets, not {label!r}")
+        value = float("nan") if label is None else finite_number(label)
+        if value is None:
+            raise USER_FILES.problem(rows.path, f"{caption}: the target of a regression must be {EXPECTED}, not {label!r}")
         result.append(value)
     return result
-
-
-def _number(text: str | None) -> float:
-    try:
-        return float("nan" if text is None else text)
-    except ValueError:
-        return float("nan")
 
 
 def example_hashes(stored: Tensor) -> tuple[str, ...]:

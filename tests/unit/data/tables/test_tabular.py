@@ -102,6 +102,21 @@ def test_a_column_without_a_value_or_a_unit_in_the_support_says_nothing() -> Non
     assert x[0, 0, 1:].tolist() == [0.0, 10.0]
 
 
+@pytest.mark.parametrize("origin", [0.0, 1.7e9, 1.7e12, -3e5])  # times in seconds or milliseconds, say
+@pytest.mark.parametrize("size", [1.0, 600.0])
+def test_B7_a_small_spread_beside_a_large_mean_is_kept(origin: float, size: float) -> None:
+    steps = torch.tensor([-1.0, 1.0, -1.0, 1.0, 0.5])
+    rows = torch.stack([torch.zeros(5), steps], -1)[None].double()
+    near, far = (_standardize(part[:, :4], part[:, 4:], None) for part in (rows, rows * size + origin))
+    torch.testing.assert_close(far, near, atol=1e-2, rtol=0)
+
+
+def test_B7_differences_of_rounding_are_no_spread() -> None:
+    value = 0.1 + 0.2
+    rows = torch.tensor([[[0.0, 0.3], [0.0, value], [0.0, 0.3]]], dtype=torch.float64)
+    assert not _standardize(rows, rows, None)[1][1].any()
+
+
 def test_padded_rows_do_not_count() -> None:
     support, query = torch.randn(2, 1, 4, 3).double().unbind()
     mask = torch.tensor([[True, True, True, False]])
