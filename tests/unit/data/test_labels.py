@@ -77,7 +77,7 @@ def test_B5_names_in_lists_and_of_folders_have_the_same_spelling(tmp_path: Path)
     for number, name in enumerate((CAFE, NFD, "thé")):
         (tmp_path / "pictures" / name).mkdir(parents=True)
         Image.fromarray(np.full((9, 9), number, np.uint8)).save(tmp_path / "pictures" / name / f"{number}.png")
-    assert {name: len(images) for name, images in find_classes(tmp_path / "pictures").items()} == {CAFE: 2, "thé": 1}
+    assert {name: len(images) for name, images in find_classes(tmp_path / "pictures").images.items()} == {CAFE: 2, "thé": 1}
 
 
 def test_B5_a_published_data_set_keeps_its_labels(tmp_path: Path) -> None:

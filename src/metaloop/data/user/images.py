@@ -1,7 +1,6 @@
 """A user's images: a folder, a zip archive, or a file of paths and labels."""
 
 import hashlib
-import os
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ import torch
 
 from metaloop.data.files.archives import Unreadable
 from metaloop.data.images.image_files import Decode, Entry, FileEntry, find_images
-from metaloop.data.labels import plain_name
+from metaloop.data.images.split_folders import Rule, check_classes, check_one_split, places
 from metaloop.data.user.row_files import TABLES, read_rows
 from metaloop.data.user.tasks import USER_FILES, Columns, UserExampleDataset, UserRows, example_hashes
 from metaloop.errors import UserError
@@ -29,12 +28,14 @@ class ImageForm:
         fit: "crop" or "stretch"; see :class:`metaloop.data.images.image_files.Decode`.
         resample: "lanczos" or "nearest".
         ink: True for dark drawings on white, stored as one channel with ink 255 on 0; False for three colours.
+        split_folders: which folders are not classes but splits; see :func:`metaloop.data.images.split_folders.places`.
     """
 
     side: int
     fit: str = "crop"
     resample: str = "lanczos"
     ink: bool = False
+    split_folders: Rule = "auto"
 
 
 class UserImageDataset(UserExampleDataset):
@@ -49,14 +50,14 @@ class UserImageDataset(UserExampleDataset):
         if path.suffix.lower() in TABLES:
             entries, labels = _read_list(path, columns, labelled=labelled)
         else:
-            entries, labels = _read_folders(path, labelled=labelled)
+            entries, labels = _read_folders(path, self.image_form().split_folders, labelled=labelled)
         images = _decode_all(path, entries, self.image_form())
         stored = torch.from_numpy(images)
         return UserRows(path, _digest(entries), stored, labels, tuple(entries), example_hashes(stored))
 
 
-def _read_folders(path: Path, *, labelled: bool) -> tuple[Mapping[str, Entry], tuple[str | None, ...]]:
-    """The images of a folder or archive, labelled by their folders without the folders that all have in common.
+def _read_folders(path: Path, rule: Rule, *, labelled: bool) -> tuple[Mapping[str, Entry], tuple[str | None, ...]]:
+    """The images of a folder or archive, labelled by the names of their classes, as in training.
 
     If labels are not required, images in a single folder have none, since an archive of a folder contains that folder too.
     """
@@ -67,16 +68,23 @@ def _read_folders(path: Path, *, labelled: bool) -> tuple[Mapping[str, Entry], t
             f"{path} is neither a folder, nor a .zip archive, nor a file ({', '.join(TABLES)}) with columns of paths and labels"
         )
     entries = find_images(path, USER_FILES)
-    folders = [PurePosixPath(name).parent for name in entries]
-    top = PurePosixPath(".")
-    if len(set(folders)) == 1 and not labelled:
+    if not labelled and len({PurePosixPath(name).parent for name in entries}) == 1:
         return entries, (None,) * len(entries)
-    stray = next((name for name, folder in zip(entries, folders, strict=True) if folder == top), None)
+
+    stray = next((name for name in entries if "/" not in name), None)
     if stray is not None:
         raise UserError(f"{path}: {stray} is not in a folder; images are labelled by their folders, one folder a class")
-    common = PurePosixPath(os.path.commonpath(folders))
-    common = common.parent if common in folders else common
-    return entries, tuple(plain_name(str(folder.relative_to(common))) for folder in folders)
+
+    def problem(what: str) -> UserError:
+        return UserError(f"{path}: {what}")
+
+    found = places(list(entries), rule, problem)
+    if not labelled and not any(place.label for place in found):
+        return entries, (None,) * len(entries)  # folders of splits that hold images
+    check_classes(dict(zip(entries, found, strict=True)), problem)
+    if labelled:
+        check_one_split(found, problem, "Give the folder of one split as the support set")
+    return entries, tuple(place.label for place in found)
 
 
 def _read_list(path: Path, columns: Columns, *, labelled: bool) -> tuple[Mapping[str, Entry], tuple[str | None, ...]]:
