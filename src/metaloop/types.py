@@ -7,7 +7,7 @@ is shot ``s`` of class ``c``); ``ways`` classes of a task; ``steps`` inner steps
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -252,5 +252,18 @@ class Tokenizer(Protocol):
         Returns:
             As for :meth:`__call__`, and ``first`` (texts, words): the position of each word's first token, -1 for a word
             without a token or after the cut.
+        """
+        ...
+
+
+@runtime_checkable
+class TellsCut(Tokenizer, Protocol):
+    """A tokenizer that also says which texts it cut, so that a data set can count them."""
+
+    def with_cut(self, texts: Sequence[str], length: int) -> tuple[Mapping[str, np.ndarray], np.ndarray]:
+        """Tokenize texts as :meth:`Tokenizer.__call__` does.
+
+        Returns:
+            Its result, and (texts,) bool, True for a text of more than ``length`` tokens.
         """
         ...

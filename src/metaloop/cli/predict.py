@@ -150,7 +150,12 @@ def record(model: "AdaptedModel", result: "Predictions", command: Sequence[str])
         **model.about,
         "adapted_with": model.about["versions"],
         "versions": versions(),
-        "query": {"file": str(result.rows.path), "sha256": result.rows.digest, "rows": len(result.rows)},
+        "query": {
+            "file": str(result.rows.path),
+            "sha256": result.rows.digest,
+            "rows": len(result.rows),
+            "cut": result.rows.cut,
+        },
         "score": scored,
         "not_scored": len(result.strange),
         "in_support": result.repeated,

@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from metaloop.data.philox import Stream
 from metaloop.errors import UserError
 from metaloop.problems.problem import Line, Problem
+from metaloop.records.schema import ExampleCounts
 from metaloop.types import EpisodeSpec, Inputs, Tasks, highest
 
 SPLITS = ("train", "validation", "test")
@@ -114,3 +115,7 @@ class Dataset(ABC):
         Raises:
             UserError: the data is missing or broken (the message names path, command and licence), or the split does not exist.
         """
+
+    def counts(self) -> Mapping[str, ExampleCounts]:
+        """Counts of the examples of the splits that were opened, for the record; empty if the data set counts none."""
+        return {}

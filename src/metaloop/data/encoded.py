@@ -18,6 +18,7 @@ from metaloop.data.pool import ClassPool
 from metaloop.data.texts.word_pool import WordPool
 from metaloop.data.user.tasks import Columns, UserExampleDataset, UserFileDataset, UserRows
 from metaloop.errors import UserError
+from metaloop.records.schema import ExampleCounts
 from metaloop.system.cache import cached
 from metaloop.types import Inputs, map_inputs
 
@@ -78,6 +79,10 @@ class EncodedDataset(UserExampleDataset):
             else:
                 self._splits[name] = self._of_features(_checked(split))
         return self._splits[name]
+
+    def counts(self) -> Mapping[str, ExampleCounts]:
+        """See :meth:`Dataset.counts`; those of the other data set."""
+        return self._dataset.counts()
 
     def _of_features(self, pool: Pool) -> Pool:
         _checked(pool)

@@ -1,5 +1,6 @@
 """A classification data set with some wrong support labels."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Self
 
@@ -9,6 +10,7 @@ from torch import Tensor
 from metaloop.data.distribution import Dataset, TaskDistribution
 from metaloop.data.philox import Stream
 from metaloop.errors import UserError
+from metaloop.records.schema import ExampleCounts
 from metaloop.types import EpisodeSpec, Examples, Tasks
 
 
@@ -84,3 +86,7 @@ class NoisyLabels(Dataset):
         if name not in self._splits:
             self._splits[name] = NoisyEpisodes(self._dataset.split(name), self._fraction)
         return self._splits[name]
+
+    def counts(self) -> Mapping[str, ExampleCounts]:
+        """See :meth:`Dataset.counts`; those of the other data set."""
+        return self._dataset.counts()

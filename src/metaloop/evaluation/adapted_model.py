@@ -163,7 +163,12 @@ def adapt_to(
         "run": str(opened.directory.resolve()),
         "checkpoint": BEST,
         "step": opened.training.best_step if opened.training else None,
-        "support": {"file": str(support), "sha256": rows.digest, "classes": dict(zip(task.classes, task.shots, strict=False))},
+        "support": {
+            "file": str(support),
+            "sha256": rows.digest,
+            "classes": dict(zip(task.classes, task.shots, strict=False)),
+            "cut": rows.cut,
+        },
         "versions": versions(),
         "config": config,
     }

@@ -112,7 +112,7 @@ def evaluate(
         overrides=tuple(overrides),
         command=("metaloop", "evaluate", f"run={directory}", *overrides),
     )
-    record = make_record(identity, None, result, 1)
+    record = make_record(identity, None, result, 1, test.data.dataset.counts())
     return (record if run.record is not None else replace(record, status="unfinished")), target
 
 

@@ -31,7 +31,12 @@ class HashedWords:
 
     def __call__(self, texts: Sequence[str], length: int) -> Mapping[str, np.ndarray]:
         """Tokenize texts: ``input_ids`` and ``attention_mask`` (texts, length)."""
-        return self._packed([_WORD.findall(text.lower()) for text in texts], length)
+        return self.with_cut(texts, length)[0]
+
+    def with_cut(self, texts: Sequence[str], length: int) -> tuple[Mapping[str, np.ndarray], np.ndarray]:
+        """See :meth:`metaloop.types.TellsCut.with_cut`."""
+        split = [_WORD.findall(text.lower()) for text in texts]
+        return self._packed(split, length), np.array([len(words) > length for words in split], bool)
 
     def words(self, texts: Sequence[Sequence[str]], length: int) -> Mapping[str, np.ndarray]:
         """Tokenize texts that are split into words; every word is one token."""

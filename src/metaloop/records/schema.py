@@ -133,6 +133,19 @@ class Training:
 
 
 @dataclass(frozen=True)
+class ExampleCounts:
+    """What was counted among the examples of a split.
+
+    Attributes:
+        examples: number of examples.
+        cut: number of texts with more tokens than ``dataset.length``; None if it is unknown, or if examples are no texts.
+    """
+
+    examples: int
+    cut: int | None = None
+
+
+@dataclass(frozen=True)
 class Git:
     """The checkout of the code that ran: its commit, and whether tracked files had changed since."""
 
@@ -219,6 +232,7 @@ class Record:
         status: :data:`FINISHED`, or how the training ended otherwise.
         training: None for an evaluation of an earlier training.
         paper: None if the run reproduces no published number.
+        examples: counts of the examples of each split; None if the data set counts none.
     """
 
     name: str
@@ -236,3 +250,4 @@ class Record:
     training: Training | None
     test: MetaTest
     paper: Paper | None = None
+    examples: Mapping[str, ExampleCounts] | None = None

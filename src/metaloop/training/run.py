@@ -16,7 +16,7 @@ from metaloop.learners.learner import Learner
 from metaloop.problems.problem import Problem
 from metaloop.records.directory import BEST, LAST
 from metaloop.records.environment import git_state, hardware, peak_memory, versions
-from metaloop.records.schema import FINISHED, MetaTest, Paper, Record, RunIdentity, Training
+from metaloop.records.schema import FINISHED, ExampleCounts, MetaTest, Paper, Record, RunIdentity, Training
 from metaloop.records.typed_json import decode
 from metaloop.records.writing import record_as_dict, write_record
 from metaloop.tracking.csv import CsvTracker
@@ -189,14 +189,28 @@ def _finish(
         encoder=parts.dataset.encoded_by if isinstance(parts.dataset, EncodedDataset) else None,
     )
     test = meta_test(trainer, module, data, directory)
-    record = make_record(identity, training, test, trainer.world_size)
+    record = make_record(identity, training, test, trainer.world_size, parts.dataset.counts())
     if trainer.is_global_zero:
         write_record(directory, record)
     return record
 
 
-def make_record(identity: RunIdentity, training: Training | None, test: Mapping[str, Any], ranks: int) -> Record:
-    """Make the record of a finished run; ``test`` is the result of :func:`~metaloop.training.meta_test.meta_test`."""
+def make_record(
+    identity: RunIdentity,
+    training: Training | None,
+    test: Mapping[str, Any],
+    ranks: int,
+    examples: Mapping[str, ExampleCounts],
+) -> Record:
+    """Make the record of a finished run.
+
+    Args:
+        identity: Name, seed, config and command of the run.
+        training: Cost and outcome of the training; None for an evaluation.
+        test: Result of :func:`~metaloop.training.meta_test.meta_test`.
+        ranks: Number of processes.
+        examples: Result of :meth:`~metaloop.data.distribution.Dataset.counts`.
+    """
     paper = identity.config.get("paper")
     return Record(
         name=identity.name,
@@ -214,4 +228,5 @@ def make_record(identity: RunIdentity, training: Training | None, test: Mapping[
         training=training,
         test=decode(MetaTest, test, "the meta-test"),
         paper=None if paper is None else decode(Paper, paper, "config", "paper"),
+        examples=dict(examples) or None,
     )

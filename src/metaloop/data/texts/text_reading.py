@@ -1,10 +1,12 @@
 """Reading of text files from a folder or a zip archive. Errors name file, line and remedy."""
 
 import csv
-import io
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -13,6 +15,10 @@ from metaloop.data.labels import plain_label
 from metaloop.errors import UserError
 
 _MAX_BYTES = 2**30  # of a text file in an archive
+_NAMED = 10  # columns that a message names
+LARGEST_TEXT = 2**24  # letters of a cell, or of a line of texts
+# str.splitlines would also split at rarer characters within a text, such as U+2028 or a form feed.
+_LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 
 
 @dataclass(frozen=True)
@@ -35,11 +41,16 @@ class TextFile:
 
     def lines(self) -> list[str]:
         r"""Lines without their ends (\n, \r\n or \r) and without blank lines at the end of the file."""
-        # str.splitlines would also split at rarer characters within a text, such as U+2028 or a form feed.
-        lines = [line.removesuffix("\n") for line in io.StringIO(self.text, newline=None)]
+        lines = list(self._each_line())
         while lines and not lines[-1].strip():
             lines.pop()
         return lines
+
+    def _each_line(self) -> Iterator[str]:
+        for number, match in enumerate(_LINE.finditer(self.text), 1):
+            if match.end() - match.start() > LARGEST_TEXT:
+                raise self.problem(f"more than {LARGEST_TEXT:,} letters; check the line ends", number)
+            yield match[0].rstrip("\r\n")
 
     def json(self) -> Any:
         """Parse the file as one JSON value.
@@ -58,7 +69,7 @@ class TextFile:
         Raises:
             UserError: a line is not a JSON object.
         """
-        for number, line in enumerate(self.lines(), 1):
+        for number, line in enumerate(self._each_line(), 1):
             if not line.strip():
                 continue
             try:
@@ -90,21 +101,36 @@ class TextFile:
             UserError: the header is missing or names a column twice, a row has more or fewer cells than the header, or a
                 quotation does not end.
         """
-        reader = csv.reader(io.StringIO(self.text, newline=""), delimiter=delimiter, strict=True)
-        try:
-            header = next(reader, None)
-            if not header:
-                raise self.problem("no header: the first row must name the columns", 1)
-            twice = [name for index, name in enumerate(header) if name in header[:index]]
-            if twice:
-                raise self.problem(f"column {twice[0]!r} is named twice", reader.line_num)
-            for row in reader:
-                if row and len(row) != len(header):
-                    raise self.problem(f"{len(row)} cells, but the header has {len(header)}", reader.line_num)
-                if row:
-                    yield reader.line_num, dict(zip(header, row, strict=True))
-        except csv.Error as error:
-            raise self.problem(f"not readable as CSV ({error})", reader.line_num) from error
+        rows = self._csv_cells(delimiter)
+        line, header = next(rows, (1, []))
+        if not header:
+            raise self.problem("no header: the first row must name the columns", 1)
+        if twice := _repeated(header):
+            raise self.problem(f"column {twice[0]!r} is named twice", line)
+        for line, row in rows:
+            if row and len(row) != len(header):
+                raise self.problem(f"{len(row)} cells, but the header has {len(header)}", line)
+            if row:
+                yield line, dict(zip(header, row, strict=True))
+
+    def _csv_cells(self, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+        """Pairs of line number and cells of every row, the header and blank rows included."""
+        reader = csv.reader((match[0] for match in _LINE.finditer(self.text)), delimiter=delimiter, strict=True)
+        while True:
+            previous = csv.field_size_limit(LARGEST_TEXT)  # of the whole process, so only while a row is read
+            try:
+                row = next(reader, None)
+            except csv.Error as error:
+                if "field larger than field limit" in str(error):
+                    raise self.problem(
+                        f"a cell of more than {LARGEST_TEXT:,} letters; check the quotation marks", reader.line_num
+                    ) from error
+                raise self.problem(f"not readable as CSV ({error})", reader.line_num) from error
+            finally:
+                csv.field_size_limit(previous)
+            if row is None:
+                return
+            yield reader.line_num, row
 
     def field(self, row: Mapping[str, Any], name: str, line: int) -> Any:
         """The cell of a row in the column ``name``.
@@ -113,7 +139,7 @@ class TextFile:
             UserError: there is no such column.
         """
         if name not in row:
-            raise self.problem(f"no column {name!r}; the columns are {', '.join(map(repr, row)) or 'none'}", line)
+            raise self.problem(f"no column {name!r}; the columns are {shown(row)}", line)
         return row[name]
 
     def label(self, value: Any, column: str, line: int) -> str | None:
@@ -145,6 +171,16 @@ class TextFile:
         except UnicodeEncodeError as error:
             raise self.problem(f"{where}not Unicode text ({error})", line) from error
         return value
+
+
+def _repeated(names: Sequence[str]) -> list[str]:
+    return [name for name, times in Counter(names).items() if times > 1]
+
+
+def shown(columns: Collection[str]) -> str:
+    """The names of columns for a message, the first of many."""
+    more = f" and {len(columns) - _NAMED} more" if len(columns) > _NAMED else ""
+    return (", ".join(map(repr, islice(columns, _NAMED))) or "none") + more
 
 
 def read_text(place: Path, name: str, origin: Origin) -> TextFile:

@@ -1,6 +1,7 @@
 """Data sets of texts: read by class, tokenised once, stored as token ids."""
 
 import hashlib
+import logging
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,10 +18,14 @@ from metaloop.data.pool import ClassPool
 from metaloop.data.user.tasks import Columns, UserExampleDataset, UserRows
 from metaloop.data.user.texts import read_user_texts
 from metaloop.errors import UserError
+from metaloop.records.schema import ExampleCounts
 from metaloop.system.cache import Arrays, cache_folder, cached
-from metaloop.types import Tokenizer
+from metaloop.types import TellsCut, Tokenizer
 
-_VERSION = 1  # increase it when the preparation of tokens changes
+log = logging.getLogger(__name__)
+
+_VERSION = 2  # increase it when the preparation of tokens changes
+_SMALL = ("attention_mask", "cut")  # arrays of zeros and ones
 _CHUNK = 1024  # texts tokenised between two updates of the progress bar
 _PROGRESS_FROM = 20_000  # texts; fewer are tokenised without a progress bar
 
@@ -67,6 +72,7 @@ class Texts(UserExampleDataset):
         self._tokenizer, self._length = tokenizer, length
         self._folder = cache_folder(cache_dir)
         self._splits: dict[str, ClassPool | WithOutOfScope] = {}
+        self._counts: dict[str, ExampleCounts] = {}
 
     @abstractmethod
     def read(self) -> Mapping[str, TextSplit]:
@@ -81,22 +87,39 @@ class Texts(UserExampleDataset):
         check_split(name)
         if not self._splits:
             splits = self.read()
-            tokens = self._tokens([text for split in SPLITS for text in splits[split].texts])
+            tokens = dict(self._tokens([text for split in SPLITS for text in splits[split].texts]))
+            cut = tokens.pop("cut", None)
             first = 0
             for split in SPLITS:
                 stop = first + len(splits[split].texts)
                 inputs = {key: torch.from_numpy(array[first:stop]) for key, array in tokens.items()}
                 self._splits[split] = _distribution(inputs, splits[split], split)
+                self._counts[split] = ExampleCounts(stop - first, None if cut is None else int(cut[first:stop].sum()))
                 first = stop
+            self._tell_cut()
         return self._splits[name]
+
+    def counts(self) -> Mapping[str, ExampleCounts]:
+        """See :meth:`Dataset.counts`."""
+        return self._counts
+
+    def _tell_cut(self) -> None:
+        cut = {split: counts.cut for split, counts in self._counts.items() if counts.cut}
+        if cut:
+            total, texts = sum(cut.values()), sum(counts.examples for counts in self._counts.values())
+            where = ", ".join(f"{split} {count:,}" for split, count in cut.items())
+            log.warning("%s (%s)", cut_message(total, texts, self._length), where)
 
     def read_user_file(self, path: Path, columns: Columns, input_shape: tuple[int, ...], *, labelled: bool) -> UserRows:
         """See :meth:`metaloop.data.user.tasks.UserFileDataset.read_user_file`."""
         content = read_user_texts(path, columns, labelled=labelled)
-        tokens = tokenize(self._tokenizer, content.texts, self._length)
+        tokens = dict(tokenize(self._tokenizer, content.texts, self._length))
+        cut = int(tokens.pop("cut", np.zeros(1)).sum())
+        if cut:
+            log.warning("%s: %s", path, cut_message(cut, len(content.texts), self._length))
         inputs = {name: torch.from_numpy(array) for name, array in tokens.items()}
         hashes = tuple(hashlib.sha256(text.encode()).hexdigest() for text in content.texts)
-        return UserRows(path, content.digest, inputs, content.labels, content.texts, hashes)
+        return UserRows(path, content.digest, inputs, content.labels, content.texts, hashes, cut=cut)
 
     def _tokens(self, texts: Sequence[str]) -> Arrays:
         content = hashlib.sha256()
@@ -116,17 +139,31 @@ def _distribution(inputs: Mapping[str, torch.Tensor], texts: TextSplit, split: s
     return WithOutOfScope(pool, {name: array[sum(sizes) :] for name, array in inputs.items()}, texts.rejections)
 
 
+def cut_message(cut: int, texts: int, length: int) -> str:
+    """Say how many texts were cut to ``length`` tokens."""
+    share = f"{100 * cut / texts:.1f}"
+    return f"{cut:,} of {texts:,} texts ({share} %) have more tokens than dataset.length={length}; the rest of them is not read"
+
+
 def tokenize(tokenizer: Tokenizer, texts: Sequence[str], length: int) -> Arrays:
     """Tokenize texts, with a progress bar on a terminal if there are many.
 
     Returns:
-        Arrays (texts, length) by name; ``attention_mask`` is uint8, all others are int32.
+        Arrays (texts, length) by name; ``attention_mask`` is uint8, all others are int32. And ``cut`` (texts,) uint8, if the
+        tokenizer tells.
     """
     parts = []
     for start in _with_progress(range(0, len(texts), _CHUNK), len(texts)):
-        part = tokenizer(texts[start : start + _CHUNK], length)
-        parts.append({name: array.astype(np.uint8 if name == "attention_mask" else np.int32) for name, array in part.items()})
+        part = _tokens(tokenizer, texts[start : start + _CHUNK], length)
+        parts.append({name: array.astype(np.uint8 if name in _SMALL else np.int32) for name, array in part.items()})
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _tokens(tokenizer: Tokenizer, texts: Sequence[str], length: int) -> Arrays:
+    if not isinstance(tokenizer, TellsCut):
+        return tokenizer(texts, length)
+    arrays, cut = tokenizer.with_cut(texts, length)
+    return {**arrays, "cut": cut}
 
 
 def _with_progress(starts: range, texts: int) -> Iterable[int]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from metaloop.data.texts.text_reading import TextFile, read_file
+from metaloop.data.texts.text_reading import TextFile, read_file, shown
 from metaloop.data.user.tasks import USER_FILES
 from metaloop.errors import UserError
 
@@ -40,7 +40,7 @@ class RowFile:
     def check_column(self, column: str, key: str) -> None:
         """Raise a UserError if no row has this column. ``key`` is the argument that names the column."""
         if not any(column in row for _, row in self.rows):
-            raise self.file.problem(f"no column {column!r}; set {key}= to one of {', '.join(map(repr, self.columns))}")
+            raise self.file.problem(f"no column {column!r}; set {key}= to one of {shown(self.columns)}")
 
     @property
     def columns(self) -> tuple[str, ...]:

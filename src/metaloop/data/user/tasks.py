@@ -49,6 +49,7 @@ class UserRows:
         captions: text that identifies each row to a person: the text itself, the name of the image, or the line of a table.
         hashes: SHA-256 of each row's example, in hexadecimal; equal examples have equal hashes.
         features: names of the feature columns of a table; empty for other data.
+        cut: number of texts with more tokens than ``dataset.length``.
     """
 
     path: Path
@@ -58,6 +59,7 @@ class UserRows:
     captions: tuple[str, ...]
     hashes: tuple[str, ...]
     features: tuple[str, ...] = ()
+    cut: int = 0
 
     def __len__(self) -> int:
         return len(self.labels)

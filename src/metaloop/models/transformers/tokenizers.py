@@ -31,7 +31,12 @@ class StoredTokenizer:
 
     def __call__(self, texts: Sequence[str], length: int) -> Arrays:
         """Return ``input_ids`` and ``attention_mask`` (texts, length), padded and cut, with the model's special tokens."""
-        return self._arrays(self._encoded(list(texts), length, split=False))
+        return self.with_cut(texts, length)[0]
+
+    def with_cut(self, texts: Sequence[str], length: int) -> tuple[Arrays, np.ndarray]:
+        """See :meth:`metaloop.types.TellsCut.with_cut`."""
+        encoding = self._encoded(list(texts), length, split=False)
+        return self._arrays(encoding), np.array([bool(each.overflowing) for each in encoding.encodings or ()], bool)
 
     def words(self, texts: Sequence[Sequence[str]], length: int) -> Arrays:
         """Return the same for texts split into words, and ``first`` (texts, words): a word's first position, -1 if cut off."""
@@ -82,7 +87,12 @@ class HashingTokenizer:
 
     def __call__(self, texts: Sequence[str], length: int) -> Arrays:
         """See :meth:`StoredTokenizer.__call__`."""
-        return self._padded([re.findall(r"\w+|[^\w\s]", text.lower()) for text in texts], length)
+        return self.with_cut(texts, length)[0]
+
+    def with_cut(self, texts: Sequence[str], length: int) -> tuple[Arrays, np.ndarray]:
+        """See :meth:`metaloop.types.TellsCut.with_cut`."""
+        split = [re.findall(r"\w+|[^\w\s]", text.lower()) for text in texts]
+        return self._padded(split, length), np.array([len(words) > length - 2 for words in split], bool)
 
     def words(self, texts: Sequence[Sequence[str]], length: int) -> Arrays:
         """See :meth:`StoredTokenizer.words`; every word is one token."""

@@ -1,5 +1,6 @@
 """Files of texts from folders and archives, whole and broken; a message names file, line and remedy."""
 
+import csv
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ from fakes import write_zip
 
 from metaloop.data.class_splits import by_lists
 from metaloop.data.files.archives import Origin
-from metaloop.data.texts.text_reading import TextFile, read_file, read_text
+from metaloop.data.texts.text_reading import TextFile, _repeated, read_file, read_text
 from metaloop.errors import UserError
 
 ORIGIN = Origin("sayings", "MIT")
@@ -130,3 +131,45 @@ def test_a_text_is_one_and_not_empty() -> None:
     ):
         with pytest.raises(UserError, match=f"line 4: key: {expected}"):
             file("").sentence(value, 4, "key")
+
+
+def test_B9_a_cell_may_hold_a_long_text() -> None:
+    limit = csv.field_size_limit()
+    long = "word " * 40_000
+    assert list(file(f'text,label\n"{long}",a\n').csv_rows()) == [(2, {"text": long, "label": "a"})]
+    assert csv.field_size_limit() == limit
+
+
+def test_E14_a_cell_or_a_line_that_cannot_be_one_text_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("metaloop.data.texts.text_reading.LARGEST_TEXT", 50)
+    with pytest.raises(UserError, match="line 2: a cell of more than 50 letters; check the quotation marks"):
+        list(file("text,label\n" + "x" * 60 + ",a\n").csv_rows())
+    for read in (TextFile.lines, lambda each: list(each.json_lines())):
+        with pytest.raises(UserError, match="line 2: more than 50 letters; check the line ends"):
+            read(file("{}\n" + "x" * 60))
+
+
+def test_E14_a_wide_header_is_read_in_one_pass() -> None:
+    names = [_Counted(f"c{k}") for k in range(2_000)]
+    _Counted.compared = 0
+    assert _repeated(names) == []
+    assert _Counted.compared < 20_000
+    assert _repeated([*names, names[7]]) == [names[7]]
+
+
+def test_E14_a_wrong_column_of_a_wide_table_names_a_few() -> None:
+    with pytest.raises(UserError, match=r"no column 'text'; the columns are 'c0', .*'c9' and 90 more") as error:
+        file("").field({f"c{k}": 1 for k in range(100)}, "text", 1)
+    assert len(str(error.value)) < 400
+
+
+class _Counted(str):
+    """A name that counts how often it is compared."""
+
+    __slots__ = ()
+    compared = 0
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        _Counted.compared += 1
+        return str.__eq__(self, other)

@@ -7,11 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from fake_texts import Characters, decoded
+from fake_texts import Characters, decoded, json_lines, write_folder
 from metaloop.data.philox import Stream
 from metaloop.data.texts import texts as module
+from metaloop.data.texts.text_files import TextFiles
 from metaloop.data.texts.texts import Texts, TextSplit, tokenize
+from metaloop.data.user.tasks import Columns
 from metaloop.errors import UserError
+from metaloop.models.hashed_words import HashedWords
+from metaloop.records.schema import ExampleCounts
 from metaloop.types import EpisodeSpec
 
 SPLITS = {
@@ -108,3 +112,33 @@ def test_classes_of_an_episode_are_of_one_group_and_every_group_has_its_turn(tmp
 def test_a_length_is_a_whole_number(length: int, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"dataset\.length="):
         made(tmp_path, length)
+
+
+def test_B9_texts_that_are_cut_are_counted_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [{"text": f"{c} {'and so on ' * (k == 0)}{k}", "label": c} for k in range(4) for c in "abcdef"]
+    write_folder(tmp_path, {"mine.jsonl": json_lines(rows)})
+
+    def opened(length: int) -> TextFiles:
+        return TextFiles(HashedWords(100), "mine.jsonl", str(tmp_path), length=length, cache_dir=str(tmp_path / "cache"))
+
+    for _ in range(2):  # made, and from the cache
+        data = opened(3)
+        assert data.counts() == {}
+        pool = data.split("train")
+        assert data.counts() == {split: ExampleCounts(8, cut=2) for split in ("train", "validation", "test")}
+        assert isinstance(pool.inputs, dict)
+        assert set(pool.inputs) == {"input_ids", "attention_mask"}
+        told = "6 of 24 texts (25.0 %) have more tokens than dataset.length=3; the rest of them is not read"
+        assert caplog.messages == [f"{told} (train 2, validation 2, test 2)"]
+        caplog.clear()
+    rows = data.read_user_file(tmp_path / "mine.jsonl", Columns(), (3,), labelled=True)
+    assert rows.cut == 6
+    assert caplog.messages == [f"{tmp_path / 'mine.jsonl'}: {told}"]
+    caplog.clear()
+    whole = opened(9)
+    whole.split("test")
+    assert whole.counts()["test"] == ExampleCounts(8, cut=0)
+    assert not caplog.messages
+    unknown = TextFiles(Characters(), "mine.jsonl", str(tmp_path), length=3, cache_dir=str(tmp_path / "cache"))
+    unknown.split("test")
+    assert unknown.counts()["test"] == ExampleCounts(8)

