@@ -63,6 +63,8 @@ def open_archive(path: Path, origin: Origin, largest: int = _LARGEST_ENTRY) -> I
         UserError: the file is missing, cut short or no zip archive, or an entry is a link, unreasonably large, or
             points outside. Also for what goes wrong while the archive's entries are read.
     """
+    if path.exists() and not path.is_file() and not path.is_dir():  # to open a pipe would wait for ever
+        raise origin.problem(path, "is no file, but a pipe, device or socket")
     try:
         with zipfile.ZipFile(path) as archive:
             for entry in archive.infolist():

@@ -84,6 +84,8 @@ def read_split_file(path: Path) -> Splits:
         UserError: the file cannot be read, lacks a column, or names an unknown split.
     """
     splits: Splits = {split: [] for split in SPLITS}
+    if path.exists() and not path.is_file():
+        raise UserError(f"dataset.split_file={path} is no file")
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = csv.DictReader(file, strict=True)

@@ -1,23 +1,24 @@
-"""Image files in folders or zip archives, decoded to equal squares of uint8. Workers import this module: no torch here."""
+"""Image files, read from folders or zip archives and decoded to equal squares. Workers import this module: no torch here."""
 
 import io
 import os
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from metaloop.data.files.archives import RESAMPLING, Origin, Unreadable, open_archive
+from metaloop.data.files.archives import RESAMPLING, Unreadable
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 FITS = ("crop", "stretch")
-_MAX_PIXELS = 2**27  # a larger image is a decompression bomb, not a photograph
+_MAX_PIXELS = 100_000_000  # which decoded take 300 MB, and as much again on the way
+_MAX_BYTES = 2**30  # of a file
 _STORED, _DEFLATED, _ENCRYPTED = 0, 8, 1
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, ..., lengths of name and of extra field
 
@@ -40,6 +41,9 @@ class FileEntry:
 
     def read(self) -> bytes:
         """See :class:`Entry`."""
+        size = Path(self.path).stat().st_size
+        if size > _MAX_BYTES:
+            raise ValueError(f"{size:,} bytes; at most {_MAX_BYTES:,} are read")
         return Path(self.path).read_bytes()
 
     def stamp(self) -> str:
@@ -90,50 +94,6 @@ def _inflate(content: bytes, size: int) -> bytes:
         raise ValueError(f"the archive is damaged ({error})") from error
 
 
-def find_images(path: Path, origin: Origin) -> dict[str, Entry]:
-    """Find all images of a folder or zip archive, by their relative paths (``/`` between folders), sorted.
-
-    Hidden files and files with other suffixes are skipped.
-
-    Raises:
-        UserError: the folder or archive is missing, broken, or holds no image.
-    """
-    entries = _in_folder(path) if path.is_dir() else _in_archive(path, origin)
-    if not entries:
-        raise origin.problem(path, f"holds no images ({', '.join(SUFFIXES)})")
-    return dict(sorted(entries.items()))
-
-
-def _is_image(path: PurePosixPath) -> bool:
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
-    return path.suffix.lower() in SUFFIXES and not hidden
-
-
-def _in_folder(path: Path) -> dict[str, Entry]:
-    entries: dict[str, Entry] = {}
-    for folder, _, names in os.walk(path, followlinks=True):
-        relative = PurePosixPath(Path(folder).relative_to(path).as_posix())
-        entries.update({str(relative / name): FileEntry(f"{folder}/{name}") for name in names if _is_image(relative / name)})
-    return entries
-
-
-def _in_archive(path: Path, origin: Origin) -> dict[str, Entry]:
-    with open_archive(path, origin) as archive:
-        return {
-            entry.filename: ZipEntry(
-                str(path),
-                entry.header_offset,
-                entry.compress_size,
-                entry.file_size,
-                entry.compress_type,
-                entry.flag_bits,
-                entry.CRC,
-            )
-            for entry in archive.infolist()
-            if not entry.is_dir() and _is_image(PurePosixPath(entry.filename))
-        }
-
-
 @dataclass(frozen=True)
 class Decode:
     """Decodes a list of images to (images, channels, side, side) uint8; picklable.
@@ -178,18 +138,29 @@ def decode(content: bytes, side: int, fit: str, resample: str, *, ink: bool = Fa
         ValueError: the image is not readable, too large, or has 32-bit or float pixels, whose value range is unknown.
     """
     try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        with _unlimited(), Image.open(io.BytesIO(content), formats=FORMATS) as image:
             if image.width * image.height > _MAX_PIXELS:
-                raise ValueError(f"{image.width}x{image.height} pixels")
+                pixels = f"{image.width}x{image.height} = {image.width * image.height:,} pixels"
+                raise ValueError(f"{pixels}; at most {_MAX_PIXELS:,} are read")
             image.draft("RGB", (2 * side, 2 * side))  # decode a JPEG at a fraction of its size if that is enough
             upright = _over_white(_eight_bits(ImageOps.exif_transpose(image)))
             if ink:
                 return 255 - np.asarray(_square(upright.convert("L"), side, fit, resample))[None]
             return np.asarray(_square(upright, side, fit, resample)).transpose(2, 0, 1)
-    except (UnidentifiedImageError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    except UnidentifiedImageError as error:
         raise ValueError("not a readable image") from error
     except (OSError, SyntaxError, struct.error, EOFError, IndexError, TypeError, ArithmeticError, MemoryError) as error:
         raise ValueError(f"not a readable image: {error}") from error  # Pillow raises all of these for broken files
+
+
+@contextmanager
+def _unlimited() -> Iterator[None]:
+    """Lift Pillow's limit of pixels, which warns at nine tenths of ours and refuses without saying the size."""
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

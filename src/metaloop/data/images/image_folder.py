@@ -18,8 +18,9 @@ from metaloop.data.images.class_division import (
     read_split_file,
     take_validation,
 )
-from metaloop.data.images.image_files import Entry, find_images
+from metaloop.data.images.image_files import Entry
 from metaloop.data.images.image_pools import check_fit, check_side, check_workers, class_pools, prepared_images
+from metaloop.data.images.image_search import find_images
 from metaloop.data.images.split_folders import Place, Rule, check_classes, check_one_split, check_rule, places
 from metaloop.data.labels import tell_alike
 from metaloop.data.pool import ClassPool

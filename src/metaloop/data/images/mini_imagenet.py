@@ -7,8 +7,9 @@ from pathlib import Path, PurePosixPath
 from metaloop.data.augmentation import Augmentation
 from metaloop.data.distribution import check_split
 from metaloop.data.files.archives import Origin
-from metaloop.data.images.image_files import Entry, find_images
+from metaloop.data.images.image_files import Entry
 from metaloop.data.images.image_pools import check_fit, check_side, check_workers, class_pools, prepared_images
+from metaloop.data.images.image_search import find_images
 from metaloop.data.pool import ClassPool
 from metaloop.data.user.images import ImageForm, UserImageDataset
 from metaloop.system.cache import cache_folder

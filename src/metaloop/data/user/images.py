@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from metaloop.data.files.archives import Unreadable
-from metaloop.data.images.image_files import Decode, Entry, FileEntry, find_images
+from metaloop.data.images.image_files import Decode, Entry, FileEntry
+from metaloop.data.images.image_search import find_images
 from metaloop.data.images.split_folders import Rule, check_classes, check_one_split, places
 from metaloop.data.user.row_files import TABLES, read_rows
 from metaloop.data.user.tasks import USER_FILES, Columns, UserExampleDataset, UserRows, example_hashes
