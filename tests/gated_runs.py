@@ -4,13 +4,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from metaloop.records.jobs import LEDGER, Job
+from metaloop.records.jobs import LEDGER, Job, alive
 from metaloop.sweeps.ledger import Ledger
 from metaloop.tracking.tracker import RunInfo, Tracker
 
@@ -71,11 +71,11 @@ def started(words: list[str], messages: Path) -> subprocess.Popen[bytes]:
             stdout=file,
             stderr=file,
             env={**os.environ, "PYTHONPATH": path},
-            preexec_fn=_hear_ctrl_c,
+            preexec_fn=hear_ctrl_c,
         )
 
 
-def _hear_ctrl_c() -> None:
+def hear_ctrl_c() -> None:
     """Restore SIGINT, which a shell ignores in background jobs and their children; the tests may run in such a job."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
@@ -91,3 +91,10 @@ def wait_until(condition: Callable[[], object], process: subprocess.Popen[bytes]
         with suppress(subprocess.TimeoutExpired):
             process.wait(timeout=0.05)
             raise AssertionError(f"the process ended first: {messages.read_text()}")
+
+
+def wait_for_end(numbers: Iterable[int]) -> None:
+    """Return as soon as none of these processes is left, or only as a zombie that nobody has collected."""
+    for number in numbers:
+        while alive(number):
+            os.sched_yield()

@@ -1,4 +1,6 @@
-"""The exception for errors that a user can fix."""
+"""The exceptions that end a command without being a fault of metaloop."""
+
+import signal
 
 
 class UserError(ValueError):
@@ -7,3 +9,27 @@ class UserError(ValueError):
     The command line prints the message alone and exits with status 2. Any other exception is a fault of metaloop: the
     command line prints its traceback and exits with status 1.
     """
+
+
+class Terminated(KeyboardInterrupt):
+    """The process received SIGTERM. It ends a command as Ctrl-C does, with status 143 in the place of 130."""
+
+
+class ProcessKilled(Exception):
+    """A signal ended a process of the run that could not answer it; the command line exits with 128 + the signal's number.
+
+    Args:
+        name: Name of the process, such as "rank 1".
+        number: Number of the signal.
+    """
+
+    def __init__(self, name: str, number: int) -> None:
+        super().__init__(name, number)
+        self.name = name
+        self.number = number
+
+    def __str__(self) -> str:
+        known = self.number in set(signal.Signals)
+        cause = signal.Signals(self.number).name if known else f"signal {self.number}"
+        memory = ", perhaps because memory ran out" if cause == "SIGKILL" else ""
+        return f"{self.name} was killed by {cause}{memory}"

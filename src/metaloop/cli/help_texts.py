@@ -27,7 +27,7 @@ examples:
   metaloop report outputs/*/*                       one page over all runs
 
 metaloop COMMAND --help explains a command; metaloop --version prints the version.
-exit status: 0 success, 2 the request cannot work, 1 an error in metaloop, 130 stopped by Ctrl-C"""
+exit status: 0 success, 2 the request cannot work, 1 an error in metaloop, 130 stopped by Ctrl-C, 143 by SIGTERM"""
 
 TRAIN = """usage: metaloop train [GROUP=OPTION ...] [KEY=VALUE ...] [-m] [--config-dir DIR] [resume=DIR|auto]
 

@@ -13,7 +13,7 @@ from metaloop.system.suggestions import did_you_mean
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return the exit status: 0 success, 1 an error in metaloop, 2 of the user, 130 Ctrl-C.
+    """Run the command line and return the exit status: 0 success, 1 an error in metaloop, 2 of the user, 128 + N the signal N.
 
     Args:
         argv: Words after ``metaloop``; None for those of this process.

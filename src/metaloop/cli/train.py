@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hydra._internal.callbacks import Callbacks
 from hydra._internal.utils import get_args_parser
-from hydra.core.utils import run_job
+from hydra.core.utils import JobStatus, run_job
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 
@@ -98,4 +98,5 @@ def _start(run: ComposedRun, hydra: Composer) -> None:
     except OSError as error:  # of the run's directory; what the run itself raises is in the result
         reason = f"{error.filename} cannot be made ({error.strerror})"
         raise UserError(f"hydra.run.dir: {reason}; choose another folder with hydra.run.dir=DIR") from error
-    _ = result.return_value  # raises what the run raised
+    if result.status == JobStatus.FAILED:
+        raise result._return_value  # return_value would print "Error executing job" and all overrides before the message

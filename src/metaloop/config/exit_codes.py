@@ -1,13 +1,15 @@
-"""Exit status of a command: 0 success, 1 an error in metaloop, 2 an error of the user, 130 stopped by Ctrl-C."""
+"""Exit status of a command: 0 success, 1 an error in metaloop, 2 an error of the user, 128 + N the signal N (130 Ctrl-C)."""
 
 import errno
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from metaloop.errors import UserError
+from metaloop.errors import ProcessKilled, Terminated, UserError
+from metaloop.system.stops import stoppable
 from metaloop.system.terminal import printable
 
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
@@ -22,18 +24,24 @@ def run_and_exit_code(function: Callable[[list[str]], int], argv: Sequence[str])
 
     Returns:
         The function's result; 2 after a `UserError`, a rejected configuration, a full disk or a forbidden folder, with the
-        message alone; the status of a `SystemExit`; 130 after Ctrl-C; 1 after any other exception, with its traceback.
+        message alone; the status of a `SystemExit`; 130 after Ctrl-C, 143 after SIGTERM, 128 + the signal that killed a
+        process of the run; 1 after any other exception, with its traceback.
     """
     before = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
-        code = function(list(argv))
-        sys.stdout.flush()  # inside the try, so that a closed pipe is no error
-        return code
+        with stoppable():
+            code = function(list(argv))
+            sys.stdout.flush()  # inside the try, so that a closed pipe is no error
+            return code
     except SystemExit as error:
         return _system_exit_code(error)
+    except Terminated:
+        return _report("stopped by SIGTERM", 128 + signal.SIGTERM)
     except KeyboardInterrupt:
-        return _report("stopped by Ctrl-C", 130)
+        return _report("stopped by Ctrl-C", 128 + signal.SIGINT)
+    except ProcessKilled as error:
+        return _report(str(error), 128 + error.number)
     except BrokenPipeError:
         # The reader of the output, such as head, has ended. That is no error, but Python would print one when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

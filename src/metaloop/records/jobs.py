@@ -64,7 +64,7 @@ class Job:
         """
         if self.state != RUNNING:
             return False
-        if self.host == socket.gethostname() and self.pid is not None and not _alive(self.pid):
+        if self.host == socket.gethostname() and self.pid is not None and not alive(self.pid):
             return True
         return time.time() - (self.heartbeat or 0) > stale
 
@@ -113,7 +113,8 @@ def read_jobs(folder: Path) -> list[Job]:
         raise UserError(f"the sweep's ledger {path} cannot be read: {error}") from error
 
 
-def _alive(pid: int) -> bool:
+def alive(pid: int) -> bool:
+    """Whether a process of this machine exists and has not ended."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

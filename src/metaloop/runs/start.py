@@ -1,11 +1,13 @@
 """Start a run from its identity and write its report, in as many processes as its trainer needs."""
 
+import shlex
 import sys
 from datetime import datetime
 from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from metaloop.errors import ProcessKilled
 from metaloop.records.schema import Record, RunIdentity
 
 
@@ -61,8 +63,8 @@ def start(identity: RunIdentity, directory: Path, *, resume: bool) -> Record:
                 record = run_rank(identity, directory, resume=resume, report=True)
             else:
                 record = launch(run_rank, ranks, identity, directory, resume, True)
-        except KeyboardInterrupt:
-            print(f"\nstopped; continue with: metaloop train resume={directory}", file=sys.stderr)
+        except (KeyboardInterrupt, ProcessKilled):
+            print(f"\nstopped; continue with: {shlex.join(['metaloop', 'train', f'resume={directory}'])}", file=sys.stderr)
             raise
     print_summary(record, directory)
     return record

@@ -18,6 +18,7 @@ from metaloop.records.writing import write_csv
 from metaloop.training.checkpoints import AtomicCheckpointIO, checked, load_checkpoint
 from metaloop.training.datamodule import EpisodeDataModule
 from metaloop.training.outer_module import OuterModule
+from metaloop.training.process import KeptSigterm, stops_kept
 from metaloop.training.samples import save_samples
 from metaloop.training.scores import interval_of, statistics_of, summary, table
 
@@ -34,7 +35,8 @@ def meta_test(trainer: Trainer, module: OuterModule, data: EpisodeDataModule, di
     Raises:
         UserError: a loss is not finite.
     """
-    trainer.test(module, data, verbose=False)
+    with stops_kept():
+        trainer.test(module, data, verbose=False)
     device = trainer.strategy.root_device
     module.to(device)  # testing may leave the module on another device
     episodes, scores, learner = data.episodes("test", device), module.scores, module.learner
@@ -128,7 +130,7 @@ def quiet_trainer(make_trainer: Callable[..., Trainer], callbacks: list[Callback
     """
     try:
         trainer = make_trainer(
-            callbacks=callbacks,
+            callbacks=[*callbacks, KeptSigterm()],
             plugins=[AtomicCheckpointIO()],
             logger=False,
             enable_checkpointing=False,

@@ -27,6 +27,7 @@ from metaloop.training.choices import KeptChoices
 from metaloop.training.datamodule import EpisodeDataModule, EpisodePlan
 from metaloop.training.meta_test import meta_test, quiet_trainer
 from metaloop.training.outer_module import OuterModule
+from metaloop.training.process import stops_kept
 from metaloop.training.progress import Progress
 from metaloop.training.start_up import StartUp
 
@@ -100,7 +101,8 @@ def train(
         trackers.start(_info(identity, directory, resumed["global_step"] if resumed else 0))
     record, status = None, "failed"
     try:
-        _fit(trainer, module, data, last if resumed else None)
+        with stops_kept():
+            trainer.fit(module, data, ckpt_path=last if resumed else None, weights_only=True)
         record = _finish(parts, identity, directory, trainer, module, keeper, data, start_up.seconds)
         status = FINISHED
         if report is not None and trainer.is_global_zero:
@@ -115,15 +117,6 @@ def _make_trainer(parts: RunParts) -> Callable[..., Trainer]:
         return parts.trainer
     log.info("the learner has nothing to meta-train, so it takes one outer step instead of trainer.max_steps")
     return partial(parts.trainer, max_steps=1)
-
-
-def _fit(trainer: Trainer, module: OuterModule, data: EpisodeDataModule, checkpoint: Path | None) -> None:
-    try:
-        trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
-    except SystemExit as stop:  # Lightning turns Ctrl-C into it
-        if trainer.interrupted:
-            raise KeyboardInterrupt from stop
-        raise
 
 
 class Trackers:

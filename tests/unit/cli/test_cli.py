@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from metaloop.cli import train
 from metaloop.cli.main import main
 from metaloop.config.exit_codes import run_and_exit_code
-from metaloop.errors import UserError
+from metaloop.errors import ProcessKilled, Terminated, UserError
 from metaloop.evaluation import evaluate
 from metaloop.records.writing import write_json
 
@@ -41,6 +41,8 @@ def chained(error: Exception, cause: Exception) -> Exception:
         (UserError("seed=x: give a number"), 2, "metaloop: seed=x: give a number\n"),
         (chained(RuntimeError("wrapped"), UserError("ways=9")), 2, "metaloop: ways=9\n"),
         (KeyboardInterrupt(), 130, "metaloop: stopped by Ctrl-C\n"),
+        (Terminated(), 143, "metaloop: stopped by SIGTERM\n"),
+        (ProcessKilled("rank 1", 9), 137, "metaloop: rank 1 was killed by SIGKILL, perhaps because memory ran out\n"),
         (SystemExit(3), 3, ""),
         (SystemExit(), 0, ""),
     ],

@@ -20,6 +20,7 @@ from metaloop.records.directory import check_links
 from metaloop.records.jobs import FAILED, INTERRUPTED, LOG, RUNNING, Job
 from metaloop.sweeps.launch.devices import CPU, FreeDevices, Machine, Needs
 from metaloop.sweeps.ledger import LOG_FORMAT, Ledger, runnable
+from metaloop.system.stops import stop_once, stops_held_back
 
 # Modules that the server imports once. A wrong name here only makes runs start slower.
 PRELOADED = (
@@ -84,7 +85,8 @@ def run_locally(ledger: Ledger, supply: Supply, machine: Machine, retries: int, 
             for job in waiting:
                 devices = free.acquire(needs[job.key])
                 if devices is not None:
-                    running[job.key] = _start(context, ledger, job, devices, machine.threads, retries), devices, job
+                    with stops_held_back():  # a process that nobody knows could not be stopped
+                        running[job.key] = _start(context, ledger, job, devices, machine.threads, retries), devices, job
             wait([process.sentinel for process, *_ in running.values()], timeout=_POLL)
             for key in [key for key, (process, *_) in running.items() if not process.is_alive()]:
                 process, devices, job = running.pop(key)
@@ -122,8 +124,7 @@ def _child(
 ) -> None:
     """Run a job: the main function of a run's process."""
     os.setpgid(0, 0)  # Ctrl-C must come once, from the sweep's process
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    stop_once()
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)
