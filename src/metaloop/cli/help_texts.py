@@ -82,6 +82,7 @@ examples:
   metaloop evaluate run=DIR dataset=omniglot                another data set
   metaloop evaluate run=DIR dataset=omniglot_challenge      the one-shot task of Lake et al.: the error rate
   metaloop evaluate run=DIR unfinished=true                 the best checkpoint so far of a run that was stopped
+  metaloop evaluate run=DIR data_changed=allow              the data set has other classes now: test those that the run had left
   metaloop evaluate run=DIR trust=mylab                     a run from somebody else that names classes of the package mylab"""
 
 PREDICT = """usage: metaloop predict run=DIR support=FILE query=FILE [KEY=VALUE ...]
@@ -113,6 +114,7 @@ keys:
   text=, path=, label=NAME   names of the columns in the files (default: text, path, label)
   steps=N        inner steps (default: those of the run's meta-test)
   unfinished=true   use the best checkpoint so far of a run that was stopped
+  data_changed=allow   use a run whose data set has changed since, with the classes that it was trained on
   trust=NAME     a package that a run or model from somebody else may name (docs/trust.md)
   out=FILE       a .csv file for the predictions; earlier predictions in it are replaced
   save=DIR       save the adapted model in this new folder"""

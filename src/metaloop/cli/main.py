@@ -37,11 +37,12 @@ def _dispatch(argv: list[str]) -> int:
         return 0
     if word not in COMMANDS:
         raise UserError(f"there is no command {word!r}; {did_you_mean(word, COMMANDS)}commands: {', '.join(COMMANDS)}")
-    if word not in _BUILDS_RUNS or not any(each.startswith("trust=") for each in rest):
+    if word not in _BUILDS_RUNS or not any(each.startswith(("trust=", "data_changed=")) for each in rest):
         return COMMANDS[word](rest)
     from metaloop.config.trust import trusting
+    from metaloop.records.contents import allowing_changes
 
-    with trusting(rest) as words:
+    with trusting(rest) as others, allowing_changes(others) as words:
         return COMMANDS[word](words)
 
 

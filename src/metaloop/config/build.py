@@ -296,14 +296,18 @@ def build_plan(config: Config) -> EpisodePlan:
     )
 
 
-def build_run(config: Config) -> RunParts:
+def build_run(config: Config, dataset: Dataset | None = None) -> RunParts:
     """Build all parts of a training run and check that they fit; opens the data set's splits.
+
+    Args:
+        config: Config of the run.
+        dataset: The data set; None to build the config's.
 
     Raises:
         UserError: a part cannot be built, or two parts do not fit.
     """
     check_precision(config["trainer"])
-    dataset, plan = build_dataset(config), build_plan(config)
+    dataset, plan = dataset or build_dataset(config), build_plan(config)
     for split, spec in (("train", plan.train_spec), ("validation", plan.spec), ("test", plan.spec)):
         check_spec(dataset.split(split), spec)
     distribution = dataset.split("train")

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -64,4 +65,5 @@ def run_identity(config: DictConfig, choices: Mapping[str, Any], overrides: Sequ
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         fingerprint=fingerprint(resolved),
         group=group,
+        folder=str(Path.cwd()),
     )

@@ -4,7 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from torch import Tensor
 from metaloop.data.philox import Stream
 from metaloop.errors import UserError
 from metaloop.problems.problem import Line, Problem
+from metaloop.records.contents import SplitContents
 from metaloop.records.schema import ExampleCounts
 from metaloop.types import EpisodeSpec, Inputs, Tasks, highest
 
@@ -86,6 +87,10 @@ class TaskDistribution(ABC):
         """Name of the class with this number, in reports."""
         return f"class {number}"
 
+    def contents(self) -> SplitContents | None:
+        """Classes and a digest of the examples, to notice changes; None if the split has no examples to list."""
+        return None
+
     def oracle(self) -> Oracle | None:
         """The best possible predictions; None if they are not known."""
         return None
@@ -104,9 +109,19 @@ class Dataset(ABC):
 
     Attributes:
         needs_tokenizer: whether the constructor takes ``tokenizer``, that of the model, as data sets of texts do.
+        encoded_by: identity of the frozen encoder whose features are the inputs, as plain data; None without one.
     """
 
     needs_tokenizer: ClassVar[bool] = False
+
+    @property
+    def encoded_by(self) -> Mapping[str, Any] | None:
+        """See above."""
+        return None
+
+    def contents(self, name: str) -> SplitContents | None:
+        """See :meth:`TaskDistribution.contents`; of the examples themselves where the inputs are features of them."""
+        return self.split(name).contents()
 
     @abstractmethod
     def split(self, name: str) -> TaskDistribution:

@@ -18,6 +18,7 @@ from metaloop.data.pool import ClassPool
 from metaloop.data.texts.word_pool import WordPool
 from metaloop.data.user.tasks import Columns, UserExampleDataset, UserFileDataset, UserRows
 from metaloop.errors import UserError
+from metaloop.records.contents import SplitContents
 from metaloop.records.schema import ExampleCounts
 from metaloop.system.cache import cached
 from metaloop.types import Inputs, map_inputs
@@ -83,6 +84,10 @@ class EncodedDataset(UserExampleDataset):
     def counts(self) -> Mapping[str, ExampleCounts]:
         """See :meth:`Dataset.counts`; those of the other data set."""
         return self._dataset.counts()
+
+    def contents(self, name: str) -> SplitContents | None:
+        """See :meth:`Dataset.contents`: features may differ in their last digits between machines."""
+        return self._dataset.contents(name)
 
     def _of_features(self, pool: Pool) -> Pool:
         _checked(pool)

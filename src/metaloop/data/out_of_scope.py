@@ -9,7 +9,9 @@ from torch import Tensor
 from metaloop.data.distribution import TaskDistribution
 from metaloop.data.philox import Stream
 from metaloop.data.pool import ClassPool, as_read
+from metaloop.data.split_contents import split_contents
 from metaloop.problems.classification import Classification
+from metaloop.records.contents import SplitContents
 from metaloop.types import EpisodeSpec, Inputs, Tasks, map_inputs
 
 
@@ -38,6 +40,11 @@ class WithOutOfScope(TaskDistribution):
     def class_name(self, number: int) -> str:
         """See :meth:`TaskDistribution.class_name`."""
         return self.base.class_name(number)
+
+    def contents(self) -> SplitContents:
+        """See :meth:`TaskDistribution.contents`; what is out of scope counts as one more class."""
+        inside, outside = self.base.contents(), split_contents({"out of scope": self._examples}, self.out_of_scope)
+        return SplitContents({**inside.classes, **outside.classes}, f"{inside.digest} {outside.digest}")
 
     def outputs(self, spec: EpisodeSpec) -> int:
         """See :meth:`TaskDistribution.outputs`."""

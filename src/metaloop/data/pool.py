@@ -10,8 +10,10 @@ from torch import Tensor
 from metaloop.data.augmentation import Augmentation
 from metaloop.data.distribution import TaskDistribution
 from metaloop.data.philox import Stream
+from metaloop.data.split_contents import split_contents
 from metaloop.errors import UserError
 from metaloop.problems.classification import Classification
+from metaloop.records.contents import SplitContents
 from metaloop.types import EpisodeSpec, Examples, Inputs, Tasks, highest, lowest, map_inputs
 
 ROTATIONS = ("none", "classes", "augment")
@@ -112,6 +114,10 @@ class ClassPool(TaskDistribution):
         if self.rotations != "classes":
             return str(self.names[number])
         return f"{self.names[number // 4]} {90 * (number % 4)}°"
+
+    def contents(self) -> SplitContents:
+        """See :meth:`TaskDistribution.contents`."""
+        return split_contents(dict(zip(self.names, self.class_sizes, strict=True)), self.inputs)
 
     def outputs(self, spec: EpisodeSpec) -> int:
         """The highest number of ways."""

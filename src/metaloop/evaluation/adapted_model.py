@@ -14,7 +14,8 @@ from torch import Tensor
 
 from metaloop.config.build import TrainedOn, build_dataset, build_learner_for, build_plan, keep_model_files, trained_on
 from metaloop.config.trust import remember_derived
-from metaloop.data.encoded import EncodedDataset, check_encoder
+from metaloop.data.encoded import check_encoder
+from metaloop.data.recorded import RecordedDataset
 from metaloop.data.user.in_memory import as_file
 from metaloop.data.user.tables import reorder_columns
 from metaloop.data.user.tasks import Columns, UserFileDataset, UserRows, UserTask, user_task
@@ -116,7 +117,7 @@ class AdaptedModel:
         name = config["model"].get("name_or_path")
         if name is not None and Path(name).is_dir():  # absolute, so that it is found from other working folders
             config = with_model(config, {"name_or_path": str(Path(name).resolve())})
-        encoder = self.dataset.encoded_by if isinstance(self.dataset, EncodedDataset) else None
+        encoder = self.dataset.encoded_by
         description = {"outputs": tasks.outputs, "classes": tasks.classes, "input_shape": list(tasks.input_shape)}
         more = {"tasks": description, "columns": asdict(self.columns)}
         return {**self.about, "config": config, "encoder": encoder, **more}
@@ -150,11 +151,12 @@ def adapt_to(
     support, columns = Path(support), columns or Columns()
     opened = FinishedRun.open(run, unfinished=unfinished, trust=trust)
     config = _config(opened.config, steps)
-    remember_derived(config, opened.config)
+    remember_derived(config, opened.identity.config)
     device = set_up_device(config)
     dataset = _file_dataset(config)
     opened.check_encoder(dataset)
-    tasks = trained_on(dataset.split("train"), build_plan(config).train_spec)
+    train = RecordedDataset(dataset, opened.contents).split("train")
+    tasks = trained_on(train, build_plan(config).train_spec)
     rows = dataset.read_user_file(support, columns, tasks.input_shape, labelled=True)
     task = user_task(rows, tasks.problem)
     learner = opened.learner(config, tasks)

@@ -92,7 +92,7 @@ def evaluate(
     )  # before torch is imported, so that a wrong folder fails fast
     config = changed(run.config, overrides, config_dirs)
     config["trainer"] |= {"devices": 1, "strategy": "auto"}  # several ranks would give the same scores
-    remember_derived(config, run.config)
+    remember_derived(config, run.identity.config)
     from metaloop.config.build import make
     from metaloop.config.identity import fingerprint
     from metaloop.system.devices import ranks_of

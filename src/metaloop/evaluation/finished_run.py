@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from metaloop.config.data_paths import with_absolute_paths
 from metaloop.config.trust import read_received_identity
 from metaloop.errors import UserError
+from metaloop.records.contents import SplitContents, read_contents
 from metaloop.records.directory import BEST, check_links
 from metaloop.records.reading import read_record
 from metaloop.records.schema import RECORD, Record, RunIdentity, Training
@@ -61,8 +63,13 @@ class FinishedRun:
 
     @property
     def config(self) -> Mapping[str, Any]:
-        """Config that the run was trained with."""
-        return self.identity.config
+        """Config that the run was trained with; relative paths of data are those of the folder where it was started."""
+        return with_absolute_paths(self.identity)
+
+    @property
+    def contents(self) -> Mapping[str, SplitContents]:
+        """Classes and digests of the splits that the run was trained on, for RecordedDataset."""
+        return read_contents(self.directory)
 
     @property
     def checkpoint(self) -> Path:

@@ -1,5 +1,6 @@
 """A finished run's learner and test episodes, restored from its checkpoint and config."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -7,8 +8,9 @@ from typing import Any
 import torch
 
 from metaloop.config.build import build_dataset, build_learner, build_plan, check_learner
-from metaloop.data.distribution import TaskDistribution
+from metaloop.data.distribution import Dataset, TaskDistribution
 from metaloop.data.episodes import Episodes, check_spec
+from metaloop.data.recorded import RecordedDataset
 from metaloop.errors import UserError
 from metaloop.evaluation.finished_run import FinishedRun
 from metaloop.learners.learner import Learner
@@ -16,6 +18,8 @@ from metaloop.training.datamodule import EpisodeDataModule
 from metaloop.training.meta_test import restored
 from metaloop.training.outer_module import OuterModule
 from metaloop.training.process import set_up
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -53,12 +57,12 @@ def set_up_device(config: Mapping[str, Any]) -> torch.device:
 def restore_test(run: FinishedRun, config: Mapping[str, Any], *, own_episodes: bool) -> RestoredTest:
     """See :meth:`FinishedRun.test`."""
     device = set_up_device(config)
-    dataset, plan = build_dataset(config), build_plan(config)
+    dataset, plan = _checked(run, config, build_dataset(config)), build_plan(config)
     test_split = dataset.split("test")
     if test_split.spec is not None and own_episodes:
         plan = replace(plan, spec=test_split.spec)
     check_spec(test_split, plan.spec)
-    trained_on = build_dataset(run.config).split("train")
+    trained_on = RecordedDataset(build_dataset(run.config), run.contents).split("train")
     _check_alike(trained_on, test_split)
     learner = build_learner(config, trained_on, build_plan(run.config).train_spec)
     check_learner(learner, test_split, plan.spec)
@@ -66,6 +70,20 @@ def restore_test(run: FinishedRun, config: Mapping[str, Any], *, own_episodes: b
         run.check_encoder(dataset)
     module = restored(learner, test_split.problem, run.identity.fingerprint, run.checkpoint)
     return RestoredTest(module.to(device).eval(), EpisodeDataModule(dataset, plan), device)
+
+
+def _checked(run: FinishedRun, config: Mapping[str, Any], dataset: Dataset) -> Dataset:
+    """Require of the run's own data set that it has not changed; warn of classes that were trained on in another one."""
+    if config["dataset"] == run.config["dataset"]:
+        return RecordedDataset(dataset, run.contents)
+    trained, tested = run.contents.get("train"), dataset.contents("test")
+    both = [name for name in tested.classes if trained and name in trained.classes] if tested else []
+    if both:
+        log.warning(
+            "%d of %d classes of the meta-test have the name of a class that the run was trained on, such as %s: if they are "
+            "the same, this is no test on new classes", len(both), len(tested.classes) if tested else 0, both[0],
+        )  # fmt: skip
+    return dataset
 
 
 def _check_alike(trained_on: TaskDistribution, test: TaskDistribution) -> None:

@@ -211,6 +211,7 @@ class RunIdentity:
         created: date and time, ISO 8601.
         fingerprint: hash of the config.
         group: name shared by runs that belong together (a sweep), or None.
+        folder: working folder, to which relative paths of the config belong; None if unknown.
     """
 
     name: str
@@ -222,6 +223,7 @@ class RunIdentity:
     created: str
     fingerprint: str
     group: str | None = None
+    folder: str | None = None
 
 
 @dataclass(frozen=True)

@@ -79,14 +79,19 @@ def run_rank(identity: RunIdentity, directory: Path, resume: bool, report: bool 
         resume: Whether to continue from the last checkpoint.
         report: Whether rank zero writes the report.
     """
-    from metaloop.config.build import build_run
+    from metaloop.config.build import build_dataset, build_run
+    from metaloop.config.data_paths import with_absolute_paths
+    from metaloop.data.recorded import RecordedDataset
+    from metaloop.records.contents import read_contents
     from metaloop.system.allocator import tune
     from metaloop.training.process import set_up
     from metaloop.training.run import train
 
     tune()
     set_up(tf32=identity.config["tf32"])
-    return train(build_run(identity.config), identity, directory, resume=resume, report=_report if report else None)
+    config = with_absolute_paths(identity)
+    dataset = RecordedDataset(build_dataset(config), read_contents(directory) if resume else {})
+    return train(build_run(config, dataset), identity, directory, resume=resume, report=_report if report else None)
 
 
 def _report(directory: Path) -> None:

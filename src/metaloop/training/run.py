@@ -11,7 +11,7 @@ import torch
 from pytorch_lightning import Trainer
 
 from metaloop.data.distribution import Dataset
-from metaloop.data.encoded import EncodedDataset
+from metaloop.data.recorded import keep_contents
 from metaloop.learners.learner import Learner
 from metaloop.problems.problem import Problem
 from metaloop.records.directory import BEST, LAST
@@ -98,6 +98,7 @@ def train(
     trainer = quiet_trainer(_make_trainer(parts), [keeper, choices, Progress(parts.problem.metric), start_up])
     data = EpisodeDataModule(parts.dataset, parts.plan)
     if trainer.is_global_zero:
+        keep_contents(directory, parts.dataset)
         trackers.start(_info(identity, directory, resumed["global_step"] if resumed else 0))
     record, status = None, "failed"
     try:
@@ -179,7 +180,7 @@ def _finish(
         over_tasks=parts.learner.over_tasks.name,
         best_step=keeper.best_step,
         best_validation=keeper.best_score,
-        encoder=parts.dataset.encoded_by if isinstance(parts.dataset, EncodedDataset) else None,
+        encoder=parts.dataset.encoded_by,
     )
     test = meta_test(trainer, module, data, directory)
     record = make_record(identity, training, test, trainer.world_size, parts.dataset.counts())

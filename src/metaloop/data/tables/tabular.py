@@ -12,11 +12,13 @@ from torch import Tensor
 from metaloop.data.distribution import SPLITS, TaskDistribution, check_split
 from metaloop.data.philox import Stream
 from metaloop.data.pool import episode_masks
+from metaloop.data.split_contents import split_contents
 from metaloop.data.tables.table_reading import DataTable, read_table
 from metaloop.data.user.tables import read_user_table
 from metaloop.data.user.tasks import Columns, TargetScale, UserFileDataset, UserRows
 from metaloop.errors import UserError
 from metaloop.problems.problem import Problem
+from metaloop.records.contents import SplitContents
 from metaloop.types import EpisodeSpec, Examples, Inputs, Tasks, highest
 
 _CLIP = 10.0  # standard deviations: a query can be far off in a column that hardly varies in the support set
@@ -156,6 +158,13 @@ class TabularTasks(TaskDistribution):
                     f"{split} split has only {least} rows" + (" of some class" if count > 1 else "")
                 )
             first += count
+
+    def contents(self) -> SplitContents:
+        """See :meth:`TaskDistribution.contents`; a table counts as a class, with its rows."""
+        sizes, tables, names, *_ = self._arguments
+        ends = np.cumsum(tables)
+        rows = {name: sum(sizes[end - count : end]) for name, count, end in zip(names, tables, ends.tolist(), strict=True)}
+        return split_contents(rows, self.rows)
 
     def outputs(self, spec: EpisodeSpec) -> int:
         """The highest number of ways, which is 1 in regression."""

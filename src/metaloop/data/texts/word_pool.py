@@ -9,8 +9,10 @@ from torch import Tensor
 
 from metaloop.data.distribution import TaskDistribution
 from metaloop.data.philox import Stream
+from metaloop.data.split_contents import split_contents
 from metaloop.errors import UserError
 from metaloop.problems.tagging import Tagging
+from metaloop.records.contents import SplitContents
 from metaloop.types import EpisodeSpec, Examples, Inputs, Span, Tasks, highest, map_inputs
 
 
@@ -50,6 +52,11 @@ class WordPool(TaskDistribution):
         self._has[sentence[self._tags >= 0], self._tags[self._tags >= 0]] = True
         self._of_type = [np.flatnonzero(column) for column in self._has.T]
         self._device = first.device
+
+    def contents(self) -> SplitContents:
+        """See :meth:`TaskDistribution.contents`; the number of a type's words takes the place of that of examples."""
+        words = {name: int((self._tags == number).sum()) for number, name in enumerate(self.names)}
+        return split_contents(words, self.inputs)
 
     def check(self, spec: EpisodeSpec) -> None:
         """Raise a UserError if episodes vary in size, or if there are too few types or sentences."""
