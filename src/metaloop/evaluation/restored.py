@@ -57,7 +57,8 @@ def set_up_device(config: Mapping[str, Any]) -> torch.device:
 def restore_test(run: FinishedRun, config: Mapping[str, Any], *, own_episodes: bool) -> RestoredTest:
     """See :meth:`FinishedRun.test`."""
     device = set_up_device(config)
-    dataset, plan = _checked(run, config, build_dataset(config)), build_plan(config)
+    unchecked, plan = build_dataset(config), build_plan(config)
+    dataset = _checked(run, config, unchecked)
     test_split = dataset.split("test")
     if test_split.spec is not None and own_episodes:
         plan = replace(plan, spec=test_split.spec)
@@ -67,7 +68,7 @@ def restore_test(run: FinishedRun, config: Mapping[str, Any], *, own_episodes: b
     learner = build_learner(config, trained_on, build_plan(run.config).train_spec)
     check_learner(learner, test_split, plan.spec)
     if config["model"] == run.config["model"]:  # the user may have chosen another encoder on purpose
-        run.check_encoder(dataset)
+        run.check_encoder(unchecked)
     module = restored(learner, test_split.problem, run.identity.fingerprint, run.checkpoint)
     return RestoredTest(module.to(device).eval(), EpisodeDataModule(dataset, plan), device)
 
