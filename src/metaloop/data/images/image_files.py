@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from metaloop.data.files.archives import RESAMPLING, Unreadable
+from metaloop.data.files.pixel_depth import eight_bits
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 FITS = ("crop", "stretch")
@@ -104,6 +105,7 @@ class Decode:
         fit: "crop" cuts out the middle square of an image that is not square, "stretch" squeezes the image to a square.
         resample: "lanczos" or "nearest".
         ink: True for one channel with 255 for black and 0 for white; False for three colours.
+        white: value of white in grey images of 16 bits; None if the images use all bits, which is checked.
     """
 
     entries: Mapping[str, Entry]
@@ -111,6 +113,7 @@ class Decode:
     fit: str
     resample: str = "lanczos"
     ink: bool = False
+    white: int | None = None
 
     def __call__(self) -> np.ndarray:
         """Decode all images.
@@ -121,7 +124,7 @@ class Decode:
         images, faults = np.empty((len(self.entries), 1 if self.ink else 3, self.side, self.side), np.uint8), []
         for image, (name, entry) in zip(images, self.entries.items(), strict=True):
             try:
-                image[:] = decode(entry.read(), self.side, self.fit, self.resample, ink=self.ink)
+                image[:] = decode(entry.read(), self.side, self.fit, self.resample, ink=self.ink, white=self.white)
             except (OSError, ValueError) as error:
                 faults.append((name, str(error)))
         if faults:
@@ -129,13 +132,13 @@ class Decode:
         return images
 
 
-def decode(content: bytes, side: int, fit: str, resample: str, *, ink: bool = False) -> np.ndarray:
+def decode(content: bytes, side: int, fit: str, resample: str, *, ink: bool = False, white: int | None = None) -> np.ndarray:
     """Decode one image to (3, side, side) uint8, or (1, side, side) for ``ink``.
 
-    The image is rotated upright, and transparent parts become white.
+    The image is rotated upright, and transparent parts become white. For ``white`` see :class:`Decode`.
 
     Raises:
-        ValueError: the image is not readable, too large, or has 32-bit or float pixels, whose value range is unknown.
+        ValueError: the image is not readable, too large, or its value of white is unknown.
     """
     try:
         with _unlimited(), Image.open(io.BytesIO(content), formats=FORMATS) as image:
@@ -143,7 +146,7 @@ def decode(content: bytes, side: int, fit: str, resample: str, *, ink: bool = Fa
                 pixels = f"{image.width}x{image.height} = {image.width * image.height:,} pixels"
                 raise ValueError(f"{pixels}; at most {_MAX_PIXELS:,} are read")
             image.draft("RGB", (2 * side, 2 * side))  # decode a JPEG at a fraction of its size if that is enough
-            upright = _over_white(_eight_bits(ImageOps.exif_transpose(image)))
+            upright = _over_white(eight_bits(image, content, white))
             if ink:
                 return 255 - np.asarray(_square(upright.convert("L"), side, fit, resample))[None]
             return np.asarray(_square(upright, side, fit, resample)).transpose(2, 0, 1)
@@ -161,18 +164,6 @@ def _unlimited() -> Iterator[None]:
         yield
     finally:
         Image.MAX_IMAGE_PIXELS = limit
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Scale a grey image of 16 bits to 8 bits, which Pillow would clip at 255. Other images are returned unchanged."""
-    if image.mode in ("I", "F"):
-        raise ValueError("more than 8 bits a channel with an unknown value range; convert it to 8 bits")
-    if not image.mode.startswith("I;16"):
-        return image
-    values = np.asarray(image).astype(np.uint32)
-    grey = ((values + 128) // 257).astype(np.uint8)
-    clear = image.info.get("transparency")
-    return Image.fromarray(grey if clear is None else np.where(values == clear, np.uint8(255), grey))
 
 
 def _over_white(image: Image.Image) -> Image.Image:

@@ -19,7 +19,7 @@ from metaloop.data.images.class_division import (
     take_validation,
 )
 from metaloop.data.images.image_files import Entry
-from metaloop.data.images.image_pools import check_fit, check_side, check_workers, class_pools, prepared_images
+from metaloop.data.images.image_pools import check_fit, check_side, check_white, check_workers, class_pools, prepared_images
 from metaloop.data.images.image_search import find_images
 from metaloop.data.images.split_folders import Place, Rule, check_classes, check_one_split, check_rule, places
 from metaloop.data.labels import tell_alike
@@ -55,6 +55,7 @@ class ImageFolder(UserImageDataset):
             splits to the names of their folders; images in other folders are left out.
         side: side of the images in pixels.
         fit: "crop" cuts out the middle square, "stretch" squeezes the image to a square.
+        white: value of white in grey images of 16 bits, such as 4095 for 12 bits; None if they use all 16, which is checked.
         augmentation: augmentation of meta-training images; None for none.
         decoders: number of processes that decode the images once; None for one a core.
         cache_dir: folder of the prepared images; None means METALOOP_CACHE, or ``metaloop`` in the user's cache folder.
@@ -72,6 +73,7 @@ class ImageFolder(UserImageDataset):
         split_folders: Rule = "auto",
         side: int = 84,
         fit: str = "crop",
+        white: int | None = None,
         augmentation: Augmentation | None = None,
         decoders: int | None = None,
         cache_dir: str | None = None,
@@ -80,11 +82,12 @@ class ImageFolder(UserImageDataset):
             raise UserError(f"dataset.path is not set. {USER_IMAGES.remedy}")
         check_side(side)
         check_fit(fit)
+        check_white(white)
         check_rule(split_folders)
         self._path = Path(path).expanduser()
         self._shares, self._seed = classes, split_seed
         self._file = None if split_file is None else Path(split_file).expanduser()
-        self._rule = split_folders
+        self._rule, self._white = split_folders, white
         self._side, self._fit, self._augmentation = side, fit, augmentation
         self._decoders = check_workers(decoders)
         self._cache = cache_folder(cache_dir)
@@ -101,14 +104,14 @@ class ImageFolder(UserImageDataset):
 
     def image_form(self) -> ImageForm:
         """See :meth:`metaloop.data.user.images.UserImageDataset.image_form`."""
-        return ImageForm(self._side, self._fit, split_folders=self._rule)
+        return ImageForm(self._side, self._fit, white=self._white, split_folders=self._rule)
 
     def _read(self) -> dict[str, ClassPool]:
         classes = find_classes(self._path, self._rule)
         splits = self._of_folders(classes.splits) if classes.splits else self._divided(classes)
         used = {split: {label: classes.images[label] for label in splits[split]} for split in SPLITS if splits[split]}
         images = {name: entry for own in used.values() for entries in own.values() for name, entry in entries.items()}
-        pool = prepared_images(self._cache, "image_folder", images, self._side, self._fit, self._decoders)
+        pool = prepared_images(self._cache, "image_folder", images, self._side, self._fit, self._decoders, self._white)
         division = {split: {label: len(entries) for label, entries in own.items()} for split, own in used.items()}
         return class_pools(pool, division, self._augmentation)
 

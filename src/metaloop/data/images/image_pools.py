@@ -10,13 +10,14 @@ import PIL
 import torch
 
 from metaloop.data.augmentation import Augmentation
+from metaloop.data.files.pixel_depth import FULL
 from metaloop.data.files.pool_file import prepared
 from metaloop.data.images.image_files import FITS, Decode, Entry
 from metaloop.data.pool import ClassPool
 from metaloop.errors import UserError
 from metaloop.system.cores import available_cores
 
-_VERSION = 2  # increase it when the preparation of images changes
+_VERSION = 3  # increase it when the preparation of images changes
 _MAX_SIDE = 1024
 _HASHED = 32  # images whose contents are part of a cache key; more would cost seconds at every start
 _FEW = 2048  # images that one process decodes sooner than worker processes start
@@ -36,6 +37,12 @@ def check_fit(fit: str) -> None:
         raise UserError(f"dataset.fit={fit!r} must be one of {', '.join(FITS)}")
 
 
+def check_white(white: int | None) -> None:
+    """Raise a UserError if ``white`` cannot be a value of 16 bits."""
+    if white is not None and (type(white) is not int or not 1 <= white <= FULL):
+        raise UserError(f"dataset.white={white!r} must be a whole number from 1 to {FULL}, or null")
+
+
 def check_workers(workers: int | None) -> int:
     """The number of processes that decode: ``dataset.decoders``, or one for each core of this process."""
     if workers is None:
@@ -47,8 +54,10 @@ def check_workers(workers: int | None) -> int:
     return workers
 
 
-def prepared_images(folder: Path, name: str, entries: Mapping[str, Entry], side: int, fit: str, workers: int) -> np.ndarray:
-    """Decode images into a memory map (images, 3, side, side) uint8, in their order; see :func:`prepared`.
+def prepared_images(
+    folder: Path, name: str, entries: Mapping[str, Entry], side: int, fit: str, workers: int, white: int | None = None
+) -> np.ndarray:
+    """Decode images into a memory map (images, 3, side, side) uint8, in their order; see :func:`prepared` and :class:`Decode`.
 
     The cache key has each image's name, size and modification time (its checksum in a zip archive), and a checksum of the
     contents of some, since copies of a folder may agree in everything else.
@@ -56,10 +65,10 @@ def prepared_images(folder: Path, name: str, entries: Mapping[str, Entry], side:
     names = list(entries)
 
     def part(first: int, stop: int) -> Decode:
-        return Decode({each: entries[each] for each in names[first:stop]}, side, fit)
+        return Decode({each: entries[each] for each in names[first:stop]}, side, fit, white=white)
 
     listing = "\n".join(f"{each} {entry.stamp()}" for each, entry in entries.items())
-    key = f"{_VERSION} {side} {fit} {PIL.__version__} {_sample_digest(list(entries.values()))} {listing}"
+    key = f"{_VERSION} {side} {fit} {white} {PIL.__version__} {_sample_digest(list(entries.values()))} {listing}"
     return prepared(folder, name, key, (len(names), 3, side, side), part, workers if len(names) > _FEW else 0)
 
 

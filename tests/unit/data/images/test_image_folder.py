@@ -193,7 +193,7 @@ def test_sixteen_bits_become_eight(kind: str) -> None:
 
 def test_a_transparent_grey_of_sixteen_bits_is_white() -> None:
     values = np.uint16([[0, 257 * 9], [257 * 9, 257 * 8]])
-    found = decode(packed(Image.fromarray(values), "PNG", transparency=257 * 9), 2, "crop", "nearest")
+    found = decode(packed(Image.fromarray(values), "PNG", transparency=257 * 9), 2, "crop", "nearest", white=65535)
     assert found[0].tolist() == [[0, 255], [255, 8]]
 
 
