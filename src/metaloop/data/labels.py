@@ -57,9 +57,16 @@ def tell_alike(labels: Iterable[str], place: str) -> None:
         log.warning("%s: %s%s are different classes, though they look alike", place, "; ".join(pairs[:_NAMED]), more)
 
 
-def _plain(text: str) -> str:
+def plain_text(text: str) -> str:
+    """Return what a reader sees of a text: composed characters (NFC) without invisible ones, and single spaces."""
+    if text.isascii():
+        return " ".join(text.split())
     shown = "".join(c for c in unicodedata.normalize("NFC", text) if c in _JOINERS or unicodedata.category(c) != "Cf")
-    words = " ".join(shown.split()).strip(_JOINERS + " ")
+    return " ".join(shown.split())
+
+
+def _plain(text: str) -> str:
+    words = plain_text(text).strip(_JOINERS + " ")
     whole = _WHOLE.fullmatch(words)
     if whole:
         return whole[1]

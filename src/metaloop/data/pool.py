@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from metaloop.data.augmentation import Augmentation
+from metaloop.data.copies import Copies
 from metaloop.data.distribution import TaskDistribution
 from metaloop.data.philox import Stream
 from metaloop.data.split_contents import split_contents
@@ -34,6 +35,8 @@ class ClassPool(TaskDistribution):
             uniformly. Empty for a single group of all classes.
         split: name of the split, for messages.
         augmentation: random changes of every image of an episode; None for none.
+        copies: which examples are equal, if no episode may have equal ones in support and query; None if it may, or if all
+            examples are different. Not together with rotations.
 
     Attributes:
         num_classes: number of classes that an episode can draw from, including rotations as classes.
@@ -53,6 +56,7 @@ class ClassPool(TaskDistribution):
         groups: Sequence[int] = (),
         split: str = "",
         augmentation: Augmentation | None = None,
+        copies: Copies | None = None,
     ) -> None:
         first = inputs if isinstance(inputs, Tensor) else next(iter(inputs.values()))
         if rotations not in ROTATIONS:
@@ -73,7 +77,7 @@ class ClassPool(TaskDistribution):
         self._examples = len(first)
         self.rotations = rotations
         self.split = split
-        self.augmentation = augmentation
+        self.augmentation, self.copies = augmentation, copies
         if augmentation is not None:
             augmentation.check(first)
         self.input_shape = tuple(first.shape[1:])
@@ -108,6 +112,8 @@ class ClassPool(TaskDistribution):
                 f"{terms} = {numbers} = {need}: class "
                 f"{self.names[smallest]!r} of the {self.split} split has only {self.class_sizes[smallest]} examples"
             )
+        if self.copies is not None:
+            self.copies.check(spec, self.names, self.split)
 
     def class_name(self, number: int) -> str:
         """See :meth:`TaskDistribution.class_name`; a rotated class is named by its angle, too."""
@@ -128,7 +134,11 @@ class ClassPool(TaskDistribution):
         ways, shots = highest(spec.ways), highest(spec.shots)
         drawn = self.draw_classes(stream, numbers, ways + spec.distractors)
         classes, stored = drawn[:, :ways], self._stored_class(drawn[:, :ways])
-        members = stream.without_replacement(numbers, self._sizes[stored], shots + spec.queries, "drawings")
+        sizes = self._sizes[stored]
+        if self.copies is None:
+            members = stream.without_replacement(numbers, sizes, shots + spec.queries, "drawings")
+        else:
+            members = self.copies.draw(stream, numbers, stored, sizes, shots, spec.queries)
         rows = self._starts[stored][..., None] + members  # (tasks, ways, shots + queries)
         turns = self._turns_of(stream, numbers, classes)
         labels = torch.arange(ways, device=numbers.device)[:, None].expand(len(numbers), ways, rows.shape[-1])
@@ -227,6 +237,7 @@ class ClassPool(TaskDistribution):
 
     def of(self, inputs: Inputs) -> Self:
         """A pool with the same classes and episodes and other inputs, such as features of the examples, row for row."""
+        first = inputs if isinstance(inputs, Tensor) else next(iter(inputs.values()))
         return type(self)(
             inputs,
             self.class_sizes,
@@ -235,6 +246,7 @@ class ClassPool(TaskDistribution):
             groups=self.groups,
             split=self.split,
             augmentation=self.augmentation,
+            copies=None if self.copies is None else self.copies.to(first.device),
         )
 
 

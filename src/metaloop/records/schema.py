@@ -138,10 +138,14 @@ class ExampleCounts:
 
     Attributes:
         examples: number of examples.
+        repeated: number of examples that equal an earlier one of their class; None if they were not compared.
+        contradictory: number of examples that equal one of another class of any split; None if they were not compared.
         cut: number of texts with more tokens than ``dataset.length``; None if it is unknown, or if examples are no texts.
     """
 
     examples: int
+    repeated: int | None = None
+    contradictory: int | None = None
     cut: int | None = None
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from metaloop.data.class_splits import SPLIT_NAMES, by_lists, by_shares, check_lists, split_named
 from metaloop.data.distribution import SPLITS
-from metaloop.data.labels import plain_name, tell_alike
+from metaloop.data.labels import plain_name, plain_text, tell_alike
 from metaloop.data.texts.text_origins import ORIGINS, USER_TEXTS
 from metaloop.data.texts.text_reading import TextFile, read_text
 from metaloop.data.texts.texts import Texts, TextSplit
@@ -15,6 +15,7 @@ from metaloop.types import Tokenizer
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _JSON = (".json", ".jsonl", ".ndjson")
+REPEATS, CONTRADICTIONS = ("apart", "anywhere"), ("refuse", "keep")
 Row = tuple[TextFile, int, dict[str, Any]]
 
 
@@ -36,6 +37,8 @@ class TextFiles(Texts):
             Classes in no list are left out. None if there are no lists.
         shares: for each split its share of the classes, if neither a column nor lists are given.
         split_seed: seed of the shuffle.
+        repeats: "apart" if no episode may have equal texts of a user's own in both support and query; "anywhere" if it may.
+        contradictions: "refuse" a user's text that has several labels, or "keep" it in all these classes.
         classes: expected number of classes; None for any.
         source: origin of the files, a key of :data:`metaloop.data.texts.text_origins.ORIGINS`; None for a user's own.
         length: see :class:`Texts`.
@@ -58,6 +61,8 @@ class TextFiles(Texts):
         split_seed: int = 0,
         classes: int | None = None,
         source: str | None = None,
+        repeats: str = "apart",
+        contradictions: str = "refuse",
         length: int = 64,
         cache_dir: str | None = None,
     ) -> None:
@@ -69,6 +74,9 @@ class TextFiles(Texts):
             raise UserError("dataset.split_column and dataset.class_lists both divide the classes: set one of them to null")
         if source is not None and source not in ORIGINS:
             raise UserError(f"dataset.source={source!r} must be one of {', '.join(ORIGINS)}, or null")
+        for key, value, allowed in (("repeats", repeats, REPEATS), ("contradictions", contradictions, CONTRADICTIONS)):
+            if value not in allowed:
+                raise UserError(f"dataset.{key}={value!r} must be one of {', '.join(allowed)}")
         if class_lists is not None:
             check_lists(class_lists)
         self._origin = USER_TEXTS if source is None else ORIGINS[source]
@@ -76,26 +84,35 @@ class TextFiles(Texts):
         self._split_column, self._lists, self._classes = split_column, class_lists, classes
         self._shares = dict.fromkeys(SPLITS, 1.0) if shares is None else dict(shares)
         self._seed = split_seed
+        self._apart = repeats == "apart" and source is None
+        self._refuses = contradictions == "refuse" and source is None
 
     def read(self) -> Mapping[str, TextSplit]:
         """See :meth:`Texts.read`."""
         texts: dict[str, list[str]] = {}
+        labels = _OneLabel() if self._refuses else None
         splits: dict[str, str] = {}
         for file, line, row in self._rows():
             label = self._label_of(file, line, row)
-            texts.setdefault(label, []).append(file.sentence(file.field(row, self._text_column, line), line))
+            text = file.sentence(file.field(row, self._text_column, line), line)
+            texts.setdefault(label, []).append(text)
+            if labels is not None:
+                labels.add(text, label, file, line)
             if self._split_column is not None:
                 split = self._split_of(file, line, row)
                 if splits.setdefault(label, split) != split:
                     fault = f"class {label!r} is in {split} here and in {splits[label]} before; give each class one split"
                     raise file.problem(fault, line)
+        if labels is not None:
+            labels.check()
         if self._origin is USER_TEXTS:
             tell_alike(texts, ", ".join(self._files))
         if self._classes is not None and len(texts) != self._classes:
             fault = f"{', '.join(self._files)}: {len(texts)} classes, {self._classes} are expected"
             raise self._origin.problem(self._data_dir, fault)
         return {
-            split: TextSplit({name: texts[name] for name in names}) for split, names in self._divided(texts, splits).items()
+            split: TextSplit({name: texts[name] for name in names}, apart=self._apart)
+            for split, names in self._divided(texts, splits).items()
         }
 
     def _divided(self, texts: Mapping[str, Sequence[str]], splits: Mapping[str, str]) -> Mapping[str, Sequence[str]]:
@@ -141,3 +158,26 @@ class TextFiles(Texts):
         if split is None:
             raise file.problem(f"{self._split_column}={str(value)[:40]!r} must be one of {', '.join(SPLIT_NAMES)}", line)
         return split
+
+
+class _OneLabel:
+    """Checks that no text has two labels."""
+
+    def __init__(self) -> None:
+        self._labels: dict[str, str] = {}
+        self._first: tuple[TextFile, int, str] | None = None  # the first contradiction: file, line and what is wrong
+        self._wrong: set[str] = set()
+
+    def add(self, text: str, label: str, file: TextFile, line: int) -> None:
+        shown = plain_text(text)
+        before = self._labels.setdefault(shown, label)
+        if before != label:
+            self._wrong.add(shown)
+            self._first = self._first or (file, line, f"{shown[:40]!r} has the labels {before!r} and {label!r}")
+
+    def check(self) -> None:
+        """Raise a UserError that names the first contradiction, and how many texts there are like it."""
+        if self._first is not None:
+            file, line, fault = self._first
+            more = f" ({len(self._wrong)} such texts)" if len(self._wrong) > 1 else ""
+            raise file.problem(f"{fault}{more}; give each text one label, or set dataset.contradictions=keep", line)

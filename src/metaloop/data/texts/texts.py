@@ -12,7 +12,9 @@ from typing import ClassVar
 import numpy as np
 import torch
 
+from metaloop.data.copies import Copies, count_repeats
 from metaloop.data.distribution import SPLITS, check_split
+from metaloop.data.labels import plain_text
 from metaloop.data.out_of_scope import WithOutOfScope
 from metaloop.data.pool import ClassPool
 from metaloop.data.user.tasks import Columns, UserExampleDataset, UserRows
@@ -38,6 +40,7 @@ class TextSplit:
         classes: the texts of each class, by class name.
         groups: number of consecutive classes in each group, if all classes of an episode must come from one group; else empty.
         out_of_scope: texts that belong to no class.
+        apart: whether no episode has equal texts in both its support and its query set.
         rejections: number of out-of-scope texts in each episode, as further queries that should be rejected.
     """
 
@@ -45,6 +48,7 @@ class TextSplit:
     groups: Sequence[int] = ()
     out_of_scope: Sequence[str] = ()
     rejections: int = 0
+    apart: bool = False
 
     @property
     def texts(self) -> list[str]:
@@ -89,14 +93,17 @@ class Texts(UserExampleDataset):
             splits = self.read()
             tokens = dict(self._tokens([text for split in SPLITS for text in splits[split].texts]))
             cut = tokens.pop("cut", None)
+            repeats = count_repeats({split: _shown(splits[split]) for split in SPLITS})
             first = 0
             for split in SPLITS:
                 stop = first + len(splits[split].texts)
                 inputs = {key: torch.from_numpy(array[first:stop]) for key, array in tokens.items()}
                 self._splits[split] = _distribution(inputs, splits[split], split)
-                self._counts[split] = ExampleCounts(stop - first, None if cut is None else int(cut[first:stop].sum()))
+                number_cut = None if cut is None else int(cut[first:stop].sum())
+                self._counts[split] = ExampleCounts(stop - first, *repeats[split], number_cut)
                 first = stop
             self._tell_cut()
+            self._tell_repeats(apart=splits["test"].apart)
         return self._splits[name]
 
     def counts(self) -> Mapping[str, ExampleCounts]:
@@ -109,6 +116,22 @@ class Texts(UserExampleDataset):
             total, texts = sum(cut.values()), sum(counts.examples for counts in self._counts.values())
             where = ", ".join(f"{split} {count:,}" for split, count in cut.items())
             log.warning("%s (%s)", cut_message(total, texts, self._length), where)
+
+    def _tell_repeats(self, *, apart: bool) -> None:
+        """Say how many texts occur more than once."""
+        texts = sum(counts.examples for counts in self._counts.values())
+        repeated = sum(counts.repeated or 0 for counts in self._counts.values())
+        contradictory = sum(counts.contradictory or 0 for counts in self._counts.values())
+        if repeated:
+            where = "never" if apart else "also"
+            log.warning(
+                "%s of %s texts repeat another of their class; they are %s in support and query of one episode",
+                f"{repeated:,}",
+                f"{texts:,}",
+                where,
+            )
+        if contradictory:
+            log.warning("%s of %s texts are in several classes", f"{contradictory:,}", f"{texts:,}")
 
     def read_user_file(self, path: Path, columns: Columns, input_shape: tuple[int, ...], *, labelled: bool) -> UserRows:
         """See :meth:`metaloop.data.user.tasks.UserFileDataset.read_user_file`."""
@@ -133,10 +156,16 @@ class Texts(UserExampleDataset):
 def _distribution(inputs: Mapping[str, torch.Tensor], texts: TextSplit, split: str) -> ClassPool | WithOutOfScope:
     sizes = [len(members) for members in texts.classes.values()]
     in_classes = {name: array[: sum(sizes)] for name, array in inputs.items()}
-    pool = ClassPool(in_classes, sizes, list(texts.classes), groups=texts.groups, split=split)
+    copies = Copies.of(_shown(texts)) if texts.apart else None
+    pool = ClassPool(in_classes, sizes, list(texts.classes), groups=texts.groups, split=split, copies=copies)
     if not texts.rejections:
         return pool
     return WithOutOfScope(pool, {name: array[sum(sizes) :] for name, array in inputs.items()}, texts.rejections)
+
+
+def _shown(texts: TextSplit) -> list[list[str]]:
+    """What a reader sees of the texts of each class; equal texts are copies."""
+    return [[plain_text(text) for text in members] for members in texts.classes.values()]
 
 
 def cut_message(cut: int, texts: int, length: int) -> str:

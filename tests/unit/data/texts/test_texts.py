@@ -125,7 +125,7 @@ def test_B9_texts_that_are_cut_are_counted_and_told(tmp_path: Path, caplog: pyte
         data = opened(3)
         assert data.counts() == {}
         pool = data.split("train")
-        assert data.counts() == {split: ExampleCounts(8, cut=2) for split in ("train", "validation", "test")}
+        assert data.counts() == {split: ExampleCounts(8, 0, 0, cut=2) for split in ("train", "validation", "test")}
         assert isinstance(pool.inputs, dict)
         assert set(pool.inputs) == {"input_ids", "attention_mask"}
         told = "6 of 24 texts (25.0 %) have more tokens than dataset.length=3; the rest of them is not read"
@@ -137,8 +137,8 @@ def test_B9_texts_that_are_cut_are_counted_and_told(tmp_path: Path, caplog: pyte
     caplog.clear()
     whole = opened(9)
     whole.split("test")
-    assert whole.counts()["test"] == ExampleCounts(8, cut=0)
+    assert whole.counts()["test"] == ExampleCounts(8, 0, 0, cut=0)
     assert not caplog.messages
     unknown = TextFiles(Characters(), "mine.jsonl", str(tmp_path), length=3, cache_dir=str(tmp_path / "cache"))
     unknown.split("test")
-    assert unknown.counts()["test"] == ExampleCounts(8)
+    assert unknown.counts()["test"] == ExampleCounts(8, 0, 0)
