@@ -2,12 +2,16 @@
 
 import sys
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-from metaloop.data.files.sources import SOURCES, FileState, get, status, verify
 from metaloop.errors import UserError
 from metaloop.system.suggestions import did_you_mean
 
+if TYPE_CHECKING:  # torch, for which a mistyped action should not wait
+    from metaloop.data.files.sources import FileState
+
 ACTIONS = ("status", "get", "verify")
+_OTHER_WORDS = {"download": ["get"], "fetch": ["get"], "list": ["status"], "ls": ["status"], "check": ["verify"]}
 
 
 def run(action: str, name: str | None, data_dir: str) -> int:
@@ -25,7 +29,10 @@ def run(action: str, name: str | None, data_dir: str) -> int:
         UserError: the action or data set is unknown, a download fails, or ``verify`` finds a missing or damaged file.
     """
     if action not in ACTIONS:
-        raise UserError(f"data {action}: {did_you_mean(action, ACTIONS)}actions: {', '.join(ACTIONS)}")
+        near = did_you_mean(action, ACTIONS, also=_OTHER_WORDS)
+        raise UserError(f"data {action}: {near}write metaloop data ACTION [NAME]; actions: {', '.join(ACTIONS)}")
+    from metaloop.data.files.sources import SOURCES
+
     if name is not None and name not in SOURCES:
         near = did_you_mean(name, SOURCES)
         raise UserError(f"data {action} {name}: {near}data sets to download: {', '.join(SOURCES)}; the others need no download")
@@ -40,7 +47,9 @@ def run(action: str, name: str | None, data_dir: str) -> int:
     return 0
 
 
-def _do(action: str, names: Sequence[str], data_dir: str) -> list[FileState]:
+def _do(action: str, names: Sequence[str], data_dir: str) -> list["FileState"]:
+    from metaloop.data.files.sources import status, verify
+
     if action == "status":
         return status(data_dir)
     if action == "verify":
@@ -49,7 +58,9 @@ def _do(action: str, names: Sequence[str], data_dir: str) -> list[FileState]:
     return [state for name in names for state in _get(name, data_dir, progress)]
 
 
-def _get(name: str, data_dir: str, progress: Callable[[str, int, int | None], None] | None) -> list[FileState]:
+def _get(name: str, data_dir: str, progress: Callable[[str, int, int | None], None] | None) -> list["FileState"]:
+    from metaloop.data.files.sources import SOURCES, get
+
     source = SOURCES[name]
     print(f"{source.title}\nlicence: {source.origin.licence}", file=sys.stderr)
     return get(name, data_dir, progress)
@@ -61,7 +72,7 @@ def _show_progress(name: str, done: int, total: int | None) -> None:
     print(f"\r{name}: {done / 1e6:.1f}{size} MB", end=end, file=sys.stderr, flush=True)
 
 
-def _lines(states: Sequence[FileState]) -> list[str]:
+def _lines(states: Sequence["FileState"]) -> list[str]:
     """Source, state, size, path and message of each file in columns, followed by the licences."""
     rows = [(state.source, _word(state), _size(state.size), str(state.path), state.message) for state in states]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
@@ -70,7 +81,7 @@ def _lines(states: Sequence[FileState]) -> list[str]:
     return lines + [f"licence of {licence}" for licence in licences]
 
 
-def _word(state: FileState) -> str:
+def _word(state: "FileState") -> str:
     if state.size is None:
         return "missing"
     return {None: "present", True: "sound", False: "damaged"}[state.sound]

@@ -1,6 +1,9 @@
 """Texts of ``--help``. The first paragraph of a command's text describes the command; the rest are examples."""
 
 import argparse
+from typing import NoReturn
+
+from metaloop.errors import UserError
 
 TOP = """usage: metaloop COMMAND ...
 
@@ -187,10 +190,18 @@ examples:
   metaloop wandb sync outputs/sweeps/five_choices"""
 
 
+class Parser(argparse.ArgumentParser):
+    """Parser that raises a `UserError` in the place of printing its usage and ending the process."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise ``message`` as a UserError."""
+        raise UserError(f"{self.prog.removeprefix('metaloop ')}: {message}; see {self.prog} --help")
+
+
 def parser(command: str, text: str) -> argparse.ArgumentParser:
     """Make the parser of a command from its help text."""
     about, _, examples = text.partition("\n\n")
-    return argparse.ArgumentParser(
+    return Parser(
         prog=f"metaloop {command}",
         description=about,
         epilog=examples,

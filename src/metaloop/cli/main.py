@@ -29,14 +29,17 @@ def _dispatch(argv: list[str]) -> int:
         print(help_texts.TOP, file=sys.stderr)
         return 2
     word, *rest = argv
+    if word == "help" and rest and rest[0] in COMMANDS:
+        return COMMANDS[rest[0]](["--help"])
     if word in ("-h", "--help", "help"):
         print(help_texts.TOP)
         return 0
-    if word == "--version":
+    if word in ("--version", "-V", "version"):
         print(f"metaloop {__version__}")
         return 0
     if word not in COMMANDS:
-        raise UserError(f"there is no command {word!r}; {did_you_mean(word, COMMANDS)}commands: {', '.join(COMMANDS)}")
+        near = did_you_mean(word, [*COMMANDS, "--help", "--version"], also=_OTHER_WORDS)
+        raise UserError(f"there is no command {word!r}; {near}commands: {', '.join(COMMANDS)}")
     if word not in _BUILDS_RUNS or not any(each.startswith(("trust=", "data_changed=")) for each in rest):
         return COMMANDS[word](rest)
     from metaloop.config.trust import trusting
@@ -117,7 +120,9 @@ def _inspect(argv: list[str]) -> int:
     parser.add_argument("--episodes", type=int, default=50, metavar="N", help="number of meta-test episodes (default: 50)")
     parser.add_argument("--steps", type=int, metavar="N", help="inner steps (default: those of the run's meta-test)")
     parser.add_argument("--unfinished", action="store_true", help="use the best checkpoint so far of a run that was stopped")
-    options = parser.parse_args(argv)
+    options = parser.parse_args([word.removeprefix("run=") for word in argv])
+    if options.episodes < 2 or (options.steps is not None and options.steps < 1):
+        raise UserError(f"inspect: --episodes {options.episodes} must be at least 2, and --steps at least 1")
     from metaloop.evaluation import inspection
 
     inspection.show(inspection.inspect_run(options.run, options.episodes, options.steps, unfinished=options.unfinished))
@@ -174,6 +179,7 @@ def _wandb(argv: list[str]) -> int:
     return sync([Path(run) for run in arguments.runs or ["outputs"]], dry_run=arguments.dry_run)
 
 
+_OTHER_WORDS = {"test": ["evaluate"], "eval": ["evaluate"], "run": ["train"], "fit": ["train"], "download": ["data"]}
 _BUILDS_RUNS = ("train", "evaluate", "predict", "inspect", "compare")  # the commands that take trust=
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": _train,

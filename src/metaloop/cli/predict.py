@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # they import torch, for which the error for a mistyped word 
 
 KEYS = ("run", "model", "support", "query", "text", "path", "label", "steps", "unfinished", "out", "save")
 _FOLDER = "predictions"
+_MODEL = "model.json"  # in the folder of an adapted model
 _COMMAND = ["metaloop", "predict"]  # beginning of the command in a record of predictions
 _FIRST_COLUMNS = "row,input,"
 _SHOWN, _WIDTH = 10, 56  # rows of the table on the screen, and characters of an input
@@ -32,7 +33,9 @@ def words(argv: Sequence[str]) -> dict[str, str]:
     """
     values: dict[str, str] = {}
     for word in argv:
-        key, _, value = word.partition("=")
+        key, equals, value = word.partition("=")
+        if not equals and Path(word).exists():
+            raise UserError(f"predict {word}: write KEY={word}; keys: {', '.join(f'{each}=' for each in KEYS)}")
         if key not in KEYS:
             raise UserError(f"predict {word}: {did_you_mean(key, KEYS)}keys: {', '.join(f'{each}=' for each in KEYS)}")
         if not value or key in values:
@@ -68,6 +71,20 @@ def _check_targets(values: Mapping[str, str]) -> None:
         raise UserError(f"predict save={save} exists already and is not overwritten: choose another name, or remove it")
 
 
+def _check_inputs(values: Mapping[str, str], unfinished: bool) -> None:
+    """Raise a UserError if the run, the model or a file is not there, before torch is imported."""
+    from metaloop.evaluation.finished_run import FinishedRun
+
+    if "run" in values:
+        FinishedRun.open(values["run"], unfinished=unfinished)
+    elif not (Path(values["model"]) / _MODEL).is_file():
+        folder = values["model"]
+        raise UserError(f"model={folder} holds no adapted model ({_MODEL}); metaloop predict run=... save={folder} makes one")
+    for key in ("support", "query"):
+        if key in values and not Path(values[key]).expanduser().exists():
+            raise UserError(f"predict {key}={values[key]}: there is no such file or folder")
+
+
 def _record_path(target: Path) -> Path:
     """Path of the record of the predictions ``target``."""
     return target.with_suffix(".json")
@@ -97,6 +114,7 @@ def main(argv: list[str]) -> int:
     """Adapt a run or load a model, predict, write the predictions, and print a short table."""
     values = words(argv)
     steps, unfinished = _steps(values), is_true("unfinished", [values[key] for key in ("unfinished",) if key in values])
+    _check_inputs(values, unfinished)
     from metaloop.data.user.tasks import Columns
 
     names = {key: values[key] for key in ("text", "path", "label") if key in values}

@@ -33,7 +33,9 @@ def report(argv: list[str]) -> int:
     )
     parser.add_argument("--baseline", metavar="KEY=VALUE,...", help="the row that all others are compared with")
     parser.add_argument("--output", metavar="DIR", default="report", help="where to write (default: ./report)")
-    options = parser.parse_args(argv)
+    options = parser.parse_args([word.removeprefix("run=") for word in argv])
+    for condition in options.where:
+        _pair(condition, "--where")
     for run in options.runs:
         if not Path(run).is_dir():
             raise UserError(f"report {run}: there is no such folder; runs are in folders below outputs/")
@@ -126,6 +128,8 @@ def reproduce(argv: list[str]) -> int:
     config_dir = "folder of your own configuration"
     parser.add_argument("--config-dir", "-cd", action="append", default=[], metavar="DIR", help=config_dir)
     options = parser.parse_intermixed_args(argv)
+    if options.seeds < 1:
+        raise UserError(f"--seeds {options.seeds}: must be at least 1")
     from metaloop.cli.reproduce import main
 
     return main(options)

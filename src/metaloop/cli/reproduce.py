@@ -79,8 +79,6 @@ def _run(name: str, overrides: Sequence[str], options: argparse.Namespace) -> in
     """Run an experiment as a sweep over seeds, which can be interrupted and continued."""
     from metaloop.cli import sweep as command
 
-    if options.seeds < 1:
-        raise UserError(f"--seeds {options.seeds}: must be at least 1")
     folder = f"hydra.sweep.dir={ROOT / name}"
     config_dirs = [word for each in options.config_dir for word in ("--config-dir", each)]
     seeds = ",".join(map(str, range(options.seeds)))

@@ -29,7 +29,8 @@ def main(argv: list[str]) -> int:
         return _verb(argv[0], argv[1:])
     options = _parser().parse_intermixed_args(argv)
     if not options.words or "=" in options.words[0]:
-        raise UserError("name a sweep: metaloop sweep NAME [overrides]; metaloop sweep list names them")
+        also = f"; metaloop train -m {shlex.join(options.words)} makes one without a file" if options.words else ""
+        raise UserError(f"name a sweep: metaloop sweep NAME [overrides]; metaloop sweep list names them{also}")
     name, *overrides = options.words
     return run(read_plan(name, options.config_dir), overrides, options, ROOT / name)
 
@@ -70,7 +71,7 @@ def run(plan: Plan, overrides: Sequence[str], options: argparse.Namespace, direc
 
 def _parser() -> argparse.ArgumentParser:
     about, _, examples = help_texts.SWEEP.partition("\n\n")
-    parser = argparse.ArgumentParser(
+    parser = help_texts.Parser(
         prog="metaloop sweep",
         usage="metaloop sweep NAME [KEY=VALUE ...] [options]\n       metaloop sweep status|show|retry|cancel|list ...",
         description=about,
@@ -93,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _verb(verb: str, argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog=f"metaloop sweep {verb}", allow_abbrev=False)
+    parser = help_texts.Parser(prog=f"metaloop sweep {verb}", allow_abbrev=False)
     parser.add_argument("sweep", nargs="?" if verb in ("status", "list") else None, help="name or folder of the sweep")
     parser.add_argument("runs", nargs="*", help="numbers of runs, or beginnings of their directories or keys (default: all)")
     parser.add_argument("--stale", type=float, default=60, help=argparse.SUPPRESS)

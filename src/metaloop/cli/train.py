@@ -2,22 +2,20 @@
 
 from argparse import Namespace
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 
 from hydra._internal.callbacks import Callbacks
-from hydra._internal.utils import get_args_parser
-from hydra.core.utils import JobStatus, run_job
+from hydra.core.utils import run_job
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 
+from metaloop.cli.command_line import read_flags
 from metaloop.config.composed import ComposedRun, RunComposer
 from metaloop.config.composition import Composer, composer
-from metaloop.config.known_keys import known_keys
 from metaloop.config.overrides import check_overrides, parse
 from metaloop.config.trust import remember
 from metaloop.errors import UserError
-from metaloop.records.directory import finished, unfinished
+from metaloop.records.directory import discarded_unless_begun, finished, unfinished
 from metaloop.runs.resume import resume
 
 _HYDRAS = ("cfg", "info", "hydra_help", "shell_completion", "multirun", "config_path", "config_name", "package")
@@ -26,6 +24,11 @@ _ONLY_SHOW = ("cfg", "info", "hydra_help", "shell_completion")
 
 def main(argv: list[str]) -> int:
     """Run with these overrides and flags; return 0, or raise what the run raises."""
+    if "resume" in argv or "resume=" in argv:
+        raise UserError("resume=DIR needs a run directory; resume=auto continues the unfinished run of this configuration")
+    for word in argv:
+        if word.lower() in ("resume=true", "resume=yes", "resume=1", "resume=last", "resume=latest"):
+            raise UserError(f"{word}: write resume=auto for the unfinished run of this configuration, or resume=DIR")
     resumed = [word.removeprefix("resume=") for word in argv if word.startswith("resume=")]
     if resumed and resumed[-1] not in ("auto", "null"):
         others = [word for word in argv if not word.startswith("resume=")]
@@ -35,7 +38,7 @@ def main(argv: list[str]) -> int:
             )
         resume(Path(resumed[-1]))
         return 0
-    flags = _flags(argv)
+    flags = read_flags(argv)
     if any(vars(flags)[name] for name in _HYDRAS) or any(parse(line).is_sweep_override() for line in flags.overrides):
         return by_hydra(argv)
     config_dirs = _config_dirs(flags)
@@ -52,20 +55,11 @@ def by_hydra(argv: Sequence[str]) -> int:
     from metaloop.cli import hydra_entry
 
     argv = sorted(argv, key=lambda word: word not in ("-m", "--multirun"))  # Hydra accepts it only before overrides
-    flags = _flags(argv)
+    flags = read_flags(argv)
     if not any(vars(flags)[name] for name in _ONLY_SHOW):
         check_overrides("train", flags.overrides, _config_dirs(flags), bool(flags.multirun))
     hydra_entry.run(argv)
     return 0
-
-
-def _flags(argv: Sequence[str]) -> Namespace:
-    for word, following in pairwise([*argv, "VALUE"]):
-        name, _, value = word.removeprefix("--").partition("=")
-        if word.startswith("--") and name.partition(".")[0] in known_keys()[""]:
-            raise UserError(f"{word}: keys are written without dashes: {name}={value or following}")
-    flags: Namespace = get_args_parser().parse_args(sorted(argv, key=lambda word: word not in ("-m", "--multirun")))
-    return flags
 
 
 def _config_dirs(flags: Namespace) -> list[str]:
@@ -89,14 +83,23 @@ def _start(run: ComposedRun, hydra: Composer) -> None:
         also = f"; {done} has it and is finished" if done else ""
         print(f"resume=auto: no run below outputs is unfinished and has this configuration{also}; a new run starts", flush=True)
 
-    def task(config: DictConfig) -> None:
-        start(identity, Path(run.whole.hydra.runtime.output_dir), resume=False)
+    directory = run.pin_directory()
+
+    def task(config: DictConfig) -> Exception | None:
+        try:
+            start(identity, directory, resume=False)
+        except Exception as error:  # Hydra would print a line of its own before it raises the error again
+            return error
+        return None
 
     context = HydraContext(hydra.loader, Callbacks(run.whole))
     try:
-        result = run_job(task, run.whole, "hydra.run.dir", None, context)
-    except OSError as error:  # of the run's directory; what the run itself raises is in the result
+        with discarded_unless_begun(directory):
+            error = run_job(task, run.whole, "hydra.run.dir", None, context).return_value
+            if error is not None:
+                raise error
+    except OSError as error:
+        if error.filename is None or Path(error.filename) not in (directory, *directory.parents):
+            raise
         reason = f"{error.filename} cannot be made ({error.strerror})"
         raise UserError(f"hydra.run.dir: {reason}; choose another folder with hydra.run.dir=DIR") from error
-    if result.status == JobStatus.FAILED:
-        raise result._return_value  # return_value would print "Error executing job" and all overrides before the message

@@ -4,13 +4,14 @@ import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Override
 from hydra.errors import CompactHydraException
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from metaloop.config.composition import Composer, composer, is_searchpath
@@ -46,6 +47,14 @@ class ComposedRun:
 
     whole: DictConfig
     overrides: tuple[str, ...]
+
+    def pin_directory(self) -> Path:
+        """Resolve Hydra's directory of the run, with the time of now, and keep it in the config."""
+        with _current(self.whole):
+            directory = str(self.whole.hydra.run.dir)
+        with read_write(self.whole.hydra):
+            self.whole.hydra.run.dir = directory
+        return Path(directory)
 
     def identity(self, group: str | None) -> RunIdentity:
         """Identity of the run, for ``run.json``.

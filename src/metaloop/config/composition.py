@@ -15,8 +15,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from metaloop.config.folder import conf_dir
+from metaloop.config.other_words import OPTIONS
 from metaloop.errors import UserError
-from metaloop.system.suggestions import did_you_mean
+from metaloop.system.suggestions import did_you_mean, listed
 
 
 class Composer:
@@ -66,6 +67,9 @@ class Composer:
             absent = re.search(r"Could not override '([^']+)'", str(error))
             if absent is not None:
                 raise UserError(_absent(absent[1], lines)) from error
+            for line in lines:
+                if line.startswith("+") and f"Multiple values for {line[1:].partition('=')[0]}" in str(error):
+                    raise UserError(f"{line}: it has an option already; change it with {line.lstrip('+')}") from error
             cause = f": {error.__cause__}" if isinstance(error.__cause__, OmegaConfBaseException) else ""
             raise UserError(f"{str(error).strip()}{cause}\nwith the overrides: {' '.join(lines)}") from error
 
@@ -85,7 +89,8 @@ def _missing(error: MissingConfigException) -> str:
     options = [str(option) for option in error.options or ()]
     if not options:
         return reason
-    return f"{reason}; {did_you_mean(name, options, prefix=f'{group}=')}options of {group}: {', '.join(options)}"
+    near = did_you_mean(name, options, prefix=f"{group}=", also=OPTIONS)
+    return f"{reason}; {near}options of {group}: {listed(options, f'metaloop list {group}')}"
 
 
 @contextmanager

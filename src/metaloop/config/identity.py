@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from metaloop.config.known_keys import check_known
-from metaloop.config.numbers import check_numbers
+from metaloop.config.values import check_present, check_values
 from metaloop.errors import UserError
 from metaloop.records.schema import RunIdentity
 
@@ -50,11 +50,14 @@ def run_identity(config: DictConfig, choices: Mapping[str, Any], overrides: Sequ
         group: Name of the sweep; None for a single run.
 
     Raises:
-        UserError: the config is incomplete, or has a key that nobody reads or a number out of range.
+        UserError: the config is incomplete, or has a key that nobody reads or a value that cannot be.
     """
     check_known(config)
+    unresolved = OmegaConf.to_container(config, resolve=False)
+    assert isinstance(unresolved, dict)
+    check_present({str(key): value for key, value in unresolved.items()})
     resolved = plain(config)
-    check_numbers(resolved)
+    check_values(resolved)
     return RunIdentity(
         name=resolved["name"],
         seed=resolved["seed"],

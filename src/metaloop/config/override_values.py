@@ -7,6 +7,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from metaloop.config.known_keys import known_keys
+from metaloop.config.other_words import KEYS
+from metaloop.config.values import LEAST
 from metaloop.errors import UserError
 from metaloop.system.suggestions import did_you_mean
 
@@ -67,7 +69,8 @@ def check_value(config: DictConfig, leaves: Leaves, choices: Sequence[str], over
 def _unknown(line: str, key: str, leaves: Leaves, choices: Sequence[str]) -> str:
     visible = [name for name in leaves if key.startswith("hydra") or not name.startswith("hydra")]
     groups = [name for name in choices if key.startswith("hydra") or not name.startswith("hydra")]
-    near = did_you_mean(key, dict.fromkeys([*groups, *visible]))
+    slashes = {name.replace("/", ".") for name in groups} if "/" in key else ()  # a group's section is no second suggestion
+    near = did_you_mean(key, dict.fromkeys([*groups, *(name for name in visible if name not in slashes)]), also=KEYS)
     section = key
     while section and not isinstance(leaves.get(section), dict):
         section = section.rpartition(".")[0]
@@ -115,10 +118,8 @@ def _check_scalar(key: str, kind: type, default: object, value: object) -> None:
         whole = kind is int and isinstance(part, float) and part.is_integer()
         hint = f"; did you mean {key}={part:.0f}?" if whole else ""
         received = "null" if value is None else repr(value)
-        raise UserError(
-            f"{key}={received}: expected {_NAMES[kind]}, such as the default {_yaml(default)}{hint} "
-            f"(++{key}=... sets it with any type)"
-        )
+        freely = "" if key in LEAST else f" (++{key}=... sets it with any type)"
+        raise UserError(f"{key}={received}: expected {_NAMES[kind]}, such as the default {_yaml(default)}{hint}{freely}")
 
 
 def _yaml(value: object) -> str:

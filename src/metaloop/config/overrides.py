@@ -5,6 +5,7 @@ every value of every sweep is checked first, each with the first values of the o
 """
 
 import itertools
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -15,9 +16,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from metaloop.config.composition import Composer, composer, is_searchpath
-from metaloop.config.override_values import check_value, flatten
+from metaloop.config.other_words import OPTIONS
+from metaloop.config.override_values import Leaves, check_value, flatten
 from metaloop.errors import UserError
-from metaloop.system.suggestions import did_you_mean
+from metaloop.system.suggestions import did_you_mean, listed
+
+_ONE_OPTION = ("algorithm", "model", "dataset", "episode", "outer", "trainer")
 
 
 @dataclass(frozen=True)
@@ -58,9 +62,19 @@ def check_overrides(config_name: str, overrides: Sequence[str], config_dirs: Seq
         config = hydra.compose([item.lines[0] for item in checked])
         sweeps = [override for override in parsed if override.is_sweep_override()]
         if sweeps and not multirun and config.hydra.mode != RunMode.MULTIRUN:
-            key, value = sweeps[0].key_or_group, sweeps[0].get_value_string()
-            single = "give one option" if hydra.is_group(key) else f"write {key}=[{value}]"
+            single = _as_one_value(sweeps[0], flatten(config), hydra)
             raise UserError(f"{sweeps[0].input_line}: several values make a sweep: add -m, or {single}")
+
+
+def _as_one_value(sweep: Override, leaves: Leaves, hydra: Composer) -> str:
+    """Say how to write one value in the place of a sweep."""
+    key, value = sweep.key_or_group, sweep.get_value_string()
+    if hydra.is_group(key):
+        return "give one option"
+    default = leaves.get(key)
+    if not sweep.is_choice_sweep() or not (isinstance(default, list | str) or default is None or key.startswith("episode.")):
+        return "give one value"
+    return f"write '{key}=\"{value}\"'" if isinstance(default, str) and default != "???" else f"write {key}=[{value}]"
 
 
 def parse(line: str) -> Override:
@@ -69,11 +83,17 @@ def parse(line: str) -> Override:
     Raises:
         UserError: the override cannot be parsed.
     """
-    if "=" not in line and not line.startswith("~"):
+    key, equals, value = line.partition("=")
+    if not equals and not line.startswith("~"):
         raise UserError(f"{line!r} is not an override: write key=value, such as trainer.max_steps=100 or algorithm=maml")
     try:
         return OverridesParser.create().parse_overrides([line])[0]
     except HydraException as error:
+        if value.startswith("="):
+            raise UserError(f"{line}: write one =, {key}={value.lstrip('=')}") from error
+        if re.fullmatch(r"[+~]*[\w./@]+", key) and not set(value) & set("'\"\\[]{}"):
+            quoted = f"'{key}=\"{value}\"'"
+            raise UserError(f"{line}: its value has characters with a meaning of their own; write {quoted}") from error
         reason = str(error).split("\nSee http")[0]
         raise UserError(f"cannot read the override {line!r} (quote special characters): {reason}") from error
 
@@ -86,7 +106,7 @@ def _expand(override: Override, hydra: Composer) -> _Checked:
         return _Checked(override, (str(override.input_line),), is_group)
     values = list(dict.fromkeys(_values(override, hydra)))
     if not values:
-        options = f"; options of {group}: {', '.join(hydra.options(group))}" if is_group else ""
+        options = f"; options of {group}: {_all_of(group, hydra.options(group))}" if is_group else ""
         raise UserError(f"{override.input_line}: this sweep has no value{options}")
     return _Checked(override, tuple(f"{override.get_key_element()}={value}" for value in values), is_group)
 
@@ -113,14 +133,22 @@ def _check_options(item: _Checked, hydra: Composer) -> None:
     """Check that every chosen option is in its group."""
     group = item.override.key_or_group
     options = hydra.options(group)
-    listed = f"options of {group}: {', '.join(options) or 'none'}"
+    offered = f"options of {group}: {_all_of(group, options)}"
     for line in item.lines:
         value = parse(line).value()
         if value is None and not item.override.is_delete():
-            raise UserError(f"{line}: name an option, or remove the group with ~{group}; {listed}")
+            raise UserError(f"{line}: name an option, or remove the group with ~{group}; {offered}")
+        if isinstance(value, list) and len(value) > 1 and group in _ONE_OPTION:
+            several = ",".join(map(str, value))
+            raise UserError(f"{line}: a run has one {group}; several make a sweep: metaloop train -m {group}={several}")
         for option in value if isinstance(value, list) else [value]:
             if option is not None and str(option) not in options and "/" not in str(option):
-                raise UserError(f"{line}: {group} has no {str(option)!r}; {did_you_mean(str(option), options)}{listed}")
+                near = did_you_mean(str(option), options, also=OPTIONS)
+                raise UserError(f"{line}: {group} has no {str(option)!r}; {near}{offered}")
+
+
+def _all_of(group: str, options: Sequence[str]) -> str:
+    return listed(options, f"metaloop list {group}")
 
 
 def _one_at_a_time(checked: Sequence[_Checked]) -> Iterator[list[str]]:

@@ -91,6 +91,8 @@ class ClassPool(TaskDistribution):
 
     def check(self, spec: EpisodeSpec) -> None:
         """Raise a UserError if the split has too few classes, or a class has too few examples."""
+        if lowest(spec.ways) < 2:
+            raise UserError(f"episode.ways={spec.ways}: classification needs at least 2 ways")
         classes, more = highest(spec.ways) + spec.distractors, ""
         if classes > self.num_classes:
             more = f" + episode.distractors={spec.distractors}" if spec.distractors else ""

@@ -14,6 +14,7 @@ from metaloop.config.identity import plain
 from metaloop.config.override_values import check_value, flatten, is_true
 from metaloop.config.overrides import check_overrides, parse
 from metaloop.config.trust import remember_derived
+from metaloop.config.values import check_values
 from metaloop.errors import UserError
 from metaloop.evaluation.finished_run import FinishedRun
 from metaloop.records.schema import Record
@@ -51,7 +52,9 @@ def changed(config: Mapping[str, Any], overrides: Sequence[str], config_dirs: Se
     for override in overrides:
         if override not in groups:
             _change(node, override)
-    return plain(node)
+    result = plain(node)
+    check_values(result)
+    return result
 
 
 def _change(node: DictConfig, line: str) -> None:
@@ -118,11 +121,16 @@ def evaluate(
 
 def main(argv: list[str]) -> int:
     """Run the command and print the score; takes ``run=DIR``, overrides, ``unfinished=true`` and ``--config-dir``."""
-    parser = argparse.ArgumentParser(prog="metaloop evaluate", allow_abbrev=False)
+    parser = argparse.ArgumentParser(prog="metaloop evaluate", allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--config-dir", "-cd", action="append", default=[])
     parser.add_argument("words", nargs="*")
-    options = parser.parse_intermixed_args(argv)
+    options, unknown = parser.parse_known_intermixed_args(argv)
+    if unknown:
+        raise UserError(f"evaluate {unknown[0]}: no such option; keys are written without dashes, evaluation.episodes=50")
     runs = [word.removeprefix("run=") for word in options.words if word.startswith("run=")]
+    for word in options.words:
+        if "=" not in word:
+            raise UserError(f"evaluate {word}: write {'run=' if Path(word).exists() else 'KEY='}{word}")
     if len(runs) != 1:
         raise UserError("name one run to evaluate: metaloop evaluate run=outputs/... [overrides]")
     unfinished = [word.removeprefix("unfinished=") for word in options.words if word.startswith("unfinished=")]

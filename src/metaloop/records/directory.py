@@ -3,12 +3,13 @@
 import errno
 import fcntl
 import os
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from metaloop.errors import UserError
+from metaloop.errors import ProcessKilled, UserError
 from metaloop.records.reading import read_identity
 from metaloop.records.schema import IDENTITY, RECORD, RunIdentity
 from metaloop.records.writing import write_json
@@ -16,6 +17,7 @@ from metaloop.system.files import open_lock, remove_remains, write_atomically
 
 LAST, BEST = "last.ckpt", "best.ckpt"  # in its folder "checkpoints"
 LOCK = ".lock"
+CHOICES = "choices.json"  # written after the first outer step
 REPORT = "report/index.html"
 
 
@@ -39,6 +41,28 @@ def claimed(directory: Path) -> Iterator[None]:
         for folder in (directory, directory / "checkpoints"):
             remove_remains(folder)
         yield
+
+
+@contextmanager
+def discarded_unless_begun(directory: Path) -> Iterator[None]:
+    """Remove what the block leaves in the directory of a new run, if it raises an exception before the first outer step.
+
+    What was there before stays, and so does a run that was stopped by Ctrl-C.
+    """
+    missing = [folder for folder in (directory, *directory.parents) if not folder.exists()]
+    before = set() if missing or not directory.is_dir() else set(directory.iterdir())
+    try:
+        yield
+    except ProcessKilled:  # the message says how to continue
+        raise
+    except Exception:
+        if directory.is_dir() and not any((directory / name).exists() for name in (CHOICES, RECORD, "checkpoints")):
+            for path in set(directory.iterdir()) - before:
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+            for folder in missing:
+                with suppress(OSError):  # it holds something else
+                    folder.rmdir()
+        raise
 
 
 def check_links(directory: Path) -> None:

@@ -14,6 +14,10 @@ def read_identity(directory: Path) -> RunIdentity:
         UserError: the directory holds no run, or the file is broken; names file and key.
     """
     path = directory / IDENTITY
+    if directory.suffix == ".ckpt":
+        raise UserError(f"{directory} is a checkpoint; name its run, {directory.parent.parent}")
+    if not directory.exists():
+        raise UserError(f"{directory} is no run directory: there is no such folder; runs are in folders below outputs/")
     if not path.exists():
         raise UserError(f"{directory} is no run directory: it has no {IDENTITY}")
     return decode(RunIdentity, read_object(path, "run description"), str(path))

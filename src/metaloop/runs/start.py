@@ -25,11 +25,13 @@ def train(run: RunIdentity, directory: str | Path | None = None) -> Path:
         UserError: the run cannot be built, or the directory holds a run already.
     """
     from metaloop.config.trust import remember
+    from metaloop.records.directory import discarded_unless_begun
 
     remember(run.config)
     if directory is None:
         directory = Path("outputs") / run.name / datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
-    start(run, Path(directory), resume=False)
+    with discarded_unless_begun(Path(directory)):
+        start(run, Path(directory), resume=False)
     return Path(directory)
 
 

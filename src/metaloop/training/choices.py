@@ -26,7 +26,7 @@ class KeptChoices(Callback):
     def __init__(self, path: Path, over_tasks: OverTasks) -> None:
         self.path = path
         self.over_tasks = over_tasks
-        self._kept: dict[str, str] = {}
+        self._kept: dict[str, str] | None = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Restore the choices that the run made before it was killed.
@@ -35,8 +35,8 @@ class KeptChoices(Callback):
             UserError: the file is broken.
         """
         if self.path.exists():
-            self._kept = self._read()
-            self.over_tasks.restore(self._kept)
+            kept = self._kept = self._read()
+            self.over_tasks.restore(kept)
 
     def _read(self) -> dict[str, str]:
         try:
@@ -48,7 +48,7 @@ class KeptChoices(Callback):
         return content
 
     def on_train_batch_end(self, trainer: Trainer, *rest: Any) -> None:
-        """Save the choices for training, which are made at the first step."""
+        """Save the choices for training, which are made at the first step; the file also says that a run has begun."""
         self._keep(trainer)
 
     def on_validation_batch_end(self, trainer: Trainer, *rest: Any) -> None:

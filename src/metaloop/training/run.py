@@ -14,7 +14,7 @@ from metaloop.data.distribution import Dataset
 from metaloop.data.recorded import keep_contents
 from metaloop.learners.learner import Learner
 from metaloop.problems.problem import Problem
-from metaloop.records.directory import BEST, LAST
+from metaloop.records.directory import BEST, CHOICES, LAST
 from metaloop.records.environment import git_state, hardware, peak_memory, versions
 from metaloop.records.schema import FINISHED, ExampleCounts, MetaTest, Paper, Record, RunIdentity, Training
 from metaloop.records.typed_json import decode
@@ -94,7 +94,7 @@ def train(
         trackers.log,
         keeper.last_good,
     )
-    choices = KeptChoices(directory / "choices.json", parts.learner.over_tasks)
+    choices = KeptChoices(directory / CHOICES, parts.learner.over_tasks)
     trainer = quiet_trainer(_make_trainer(parts), [keeper, choices, Progress(parts.problem.metric), start_up])
     data = EpisodeDataModule(parts.dataset, parts.plan)
     if trainer.is_global_zero:

@@ -296,15 +296,15 @@ def test_data_status_and_verify_look_where_they_are_told(tmp_path: Path, capsys:
 
 
 def test_data_get_fetches_what_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from metaloop.cli import data as data_command
+    from metaloop.data.files import sources
 
     asked: list[tuple[str, str]] = []
-    state = data_command.FileState("omniglot", tmp_path / "a.zip", "MIT", 5, True, "2 characters")
-    monkeypatch.setattr(data_command, "get", lambda name, folder, progress: asked.append((name, folder)) or [state])
+    state = sources.FileState("omniglot", tmp_path / "a.zip", "MIT", 5, True, "2 characters")
+    monkeypatch.setattr(sources, "get", lambda name, folder, progress: asked.append((name, folder)) or [state])
     monkeypatch.setenv("METALOOP_DATA", "elsewhere")
     assert main(["data", "get"]) == 0
     assert main(["data", "get", "omniglot", "--data-dir", "there"]) == 0
-    assert asked == [*((name, "elsewhere") for name in data_command.SOURCES), ("omniglot", "there")]
+    assert asked == [*((name, "elsewhere") for name in sources.SOURCES), ("omniglot", "there")]
 
 
 def test_a_reader_that_has_gone_is_no_fault() -> None:

@@ -377,7 +377,7 @@ def test_a_run_that_is_not_finished_has_no_checkpoint_or_takes_no_steps_is_refus
     shutil.copy(runs / "texts" / "record.json", tmp_path / "run")
     assert "no checkpoint at" in refused(capsys, run, *files)
     assert "takes no inner steps" in refused(capsys, f"run={runs / 'texts'}", *files, "steps=3")
-    assert "a file is needed that ends in" in refused(capsys, f"run={runs / 'texts'}", f"support={tmp_path}", "query=q.csv")
+    assert "a file is needed that ends in" in refused(capsys, f"run={runs / 'texts'}", f"support={tmp_path}", files[1])
 
 
 def test_columns_have_names_of_their_own_in_a_query(runs: Path, tmp_path: Path) -> None:
