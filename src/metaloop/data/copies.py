@@ -1,5 +1,6 @@
 """Equal examples of a pool, which an episode does not have in both its support and its query set."""
 
+import logging
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,8 +12,12 @@ from torch.nn.utils.rnn import pad_sequence
 
 from metaloop.data.philox import Stream
 from metaloop.errors import UserError
+from metaloop.records.schema import ExampleCounts
 from metaloop.types import EpisodeSpec, highest
 
+log = logging.getLogger(__name__)
+
+REPEATS = ("apart", "anywhere")  # whether copies may be in support and query of one episode
 _NEVER = 2**32  # above every key by which queries are ordered
 
 
@@ -100,3 +105,28 @@ def count_repeats(splits: Mapping[str, Sequence[Sequence[Hashable]]]) -> dict[st
         )
         for split, classes in counts.items()
     }
+
+
+def tell_repeats(counts: Mapping[str, ExampleCounts], kind: str, *, apart: bool) -> None:
+    """Warn of equal examples.
+
+    Args:
+        counts: what was counted in each split.
+        kind: what the examples are, in the plural.
+        apart: whether no episode has equal examples in support and query.
+    """
+    total = sum(count.examples for count in counts.values())
+    repeated = sum(count.repeated or 0 for count in counts.values())
+    contradictory = sum(count.contradictory or 0 for count in counts.values())
+    if repeated:
+        where = "are never" if apart else "can be"
+        message = "%s of %s %s repeat another of their class; copies %s in both support and query of one episode"
+        log.warning(message, f"{repeated:,}", f"{total:,}", kind, where)
+    if contradictory:
+        log.warning("%s of %s %s are in several classes", f"{contradictory:,}", f"{total:,}", kind)
+
+
+def check_repeats(repeats: str) -> None:
+    """Raise a UserError for an unknown ``dataset.repeats``."""
+    if repeats not in REPEATS:
+        raise UserError(f"dataset.repeats={repeats!r} must be one of {', '.join(REPEATS)}")

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from metaloop.data.copies import Copies
 from metaloop.data.distribution import SPLITS, Dataset, TaskDistribution, check_split
 from metaloop.data.pool import ClassPool
 from metaloop.errors import UserError
@@ -100,11 +101,20 @@ class RecordedDataset(Dataset):
         parts = [rows[label] for label in names]
         inputs = _concatenated(parts)
         sizes = [len(_first(part)) for part in parts]
-        return ClassPool(inputs, sizes, names, rotations=kept.rotations, split=name, augmentation=kept.augmentation)
+        apart = any(isinstance(pool, ClassPool) and pool.copies is not None for pool in pools.values())
+        copies = Copies.of([_rows(part) for part in parts]) if apart else None
+        return ClassPool(
+            inputs, sizes, names, rotations=kept.rotations, split=name, augmentation=kept.augmentation, copies=copies
+        )
 
 
 def _first(inputs: Inputs) -> torch.Tensor:
     return inputs if isinstance(inputs, torch.Tensor) else next(iter(inputs.values()))
+
+
+def _rows(inputs: Inputs) -> list[bytes]:
+    """The examples as bytes, which are equal for equal examples."""
+    return [row.tobytes() for row in _first(inputs).cpu().numpy()]
 
 
 def _concatenated(parts: list[Inputs]) -> Inputs:

@@ -5,16 +5,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from metaloop.data.copies import Copies, count_repeats
 from metaloop.data.episodes import Episodes
+from metaloop.data.images.image_folder import ImageFolder
 from metaloop.data.philox import Stream
 from metaloop.data.pool import ClassPool
+from metaloop.data.tables.tabular import Tabular
 from metaloop.data.texts.text_files import TextFiles
+from metaloop.data.user.tasks import Columns, user_task
 from metaloop.errors import UserError
 from metaloop.models.hashed_words import HashedWords
+from metaloop.problems.classification import Classification
 from metaloop.records.schema import ExampleCounts
 from metaloop.types import EpisodeSpec, Tasks
 
@@ -34,8 +40,8 @@ def tasks(pool: ClassPool, spec: EpisodeSpec, count: int = 300) -> Tasks:
 
 def shared(drawn: Tasks) -> int:
     """Number of episodes with an equal example in support and query."""
-    support, query = drawn.support.x, drawn.query.x
-    return int((support[:, :, None] == query[:, None]).any(-1).flatten(1).any(1).sum())  # type: ignore[index]
+    support, query = (part.x.flatten(2) for part in (drawn.support, drawn.query))  # type: ignore[union-attr]
+    return int((support[:, :, None] == query[:, None]).all(-1).flatten(1).any(1).sum())
 
 
 @pytest.mark.parametrize("spec", [EpisodeSpec(2, 1, 2), EpisodeSpec(4, 1, 3), EpisodeSpec((2, 4), (1, 2), 1)])
@@ -96,13 +102,13 @@ def test_B4_repeated_texts_are_told_and_kept_apart(tmp_path: Path, caplog: pytes
         assert not (ids[0][:, :, None] == ids[1][:, None]).all(-1).any()
         assert data.counts()[split] == ExampleCounts(60, repeated=48, contradictory=0, cut=0)
     assert caplog.messages == [
-        "144 of 180 texts repeat another of their class; they are never in support and query of one episode"
+        "144 of 180 texts repeat another of their class; copies are never in both support and query of one episode"
     ]
     caplog.clear()
     allowed = texts(tmp_path, rows, repeats="anywhere").split("test")
     ids = tasks(allowed, EpisodeSpec(2, 1, 15)).query.x["input_ids"]  # type: ignore[arg-type, index, call-overload]
     assert len(ids)
-    assert "they are also in support and query of one episode" in caplog.text
+    assert "copies can be in both support and query of one episode" in caplog.text
 
 
 def test_B4_a_text_with_two_labels_is_refused_or_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -127,3 +133,50 @@ def test_B4_a_published_data_set_keeps_its_episodes(tmp_path: Path) -> None:
     ids = drawn.support.x["input_ids"], drawn.query.x["input_ids"]  # type: ignore[index, call-overload]
     assert (ids[0][:, :, None] == ids[1][:, None]).all(-1).any()
     assert data.counts()["test"].repeated
+
+
+def pictures(folder: Path, contents: dict[str, Sequence[int]]) -> Path:
+    """Write grey pictures of some levels, one folder a class."""
+    for label, levels in contents.items():
+        (folder / label).mkdir(parents=True)
+        for k, level in enumerate(levels):
+            pixels = np.full((9, 9), 255, np.uint8)
+            pixels[:2] = level  # off the middle, which is compared first
+            Image.fromarray(pixels).save(folder / label / f"{k}.png")
+    return folder
+
+
+def test_B4_equal_pictures_are_told_and_kept_apart(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    classes = {f"c{c}": [20 * c + k // 2 for k in range(8)] for c in range(8)}
+    folder = pictures(tmp_path / "own", classes)
+    shares = {"train": ["c0", "c1"], "validation": ["c2", "c3"], "test": ["c4", "c5"]}
+    more: dict[str, Any] = {"side": 9, "decoders": 0, "cache_dir": str(tmp_path / "cache")}
+    data = ImageFolder(str(folder), shares, **more)
+    assert shared(tasks(data.split("test"), EpisodeSpec(2, 1, 4))) == 0
+    assert data.counts()["test"] == ExampleCounts(16, repeated=8, contradictory=0)
+    message = "24 of 48 images repeat another of their class; copies are never in both support and query of one episode"
+    assert message in caplog.messages
+    anywhere = ImageFolder(str(folder), shares, repeats="anywhere", **more)
+    assert shared(tasks(anywhere.split("test"), EpisodeSpec(2, 1, 4))) > 0
+    caplog.clear()
+    twice = pictures(tmp_path / "twice", classes | {"c5": classes["c0"]})
+    ImageFolder(str(twice), shares, **more).split("test")
+    assert "16 of 48 images are in several classes" in caplog.messages
+
+
+def test_B4_rows_of_tables_are_counted() -> None:
+    tables = {"train": ["iris"], "validation": ["wine"], "test": ["breast_cancer"]}
+    data = Tabular(Classification(), tables, "")
+    data.split("train")
+    assert data.counts()["validation"] == ExampleCounts(178, repeated=0, contradictory=0)
+    assert data.counts()["train"] == ExampleCounts(150, repeated=1, contradictory=0)
+
+
+def test_B4_copies_in_a_support_set_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "s.csv").write_text("text,label\nhi,a\nhi ,a\nho,b\n")
+    data = TextFiles(HashedWords(1000), "s.csv", str(tmp_path), cache_dir=str(tmp_path / "cache"))
+    user_task(data.read_user_file(tmp_path / "s.csv", Columns(), (64,), labelled=True), Classification())
+    assert caplog.messages == [f"{tmp_path / 's.csv'}: 1 of 3 examples repeat another of their class"]
+    (tmp_path / "s.csv").write_text("text,label\nhi,a\nhi ,b\n")
+    with pytest.raises(UserError, match="has two labels, 'a' and 'b'"):
+        user_task(data.read_user_file(tmp_path / "s.csv", Columns(), (64,), labelled=True), Classification())

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from metaloop.data.augmentation import Augmentation
+from metaloop.data.copies import Copies, check_repeats, count_repeats, tell_repeats
 from metaloop.data.distribution import SPLITS, check_split
 from metaloop.data.files.archives import Origin
 from metaloop.data.images.class_division import (
@@ -19,13 +20,22 @@ from metaloop.data.images.class_division import (
     take_validation,
 )
 from metaloop.data.images.image_files import Entry
-from metaloop.data.images.image_pools import check_fit, check_side, check_white, check_workers, class_pools, prepared_images
+from metaloop.data.images.image_pools import (
+    check_fit,
+    check_side,
+    check_white,
+    check_workers,
+    class_pools,
+    pictured,
+    prepared_images,
+)
 from metaloop.data.images.image_search import find_images
 from metaloop.data.images.split_folders import Place, Rule, check_classes, check_one_split, check_rule, places
 from metaloop.data.labels import tell_alike
 from metaloop.data.pool import ClassPool
 from metaloop.data.user.images import ImageForm, UserImageDataset
 from metaloop.errors import UserError
+from metaloop.records.schema import ExampleCounts
 from metaloop.system.cache import cache_folder
 
 log = logging.getLogger(__name__)
@@ -56,6 +66,7 @@ class ImageFolder(UserImageDataset):
         side: side of the images in pixels.
         fit: "crop" cuts out the middle square, "stretch" squeezes the image to a square.
         white: value of white in grey images of 16 bits, such as 4095 for 12 bits; None if they use all 16, which is checked.
+        repeats: "apart" if no episode may have equal images in both support and query; "anywhere" if it may.
         augmentation: augmentation of meta-training images; None for none.
         decoders: number of processes that decode the images once; None for one a core.
         cache_dir: folder of the prepared images; None means METALOOP_CACHE, or ``metaloop`` in the user's cache folder.
@@ -74,6 +85,7 @@ class ImageFolder(UserImageDataset):
         side: int = 84,
         fit: str = "crop",
         white: int | None = None,
+        repeats: str = "apart",
         augmentation: Augmentation | None = None,
         decoders: int | None = None,
         cache_dir: str | None = None,
@@ -84,6 +96,7 @@ class ImageFolder(UserImageDataset):
         check_fit(fit)
         check_white(white)
         check_rule(split_folders)
+        check_repeats(repeats)
         self._path = Path(path).expanduser()
         self._shares, self._seed = classes, split_seed
         self._file = None if split_file is None else Path(split_file).expanduser()
@@ -91,7 +104,9 @@ class ImageFolder(UserImageDataset):
         self._side, self._fit, self._augmentation = side, fit, augmentation
         self._decoders = check_workers(decoders)
         self._cache = cache_folder(cache_dir)
+        self._apart = repeats == "apart"
         self._splits: dict[str, ClassPool] = {}
+        self._counts: dict[str, ExampleCounts] = {}
 
     def split(self, name: str) -> ClassPool:
         """See :meth:`Dataset.split`. The first call reads all splits, and reports unreadable images in any of them."""
@@ -113,7 +128,16 @@ class ImageFolder(UserImageDataset):
         images = {name: entry for own in used.values() for entries in own.values() for name, entry in entries.items()}
         pool = prepared_images(self._cache, "image_folder", images, self._side, self._fit, self._decoders, self._white)
         division = {split: {label: len(entries) for label, entries in own.items()} for split, own in used.items()}
-        return class_pools(pool, division, self._augmentation)
+        shown = pictured(pool, division)
+        for split, repeats in count_repeats(shown).items():
+            self._counts[split] = ExampleCounts(sum(division[split].values()), *repeats)
+        tell_repeats(self._counts, "images", apart=self._apart)
+        copies = {split: Copies.of(classes) for split, classes in shown.items()} if self._apart else None
+        return class_pools(pool, division, self._augmentation, copies)
+
+    def counts(self) -> Mapping[str, ExampleCounts]:
+        """See :meth:`metaloop.data.distribution.Dataset.counts`."""
+        return self._counts
 
     def _divided(self, classes: "Classes") -> Splits:
         if self._file is not None:

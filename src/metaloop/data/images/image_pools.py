@@ -2,7 +2,9 @@
 
 import hashlib
 import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import PIL
 import torch
 
 from metaloop.data.augmentation import Augmentation
+from metaloop.data.copies import Copies
 from metaloop.data.files.pixel_depth import FULL
 from metaloop.data.files.pool_file import prepared
 from metaloop.data.images.image_files import FITS, Decode, Entry
@@ -20,6 +23,7 @@ from metaloop.system.cores import available_cores
 _VERSION = 3  # increase it when the preparation of images changes
 _MAX_SIDE = 1024
 _HASHED = 32  # images whose contents are part of a cache key; more would cost seconds at every start
+_SAMPLE = 256  # bytes of an image that are compared first
 _FEW = 2048  # images that one process decodes sooner than worker processes start
 
 Division = Mapping[str, Mapping[str, int]]  # number of images of each class of each split, in the order of the pool
@@ -84,10 +88,26 @@ def _sample_digest(entries: Sequence[Entry]) -> str:
     return digest.hexdigest()
 
 
-def class_pools(images: np.ndarray, division: Division, augmentation: Augmentation | None) -> dict[str, ClassPool]:
+def pictured(images: np.ndarray, division: Division) -> dict[str, list[list[bytes]]]:
+    """Keys of the prepared images (images, 3, side, side) of each class of each split; equal images have equal keys."""
+    flat = images.reshape(len(images), -1)
+    middle = flat.shape[1] // 2
+    parts = [part.tobytes() for part in flat[:, middle : middle + _SAMPLE]]  # a page of each image, where most already differ
+    times = Counter(parts)
+    keys = (hashlib.sha256(flat[k]).digest() if times[part] > 1 else part for k, part in enumerate(parts))
+    return {split: [list(islice(keys, size)) for size in classes.values()] for split, classes in division.items()}
+
+
+def class_pools(
+    images: np.ndarray, division: Division, augmentation: Augmentation | None, copies: Mapping[str, Copies | None] | None = None
+) -> dict[str, ClassPool]:
     """Create the pool of each split over its part of ``images`` (images, 3, side, side), without a copy.
 
-    ``augmentation`` applies to meta-training only.
+    Args:
+        images: all images, split by split and class by class.
+        division: for each split the number of images of each class.
+        augmentation: applies to meta-training only; None for none.
+        copies: for each split its equal images, if they are kept apart.
     """
     with warnings.catch_warnings():
         # The map is read-only and nothing writes to a pool. A copy-on-write map would count as memory of the process.
@@ -97,6 +117,13 @@ def class_pools(images: np.ndarray, division: Division, augmentation: Augmentati
     for split, classes in division.items():
         stop = first + sum(classes.values())
         change = augmentation if split == "train" else None
-        pools[split] = ClassPool(tensor[first:stop], list(classes.values()), list(classes), split=split, augmentation=change)
+        pools[split] = ClassPool(
+            tensor[first:stop],
+            list(classes.values()),
+            list(classes),
+            split=split,
+            augmentation=change,
+            copies=None if copies is None else copies[split],
+        )
         first = stop
     return pools

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from metaloop.data.copies import count_repeats
 from metaloop.data.distribution import SPLITS, TaskDistribution, check_split
 from metaloop.data.philox import Stream
 from metaloop.data.pool import episode_masks
@@ -19,6 +20,7 @@ from metaloop.data.user.tasks import Columns, TargetScale, UserFileDataset, User
 from metaloop.errors import UserError
 from metaloop.problems.problem import Problem
 from metaloop.records.contents import SplitContents
+from metaloop.records.schema import ExampleCounts
 from metaloop.types import EpisodeSpec, Examples, Inputs, Tasks, highest
 
 _CLIP = 10.0  # standard deviations: a query can be far off in a column that hardly varies in the support set
@@ -49,6 +51,7 @@ class Tabular(UserFileDataset):
         self.data_dir = data_dir
         self.missing = missing
         self._splits: dict[str, TabularTasks] = {}
+        self._counts: dict[str, ExampleCounts] = {}
 
     def split(self, name: str) -> "TabularTasks":
         """See :meth:`Dataset.split`. The first call reads all tables, since the widest sets the number of features."""
@@ -58,6 +61,10 @@ class Tabular(UserFileDataset):
             width = max(table.x.shape[1] for table in tables.values())
             self._splits = {split: self._tasks(split, tables, width) for split in SPLITS}
         return self._splits[name]
+
+    def counts(self) -> Mapping[str, ExampleCounts]:
+        """See :meth:`Dataset.counts`; rows of several tables are not compared."""
+        return self._counts
 
     def read_user_file(self, path: Path, columns: Columns, input_shape: tuple[int, ...], *, labelled: bool) -> UserRows:
         """See :meth:`metaloop.data.user.tasks.UserFileDataset.read_user_file`."""
@@ -87,13 +94,17 @@ class Tabular(UserFileDataset):
         return table
 
     def _tasks(self, split: str, tables: Mapping[str, DataTable], width: int) -> "TabularTasks":
-        groups, groups_of_table = [], []
+        groups: list[np.ndarray] = []
+        groups_of_table: list[int] = []
         for name in self.tables[split]:
             users = [each for each in SPLITS if name in self.tables[each]]
             parts = [_share(group, users.index(split), len(users)) for group in _groups(tables[name])]
             groups += [np.pad(part, ((0, 0), (0, width + 1 - part.shape[1])), constant_values=np.nan) for part in parts]
             groups_of_table.append(len(parts))
         sizes = [len(group) for group in groups]
+        targets = 0 if self.problem.has_classes else 1  # number of targets that are part of what is compared
+        shown = [[row[1 - targets :].tobytes() for row in group] for group in groups]
+        self._counts[split] = ExampleCounts(sum(sizes), *count_repeats({split: shown})[split])
         rows = torch.from_numpy(np.concatenate(groups))
         return TabularTasks(rows, sizes, groups_of_table, self.tables[split], self.problem, split, self.missing)
 

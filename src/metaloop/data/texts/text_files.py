@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from metaloop.data.class_splits import SPLIT_NAMES, by_lists, by_shares, check_lists, split_named
+from metaloop.data.copies import check_repeats
 from metaloop.data.distribution import SPLITS
 from metaloop.data.labels import plain_name, plain_text, tell_alike
 from metaloop.data.texts.text_origins import ORIGINS, USER_TEXTS
@@ -15,7 +16,7 @@ from metaloop.types import Tokenizer
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _JSON = (".json", ".jsonl", ".ndjson")
-REPEATS, CONTRADICTIONS = ("apart", "anywhere"), ("refuse", "keep")
+CONTRADICTIONS = ("refuse", "keep")
 Row = tuple[TextFile, int, dict[str, Any]]
 
 
@@ -74,9 +75,9 @@ class TextFiles(Texts):
             raise UserError("dataset.split_column and dataset.class_lists both divide the classes: set one of them to null")
         if source is not None and source not in ORIGINS:
             raise UserError(f"dataset.source={source!r} must be one of {', '.join(ORIGINS)}, or null")
-        for key, value, allowed in (("repeats", repeats, REPEATS), ("contradictions", contradictions, CONTRADICTIONS)):
-            if value not in allowed:
-                raise UserError(f"dataset.{key}={value!r} must be one of {', '.join(allowed)}")
+        check_repeats(repeats)
+        if contradictions not in CONTRADICTIONS:
+            raise UserError(f"dataset.contradictions={contradictions!r} must be one of {', '.join(CONTRADICTIONS)}")
         if class_lists is not None:
             check_lists(class_lists)
         self._origin = USER_TEXTS if source is None else ORIGINS[source]

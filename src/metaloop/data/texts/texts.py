@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from metaloop.data.copies import Copies, count_repeats
+from metaloop.data.copies import Copies, count_repeats, tell_repeats
 from metaloop.data.distribution import SPLITS, check_split
 from metaloop.data.labels import plain_text
 from metaloop.data.out_of_scope import WithOutOfScope
@@ -103,7 +103,7 @@ class Texts(UserExampleDataset):
                 self._counts[split] = ExampleCounts(stop - first, *repeats[split], number_cut)
                 first = stop
             self._tell_cut()
-            self._tell_repeats(apart=splits["test"].apart)
+            tell_repeats(self._counts, "texts", apart=splits["test"].apart)
         return self._splits[name]
 
     def counts(self) -> Mapping[str, ExampleCounts]:
@@ -117,22 +117,6 @@ class Texts(UserExampleDataset):
             where = ", ".join(f"{split} {count:,}" for split, count in cut.items())
             log.warning("%s (%s)", cut_message(total, texts, self._length), where)
 
-    def _tell_repeats(self, *, apart: bool) -> None:
-        """Say how many texts occur more than once."""
-        texts = sum(counts.examples for counts in self._counts.values())
-        repeated = sum(counts.repeated or 0 for counts in self._counts.values())
-        contradictory = sum(counts.contradictory or 0 for counts in self._counts.values())
-        if repeated:
-            where = "never" if apart else "also"
-            log.warning(
-                "%s of %s texts repeat another of their class; they are %s in support and query of one episode",
-                f"{repeated:,}",
-                f"{texts:,}",
-                where,
-            )
-        if contradictory:
-            log.warning("%s of %s texts are in several classes", f"{contradictory:,}", f"{texts:,}")
-
     def read_user_file(self, path: Path, columns: Columns, input_shape: tuple[int, ...], *, labelled: bool) -> UserRows:
         """See :meth:`metaloop.data.user.tasks.UserFileDataset.read_user_file`."""
         content = read_user_texts(path, columns, labelled=labelled)
@@ -141,7 +125,7 @@ class Texts(UserExampleDataset):
         if cut:
             log.warning("%s: %s", path, cut_message(cut, len(content.texts), self._length))
         inputs = {name: torch.from_numpy(array) for name, array in tokens.items()}
-        hashes = tuple(hashlib.sha256(text.encode()).hexdigest() for text in content.texts)
+        hashes = tuple(hashlib.sha256(plain_text(text).encode()).hexdigest() for text in content.texts)
         return UserRows(path, content.digest, inputs, content.labels, content.texts, hashes, cut=cut)
 
     def _tokens(self, texts: Sequence[str]) -> Arrays:

@@ -1,6 +1,7 @@
 """Tasks from a user's own files: the interface of data sets that read such files, and the support set as an episode."""
 
 import hashlib
+import logging
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ from metaloop.data.user.numerals import EXPECTED, finite_number
 from metaloop.problems.classification import Classification
 from metaloop.problems.problem import Problem
 from metaloop.types import Examples, Inputs, map_inputs
+
+log = logging.getLogger(__name__)
 
 USER_FILES = Origin("own", "", "Check the file, and the names of its columns in text=, path= and label=")
 
@@ -199,6 +202,8 @@ def user_task(rows: UserRows, problem: Problem) -> UserTask:
         inputs = map_inputs(lambda tensor: tensor[None], rows.inputs)
         return UserTask(inputs, y, None, (), (len(rows),), rows.features, known)
     labels = [str(plain_label(label)) for label in rows.labels]
+    if repeated := len(rows) - len(set(zip(rows.hashes, labels, strict=True))):
+        log.warning("%s: %s of %s examples repeat another of their class", rows.path, repeated, len(rows))
     tell_alike(labels, rows.path.name)
     if not rows.features:  # two rows of a table may well have the same numbers
         _check_contradictions(rows, labels)
