@@ -283,7 +283,7 @@ COMPARISONS: Mapping[str, Callable[[], Compares]] = {
     "svm": SVM,
     "soft k-means": SoftKMeans,
     "soft k-means, cluster": SoftKMeansCluster,
-    "soft k-means, masked": SoftKMeansMasked,
+    "soft k-means, masked": partial(SoftKMeansMasked, differentiate_statistics=True),
     "laplacian": Laplacian,
     "transductive fine-tuning": partial(TransductiveFineTuning, steps=5),
     "tim": partial(TIM, steps=5),

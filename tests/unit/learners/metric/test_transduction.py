@@ -1,6 +1,7 @@
 """Comparisons in which queries see each other, or unlabelled examples."""
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -17,8 +18,8 @@ from metaloop.types import Examples
 
 SOFT: dict[str, Callable[[], Comparison]] = {
     "plain": SoftKMeans,
-    "cluster": lambda: SoftKMeansCluster(1.5),
-    "masked": SoftKMeansMasked,
+    "cluster": partial(SoftKMeansCluster, 3.0),
+    "masked": partial(SoftKMeansMasked, differentiate_statistics=True),
 }
 TRANSDUCTIVE: dict[str, Callable[[], Comparison]] = {
     "laplacian": Laplacian,
@@ -44,10 +45,15 @@ def answers(
     return head.double()(x, labels, query, query_mask=mask, unlabelled=unlabelled)
 
 
+def prototypes(name: str) -> Euclidean:
+    """Prototypes with the scale of a kind of soft k-means: the cluster's normal distributions have halved exponents."""
+    return Euclidean(0.5 if name == "cluster" else 1.0)
+
+
 @pytest.mark.parametrize("name", SOFT)
 def test_without_unlabelled_examples_soft_k_means_is_prototypes_exactly(name: str) -> None:
     x, labels, query, _ = made()
-    assert torch.equal(answers(SOFT[name](), x, labels, query), answers(Euclidean(), x, labels, query))
+    assert torch.equal(answers(SOFT[name](), x, labels, query), answers(prototypes(name), x, labels, query))
 
 
 @pytest.mark.parametrize("name", SOFT)
@@ -61,7 +67,7 @@ def test_padding_among_unlabelled_examples_counts_nowhere(name: str) -> None:
     assert not torch.allclose(answers(comparison, x, labels, query, padded), expected)
     nothing = Examples(x, labels.y, None, 5, unlabelled_mask=torch.zeros(len(padded), dtype=torch.bool))
     found = answers(comparison, x.requires_grad_(), nothing, query, padded)
-    torch.testing.assert_close(found, answers(Euclidean(), x, labels, query))
+    torch.testing.assert_close(found, answers(prototypes(name), x, labels, query))
     found.sum().backward()
     assert x.grad is not None
     assert x.grad.isfinite().all()
@@ -77,9 +83,75 @@ def test_soft_k_means_is_its_equation() -> None:
     ])  # fmt: skip
     expected = -(torch.cdist(query, refined) ** 2)
     torch.testing.assert_close(answers(SoftKMeans(), x, labels, query, unlabelled), expected)
-    far, near = (answers(SoftKMeansCluster(width), x, labels, query, unlabelled) for width in (1e-6, 1.0))
-    torch.testing.assert_close(far, expected)  # so narrow a cluster takes nothing
-    assert not torch.allclose(near, expected)
+
+
+def by_the_authors(comparison: Comparison, x: Tensor, labels: Examples, query: Tensor, unlabelled: Tensor) -> Tensor:
+    """Ren et al.'s refinements, one class and one example at a time, as their code computes them."""
+    means = class_means(x, labels)
+    ways, count = labels.ways, len(unlabelled)
+    squares = [[((unlabelled[j] - means[k]) ** 2).sum() for k in range(ways)] for j in range(count)]
+    weights = [[torch.zeros(()) for _ in range(ways)] for _ in range(count)]
+    for j in range(count):
+        if isinstance(comparison, SoftKMeansCluster):
+            radius = comparison.log_width.exp()
+            exponents = [-squares[j][k] / 2 for k in range(ways)]
+            exponents.append(-(unlabelled[j] ** 2).sum() / 2 / radius**2 - radius.log())
+        else:
+            exponents = [-squares[j][k] for k in range(ways)]
+        total = sum(exponent.exp() for exponent in exponents)
+        weights[j] = [exponents[k].exp() / total for k in range(ways)]
+    if isinstance(comparison, SoftKMeansMasked):
+        for k in range(ways):
+            distances = torch.stack([squares[j][k] for j in range(count)])
+            relative = distances / distances.mean()
+            mean, variance = relative.mean(), relative.var(correction=0)
+            skew = ((relative - mean) ** 3 / variance.sqrt() ** 3).mean()
+            kurtosis = ((relative - mean) ** 4 / variance**2 - 3).mean()
+            statistics = torch.stack([relative.min(), relative.max(), variance, skew, kurtosis]).detach()
+            threshold, slope = comparison.network(statistics).exp()
+            for j in range(count):
+                weights[j][k] = weights[j][k] * torch.sigmoid((-relative[j] + threshold) * slope)
+    refined = [
+        (x[labels.y == k].sum(0) + sum(weights[j][k] * unlabelled[j] for j in range(count)))
+        / ((labels.y == k).sum() + sum(weights[j][k] for j in range(count)))
+        for k in range(ways)
+    ]
+    scale = 0.5 if isinstance(comparison, SoftKMeansCluster) else 1.0
+    return torch.stack([-scale * ((query - center) ** 2).sum(1) for center in refined], 1)
+
+
+@pytest.mark.parametrize("kind", [SoftKMeansCluster, SoftKMeansMasked])
+def test_C6_distractors_are_kept_out_as_in_the_authors_code(kind: Callable[[], Comparison]) -> None:
+    """Answers and gradients, at the start and away from it."""
+    x, labels, query, unlabelled = made(ways=3, shots=2)
+    comparison = kind().double()
+    for _ in range(2):
+        at = (x.requires_grad_(), unlabelled.requires_grad_(), *comparison.parameters())
+        found = answers(comparison, x, labels, query, unlabelled)
+        expected = by_the_authors(comparison, x, labels, query, unlabelled)
+        torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
+        direction = torch.randn_like(found)
+        for ours, theirs in zip(*(torch.autograd.grad((y * direction).sum(), at) for y in (found, expected)), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+        with torch.no_grad():
+            for value in comparison.parameters():
+                value.sub_(3.0) if value.ndim == 0 else value.add_(0.5 * torch.randn_like(value))
+
+
+def test_C6_at_the_start_every_class_prefers_near_examples_and_the_distractors_cluster_is_wide() -> None:
+    for seed in range(20):
+        torch.manual_seed(seed)
+        near, far = SoftKMeansMasked().shares(torch.tensor([[0.5], [2.0]]), torch.zeros(2, 1), torch.zeros(2, 4), torch.ones(2))
+        assert near > 0.6 > 0.4 > far
+    assert SoftKMeansCluster().log_width.exp().item() == pytest.approx(100.0)
+
+
+def test_C6_the_masks_power_is_a_choice() -> None:
+    distances, logits, real = torch.rand(4, 2), torch.zeros(4, 2), torch.ones(4)
+    once, twice = (SoftKMeansMasked(mask_power=power) for power in (1.0, 2.0))
+    twice.load_state_dict(once.state_dict())
+    shares, other = (2 * kind.shares(distances, logits, torch.zeros(4, 3), real) for kind in (once, twice))
+    torch.testing.assert_close(shares**2, other)
 
 
 @pytest.mark.parametrize("name", [*SOFT, *TRANSDUCTIVE])
