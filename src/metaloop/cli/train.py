@@ -17,6 +17,7 @@ from metaloop.config.trust import remember
 from metaloop.errors import UserError
 from metaloop.records.directory import discarded_unless_begun, finished, unfinished
 from metaloop.runs.resume import resume
+from metaloop.training.external_ranks import deciding, decision, is_follower
 
 _HYDRAS = ("cfg", "info", "hydra_help", "shell_completion", "multirun", "config_path", "config_name", "package")
 _ONLY_SHOW = ("cfg", "info", "hydra_help", "shell_completion")
@@ -24,6 +25,13 @@ _ONLY_SHOW = ("cfg", "info", "hydra_help", "shell_completion")
 
 def main(argv: list[str]) -> int:
     """Run with these overrides and flags; return 0, or raise what the run raises."""
+    if is_follower() and decision() is None:  # rank zero says why
+        return 0
+    with deciding():
+        return _run(argv)
+
+
+def _run(argv: list[str]) -> int:
     if "resume" in argv or "resume=" in argv:
         raise UserError("resume=DIR needs a run directory; resume=auto continues the unfinished run of this configuration")
     for word in argv:
@@ -73,6 +81,9 @@ def _start(run: ComposedRun, hydra: Composer) -> None:
     run.whole.hydra.mode = RunMode.RUN
     identity = run.identity(None)
     remember(identity.config)
+    if is_follower():
+        start(identity, Path(), resume=False)  # where rank zero says
+        return
     if run.whole.resume == "auto":
         directory = unfinished(Path("outputs"), identity.fingerprint)
         if directory is not None:

@@ -11,6 +11,7 @@ from metaloop.errors import UserError
 from metaloop.records.directory import check_links, claimed, is_complete
 from metaloop.records.reading import read_record
 from metaloop.records.schema import RECORD, Record
+from metaloop.training.external_ranks import is_follower
 
 
 def resume(directory: Path, *, screen: bool = True) -> Record:
@@ -27,6 +28,8 @@ def resume(directory: Path, *, screen: bool = True) -> Record:
     """
     from metaloop.runs.start import start
 
+    if is_follower():
+        return start(read_received_identity(directory), directory, resume=True)
     if directory.suffix == ".ckpt":
         raise UserError(f"resume={directory} is a checkpoint; name its run: resume={directory.parent.parent}")
     if is_complete(directory):

@@ -1,5 +1,6 @@
 """Start a run from its identity and write its report, in as many processes as its trainer needs."""
 
+import os
 import shlex
 import sys
 from datetime import datetime
@@ -7,8 +8,10 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from metaloop.errors import ProcessKilled
+from metaloop.errors import ProcessKilled, UserError
 from metaloop.records.schema import Record, RunIdentity
+from metaloop.system.stops import end_with
+from metaloop.training.external_ranks import announce, deciding, decision, externally_launched, is_follower
 
 
 def train(run: RunIdentity, directory: str | Path | None = None) -> Path:
@@ -18,8 +21,10 @@ def train(run: RunIdentity, directory: str | Path | None = None) -> Path:
         run: Identity of the run.
         directory: Directory of the new run; None for outputs/NAME/DATE_TIME below the working folder.
 
+    Under torchrun, every rank calls this.
+
     Returns:
-        The run directory, which `metaloop.load_run` opens.
+        The run directory, which `metaloop.load_run` opens; with several ranks, rank zero's.
 
     Raises:
         UserError: the run cannot be built, or the directory holds a run already.
@@ -30,9 +35,10 @@ def train(run: RunIdentity, directory: str | Path | None = None) -> Path:
     remember(run.config)
     if directory is None:
         directory = Path("outputs") / run.name / datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
-    with discarded_unless_begun(Path(directory)):
+    with deciding(), discarded_unless_begun(Path(directory)):
         start(run, Path(directory), resume=False)
-    return Path(directory)
+    chosen = decision() if is_follower() else None
+    return chosen.directory if chosen else Path(directory)
 
 
 def start(identity: RunIdentity, directory: Path, *, resume: bool) -> Record:
@@ -49,27 +55,46 @@ def start(identity: RunIdentity, directory: Path, *, resume: bool) -> Record:
     from metaloop.records.directory import claimed, describe
     from metaloop.report.paper import read_paper
     from metaloop.report.summary import print_summary
-    from metaloop.system.devices import ranks_of
-    from metaloop.training.ranks import externally_launched, launch
+    from metaloop.system.devices import check_world, ranks_of
+    from metaloop.training.ranks import launch
 
+    if is_follower():
+        return _follow(identity)
     ranks = ranks_of(identity.config)
+    if externally_launched():
+        check_world(identity.config, int(os.environ.get("WORLD_SIZE", "1")))
     if identity.config.get("paper"):
         read_paper(identity.config["paper"])
-    if externally_launched():
-        return run_rank(identity, directory, resume=resume, report=True)
     with claimed(directory):
         if not resume:
             describe(directory, identity, OmegaConf.to_yaml(OmegaConf.create(dict(identity.config))))
         try:
-            if ranks == 1:
-                record = run_rank(identity, directory, resume=resume, report=True)
+            if externally_launched():
+                end_with(os.getppid())
+                announce(directory, resume)
+            if ranks == 1 or externally_launched():
+                record = run_rank(identity, directory, resume, report=True)
             else:
                 record = launch(run_rank, ranks, identity, directory, resume, True)
         except (KeyboardInterrupt, ProcessKilled):
-            print(f"\nstopped; continue with: {shlex.join(['metaloop', 'train', f'resume={directory}'])}", file=sys.stderr)
+            print(f"\nstopped; continue with: {_command(directory)}", file=sys.stderr)
             raise
     print_summary(record, directory)
     return record
+
+
+def _follow(identity: RunIdentity) -> Record:
+    """Run as another rank than zero of an external launcher, where rank zero decides."""
+    end_with(os.getppid())
+    chosen = decision()
+    if chosen is None:
+        raise UserError("rank zero runs nothing; its message says why")
+    return run_rank(identity, chosen.directory, chosen.resume)
+
+
+def _command(directory: Path) -> str:
+    start = "torchrun ... -m metaloop" if externally_launched() else "metaloop"
+    return f"{start} train {shlex.quote(f'resume={directory}')}"
 
 
 def run_rank(identity: RunIdentity, directory: Path, resume: bool, report: bool = False) -> Record:

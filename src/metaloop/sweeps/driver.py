@@ -1,5 +1,6 @@
 """Execution of a sweep: compose its runs, enter them into the ledger, run them, and print the progress."""
 
+import os
 import sys
 import time
 from collections import Counter
@@ -7,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from metaloop.config.trust import remember
+from metaloop.errors import UserError
 from metaloop.problems.metric import Metric
 from metaloop.records.jobs import DONE, FAILED, INTERRUPTED, LOG, RUNNING, STATES, WAITING, Job
 from metaloop.records.schema import RECORD
@@ -30,6 +32,8 @@ def sweep(plan: Plan, options: Options) -> int:
     Raises:
         UserError: a run cannot be composed, or needs more devices than there are. No run was started.
     """
+    if "LOCAL_RANK" in os.environ:
+        raise UserError("a sweep starts the processes of its runs by itself; start it without torchrun (LOCAL_RANK is set)")
     plan, launcher = split_launcher(plan)
     local = not launcher or launcher[0] in ("hydra/launcher=local", "hydra/launcher=basic")
     if plan.search is not None:

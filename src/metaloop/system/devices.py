@@ -26,6 +26,22 @@ def ranks_of(config: Config) -> int:
     return ranks
 
 
+def check_world(config: Config, started: int) -> None:
+    """Check that the trainer takes part with all ranks that torchrun has started.
+
+    Raises:
+        UserError: it has another number of ranks; each would train alone, in one directory.
+    """
+    trainer = config["trainer"]
+    devices, nodes = _devices(trainer), trainer.get("num_nodes", 1)
+    if devices * nodes != started:
+        raise UserError(
+            f"torchrun has started {started} ranks, but trainer.devices={trainer.get('devices', 1)} on {nodes} nodes "
+            f"(trainer.num_nodes) are {devices * nodes}: choose trainer=ddp or trainer=ddp_cpu and set +trainer.num_nodes and "
+            f"trainer.devices, or start without torchrun"
+        )
+
+
 def _devices(trainer: Config) -> int:
     devices, accelerator = trainer.get("devices", 1), trainer.get("accelerator", "auto")
     if accelerator in ("gpu", "cuda"):

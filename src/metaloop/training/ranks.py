@@ -33,11 +33,6 @@ class _Message:
     trace: str = ""
 
 
-def externally_launched() -> bool:
-    """Whether torchrun or this module has started this process as one of several ranks."""
-    return "LOCAL_RANK" in os.environ
-
-
 def launch(function: Callable[..., Any], ranks: int, *arguments: Any) -> Any:
     """Call ``function(*arguments)`` in ``ranks`` processes that form one process group; return rank zero's result.
 

@@ -1,14 +1,18 @@
 """Two ranks on one machine against one."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from metaloop.cli.main import main
 from metaloop.errors import UserError
+from metaloop.training import external_ranks
 from metaloop.training.ranks import launch
-from small_runs import rows, trained_all
+from small_runs import SMALL_CONF, rows, trained_all, words
 
 # The first run's momentum is its only meta-gradient. All validation episodes fit into one batch, and yet each rank has some of
 # them (E5).
@@ -78,6 +82,42 @@ def test_two_ranks_write_one_ranks_rows(directories: tuple[Path, Path]) -> None:
     for ours, theirs in zip(one, two, strict=True):
         if ours["validation/score"]:
             assert theirs["validation/score"] == ours["validation/score"]
+
+
+def commanded(folder: str, argv: list[str]) -> None:
+    """A rank's command line under an external launcher."""
+    os.chdir(folder)
+    assert main(argv) == 0
+
+
+def test_E7_E12_ranks_of_torchrun_share_the_directory_that_rank_zero_chooses(tmp_path: Path) -> None:
+    argv = [word for word in words(tmp_path, "trainer=ddp_cpu") if "hydra.run.dir" not in word]
+    launch(commanded, 2, str(tmp_path), argv)
+    (directory,) = (tmp_path / "outputs" / "small").iterdir()
+    assert {"run.json", "config.yaml", "record.json", "report"} <= {path.name for path in directory.iterdir()}
+    assert main(["evaluate", f"run={directory}", "evaluation.episodes=2"]) == 0
+
+
+def test_E7_ranks_of_torchrun_that_would_each_train_alone_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in {"LOCAL_RANK": "0", "RANK": "0", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(external_ranks, "_tell", lambda text: None)
+    assert main(words(tmp_path / "run")) == 2
+    assert "choose trainer=ddp" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
+@pytest.mark.slow
+def test_E7_torchrun(tmp_path: Path) -> None:
+    argv = [word for word in words(tmp_path, "trainer=ddp_cpu") if "hydra.run.dir" not in word]
+    path = os.pathsep.join(filter(None, [str(SMALL_CONF.parent), os.environ.get("PYTHONPATH")]))
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "metaloop"]
+    ended = subprocess.run([*torchrun, *argv], cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, check=False)
+    assert ended.returncode == 0
+    (directory,) = (tmp_path / "outputs" / "small").iterdir()
+    assert (directory / "record.json").exists()
 
 
 def misled(directory: str) -> None:
