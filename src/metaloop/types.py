@@ -6,7 +6,7 @@ is shot ``s`` of class ``c``); ``ways`` classes of a task; ``steps`` inner steps
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -220,12 +220,15 @@ class OuterLoss:
         per_step: (tasks, points), query loss at every inner iterate that the objective evaluated, detached.
         resting: Names of the learner's parameters that take no part in this step. Their gradient is zero. The outer loop
             passes no gradient to the optimiser for them, so that neither weight decay nor momentum moves them.
+        state: (tasks, ...) each, tensors of the inner rule's state after the last step by name, if it is to be kept for the
+            next outer step.
     """
 
     loss: Tensor
     query_logits: Tensor
     per_step: Tensor
     resting: frozenset[str] = frozenset()
+    state: Params = field(default_factory=dict)
 
 
 class Tokenizer(Protocol):

@@ -44,6 +44,7 @@ from metaloop.learners.gradient.augmentation import GaussianNoise, NoAugmentatio
 from metaloop.learners.gradient.gradient_learner import GradientLearner
 from metaloop.learners.gradient.pretrained import Pretrained
 from metaloop.learners.gradient.support_loss import LearnedWeights, MeanLoss, SupportLoss
+from metaloop.learners.gradient.support_order import Shuffled, SupportOrder
 from metaloop.learners.learner import Learner
 from metaloop.learners.metric.comparison import Comparison, Embedding
 from metaloop.learners.metric.comparisons.cosine import Cosine
@@ -226,6 +227,7 @@ def gradient_learner(
     proximal: float = 0.0,
     support_loss: SupportLoss | None = None,
     augmentation: SupportAugmentation | None = None,
+    inner_order: SupportOrder | None = None,
 ) -> GradientLearner:
     """Build a gradient-based learner, by default MAML."""
     return GradientLearner(
@@ -242,6 +244,7 @@ def gradient_learner(
         proximal=proximal,
         support_loss=support_loss,
         augmentation=augmentation,
+        inner_order=inner_order,
     )
 
 
@@ -347,6 +350,7 @@ LEARNERS: Mapping[str, Callable[[nn.Module, OverTasks], Learner]] = {
     ),
     "protomaml": partial(gradient_learner, head_init=HEAD_INITS["prototypes"]),
     "inner batches": partial(gradient_learner, inner_batch=4, rule=RULES["rate per tensor"]),
+    "inner batches, shuffled": partial(gradient_learner, inner_batch=4, inner_order=Shuffled()),
     "learned weights": lambda model, over_tasks: gradient_learner(
         model, over_tasks, support_loss=SUPPORT_LOSSES["learned weights"]().double()
     ),

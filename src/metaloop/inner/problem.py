@@ -13,6 +13,7 @@ from metaloop.inner.rules.rule import InnerRule
 from metaloop.types import Examples, Params
 
 MODEL, RULE = "model.", "rule."  # prefixes of the model's and the rule's parameters among the meta-parameters
+STATE = "state."  # prefix of a rule state that was kept, see InnerProblem.first_state
 
 
 class TaskModel(ABC):
@@ -74,6 +75,11 @@ class InnerProblem:
         """Number of inner steps until the last iterate that the objective counts; no meta-gradient needs more."""
         return max(t for t, weight in enumerate(self.weights) if weight)
 
+    def first_state(self, meta: Params, start: Params) -> Params:
+        """Return the rule's state before the first step: that in ``meta`` under the prefix ``state.``, or a new one."""
+        kept = {name.removeprefix(STATE): value for name, value in meta.items() if name.startswith(STATE)}
+        return kept or self.rule.init(start)
+
     def inner_loss(self, meta: Params, params: Params, support: Examples, step: int) -> Tensor:
         """Return the support loss plus ``proximal / 2 |params - start|^2`` (iMAML, Rajeswaran et al. 2019, equation 3)."""
         loss = self.task.support_loss(meta, params, support, step)
@@ -131,7 +137,7 @@ class InnerProblem:
         """
         if at is None:
             start = self.task.start(meta, support)
-            at = start, self.rule.init(start)
+            at = start, self.first_state(meta, start)
         yield at
         for step in span:
             at = self.step(meta, *at, support, step, autodiff, second_order=step >= exact_from)

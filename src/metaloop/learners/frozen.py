@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from metaloop.data.encoded import Encoder
 from metaloop.errors import UserError
 from metaloop.models.adapter import as_model
-from metaloop.models.norm import norm_modes
+from metaloop.models.norm import OF_EXAMPLES, norm_modes
 from metaloop.types import Inputs
 
 _VERSION = 1  # increase it when features are computed differently, so that cached ones are not reused
@@ -32,7 +32,7 @@ def frozen_encoder(model: nn.Module, settings: str, device: torch.device) -> Enc
             f"model.frozen=true: {type(model).__name__} does not declare its number of features; set its attribute features, "
             f"or take model.frozen=false"
         )
-    shared = {"batch", "support"} & norm_modes(model)
+    shared = norm_modes(model).intersection(OF_EXAMPLES)
     if shared:
         raise UserError(
             f"model.norm={min(shared)} makes features depend on the batch, so model.frozen=true cannot compute them once; "

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +11,8 @@ from torch import Tensor, nn
 from metaloop.inner.execution.over_tasks import OverTasks
 from metaloop.inner.problem import InnerProblem
 from metaloop.learners.gradient.functional_model import FunctionalModel
+from metaloop.learners.gradient.gradient_task import GradientTask
 from metaloop.types import Examples, Inputs, OuterLoss, Params, Tasks
-
-if TYPE_CHECKING:  # gradient_learner imports this module
-    from metaloop.learners.gradient.gradient_learner import GradientTask
 
 Answer = Callable[[Inputs, Tensor | None], Tensor]
 Preparation = Callable[[Inputs, Tensor | None], Inputs]
@@ -140,9 +138,13 @@ class TakesSteps(ABC):
         eval_steps: number of inner steps outside meta-training.
     """
 
-    task: "GradientTask"
+    task: GradientTask
     problem: InnerProblem
     eval_steps: int
+
+    @abstractmethod
+    def values(self) -> Params:
+        """Return what ``problem`` reads, without a graph: the meta-parameters, and a rule state that is kept between tasks."""
 
     @abstractmethod
     def adapted_before(self, support: Examples, adapted: Params) -> Predictor:

@@ -10,6 +10,7 @@ from metaloop.errors import UserError
 from metaloop.inner.module_call import ModuleCall
 from metaloop.learners.learner import Learner
 from metaloop.models.adapter import as_model
+from metaloop.models.norm import OF_EXAMPLES, norm_modes
 from metaloop.types import Examples, Tasks
 
 _SAME = 1e-3  # relative distance of two gradients in float32 that counts as rounding
@@ -48,7 +49,7 @@ def check_network(learner: Learner, tasks: Tasks) -> None:
             )
         _check_registered(answers, model, name)
         _check_function(model, arguments, name)
-        if not learner.transductive:
+        if not learner.transductive and not norm_modes(model).intersection(OF_EXAMPLES):
             _check_alone(model, support, name)
 
 

@@ -14,7 +14,8 @@ from torch import Tensor, distributed, nn
 
 from metaloop.errors import UserError
 
-MODES = ("batch", "support", "running", "group", "layer", "none")
+OF_EXAMPLES = ("batch", "support", "support_and_query")  # an answer depends on other examples, in evaluation, too
+MODES = (*OF_EXAMPLES, "running", "group", "layer", "none")
 Network = TypeVar("Network", bound=nn.Module)
 
 
@@ -69,10 +70,12 @@ class RunningAverages(nn.Module):
 
 
 class Norm(RunningAverages):
-    """A normalization layer over channels, in one of six modes.
+    """A normalization layer over channels, in one of seven modes.
 
     * ``batch``: statistics of the batch at hand, at meta-test the queries of the task: **transductive**.
     * ``support``: statistics of the support set, for the query set as well.
+    * ``support_and_query``: each query is normalized with the statistics of the support set and that query alone, outside
+      meta-training (Nichol et al. 2018, section 6.1, not transductive); in meta-training as ``batch``.
     * ``running``: statistics of the batch in training, running averages otherwise (BatchNorm of supervised learning).
     * ``group``: statistics of groups of channels of one example (Wu and He 2018).
     * ``layer``: statistics of all channels of one example.
@@ -113,7 +116,7 @@ class Norm(RunningAverages):
     @property
     def of_batch(self) -> bool:
         """Whether the next call normalizes with the statistics of its whole batch."""
-        return self.mode in ("batch", "support") or (self.mode == "running" and self.training)
+        return self.mode in OF_EXAMPLES or (self.mode == "running" and self.training)
 
     @property
     def averages(self) -> bool:

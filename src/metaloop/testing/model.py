@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from metaloop.models.adapter import as_model
-from metaloop.models.norm import norm_modes
+from metaloop.models.norm import OF_EXAMPLES, norm_modes
 from metaloop.testing.laws import require, require_derivative, require_equal, require_same, require_shape
 from metaloop.types import Inputs, Params, map_inputs
 
@@ -77,7 +77,7 @@ def _tensors(model: nn.Module) -> Params:
 
 def _check_examples(model: nn.Module, x: Inputs) -> None:
     contract, modes = as_model(model), norm_modes(model)
-    if not {"batch", "support"} & modes:
+    if not modes.intersection(OF_EXAMPLES):
         law = f"other examples must change no answer; its norms ({', '.join(sorted(modes)) or 'none'}) share nothing"
         require_equal(model(map_inputs(lambda t: t[:3], x)), model(x)[:3], law)
     elif contract.takes_weight:

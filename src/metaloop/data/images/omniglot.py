@@ -17,6 +17,7 @@ from metaloop.data.user.images import ImageForm, UserImageDataset
 from metaloop.errors import UserError
 from metaloop.system.cache import Arrays, cache_folder, cached
 
+TRAIN_CLASSES = "train_classes"
 _VERSION = 1  # increase it when the preparation of images changes
 
 
@@ -29,8 +30,8 @@ class Omniglot(UserImageDataset):
             (1,028/172/423, Vinyals et al. 2016), "lake" (background and evaluation alphabets, Lake et al. 2015),
             "minimal1" and "minimal2" (five background alphabets, Lake et al. 2019). The split files name our choices.
         rotations: "none", "classes" (each character becomes four classes, as in Vinyals et al.) or "augment" (each class of an
-            episode is turned by a random multiple of 90 degrees, as in Finn et al.). It applies to all splits, as in the
-            papers' code.
+            episode is turned by a random multiple of 90 degrees, as in Finn et al.). They apply to all splits, as in those
+            papers' code. "train_classes" is "classes" in meta-training and "none" elsewhere (Nichol et al. 2018).
         side: side of the images in pixels, at most the original 105.
         resample: "lanczos" smooths the original black and white to greys. "nearest" is the effect of Finn et al.'s code: it
             requests Lanczos, which Pillow does not apply to black and white images.
@@ -51,7 +52,7 @@ class Omniglot(UserImageDataset):
     ) -> None:
         for key, value, allowed in (
             ("split_scheme", split_scheme, SCHEMES),
-            ("rotations", rotations, ROTATIONS),
+            ("rotations", rotations, (*ROTATIONS, TRAIN_CLASSES)),
             ("resample", resample, tuple(RESAMPLING)),
         ):
             if value not in allowed:
@@ -93,7 +94,10 @@ class Omniglot(UserImageDataset):
 
     def _pool(self, split: str, names: tuple[str, ...], images: Mapping[str, np.ndarray]) -> ClassPool:
         stacked = torch.from_numpy(np.concatenate([images[name] for name in names]))[:, None]
-        return ClassPool(stacked, [DRAWINGS] * len(names), names, rotations=self._rotations, split=split)
+        rotations = self._rotations
+        if rotations == TRAIN_CLASSES:
+            rotations = "classes" if split == "train" else "none"
+        return ClassPool(stacked, [DRAWINGS] * len(names), names, rotations=rotations, split=split)
 
 
 def check_side(side: int) -> None:

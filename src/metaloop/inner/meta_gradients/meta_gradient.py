@@ -10,7 +10,7 @@ from metaloop.errors import UserError
 from metaloop.inner.autodiff import Autodiff
 from metaloop.inner.execution.over_tasks import OverTasks, with_gradient
 from metaloop.inner.meta_gradients.window import stretch
-from metaloop.inner.problem import MODEL, InnerProblem
+from metaloop.inner.problem import MODEL, STATE, InnerProblem
 from metaloop.types import Examples, OuterLoss, Params, Tasks
 
 
@@ -26,7 +26,8 @@ class MetaGradient(ABC):
         """Return the mean meta-gradient, and outputs stacked over tasks.
 
         The outputs are ``loss`` (tasks,), ``logits`` (tasks, queries, *output) of the last iterate that counts, and
-        ``per_step`` (tasks, points), the query losses of the iterates that count.
+        ``per_step`` (tasks, points), the query losses of the iterates that count. Beside them may stand tensors of the rule's
+        last state (tasks, ...), their names under the prefix ``state.``.
         """
 
     def loss(self, problem: InnerProblem, meta: Params, tasks: Tasks, over_tasks: OverTasks) -> OuterLoss:
@@ -36,7 +37,7 @@ class MetaGradient(ABC):
         if torch.is_grad_enabled():
             # Without meta-parameters there is no gradient, but the training loop must still be able to call backward().
             value = with_gradient(value, meta, gradients) if meta else value.detach().requires_grad_()
-        return OuterLoss(value, outputs["logits"], outputs["per_step"])
+        return OuterLoss(value, outputs["logits"], outputs["per_step"], state=part(outputs, STATE))
 
 
 @dataclass(frozen=True)
@@ -145,18 +146,20 @@ class TaskDisplacement:
     """Start minus adapted parameters of one task; zero for parameters that are not adapted."""
 
     problem: InnerProblem
+    keep_state: bool = False
 
     def __call__(self, meta: Params, support: Examples, query: Examples, autodiff: Autodiff) -> tuple[Params, Params]:
         """Return the task's displacement, and its entry of the outputs of :meth:`MetaGradient.mean`."""
-        problem = self.problem
+        problem, steps = self.problem, self.problem.steps
         with torch.no_grad():
-            path = problem.iterates(meta, support, problem.steps, autodiff, second_order=False)
+            path = list(problem.walk(meta, support, range(steps), autodiff, exact_from=steps))
             gradients = {name: torch.zeros_like(value) for name, value in meta.items()}
-            for name, start in path[0].items():
+            for name, start in path[0][0].items():
                 if start is meta.get(MODEL + name):  # a parameter that does not start at its learned value has no displacement
-                    gradients[MODEL + name] = start - path[-1][name]
-            loss, logits = problem.task.query_loss(meta, path[-1], support, query)
-        return gradients, {"loss": loss, "logits": logits, "per_step": loss[None]}
+                    gradients[MODEL + name] = start - path[-1][0][name]
+            loss, logits = problem.task.query_loss(meta, path[-1][0], support, query)
+            state = {STATE + name: value for name, value in path[-1][1].items()} if self.keep_state else {}
+        return gradients, {"loss": loss, "logits": logits, "per_step": loss[None], **state}
 
 
 class Displacement(MetaGradient):
@@ -164,7 +167,15 @@ class Displacement(MetaGradient):
 
     Only the start is learned, from the support set alone: a rule's meta-parameters, and a head that does not start from learned
     values, have no displacement. With outer SGD at rate e this is the paper's update with step size e.
+
+    Args:
+        keep_state: whether the rule's state, such as Adam's moments, goes on from one outer step to the next and is not reset
+            (section 6.1); at validation and test, tasks start from the last one. The authors run the tasks of a meta-batch one
+            after the other; here they run side by side, and the mean of their last states goes on.
     """
+
+    def __init__(self, keep_state: bool = False) -> None:
+        self.keep_state = keep_state
 
     def check(self, problem: InnerProblem) -> None:
         """See :meth:`MetaGradient.check`.
@@ -182,4 +193,4 @@ class Displacement(MetaGradient):
 
     def mean(self, problem: InnerProblem, meta: Params, tasks: Tasks, over_tasks: OverTasks) -> tuple[Params, Params]:
         """See :meth:`MetaGradient.mean`."""
-        return over_tasks.mean_of_gradients(TaskDisplacement(problem), meta, tasks)
+        return over_tasks.mean_of_gradients(TaskDisplacement(problem, self.keep_state), meta, tasks)

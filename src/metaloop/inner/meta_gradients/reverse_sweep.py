@@ -61,7 +61,7 @@ class TaskSweep:
         problem = self.problem
         with torch.no_grad():
             params = detached(problem.task.start(meta, support))
-            path = [(params, problem.rule.init(params))]
+            path = [(params, problem.first_state(meta, params))]
             for t in range(problem.horizon):
                 path.append(problem.step(meta, *path[-1], support, t, autodiff, second_order=False))
         return path

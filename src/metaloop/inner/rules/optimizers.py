@@ -3,6 +3,8 @@
 In float64 they equal ``torch.optim``. Their state starts at zero in every task.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -20,6 +22,11 @@ def _share(key: str, value: float) -> float:
 
 def _zeros(params: Params, prefix: str) -> Params:
     return {prefix + name: torch.zeros_like(value) for name, value in params.items()}
+
+
+def _complement(share: float, count: Tensor) -> Tensor:
+    """Return ``1 - share ** count`` without cancellation in single precision."""
+    return -torch.expm1(count * math.log(share)) if share else torch.ones_like(count)
 
 
 class Momentum(InnerRule):
@@ -119,19 +126,27 @@ class Adam(InnerRule):
         self.shaped = GradientShaping(weight_decay, max_norm)
 
     def init(self, params: Params) -> Params:
-        """Return both moments, at zero."""
-        return {**_zeros(params, "first:"), **_zeros(params, "second:")}
+        """Return the moments, at zero, and the number of steps that they have seen; with ``beta1`` 0 there is no first one."""
+        count = torch.zeros_like(next(iter(params.values())).flatten()[0])
+        first = _zeros(params, "first:") if self.beta1 else {}
+        return {**first, **_zeros(params, "second:"), "count": count}
 
     def step(self, gradients: Params, state: Params, params: Params, step: int, loss: Tensor) -> tuple[Params, Params]:
         """See :meth:`InnerRule.step`."""
         gradients = self.shaped(gradients, params)
-        first = {n: self.beta1 * state["first:" + n] + (1 - self.beta1) * g for n, g in gradients.items()}
-        second = {n: self.beta2 * state["second:" + n] + (1 - self.beta2) * g**2 for n, g in gradients.items()}
-        rate = self.lr / (1 - self.beta1 ** (step + 1))
-        unbiased = 1 - self.beta2 ** (step + 1)
-        after = {n: value - rate * first[n] / self.root(second[n] / unbiased) for n, value in params.items()}
-        moments = {"first:" + n: m for n, m in first.items()} | {"second:" + n: v for n, v in second.items()}
-        return after, moments
+        count = state["count"] + 1  # not the step's number: a state may be kept from one task to the next
+        seconds = {
+            n: torch.addcmul(self.beta2 * state["second:" + n], g, g, value=1 - self.beta2) for n, g in gradients.items()
+        }
+        unbiased = _complement(self.beta2, count)
+        roots = {n: self.root(value / unbiased) for n, value in seconds.items()}
+        moments = {"second:" + n: value for n, value in seconds.items()} | {"count": count}
+        if not self.beta1:
+            return {n: torch.addcdiv(value, gradients[n], roots[n], value=-self.lr) for n, value in params.items()}, moments
+        firsts = {n: self.beta1 * state["first:" + n] + (1 - self.beta1) * g for n, g in gradients.items()}
+        rate = self.lr / _complement(self.beta1, count)
+        after = {n: value - rate * firsts[n] / roots[n] for n, value in params.items()}
+        return after, moments | {"first:" + n: value for n, value in firsts.items()}
 
 
 class RMSprop(InnerRule):

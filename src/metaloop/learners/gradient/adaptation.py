@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -11,11 +10,9 @@ from metaloop.inner.autodiff import Autodiff
 from metaloop.inner.execution.over_tasks import OverTasks
 from metaloop.inner.problem import InnerProblem
 from metaloop.learners.gradient.constant_part import ConstantPart
+from metaloop.learners.gradient.gradient_task import GradientTask
 from metaloop.learners.learner import Answer, Predictor
 from metaloop.types import Examples, Inputs, Params, Queries
-
-if TYPE_CHECKING:  # gradient_learner imports this module
-    from metaloop.learners.gradient.gradient_learner import GradientTask
 
 _POINTS = 11  # most points of the adaptation curve, since each keeps the adapted parameters of every task in memory
 
@@ -27,7 +24,7 @@ def curve_steps(steps: int) -> tuple[int, ...]:
 
 
 def adapt(
-    task: "GradientTask", problem: InnerProblem, meta: Params, support: Examples, steps: int, over_tasks: OverTasks
+    task: GradientTask, problem: InnerProblem, meta: Params, support: Examples, steps: int, over_tasks: OverTasks
 ) -> Predictor:
     """Take ``steps`` inner steps on stacked tasks' support sets.
 
@@ -59,19 +56,19 @@ def adapt(
 
 
 def adapted_before(
-    task: "GradientTask", meta: Params, support: Examples, adapted: Params, steps: int, over_tasks: OverTasks
+    task: GradientTask, meta: Params, support: Examples, adapted: Params, steps: int, over_tasks: OverTasks
 ) -> Predictor:
     """Restore the predictor of :func:`adapt`, with its last iterate only, from the adapted parameters (tasks, ...)."""
     support = _constant(task).examples(support)
     return _predictor(task, meta, support, {steps: dict(adapted)}, over_tasks)
 
 
-def _constant(task: "GradientTask") -> ConstantPart:
+def _constant(task: GradientTask) -> ConstantPart:
     return ConstantPart(task.model.module, task.adapted, task.augmentation)
 
 
 def _predictor(
-    task: "GradientTask", meta: Params, support: Examples, parameters: Mapping[int, Params], over_tasks: OverTasks
+    task: GradientTask, meta: Params, support: Examples, parameters: Mapping[int, Params], over_tasks: OverTasks
 ) -> Predictor:
     """Make a predictor from the adapted parameters by number of inner steps, in ascending order."""
     head_task, constant = task.on_features(), _constant(task)
@@ -85,7 +82,7 @@ def _predictor(
     return Predictor(answers, tuple(parameters), prepare if head_task or constant.call else None, parameters[max(parameters)])
 
 
-def _answer(task: "GradientTask", meta: Params, support: Examples, params: Params, over_tasks: OverTasks) -> Answer:
+def _answer(task: GradientTask, meta: Params, support: Examples, params: Params, over_tasks: OverTasks) -> Answer:
     def answer_task(inputs: tuple[Examples, Params, Queries], autodiff: Autodiff) -> Tensor:
         task_support, task_params, queries = inputs
         return task.answer(meta, task_params, task_support, queries.x, queries.mask)
@@ -97,7 +94,7 @@ def _answer(task: "GradientTask", meta: Params, support: Examples, params: Param
     return answer
 
 
-def _query_features(task: "GradientTask", meta: Params, support: Examples, over_tasks: OverTasks) -> Answer:
+def _query_features(task: GradientTask, meta: Params, support: Examples, over_tasks: OverTasks) -> Answer:
     def task_features(inputs: tuple[Examples, Queries], autodiff: Autodiff) -> Tensor:
         task_support, queries = inputs
         return task.query_features(meta, task_support, queries.x, queries.mask)

@@ -11,7 +11,7 @@ from metaloop.models.adapter import as_model
 from metaloop.models.model import Model
 from metaloop.models.norm import norm_modes
 from metaloop.models.torch_norms import with_own_norms
-from metaloop.types import Examples, Inputs, Params
+from metaloop.types import Examples, Inputs, Params, map_inputs
 
 
 class FunctionalModel:
@@ -26,7 +26,7 @@ class FunctionalModel:
     def __init__(self, model: nn.Module, *, maps: bool = False) -> None:
         self.module = with_own_norms(model)
         self.contract = as_model(model)
-        self.support_statistics = "support" in norm_modes(model)
+        self.modes = norm_modes(model)
         self._keywords = {"maps": True} if maps else {}
         self._names = tuple(name for name, _ in model.named_parameters())
         self._call = ModuleCall(model)
@@ -68,14 +68,23 @@ class FunctionalModel:
     def query_outputs(self, meta: Params, params: Params, support: Examples, x: Inputs, mask: Tensor | None) -> Tensor:
         """Call the model on one task's queries ``x``: (queries, *output).
 
-        In norm mode ``support``, queries are normalised by the statistics of the support set. Arguments as for :meth:`outputs`.
+        In norm mode ``support``, queries are normalised by the statistics of the support set, in ``support_and_query`` outside
+        meta-training each by those of the support set and itself. Arguments as for :meth:`outputs`.
         """
-        if not self.support_statistics:
+        if "support_and_query" in self.modes and not self.module.training:
+            return self._one_by_one(meta, params, support, x)
+        if "support" not in self.modes:
             return self.outputs(meta, params, x, mask)
         queries = count(x)
         real = torch.ones_like(support.y, dtype=torch.bool) if support.mask is None else support.mask
         counts = torch.cat([real, real.new_zeros(queries)])
         return self.outputs(meta, params, joined(support.x, x), counts)[len(real) :]
+
+    def _one_by_one(self, meta: Params, params: Params, support: Examples, x: Inputs) -> Tensor:
+        """Call the model on the support set and one query at a time: (queries, *output)."""
+        counts = None if support.mask is None else torch.cat([support.mask, support.mask.new_ones(1)])
+        batches = [joined(support.x, map_inputs(lambda t, i=i: t[i : i + 1], x)) for i in range(count(x))]  # type: ignore[misc]
+        return torch.cat([self.outputs(meta, params, batch, counts)[-1:] for batch in batches])
 
 
 class HeadAlone(nn.Module, Model):

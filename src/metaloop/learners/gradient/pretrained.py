@@ -18,8 +18,9 @@ from metaloop.learners.classification import logits_of_task_classes, losses_by_t
 from metaloop.learners.gradient.adaptation import adapt, adapted_before
 from metaloop.learners.gradient.augmentation import NoAugmentation
 from metaloop.learners.gradient.functional_model import FunctionalModel
-from metaloop.learners.gradient.gradient_learner import GradientTask
+from metaloop.learners.gradient.gradient_task import GradientTask, check_counts
 from metaloop.learners.gradient.support_loss import MeanLoss
+from metaloop.learners.gradient.support_order import Rotation, SupportOrder
 from metaloop.learners.learner import Learner, Predictor, Requirements, TakesSteps
 from metaloop.models.adapter import as_model
 from metaloop.models.cosine_head import CosineHead, resized
@@ -50,7 +51,8 @@ class Pretrained(Learner, TakesSteps):
             numbers in every task in classification.
         over_tasks: how tasks are fine-tuned.
         eval_steps: number of fine-tuning steps.
-        inner_batch: number of support examples in each fine-tuning step, which cycle; None for all.
+        inner_batch: number of support examples in each fine-tuning step; None for all.
+        inner_order: order in which inner batches go through the support examples; None for a fixed rotation.
         cosine_scale: scale of cosine heads; None for linear heads.
     """
 
@@ -68,11 +70,10 @@ class Pretrained(Learner, TakesSteps):
         eval_steps: int,
         inner_batch: int | None = None,
         cosine_scale: float | None = None,
+        inner_order: SupportOrder | None = None,
     ) -> None:
         super().__init__()
-        for key, value in (("eval_steps", eval_steps), ("inner_batch", inner_batch)):
-            if value is not None and value < 1:
-                raise UserError(f"algorithm.{key}={value}: at least 1")
+        check_counts(eval_steps=eval_steps, inner_batch=inner_batch)
         classifies = loss.of_classes
         _check_classes(classifies, classes, cosine_scale, head_init)
         model = adapted.attach(model if cosine_scale is None else _with_cosine_head(model, cosine_scale))
@@ -90,7 +91,8 @@ class Pretrained(Learner, TakesSteps):
         self.eval_steps = eval_steps
         self.loss = loss
         self._network = FunctionalModel(model)
-        self.task = GradientTask(self._network, names, head_init, loss, MeanLoss(), NoAugmentation(), inner_batch)
+        parts = MeanLoss(), NoAugmentation(), inner_batch, inner_order or Rotation()
+        self.task = GradientTask(self._network, names, head_init, loss, *parts)
         self.problem = InnerProblem(self.task, self.rule, (0.0,) * eval_steps + (1.0,), eval_steps)
 
     @property
@@ -107,17 +109,19 @@ class Pretrained(Learner, TakesSteps):
                 f"episode.train.ways={ways}"
             )
 
+    def values(self) -> Params:
+        """See :meth:`TakesSteps.values`."""
+        return detached({name: value for name, value in self.named_parameters() if value.requires_grad})
+
     def adapt(self, support: Examples, unlabelled: Inputs | None = None) -> Predictor:
         """See :meth:`Learner.adapt`."""
         if unlabelled is not None:
             raise UserError("pretrained learners do not use unlabelled examples; take episode.unlabelled=0")
-        meta = detached({name: value for name, value in self.named_parameters() if value.requires_grad})
-        return adapt(self.task, self.problem, meta, support, self.eval_steps, self.over_tasks)
+        return adapt(self.task, self.problem, self.values(), support, self.eval_steps, self.over_tasks)
 
     def adapted_before(self, support: Examples, adapted: Params) -> Predictor:
         """See :meth:`TakesSteps.adapted_before`."""
-        meta = detached({name: value for name, value in self.named_parameters() if value.requires_grad})
-        return adapted_before(self.task, meta, support, adapted, self.eval_steps, self.over_tasks)
+        return adapted_before(self.task, self.values(), support, adapted, self.eval_steps, self.over_tasks)
 
     def meta_loss(self, tasks: Tasks) -> OuterLoss:
         """Compute the mean loss of support and query examples without adaptation.

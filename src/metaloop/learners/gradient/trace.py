@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from metaloop.inner.autodiff import Eager, detached
+from metaloop.inner.autodiff import Eager
 from metaloop.inner.problem import InnerProblem
 from metaloop.inner.selection.adapted import HEAD
 from metaloop.learners.gradient.functional_model import FunctionalModel
-from metaloop.learners.gradient.gradient_learner import GradientTask
+from metaloop.learners.gradient.gradient_task import GradientTask
 from metaloop.learners.learner import Learner, TakesSteps
 from metaloop.learners.representations import FEATURES, OUTPUT, by_layer, layers_of, recorded
 from metaloop.metrics.similarity import linear_cka, mean_cosine
@@ -51,8 +51,7 @@ def stepwise(learner: Learner) -> Stepwise | None:
     """Return the learner's inner problem; None if it takes no inner steps."""
     if not isinstance(learner, TakesSteps):
         return None
-    meta = detached({name: value for name, value in learner.named_parameters() if value.requires_grad})
-    return Stepwise(learner.task, learner.problem, meta, learner.eval_steps)
+    return Stepwise(learner.task, learner.problem, learner.values(), learner.eval_steps)
 
 
 def walk(of: Stepwise, support: Examples, steps: int, frozen: Collection[str] = ()) -> Iterator[Params]:
@@ -61,7 +60,7 @@ def walk(of: Stepwise, support: Examples, steps: int, frozen: Collection[str] = 
     Raghu et al. 2020 (section 3.2, "freezing") freeze a part during adaptation to measure what its adaptation contributes.
     """
     start = of.problem.task.start(of.meta, support)
-    params, state = start, of.problem.rule.init(start)
+    params, state = start, of.problem.first_state(of.meta, start)
     yield params
     for step in range(steps):
         params, state = of.problem.step(of.meta, params, state, support, step, Eager(), second_order=False)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from metaloop.errors import UserError
 from metaloop.models.convolutional import fused, fused_first
 from metaloop.models.model import Model
-from metaloop.models.norm import Norm
+from metaloop.models.norm import OF_EXAMPLES, Norm
 
 DOWNSAMPLES = ("pool", "stride")
 BLOCKS = 4
@@ -21,7 +21,7 @@ class ConvBlock(nn.Module):
         super().__init__()
         self.kernels = kernels and fused.fits(filters)
         # Batch statistics cancel a bias before them exactly; other norms need the bias.
-        bias = norm not in ("batch", "support", "running")
+        bias = norm not in (*OF_EXAMPLES, "running")
         self.conv = nn.Conv2d(channels, filters, 3, stride=2 if downsample == "stride" else 1, padding=1, bias=bias)
         self.norm = Norm(filters, norm)
         self.pool = downsample == "pool"
@@ -51,7 +51,8 @@ class Conv4(nn.Module, Model):
     """Conv-4 (Vinyals et al. 2016; with strides instead of pooling in Finn et al. 2017's Omniglot runs).
 
     With ``downsample="pool"`` the last feature map is flattened; with "stride" it is averaged over places, as in the code of
-    Finn et al. Striding rounds sides up (28, 14, 7, 4, 2), pooling rounds them down (28, 14, 7, 3, 1).
+    Finn et al. (``average`` can say otherwise). Striding rounds sides up (28, 14, 7, 4, 2), pooling rounds them down (28, 14,
+    7, 3, 1).
 
     Learners that compare feature maps use larger ones, with ``halvings=2`` (Sung et al. 2018, section 4.1; Li et al. 2019,
     section 4.2).
@@ -64,6 +65,7 @@ class Conv4(nn.Module, Model):
         norm: mode of :class:`metaloop.models.norm.Norm`.
         kernels: whether to use our own CPU kernels (``fused.py``) where they apply; they have two derivatives.
         halvings: number of blocks that halve the sides, counted from the first.
+        average: whether the last feature map is averaged over places; None for "with strides only".
     """
 
     takes_weight = True
@@ -77,6 +79,7 @@ class Conv4(nn.Module, Model):
         norm: str = "batch",
         kernels: bool = True,
         halvings: int = BLOCKS,
+        average: bool | None = None,
     ) -> None:
         super().__init__()
         if downsample not in DOWNSAMPLES:
@@ -100,7 +103,7 @@ class Conv4(nn.Module, Model):
         up = 2**halvings - 1 if downsample == "stride" else 0
         height, width = ((side + up) // 2**halvings for side in sides)
         self.map_shape = (filters, height, width)
-        self.average = downsample == "stride"
+        self.average = downsample == "stride" if average is None else average
         self.features = filters if self.average else filters * height * width
         self.head = nn.Linear(self.features, outputs) if outputs is not None else None
         for block in blocks:

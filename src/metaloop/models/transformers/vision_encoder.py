@@ -11,10 +11,18 @@ from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 
 from metaloop.errors import UserError
 from metaloop.models.model import KeepsFiles, Model
-from metaloop.models.norm import LayerNorm, Network, Norm, own_layer_norm, with_own_layer_norms, with_replaced_layers
+from metaloop.models.norm import (
+    OF_EXAMPLES,
+    LayerNorm,
+    Network,
+    Norm,
+    own_layer_norm,
+    with_own_layer_norms,
+    with_replaced_layers,
+)
 from metaloop.models.transformers.files import drop_pooler, random_weights, stored_weights
 
-NORMS = ("batch", "support", "running", "none")  # modes that can replace a batch norm with the meaning of its parameters
+NORMS = (*OF_EXAMPLES, "running", "none")  # modes that can replace a batch norm with the meaning of its parameters
 _CLASS_TOKENS = ("cls_token", "class_embedding")  # names of a class token's parameter
 ADVICE = "With a network: hf download {name} --local-dir FOLDER, read the licence, then set model.name_or_path=FOLDER"
 

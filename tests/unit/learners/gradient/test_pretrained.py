@@ -21,7 +21,8 @@ from metaloop.inner.rules.optimizers import Momentum
 from metaloop.inner.rules.rule import GradientDescent
 from metaloop.inner.selection.adapted import All, Body, Head, Pattern
 from metaloop.learners.gradient.adaptation import curve_steps
-from metaloop.learners.gradient.gradient_learner import GradientLearner, GradientTask
+from metaloop.learners.gradient.gradient_learner import GradientLearner
+from metaloop.learners.gradient.gradient_task import GradientTask
 from metaloop.learners.gradient.pretrained import Pretrained
 from metaloop.learners.learner import Learner
 from metaloop.models.cosine_head import CosineHead
