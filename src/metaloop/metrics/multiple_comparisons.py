@@ -10,7 +10,12 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float64]
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
+def pairs_of(methods: int) -> int:
+    """Number of pairs of so many methods: the family of tests where the best is picked from the data and then compared."""
+    return methods * (methods - 1) // 2
+
+
+def holm(p_values: Sequence[float], family: int | None = None) -> list[float]:
     """Adjust the p-values of a family of tests by Holm's method.
 
     Rejecting where the adjusted value is below alpha keeps the chance of any false rejection in the family below alpha.
@@ -18,16 +23,21 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
     Args:
         p_values: (tests,) each in [0, 1], in any order.
+        family: number of tests in the family, if it has more than are given. The others then count as those with the largest
+            p-values, which can only make the result larger than Holm's over all of them. None for those given.
 
     Raises:
-        ValueError: a value is outside [0, 1].
+        ValueError: a value is outside [0, 1], or the family is smaller than the number of values.
     """
     values = np.asarray(p_values, dtype=np.float64)
     if not ((values >= 0) & (values <= 1)).all():
         raise ValueError(f"p-values must lie in [0, 1], got {list(p_values)}")
+    size = len(values) if family is None else family
+    if size < len(values):
+        raise ValueError(f"a family of {size} tests cannot hold {len(values)} p-values")
     order = np.argsort(values, kind="stable")
     adjusted = np.empty_like(values)
-    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1)))
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(values[order] * (size - np.arange(len(values)))))
     return [float(value) for value in adjusted]
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from metaloop.errors import UserError
-from metaloop.metrics.interval import LEVEL, Interval, mean_interval, stratified_interval
+from metaloop.metrics.interval import LEVEL, Interval, Spread, mean_interval, stratified_interval
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,41 @@ def stratified_difference(
     return with_p_value(stratified_interval(strata, level))
 
 
+def with_seeds(difference: PairedDifference, first: Spread, second: Spread) -> PairedDifference:
+    """Widen a difference by the spread over training seeds, so that it holds for other seeds too.
+
+    The variances of the mean over episodes and of both means over seeds add up; the degrees of freedom are those of Welch and
+    Satterthwaite. A method with one seed is given the spread of the other; without any spread nothing changes.
+
+    Args:
+        difference: difference of two methods, each averaged over its seeds.
+        first: spread of the first method's seeds.
+        second: spread of the second method's seeds.
+    """
+    interval = difference.interval
+    known = [spread for spread in (first, second) if spread.sd is not None]
+    if not known or interval.half_width is None:
+        return difference
+    episodes = interval.n - 1 if interval.freedom is None else interval.freedom
+    parts = [((interval.half_width / _quantile(interval.level, episodes)) ** 2, episodes)]
+    for spread in (first, second):
+        given = spread if spread.sd is not None else known[0]
+        parts.append(((given.sd or 0.0) ** 2 / spread.n, given.n - 1.0))
+    total = math.fsum(variance for variance, _ in parts)
+    if total == 0.0:
+        return difference
+    freedom = 1.0 / math.fsum((variance / total) ** 2 / each for variance, each in parts)
+    half = _quantile(interval.level, freedom) * math.sqrt(total)
+    return with_p_value(Interval(interval.mean, half, interval.n, interval.level, freedom))
+
+
+def _quantile(level: float, freedom: float) -> float:
+    """Student's t quantile for a two-sided interval."""
+    from scipy import special  # slow to import, and only needed when a run ends
+
+    return float(special.stdtrit(freedom, 1.0 - (1.0 - level) / 2.0))
+
+
 def with_p_value(interval: Interval) -> PairedDifference:
     """Add to the interval of a mean difference the p-value of the matching t test."""
     return PairedDifference(interval, _p_value(interval))
@@ -71,8 +106,7 @@ def _p_value(interval: Interval) -> float | None:
     if interval.half_width == 0.0:
         return 1.0 if interval.mean == 0.0 else 0.0
     freedom = interval.n - 1 if interval.freedom is None else interval.freedom
-    from scipy import special  # slow to import, and only needed when a run ends
+    from scipy import special
 
-    quantile = float(special.stdtrit(freedom, 1.0 - (1.0 - interval.level) / 2.0))
-    statistic = abs(interval.mean) * quantile / interval.half_width
+    statistic = abs(interval.mean) * _quantile(interval.level, freedom) / interval.half_width
     return 0.0 if math.isinf(statistic) else 2.0 * float(special.stdtr(freedom, -statistic))

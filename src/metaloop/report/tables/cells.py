@@ -7,8 +7,8 @@ import numpy as np
 
 from metaloop.errors import UserError
 from metaloop.metrics.interval import Interval, Spread
-from metaloop.metrics.multiple_comparisons import holm
-from metaloop.metrics.paired import PairedDifference, stratified_difference
+from metaloop.metrics.multiple_comparisons import holm, pairs_of
+from metaloop.metrics.paired import PairedDifference, stratified_difference, with_seeds
 from metaloop.problems.metric import Metric
 from metaloop.records.tables import Array
 from metaloop.report.tables.facts import Fact, titled
@@ -27,8 +27,9 @@ class PivotCell:
         over: the values that were averaged over.
         metric: metric of the scores.
         best: whether it has the best mean of its column.
-        p_best: p-value of the paired test against the best, corrected over the column. None for the best itself, and if the
-            two cells have other episodes or were averaged over other values.
+        p_best: p-value of the paired test against the best, corrected over all pairs of the column, since the best was picked
+            by its score. None for the best itself, and if the two cells have other episodes or were averaged over other
+            values. Where there are several seeds, it takes their spread into account.
         against: difference to the baseline row; None for the baseline itself, and in the cases above.
         p_against: its p-value, corrected over the column.
     """
@@ -63,7 +64,7 @@ def judged(column: Mapping[Place, PivotCell], baseline: Place | None, place: Pla
     sound = {row: entry for row, entry in column.items() if np.isfinite(entry.interval.mean)}
     best = max(sound, key=lambda row: sign * sound[row].interval.mean, default=None)
     to_best, to_base = _compared(column, best), _compared(column, baseline)
-    p_best, p_base = _corrected(to_best), _corrected(to_base)
+    p_best, p_base = _corrected(to_best, pairs_of(len(to_best) + 1)), _corrected(to_base)
     return {
         row: replace(entry, best=row == best, p_best=p_best.get(row), against=to_base.get(row), p_against=p_base.get(row))
         for row, entry in column.items()
@@ -79,10 +80,11 @@ def _compared(column: Mapping[Place, PivotCell], with_row: Place | None) -> dict
     for row, entry in column.items():
         if row != with_row and entry.strata.keys() == base.strata.keys() and entry.over == base.over:
             scores = [[list(each.strata[key]) for key in sorted(base.strata)] for each in (entry, base)]
-            differences[row] = stratified_difference(scores[0], scores[1], base.interval.level)
+            difference = stratified_difference(scores[0], scores[1], base.interval.level)
+            differences[row] = with_seeds(difference, entry.spread, base.spread)
     return differences
 
 
-def _corrected(differences: Mapping[Place, PairedDifference]) -> dict[Place, float]:
+def _corrected(differences: Mapping[Place, PairedDifference], family: int | None = None) -> dict[Place, float]:
     tested = {row: difference.p_value for row, difference in differences.items() if difference.p_value is not None}
-    return dict(zip(tested, holm(list(tested.values())), strict=True))
+    return dict(zip(tested, holm(list(tested.values()), family), strict=True))

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from math import isfinite
 
-from metaloop.metrics.multiple_comparisons import holm
-from metaloop.metrics.paired import PairedDifference, stratified_difference
+from metaloop.metrics.multiple_comparisons import holm, pairs_of
+from metaloop.metrics.paired import PairedDifference, stratified_difference, with_seeds
 from metaloop.report import formats
 from metaloop.report.tables.results import Cell, Table, Value
 from metaloop.report.tables.rows import Row
@@ -23,7 +23,7 @@ class Pair:
         first: the better one.
         second: the other.
         difference: ``first - second``.
-        corrected: p-value of the difference after Holm's correction over all pairs on these episodes.
+        corrected: p-value of the difference after Holm's correction over all pairs on these episodes, whether shown or not.
     """
 
     first: Row
@@ -46,17 +46,19 @@ def compare_pairs(rows: Sequence[Row]) -> list[Pair]:
         members.sort(key=lambda row: not isfinite(row.interval.mean))  # settings that diverged come last, nan included
         many = len(members) > ALL_PAIRS_UP_TO
         chosen = [(members[0], other) for other in members[1:]] if many else list(combinations(members, 2))
-        pairs += _corrected([Pair(first, second, _difference(first, second)) for first, second in chosen])
+        compared = [Pair(first, second, _difference(first, second)) for first, second in chosen]
+        pairs += _corrected(compared, pairs_of(len(members)))
     return pairs
 
 
 def _difference(first: Row, second: Row) -> PairedDifference:
-    return stratified_difference([first.scores.tolist()], [second.scores.tolist()], first.first.test.level)
+    difference = stratified_difference([first.scores.tolist()], [second.scores.tolist()], first.first.test.level)
+    return with_seeds(difference, first.spread, second.spread)
 
 
-def _corrected(pairs: Sequence[Pair]) -> list[Pair]:
+def _corrected(pairs: Sequence[Pair], family: int) -> list[Pair]:
     tested = [number for number, pair in enumerate(pairs) if pair.difference.p_value is not None]
-    values = dict(zip(tested, holm([pairs[number].difference.p_value or 0.0 for number in tested]), strict=True))
+    values = dict(zip(tested, holm([pairs[number].difference.p_value or 0.0 for number in tested], family), strict=True))
     return [replace(pair, corrected=values.get(number)) for number, pair in enumerate(pairs)]
 
 

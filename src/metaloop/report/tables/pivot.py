@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 
 import numpy as np
 
@@ -24,7 +25,8 @@ class Pivot:
 
     Attributes:
         question: the keys of its rows and columns.
-        rows, columns: values of these keys along both sides, in order.
+        rows, columns: values of these keys along both sides, in order. Rows that begin with a name are grouped by it, and the
+            group with the best row comes first.
         entries: the non-empty cells, by row and column.
         older: number of runs left out because a newer one has the same setting and seed.
     """
@@ -61,7 +63,27 @@ def make_pivot(runs: Sequence[Run], question: Question) -> Pivot:
     for column in pivot.columns:
         for row, entry in judged(pivot.column(column), baseline, column).items():
             compared[row, column] = entry
-    return replace(pivot, entries=compared)
+    return _best_first(replace(pivot, entries=compared))
+
+
+def _best_first(pivot: Pivot) -> Pivot:
+    """Order groups of rows by their best mean rank over the columns; numbers keep their order."""
+    if not pivot.question.rows or any(isinstance(row[0], int | float) for row in pivot.rows):
+        return pivot
+    ranks: dict[Place, list[int]] = {row: [] for row in pivot.rows}
+    for place in pivot.columns:
+        column = pivot.column(place)
+        order = sorted(column, key=lambda row: _badness(column[row]))
+        for row in pivot.rows:
+            ranks[row].append(order.index(row) if row in column else len(pivot.rows))
+    group = {row[0]: min(fmean(ranks[other]) for other in pivot.rows if other[0] == row[0]) for row in pivot.rows}
+    return replace(pivot, rows=tuple(sorted(pivot.rows, key=lambda row: group[row[0]])))  # stable within groups
+
+
+def _badness(entry: PivotCell) -> tuple[bool, float]:
+    """Key that sorts cells from the best to the worst, those that diverged last."""
+    mean = entry.interval.mean
+    return not np.isfinite(mean), -entry.metric.sign * mean
 
 
 def newest(runs: Iterable[Run]) -> list[Run]:

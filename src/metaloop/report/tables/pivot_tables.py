@@ -71,14 +71,14 @@ def caption(pivot: Pivot) -> str:
     if len(pivot.rows) > 1:
         parts.append(
             f"Bold: the best of its column; ≈: not significantly different from it (paired t tests over the same "
-            f"episodes, Holm's "
-            f"correction over the column, {alpha})."
+            f"episodes{', with the spread over seeds' if seeds != [1] else ''}, corrected by Holm over all pairs of the "
+            f"column, {alpha})."
         )
     if question.baseline is not None:
         wanted = ", ".join(f"{key} = {value}" for key, value in question.baseline.items())
         parts.append(
-            f"Difference to {wanted}, paired over the same episodes; * significant at {alpha} after Holm's correction "
-            f"over the column."
+            f"Difference to {wanted}, paired over the same episodes{', with the spread over seeds' if seeds != [1] else ''}; "
+            f"* significant at {alpha} after Holm's correction over the column."
         )
     if question.over:
         parts.append(f"Averaged over {', '.join(question.over)}, each value counting the same.")

@@ -37,7 +37,8 @@ def _scores(runs: list[Run], **wanted: object) -> np.ndarray:
 def test_cells_hold_mean_interval_and_spread(runs: list[Run]) -> None:
     pivot = make_pivot(runs, Question(("algorithm", "algorithm.steps"), ("dataset",)))
     assert pivot.columns == (("glyphs",), ("omniglot",))
-    assert pivot.rows == tuple((algorithm, steps) for algorithm in sorted(WORTH) for steps in STEPS)  # as their folders come
+    names = sorted(WORTH, key=lambda name: -WORTH[name])  # the best first
+    assert pivot.rows == tuple((algorithm, steps) for algorithm in names for steps in STEPS)
     for (algorithm, steps), (dataset,) in pivot.entries:
         entry = pivot.entries[(algorithm, steps), (dataset,)]
         means = [cell(str(algorithm), int(steps), str(dataset), seed) for seed in SEED]
@@ -58,10 +59,20 @@ def test_the_best_and_what_is_like_it_are_marked_by_corrected_paired_tests(runs:
         assert [row[0] for row in column if column[row].best] == [best]
         others = [name for name in WORTH if name != best]
         own = {name: _scores(runs, **{"algorithm": name, "algorithm.steps": 1, "dataset": dataset}) for name in WORTH}
-        p_values = [stats.ttest_rel(own[name], own[best]).pvalue for name in others]
-        expected = dict(zip(others, multipletests(p_values, method="holm")[1], strict=True))
+        spread = np.std([cell(best, 1, dataset, seed) for seed in SEED], ddof=1)  # the same for all
+        p_values = [_p_value_with_seeds(own[name] - own[best], spread) for name in others]
+        third = stats.ttest_rel(own[others[0]], own[others[1]]).pvalue  # the pair without the best belongs to the family
+        assert third < min(p_values)
+        expected = dict(zip(others, multipletests([*p_values, 1.0], method="holm")[1], strict=False))
         assert {row[0]: entry.p_best for row, entry in column.items() if not entry.best} == pytest.approx(expected, rel=1e-9)
         assert {row[0] for row, entry in column.items() if entry.alike} == {"maml"}  # half a thousandth worse
+
+
+def _p_value_with_seeds(differences: np.ndarray, spread: float) -> float:
+    """Welch's test whose variance is that of the mean over episodes and of the means over the seeds of both methods."""
+    variances = np.array([differences.var(ddof=1) / len(differences), spread**2 / len(SEED), spread**2 / len(SEED)])
+    freedom = variances.sum() ** 2 / (variances**2 / [len(differences) - 1, len(SEED) - 1, len(SEED) - 1]).sum()
+    return 2 * float(stats.t.sf(abs(differences.mean()) / np.sqrt(variances.sum()), freedom))
 
 
 def test_errors_are_best_when_small(make_run: MakeRun) -> None:
@@ -84,7 +95,7 @@ def test_the_difference_to_a_baseline_is_paired(runs: list[Run]) -> None:
             found = column[(name,)].against
             assert found.interval.mean == pytest.approx(expected, abs=1e-12)
             assert found.interval.n == 160  # the episodes of two data sets
-            assert found.interval.half_width < 0.2 * column[(name,)].interval.half_width  # the episodes' difficulty cancels
+            assert found.interval.half_width < 0.7 * column[(name,)].interval.half_width  # the episodes' difficulty cancels
     table = to_markdown(pivot_table(pivot))
     assert re.search(r"\| anil \| .* −1\.00 ± 0\.\d+\\\* \|", table)
     assert "Averaged over dataset" in table
