@@ -1,18 +1,16 @@
 """A tokenizer that hashes words and needs no vocabulary file; see :class:`metaloop.types.Tokenizer`."""
 
-import re
 import zlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from metaloop.errors import UserError
-
-_WORD = re.compile(r"\w+|[^\w\s]")
+from metaloop.models.words import lower_case, split_words
 
 
 class HashedWords:
-    """A tokenizer of lower-cased words and single punctuation marks, whose token ids are hashes.
+    """A tokenizer of lower-case words and single punctuation marks (:func:`split_words`), whose token ids are hashes.
 
     Nothing is learned or stored. Token 0 is padding.
 
@@ -27,7 +25,7 @@ class HashedWords:
         if size < 2:
             raise UserError(f"a hashed vocabulary of {size} tokens: at least 2, one of which is padding")
         self.size = size
-        self.key = f"hashed words 1, {size}"
+        self.key = f"hashed words 2, {size}"
 
     def __call__(self, texts: Sequence[str], length: int) -> Mapping[str, np.ndarray]:
         """Tokenize texts: ``input_ids`` and ``attention_mask`` (texts, length)."""
@@ -35,7 +33,7 @@ class HashedWords:
 
     def with_cut(self, texts: Sequence[str], length: int) -> tuple[Mapping[str, np.ndarray], np.ndarray]:
         """See :meth:`metaloop.types.TellsCut.with_cut`."""
-        split = [_WORD.findall(text.lower()) for text in texts]
+        split = [split_words(text) for text in texts]
         return self._packed(split, length), np.array([len(words) > length for words in split], bool)
 
     def words(self, texts: Sequence[Sequence[str]], length: int) -> Mapping[str, np.ndarray]:
@@ -45,7 +43,7 @@ class HashedWords:
         for row, words in enumerate(texts):
             kept = min(len(words), length)
             first[row, :kept] = np.arange(kept)
-        return {**self._packed([[word.lower() for word in words] for words in texts], length), "first": first}
+        return {**self._packed([[lower_case(word) for word in words] for words in texts], length), "first": first}
 
     def _packed(self, texts: Sequence[Sequence[str]], length: int) -> dict[str, np.ndarray]:
         ids, mask = np.zeros((len(texts), length), np.int32), np.zeros((len(texts), length), np.uint8)

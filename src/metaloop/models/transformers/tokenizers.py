@@ -1,13 +1,13 @@
 """Tokenizers of encoders: a stored model's own, and one that hashes words for encoders without a vocabulary."""
 
 import hashlib
-import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 from metaloop.errors import UserError
+from metaloop.models.words import lower_case, split_words
 
 _PAD, _FIRST, _LAST, _RESERVED = 0, 1, 2, 3  # ids of the hashing tokenizer's special tokens, and their number
 Arrays = Mapping[str, np.ndarray]
@@ -66,7 +66,9 @@ class StoredTokenizer:
 
 
 class HashingTokenizer:
-    """A tokenizer of lower-cased words and single punctuation marks, hashed to ids; for encoders with random weights.
+    """A tokenizer of lower-case words and punctuation marks, hashed to ids; for encoders with random weights.
+
+    For the words see :func:`metaloop.models.words.split_words`.
 
     Id 0 is padding, 1 begins a text and 2 ends it. Different words may share an id.
 
@@ -83,7 +85,7 @@ class HashingTokenizer:
                 f"model.config.vocab_size={vocabulary}: at least {_RESERVED + 1}, because {_RESERVED} ids are special tokens"
             )
         self._words = vocabulary - _RESERVED
-        self.key = f"hashed words {vocabulary}"
+        self.key = f"hashed words 2, {vocabulary}"
 
     def __call__(self, texts: Sequence[str], length: int) -> Arrays:
         """See :meth:`StoredTokenizer.__call__`."""
@@ -91,7 +93,7 @@ class HashingTokenizer:
 
     def with_cut(self, texts: Sequence[str], length: int) -> tuple[Arrays, np.ndarray]:
         """See :meth:`metaloop.types.TellsCut.with_cut`."""
-        split = [re.findall(r"\w+|[^\w\s]", text.lower()) for text in texts]
+        split = [split_words(text) for text in texts]
         return self._padded(split, length), np.array([len(words) > length - 2 for words in split], bool)
 
     def words(self, texts: Sequence[Sequence[str]], length: int) -> Arrays:
@@ -100,7 +102,7 @@ class HashingTokenizer:
         for row, words in enumerate(texts):
             kept = min(len(words), length - 2)
             first[row, :kept] = np.arange(1, kept + 1)
-        return self._padded([[word.lower() for word in words] for words in texts], length) | {"first": first}
+        return self._padded([[lower_case(word) for word in words] for words in texts], length) | {"first": first}
 
     def _padded(self, texts: Sequence[Sequence[str]], length: int) -> dict[str, np.ndarray]:
         ids, mask = np.full((len(texts), length), _PAD, np.int64), np.zeros((len(texts), length), np.int64)
