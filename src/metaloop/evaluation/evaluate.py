@@ -1,6 +1,7 @@
 """``metaloop evaluate run=DIR``: meta-test a finished run again, optionally with changed settings."""
 
 import argparse
+import logging
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -18,6 +19,8 @@ from metaloop.config.values import check_values
 from metaloop.errors import UserError
 from metaloop.evaluation.finished_run import FinishedRun
 from metaloop.records.schema import Record
+
+log = logging.getLogger(__name__)
 
 GROUPS = ("dataset", "episode", "trainer")  # groups that an evaluation may replace
 KEYS = ("tf32", "dataset.", "episode.", "evaluation.", "trainer.", "algorithm.eval_steps", "algorithm.over_tasks", "model.norm")
@@ -66,6 +69,21 @@ def _change(node: DictConfig, line: str) -> None:
     OmegaConf.update(node, override.key_or_group, override.value(), merge=False)
 
 
+def _adapt_side(config: dict[str, Any], run: FinishedRun, overrides: Sequence[str]) -> None:
+    """Give another data set of images the size of the run's own, unless the user chooses one."""
+    keys = {override.partition("=")[0] for override in overrides}
+    if "dataset" not in keys or "dataset.side" in keys or "side" not in config["dataset"]:
+        return
+    from metaloop.config.build import build_dataset
+    from metaloop.data.user.images import UserImageDataset
+
+    dataset = build_dataset(run.config)
+    side = dataset.image_form().side if isinstance(dataset, UserImageDataset) else config["dataset"]["side"]
+    if side != config["dataset"]["side"]:
+        log.warning("dataset.side=%s, as the run was trained, and not %s", side, config["dataset"]["side"])
+        config["dataset"]["side"] = side
+
+
 def evaluate(
     directory: str | Path,
     overrides: Sequence[str] = (),
@@ -94,6 +112,7 @@ def evaluate(
         directory, unfinished=unfinished, trust=trust
     )  # before torch is imported, so that a wrong folder fails fast
     config = changed(run.config, overrides, config_dirs)
+    _adapt_side(config, run, overrides)
     config["trainer"] |= {"devices": 1, "strategy": "auto"}  # several ranks would give the same scores
     remember_derived(config, run.identity.config)
     from metaloop.config.build import make

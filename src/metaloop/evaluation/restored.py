@@ -64,7 +64,7 @@ def restore_test(run: FinishedRun, config: Mapping[str, Any], *, own_episodes: b
         plan = replace(plan, spec=test_split.spec)
     check_spec(test_split, plan.spec)
     trained_on = RecordedDataset(build_dataset(run.config), run.contents).split("train")
-    _check_alike(trained_on, test_split)
+    _check_alike(trained_on, test_split, config["dataset"])
     learner = build_learner(config, trained_on, build_plan(run.config).train_spec)
     check_learner(learner, test_split, plan.spec)
     if config["model"] == run.config["model"]:  # the user may have chosen another encoder on purpose
@@ -87,12 +87,26 @@ def _checked(run: FinishedRun, config: Mapping[str, Any], dataset: Dataset) -> D
     return dataset
 
 
-def _check_alike(trained_on: TaskDistribution, test: TaskDistribution) -> None:
+def _check_alike(trained_on: TaskDistribution, test: TaskDistribution, config: Mapping[str, Any]) -> None:
     train_shape, test_shape = tuple(trained_on.input_shape), tuple(test.input_shape)
+    remedy = "choose another dataset=..., or change the data set's keys"
     if type(trained_on.problem.loss) is not type(test.problem.loss):  # outputs have another meaning
         difference = f"tasks of {trained_on.problem.name}, this data set has {test.problem.name}"
     elif train_shape != test_shape:
         difference = f"inputs of shape {train_shape}, this data set has {test_shape}"
+        if len(train_shape) == len(test_shape) == 3:
+            remedy = _image_keys(train_shape, test_shape, config) or remedy
     else:
         return
-    raise UserError(f"the run was trained on {difference}: choose another dataset=..., or change the data set's keys")
+    raise UserError(f"the run was trained on {difference}: {remedy}")
+
+
+def _image_keys(wanted: tuple[int, ...], received: tuple[int, ...], config: Mapping[str, Any]) -> str:
+    """The keys that give the images of a data set the form of the run's (channels, height, width); empty if it has none."""
+    keys = []
+    if wanted[1:] != received[1:] and "side" in config:
+        keys.append(f"dataset.side={wanted[1]}")
+    if wanted[0] != received[0] and "mode" in config and wanted[0] in (1, 3):
+        one = "dataset.mode=grey (or ink, for dark drawings on white that were learned as bright ones on black)"
+        keys.append(one if wanted[0] == 1 else "dataset.mode=color")
+    return f"set {' and '.join(keys)}" if keys else ""

@@ -36,7 +36,7 @@ class Digits(UserImageDataset):
 
     def image_form(self) -> ImageForm:
         """See :meth:`metaloop.data.user.images.UserImageDataset.image_form`."""
-        return ImageForm(_SIDE, ink=True)
+        return ImageForm(_SIDE, mode="ink")
 
 
 def _read() -> tuple[np.ndarray, np.ndarray]:

@@ -45,7 +45,7 @@ class Glyphs(UserImageDataset):
 
     def image_form(self) -> ImageForm:
         """See :meth:`metaloop.data.user.images.UserImageDataset.image_form`."""
-        return ImageForm(glyph_rendering.SIDE, ink=True)
+        return ImageForm(glyph_rendering.SIDE, mode="ink")
 
 
 def _pool(arrays: Arrays, split: str) -> ClassPool:

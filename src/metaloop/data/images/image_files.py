@@ -18,6 +18,7 @@ from metaloop.data.files.pixel_depth import eight_bits
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 FITS = ("crop", "stretch")
+MODES = {"color": 3, "grey": 1, "ink": 1}  # and their channels
 _MAX_PIXELS = 100_000_000  # which decoded take 300 MB, and as much again on the way
 _MAX_BYTES = 2**30  # of a file
 _STORED, _DEFLATED, _ENCRYPTED = 0, 8, 1
@@ -104,7 +105,7 @@ class Decode:
         side: side of the result, in pixels.
         fit: "crop" cuts out the middle square of an image that is not square, "stretch" squeezes the image to a square.
         resample: "lanczos" or "nearest".
-        ink: True for one channel with 255 for black and 0 for white; False for three colours.
+        mode: "color" for three colours, "grey" for one channel with 255 for white, "ink" for one with 255 for black.
         white: value of white in grey images of 16 bits; None if the images use all bits, which is checked.
     """
 
@@ -112,7 +113,7 @@ class Decode:
     side: int
     fit: str
     resample: str = "lanczos"
-    ink: bool = False
+    mode: str = "color"
     white: int | None = None
 
     def __call__(self) -> np.ndarray:
@@ -121,10 +122,10 @@ class Decode:
         Raises:
             Unreadable: some images cannot be read.
         """
-        images, faults = np.empty((len(self.entries), 1 if self.ink else 3, self.side, self.side), np.uint8), []
+        images, faults = np.empty((len(self.entries), MODES[self.mode], self.side, self.side), np.uint8), []
         for image, (name, entry) in zip(images, self.entries.items(), strict=True):
             try:
-                image[:] = decode(entry.read(), self.side, self.fit, self.resample, ink=self.ink, white=self.white)
+                image[:] = decode(entry.read(), self.side, self.fit, self.resample, mode=self.mode, white=self.white)
             except (OSError, ValueError) as error:
                 faults.append((name, str(error)))
         if faults:
@@ -132,10 +133,10 @@ class Decode:
         return images
 
 
-def decode(content: bytes, side: int, fit: str, resample: str, *, ink: bool = False, white: int | None = None) -> np.ndarray:
-    """Decode one image to (3, side, side) uint8, or (1, side, side) for ``ink``.
+def decode(content: bytes, side: int, fit: str, resample: str, *, mode: str = "color", white: int | None = None) -> np.ndarray:
+    """Decode one image to (channels, side, side) uint8; see :class:`Decode`.
 
-    The image is rotated upright, and transparent parts become white. For ``white`` see :class:`Decode`.
+    The image is rotated upright, and transparent parts become white.
 
     Raises:
         ValueError: the image is not readable, too large, or its value of white is unknown.
@@ -147,9 +148,10 @@ def decode(content: bytes, side: int, fit: str, resample: str, *, ink: bool = Fa
                 raise ValueError(f"{pixels}; at most {_MAX_PIXELS:,} are read")
             image.draft("RGB", (2 * side, 2 * side))  # decode a JPEG at a fraction of its size if that is enough
             upright = _over_white(eight_bits(image, content, white))
-            if ink:
-                return 255 - np.asarray(_square(upright.convert("L"), side, fit, resample))[None]
-            return np.asarray(_square(upright, side, fit, resample)).transpose(2, 0, 1)
+            if mode == "color":
+                return np.asarray(_square(upright, side, fit, resample)).transpose(2, 0, 1)
+            grey = np.asarray(_square(upright.convert("L"), side, fit, resample))[None]
+            return 255 - grey if mode == "ink" else grey
     except UnidentifiedImageError as error:
         raise ValueError("not a readable image") from error
     except (OSError, SyntaxError, struct.error, EOFError, IndexError, TypeError, ArithmeticError, MemoryError) as error:

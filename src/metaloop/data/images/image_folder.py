@@ -22,6 +22,7 @@ from metaloop.data.images.class_division import (
 from metaloop.data.images.image_files import Entry
 from metaloop.data.images.image_pools import (
     check_fit,
+    check_mode,
     check_side,
     check_white,
     check_workers,
@@ -65,6 +66,7 @@ class ImageFolder(UserImageDataset):
             splits to the names of their folders; images in other folders are left out.
         side: side of the images in pixels.
         fit: "crop" cuts out the middle square, "stretch" squeezes the image to a square.
+        mode: "color", "grey" (one channel, 255 is white) or "ink" (one channel, 255 is black, as in Omniglot).
         white: value of white in grey images of 16 bits, such as 4095 for 12 bits; None if they use all 16, which is checked.
         repeats: "apart" if no episode may have equal images in both support and query; "anywhere" if it may.
         augmentation: augmentation of meta-training images; None for none.
@@ -84,6 +86,7 @@ class ImageFolder(UserImageDataset):
         split_folders: Rule = "auto",
         side: int = 84,
         fit: str = "crop",
+        mode: str = "color",
         white: int | None = None,
         repeats: str = "apart",
         augmentation: Augmentation | None = None,
@@ -95,13 +98,14 @@ class ImageFolder(UserImageDataset):
         check_side(side)
         check_fit(fit)
         check_white(white)
+        check_mode(mode)
         check_rule(split_folders)
         check_repeats(repeats)
         self._path = Path(path).expanduser()
         self._shares, self._seed = classes, split_seed
         self._file = None if split_file is None else Path(split_file).expanduser()
-        self._rule, self._white = split_folders, white
-        self._side, self._fit, self._augmentation = side, fit, augmentation
+        self._form = ImageForm(side, fit, mode=mode, white=white, split_folders=split_folders)
+        self._augmentation = augmentation
         self._decoders = check_workers(decoders)
         self._cache = cache_folder(cache_dir)
         self._apart = repeats == "apart"
@@ -119,14 +123,14 @@ class ImageFolder(UserImageDataset):
 
     def image_form(self) -> ImageForm:
         """See :meth:`metaloop.data.user.images.UserImageDataset.image_form`."""
-        return ImageForm(self._side, self._fit, white=self._white, split_folders=self._rule)
+        return self._form
 
     def _read(self) -> dict[str, ClassPool]:
-        classes = find_classes(self._path, self._rule)
+        classes = find_classes(self._path, self._form.split_folders)
         splits = self._of_folders(classes.splits) if classes.splits else self._divided(classes)
         used = {split: {label: classes.images[label] for label in splits[split]} for split in SPLITS if splits[split]}
         images = {name: entry for own in used.values() for entries in own.values() for name, entry in entries.items()}
-        pool = prepared_images(self._cache, "image_folder", images, self._side, self._fit, self._decoders, self._white)
+        pool = prepared_images(self._cache, "image_folder", images, self._form, self._decoders)
         division = {split: {label: len(entries) for label, entries in own.items()} for split, own in used.items()}
         shown = pictured(pool, division)
         for split, repeats in count_repeats(shown).items():

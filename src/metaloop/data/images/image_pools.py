@@ -15,8 +15,9 @@ from metaloop.data.augmentation import Augmentation
 from metaloop.data.copies import Copies
 from metaloop.data.files.pixel_depth import FULL
 from metaloop.data.files.pool_file import prepared
-from metaloop.data.images.image_files import FITS, Decode, Entry
+from metaloop.data.images.image_files import FITS, MODES, Decode, Entry
 from metaloop.data.pool import ClassPool
+from metaloop.data.user.images import ImageForm, decoder
 from metaloop.errors import UserError
 from metaloop.system.cores import available_cores
 
@@ -41,6 +42,12 @@ def check_fit(fit: str) -> None:
         raise UserError(f"dataset.fit={fit!r} must be one of {', '.join(FITS)}")
 
 
+def check_mode(mode: str) -> None:
+    """Raise a UserError if images cannot be stored this way."""
+    if mode not in MODES:
+        raise UserError(f"dataset.mode={mode!r} must be one of {', '.join(MODES)}")
+
+
 def check_white(white: int | None) -> None:
     """Raise a UserError if ``white`` cannot be a value of 16 bits."""
     if white is not None and (type(white) is not int or not 1 <= white <= FULL):
@@ -58,10 +65,8 @@ def check_workers(workers: int | None) -> int:
     return workers
 
 
-def prepared_images(
-    folder: Path, name: str, entries: Mapping[str, Entry], side: int, fit: str, workers: int, white: int | None = None
-) -> np.ndarray:
-    """Decode images into a memory map (images, 3, side, side) uint8, in their order; see :func:`prepared` and :class:`Decode`.
+def prepared_images(folder: Path, name: str, entries: Mapping[str, Entry], form: ImageForm, workers: int) -> np.ndarray:
+    """Decode images into a memory map (images, channels, side, side) uint8, in their order; see :func:`prepared`.
 
     The cache key has each image's name, size and modification time (its checksum in a zip archive), and a checksum of the
     contents of some, since copies of a folder may agree in everything else.
@@ -69,11 +74,14 @@ def prepared_images(
     names = list(entries)
 
     def part(first: int, stop: int) -> Decode:
-        return Decode({each: entries[each] for each in names[first:stop]}, side, fit, white=white)
+        return decoder({each: entries[each] for each in names[first:stop]}, form)
 
     listing = "\n".join(f"{each} {entry.stamp()}" for each, entry in entries.items())
-    key = f"{_VERSION} {side} {fit} {white} {PIL.__version__} {_sample_digest(list(entries.values()))} {listing}"
-    return prepared(folder, name, key, (len(names), 3, side, side), part, workers if len(names) > _FEW else 0)
+    made = f"{form.side} {form.fit} {form.resample} {form.mode} {form.white}"
+    key = f"{_VERSION} {made} {PIL.__version__} {_sample_digest(list(entries.values()))} {listing}"
+    return prepared(
+        folder, name, key, (len(names), MODES[form.mode], form.side, form.side), part, workers if len(names) > _FEW else 0
+    )
 
 
 def _sample_digest(entries: Sequence[Entry]) -> str:
@@ -89,7 +97,7 @@ def _sample_digest(entries: Sequence[Entry]) -> str:
 
 
 def pictured(images: np.ndarray, division: Division) -> dict[str, list[list[bytes]]]:
-    """Keys of the prepared images (images, 3, side, side) of each class of each split; equal images have equal keys."""
+    """Keys of the prepared images (images, channels, side, side) of each class of each split; equal images have equal keys."""
     flat = images.reshape(len(images), -1)
     middle = flat.shape[1] // 2
     parts = [part.tobytes() for part in flat[:, middle : middle + _SAMPLE]]  # a page of each image, where most already differ
@@ -101,7 +109,7 @@ def pictured(images: np.ndarray, division: Division) -> dict[str, list[list[byte
 def class_pools(
     images: np.ndarray, division: Division, augmentation: Augmentation | None, copies: Mapping[str, Copies | None] | None = None
 ) -> dict[str, ClassPool]:
-    """Create the pool of each split over its part of ``images`` (images, 3, side, side), without a copy.
+    """Create the pool of each split over its part of ``images`` (images, channels, side, side), without a copy.
 
     Args:
         images: all images, split by split and class by class.

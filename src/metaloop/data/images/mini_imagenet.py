@@ -67,7 +67,7 @@ class MiniImageNet(UserImageDataset):
         if not self._splits:
             lists = read_lists(self._data_dir)
             images = self._find_images(lists)
-            pool = prepared_images(self._cache, "mini_imagenet", images, self._side, self._fit, self._decoders)
+            pool = prepared_images(self._cache, "mini_imagenet", images, self.image_form(), self._decoders)
             division = {split: {label: len(files) for label, files in classes.items()} for split, classes in lists.items()}
             self._splits = class_pools(pool, division, self._augmentation)
         return self._splits[name]

@@ -74,7 +74,7 @@ class Omniglot(UserImageDataset):
 
     def image_form(self) -> ImageForm:
         """See :meth:`metaloop.data.user.images.UserImageDataset.image_form`."""
-        return ImageForm(self._side, resample=self._resample, ink=True)
+        return ImageForm(self._side, resample=self._resample, mode="ink")
 
     def _images(self) -> dict[str, np.ndarray]:
         """The drawings (20, side, side) uint8 of each character of both archives."""

@@ -28,7 +28,7 @@ class ImageForm:
         side: side of the square images, in pixels.
         fit: "crop" or "stretch"; see :class:`metaloop.data.images.image_files.Decode`.
         resample: "lanczos" or "nearest".
-        ink: True for dark drawings on white, stored as one channel with ink 255 on 0; False for three colours.
+        mode: "color", "grey" (one channel), or "ink" (one channel of dark drawings on white, stored with ink 255 on 0).
         white: value of white in grey images of 16 bits; None if unknown.
         split_folders: which folders are not classes but splits; see :func:`metaloop.data.images.split_folders.places`.
     """
@@ -36,9 +36,14 @@ class ImageForm:
     side: int
     fit: str = "crop"
     resample: str = "lanczos"
-    ink: bool = False
+    mode: str = "color"
     white: int | None = None
     split_folders: Rule = "auto"
+
+
+def decoder(entries: Mapping[str, Entry], form: ImageForm) -> Decode:
+    """What decodes these images to this form."""
+    return Decode(entries, form.side, form.fit, form.resample, form.mode, form.white)
 
 
 class UserImageDataset(UserExampleDataset):
@@ -110,7 +115,7 @@ def _read_list(path: Path, columns: Columns, *, labelled: bool) -> tuple[Mapping
 
 def _decode_all(path: Path, entries: Mapping[str, Entry], form: ImageForm) -> np.ndarray:
     try:
-        return Decode(entries, form.side, form.fit, form.resample, form.ink, form.white)()
+        return decoder(entries, form)()
     except Unreadable as error:
         listed = "; ".join(f"{name}: {fault}" for name, fault in error.faults[:_LISTED_FAULTS])
         more = f"; and {len(error.faults) - _LISTED_FAULTS} more" if len(error.faults) > _LISTED_FAULTS else ""

@@ -188,7 +188,7 @@ def test_sixteen_bits_become_eight(kind: str) -> None:
     values = np.uint16([[0, 300, 257 * 100], [257 * 101 + 128, 257 * 200, 65535], [0, 0, 0]])
     found = decode(packed(Image.fromarray(values), kind), 3, "crop", "nearest")
     assert found[0].tolist() == [[0, 1, 100], [101, 200, 255], [0, 0, 0]]
-    assert decode(packed(Image.fromarray(values), kind), 3, "crop", "nearest", ink=True)[0, 0].tolist() == [255, 254, 155]
+    assert decode(packed(Image.fromarray(values), kind), 3, "crop", "nearest", mode="ink")[0, 0].tolist() == [255, 254, 155]
 
 
 def test_a_transparent_grey_of_sixteen_bits_is_white() -> None:

@@ -26,17 +26,19 @@ from metaloop.problems.regression import Regression
 from metaloop.types import EpisodeSpec
 
 
-def test_pictures_are_the_pools(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("mode", "channels"), [("color", 3), ("grey", 1), ("ink", 1)])
+def test_pictures_are_the_pools(tmp_path: Path, mode: str, channels: int) -> None:
     for label in "abc":
         (tmp_path / "own" / label).mkdir(parents=True)
         for each in range(2):
             noise = np.random.default_rng([ord(label), each]).integers(0, 256, (30 + each, 20, 3), np.uint8)
             Image.fromarray(noise).save(tmp_path / "own" / label / f"{each}.png")
     shares = dict.fromkeys(("train", "validation", "test"), 1.0)
-    data = ImageFolder(str(tmp_path / "own"), shares, side=9, decoders=0, cache_dir=str(tmp_path / "cache"))
-    rows = data.read_user_file(tmp_path / "own", Columns(), (3, 9, 9), labelled=True)
+    data = ImageFolder(str(tmp_path / "own"), shares, side=9, mode=mode, decoders=0, cache_dir=str(tmp_path / "cache"))
+    rows = data.read_user_file(tmp_path / "own", Columns(), (channels, 9, 9), labelled=True)
     for split in shares:
         pool = data.split(split)
+        assert pool.input_shape == (channels, 9, 9)
         found = torch.tensor([label == pool.names[0] for label in rows.labels])
         assert isinstance(rows.inputs, torch.Tensor)
         assert torch.equal(rows.inputs[found], pool.inputs)
@@ -47,7 +49,7 @@ def test_ink_is_that_of_the_archives() -> None:
     file = io.BytesIO()
     Image.fromarray(drawing).convert("1").save(file, "PNG")
     assert np.array_equal(
-        decode(file.getvalue(), 28, "crop", "lanczos", ink=True)[0], read_ink(file.getvalue(), 105, 28, "lanczos")
+        decode(file.getvalue(), 28, "crop", "lanczos", mode="ink")[0], read_ink(file.getvalue(), 105, 28, "lanczos")
     )
 
 
