@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from metaloop.data.distribution import TaskDistribution
+from metaloop.data.padding import blank_padding
 from metaloop.data.philox import Stream
 from metaloop.errors import UserError
 from metaloop.types import EpisodeSpec, Tasks
@@ -44,7 +45,7 @@ class Episodes:
 
     def tasks(self, numbers: torch.Tensor) -> Tasks:
         """Draw the episodes with these numbers, (tasks,) int64 on the distribution's device."""
-        tasks = self.distribution.draw(self.stream, numbers, self.spec)
+        tasks = blank_padding(self.distribution.draw(self.stream, numbers, self.spec))
         # The randomness inside a task must differ between seeds and splits, as the tasks do.
         high, low = self.stream.bits(numbers, 2, "within a task").unbind(-1)
         return replace(tasks, support=replace(tasks.support, number=(high << 8) + (low >> 24)))

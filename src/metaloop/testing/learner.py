@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from metaloop.data.padding import blank_padding
 from metaloop.inner.execution.over_tasks import Loop, Vmap
 from metaloop.learners.learner import Learner
 from metaloop.testing.laws import require, require_derivative, require_equal, require_same, require_shape
@@ -109,11 +110,15 @@ def _check_tasks_are_independent(learner: Learner, tasks: Tasks) -> None:
 def _check_padding(learner: Learner, tasks: Tasks) -> None:
     """Require that the values in padding change no answer and no meta-gradient."""
     noisy = replace(tasks, support=with_other_padding(tasks.support), query=with_other_padding(tasks.query))
+    blank = blank_padding(tasks)  # as in a run
     real = tasks.query.mask
-    expected = _answers(learner, tasks.support, tasks.query)[real]
+    expected = _answers(learner, blank.support, blank.query)[real]
+    require_shape(expected, tuple(expected.shape), "answers where padding is zero")
     law = "the values in padding must change no answer: support examples count only where support.mask is true"
     require_equal(_answers(learner, noisy.support, noisy.query)[real], expected, law)
-    (loss, gradient), (other_loss, other_gradient) = _meta_gradient(learner, tasks), _meta_gradient(learner, noisy)
+    (loss, gradient), (other_loss, other_gradient) = _meta_gradient(learner, blank), _meta_gradient(learner, noisy)
+    for name, value in gradient.items():
+        require_shape(value, tuple(value.shape), f"the meta-gradient where padding is zero ({name})")
     require_equal(other_loss, loss, "the values in padding must not change the meta-loss")
     require_same(other_gradient, gradient, "the values in padding must not change the meta-gradient")
 

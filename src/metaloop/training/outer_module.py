@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from metaloop.errors import UserError
 from metaloop.learners.learner import Learner
 from metaloop.learners.network_check import check_network
+from metaloop.learners.padding_check import check_padding
 from metaloop.metrics.interval import mean_interval
 from metaloop.problems.problem import Problem, Scores
 from metaloop.training.progress import ShowsProgress
@@ -102,6 +103,7 @@ class OuterModule(LightningModule, ShowsProgress):
         self.learner.outer_step = self.trainer.global_step
         if not self._checked:
             check_network(self.learner, tasks)
+            check_padding(self.learner, tasks)
             self._checked = True
         if self.trainer.precision == "32-true" or self.low_precision_meta_gradient:
             result = self.learner.meta_loss(tasks)
