@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
@@ -21,8 +22,8 @@ from metaloop.types import Examples
 
 SIZES = [(5, 5, 64), (5, 25, 64), (5, 25, 8), (10, 20, 32), (3, 60, 4)]  # ways, examples, features
 HEADS: dict[str, Callable[[float], Comparison]] = {
-    "ridge": lambda c: Ridge(1 / c, 1.0),
-    "logistic": lambda c: Logistic(1 / c, 1.0),
+    "ridge": lambda c: Ridge(1 / c, 1.0, bias=False, per_example=False),
+    "logistic": lambda c: Logistic(1 / c, 1.0, bias=False),
     "svm": lambda c: SVM(c, 1.0),
 }
 every_head = pytest.mark.parametrize("name", HEADS)
@@ -101,12 +102,55 @@ def test_equal_examples_and_large_features_in_float32_stay_finite(name: str) -> 
     assert gradient.isfinite().all()
 
 
+def r2d2_by_the_authors(x: Tensor, y: Tensor, query: Tensor, regularisation: Tensor, scale: Tensor) -> Tensor:
+    """Bertinetto et al.'s predictions as their code makes them, by the system of either size."""
+    count = len(x)
+    one_hot = torch.nn.functional.one_hot(y).double() / count**0.5
+    rows = torch.cat([x, torch.ones(count, 1).double()], 1) / count**0.5
+    if count > rows.shape[1]:
+        weights = torch.inverse(rows.T @ rows + regularisation * torch.eye(rows.shape[1]).double()) @ rows.T @ one_hot
+    else:
+        weights = rows.T @ torch.inverse(rows @ rows.T + regularisation * torch.eye(count).double()) @ one_hot
+    return scale * (query @ weights[:-1] + weights[-1])
+
+
+@pytest.mark.parametrize(("ways", "examples", "features"), SIZES)
+def test_C7_r2d2_is_the_authors(ways: int, examples: int, features: int) -> None:
+    """Answers and derivatives."""
+    x, labels, query = made(ways, examples, features)
+    head = Ridge(0.3).double()
+    at = (x.requires_grad_(), query.requires_grad_(), *head.parameters())
+    found = answers(head, x, labels, query)
+    expected = r2d2_by_the_authors(x, labels.y, query, head.log_regularisation.exp(), head.scale)
+    torch.testing.assert_close(found, expected)
+    for ours, theirs in zip(*(torch.autograd.grad(values.square().sum(), at) for values in (found, expected)), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_C7_the_regularisation_means_the_same_at_any_number_of_shots() -> None:
+    """A support set twice as large by copies gives the same answers."""
+    x, labels, query = made(3, 6, 4)
+    doubled = Examples(torch.cat([x, x]), torch.cat([labels.y, labels.y]), None, 3)
+    torch.testing.assert_close(answers(Ridge(), doubled.x, doubled, query), answers(Ridge(), x, labels, query))
+    by_sum = partial(Ridge, per_example=False)
+    assert not torch.allclose(answers(by_sum(), doubled.x, doubled, query), answers(by_sum(), x, labels, query))
+
+
+@pytest.mark.parametrize("name", ["ridge", "logistic"])
+def test_C7_a_bias_is_a_column_of_ones(name: str) -> None:
+    x, labels, query = made(3, 9, 4)
+    kind: Callable[..., Comparison] = {"ridge": Ridge, "logistic": Logistic}[name]
+    wider, wider_query = (torch.cat([rows, torch.ones(len(rows), 1).double()], 1) for rows in (x, query))
+    expected = answers(kind(0.5, bias=False), wider, labels, wider_query)
+    torch.testing.assert_close(answers(kind(0.5), x, labels, query), expected)
+
+
 def test_far_from_the_minimum_a_whole_newton_step_is_not_taken() -> None:
     """Features so large that undamped steps oscillate."""
     x, labels, query = made(3, 30, 2, 30.0)
     labels = Examples(x, labels.y.roll(1), None, 3)
     with torch.no_grad():
-        found = answers(Logistic(1e-3, 1.0, steps=20), x, labels, query).numpy()
+        found = answers(Logistic(1e-3, 1.0, steps=20, bias=False), x, labels, query).numpy()
     np.testing.assert_allclose(found, of_sklearn("logistic", 1e3, x, labels.y, query), atol=1e-4, rtol=0)
 
 

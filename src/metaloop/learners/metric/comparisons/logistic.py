@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from metaloop.errors import UserError
 from metaloop.learners.metric.comparison import Comparison, check_positive
-from metaloop.learners.metric.comparisons.ridge import real_rows
+from metaloop.learners.metric.comparisons.ridge import real_rows, with_ones
 from metaloop.problems.task_loss import restricted
 from metaloop.types import Examples
 
@@ -18,25 +18,30 @@ class Logistic(Comparison):
 
     The paper unrolls the steps of one regression for each class. Here one multinomial regression is solved to convergence and
     differentiated at the solution by the implicit function theorem, so the gradient does not depend on the number of steps.
+    As in the authors' code, a column of ones gives the logits a bias, which is regularised like the weights.
 
     Args:
         regularisation: initial weight of half the squared norm, 1 / C in scikit-learn. Learned.
         scale: initial factor of the logits. Learned.
         steps: number of Newton steps; fewer than ten converge unless features are huge.
+        bias: whether to append a column of ones to the features.
     """
 
-    def __init__(self, regularisation: float = 1.0, scale: float = 1.0, steps: int = 10) -> None:
+    def __init__(self, regularisation: float = 1.0, scale: float = 1.0, steps: int = 10, bias: bool = True) -> None:
         super().__init__()
         if steps < 1:
             raise UserError(f"algorithm.comparison.steps={steps}: at least 1")
         self.log_regularisation = nn.Parameter(torch.tensor(check_positive("regularisation", regularisation)).log())
         self.scale = nn.Parameter(torch.tensor(check_positive("scale", scale)))
         self.steps = steps
+        self.bias = bias
 
     def forward(
         self, support: Tensor, labels: Examples, query: Tensor, *, query_mask: Tensor | None, unlabelled: Tensor | None
     ) -> Tensor:
         """See :meth:`Comparison.forward`."""
+        if self.bias:
+            support, query = with_ones(support), with_ones(query)
         x, targets = real_rows(support, labels)
         dual = logistic(x @ x.T, targets, self.log_regularisation.double().exp(), self.steps)
         return self.scale * (query.double() @ x.T @ dual).to(query)

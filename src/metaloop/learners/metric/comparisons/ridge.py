@@ -10,25 +10,42 @@ from metaloop.types import Examples
 class Ridge(Comparison):
     """R2-D2: the scores of a ridge regression to one-hot labels (Bertinetto et al. 2019, equations 3 to 6).
 
-    The paper's common offset of all logits is left out, since softmax ignores it.
+    As in the authors' code, a column of ones gives the scores a bias, which is regularised like the weights, and support
+    features and labels are divided by the square root of the number of examples, so that the regularisation means the same at
+    any number of shots. The paper's common offset of all logits is left out, since softmax ignores it.
 
     Args:
-        regularisation: initial weight of the squared norm. Learned.
-        scale: initial factor of the scores. Learned.
+        regularisation: initial weight of the squared norm. Learned, as in the paper. The authors' code keeps it at 50, for
+            features of larger norm than ours.
+        scale: initial factor of the scores, 10 in the authors' code for Omniglot. Learned.
+        bias: whether to append a column of ones to the features.
+        per_example: whether to minimise the mean over examples plus the weighted norm, not the sum.
     """
 
-    def __init__(self, regularisation: float = 1.0, scale: float = 10.0) -> None:
+    def __init__(self, regularisation: float = 1.0, scale: float = 10.0, bias: bool = True, per_example: bool = True) -> None:
         super().__init__()
         self.log_regularisation = nn.Parameter(torch.tensor(check_positive("regularisation", regularisation)).log())
         self.scale = nn.Parameter(torch.tensor(check_positive("scale", scale)))
+        self.bias = bias
+        self.per_example = per_example
 
     def forward(
         self, support: Tensor, labels: Examples, query: Tensor, *, query_mask: Tensor | None, unlabelled: Tensor | None
     ) -> Tensor:
         """See :meth:`Comparison.forward`."""
+        if self.bias:
+            support, query = with_ones(support), with_ones(query)
         x, targets = real_rows(support, labels)
-        weights = ridge(x, targets, self.log_regularisation.double().exp())
+        regularisation = self.log_regularisation.double().exp()
+        if self.per_example:
+            regularisation = regularisation * targets.sum().clamp(min=1)
+        weights = ridge(x, targets, regularisation)
         return self.scale * (query.double() @ weights).to(query)
+
+
+def with_ones(features: Tensor) -> Tensor:
+    """Append a column of ones to features (examples, features), whose weight is a bias."""
+    return torch.cat([features, torch.ones_like(features[:, :1])], 1)
 
 
 def real_rows(support: Tensor, labels: Examples) -> tuple[Tensor, Tensor]:
