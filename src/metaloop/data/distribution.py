@@ -11,7 +11,7 @@ from torch import Tensor
 
 from metaloop.data.philox import Stream
 from metaloop.errors import UserError
-from metaloop.problems.problem import Line, Problem
+from metaloop.problems.problem import Baseline, Line, Problem
 from metaloop.records.contents import SplitContents
 from metaloop.records.schema import ExampleCounts
 from metaloop.types import EpisodeSpec, Inputs, Tasks, highest
@@ -90,6 +90,10 @@ class TaskDistribution(ABC):
     def contents(self) -> SplitContents | None:
         """Classes and a digest of the examples, to notice changes; None if the split has no examples to list."""
         return None
+
+    def baseline(self) -> Baseline | None:
+        """Predictions without training, to compare with; None if there are none that make sense."""
+        return self.problem.baseline(self.input_shape)
 
     def oracle(self) -> Oracle | None:
         """The best possible predictions; None if they are not known."""

@@ -10,6 +10,7 @@ from torch import Tensor
 from metaloop.data.distribution import Dataset, TaskDistribution
 from metaloop.data.philox import Stream
 from metaloop.errors import UserError
+from metaloop.problems.problem import Baseline
 from metaloop.records.schema import ExampleCounts
 from metaloop.types import EpisodeSpec, Examples, Tasks
 
@@ -42,6 +43,10 @@ class NoisyEpisodes(TaskDistribution):
     def class_name(self, number: int) -> str:
         """See :meth:`TaskDistribution.class_name`."""
         return self.base.class_name(number)
+
+    def baseline(self) -> Baseline | None:
+        """See :meth:`TaskDistribution.baseline`."""
+        return self.base.baseline()
 
     def outputs(self, spec: EpisodeSpec) -> int:
         """See :meth:`TaskDistribution.outputs`."""

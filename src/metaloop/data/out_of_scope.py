@@ -11,6 +11,7 @@ from metaloop.data.philox import Stream
 from metaloop.data.pool import ClassPool, as_read
 from metaloop.data.split_contents import split_contents
 from metaloop.problems.classification import Classification
+from metaloop.problems.problem import Baseline
 from metaloop.records.contents import SplitContents
 from metaloop.types import EpisodeSpec, Inputs, Tasks, map_inputs
 
@@ -45,6 +46,10 @@ class WithOutOfScope(TaskDistribution):
         """See :meth:`TaskDistribution.contents`; what is out of scope counts as one more class."""
         inside, outside = self.base.contents(), split_contents({"out of scope": self._examples}, self.out_of_scope)
         return SplitContents({**inside.classes, **outside.classes}, f"{inside.digest} {outside.digest}")
+
+    def baseline(self) -> Baseline | None:
+        """See :meth:`TaskDistribution.baseline`."""
+        return self.base.baseline()
 
     def outputs(self, spec: EpisodeSpec) -> int:
         """See :meth:`TaskDistribution.outputs`."""

@@ -13,7 +13,9 @@ from metaloop.data.distribution import TaskDistribution
 from metaloop.data.philox import Stream
 from metaloop.data.split_contents import split_contents
 from metaloop.errors import UserError
+from metaloop.problems.baselines import nearest_text
 from metaloop.problems.classification import Classification
+from metaloop.problems.problem import Baseline
 from metaloop.records.contents import SplitContents
 from metaloop.types import EpisodeSpec, Examples, Inputs, Tasks, highest, lowest, map_inputs
 
@@ -122,6 +124,11 @@ class ClassPool(TaskDistribution):
         if self.rotations != "classes":
             return str(self.names[number])
         return f"{self.names[number // 4]} {90 * (number % 4)}°"
+
+    def baseline(self) -> Baseline | None:
+        """See :meth:`TaskDistribution.baseline`; of texts, the class of the text with the most similar words."""
+        texts = not isinstance(self.inputs, Tensor) and {"input_ids", "attention_mask"} <= set(self.inputs)
+        return Baseline("nearest neighbour by TF-IDF", nearest_text) if texts else super().baseline()
 
     def contents(self) -> SplitContents:
         """See :meth:`TaskDistribution.contents`."""

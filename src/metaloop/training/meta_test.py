@@ -62,7 +62,7 @@ def meta_test(trainer: Trainer, module: OuterModule, data: EpisodeDataModule, di
     if trainer.is_global_zero:
         write_csv(directory / "episodes.csv", table(scores))
         save_samples(directory / "samples.npz", learner, episodes, device)
-        baseline, count = module.problem.baseline(episodes.distribution.input_shape), len(scores["index"])
+        baseline, count = episodes.distribution.baseline(), len(scores["index"])
         if baseline is not None:
             result["baseline"] = baseline_scores(baseline, module.problem, episodes, count, device)
         oracle = episodes.distribution.oracle()

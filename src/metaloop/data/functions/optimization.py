@@ -44,6 +44,9 @@ class QuadraticProblems(TaskDistribution):
                 f"needs ways=1 and equal numbers of shots (rows of W) and queries (the same rows); use episode=regression"
             )
 
+    def baseline(self) -> None:
+        """None: the queries are support examples, so the score is that of an optimiser."""
+
     def outputs(self, spec: EpisodeSpec) -> int:
         """One number for each row of W."""
         return 1
@@ -104,6 +107,9 @@ class FittingProblems(TaskDistribution):
                 f"problem needs one number of ways, one of shots, and fewer queries than shots, since queries are some of them"
             )
         self.base.check(self._inner(spec))
+
+    def baseline(self) -> None:
+        """None: the queries are support examples, which their nearest neighbours would always know."""
 
     def outputs(self, spec: EpisodeSpec) -> int:
         """See :meth:`TaskDistribution.outputs`."""

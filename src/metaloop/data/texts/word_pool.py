@@ -11,6 +11,8 @@ from metaloop.data.distribution import TaskDistribution
 from metaloop.data.philox import Stream
 from metaloop.data.split_contents import split_contents
 from metaloop.errors import UserError
+from metaloop.problems.baselines import same_word
+from metaloop.problems.problem import Baseline
 from metaloop.problems.tagging import Tagging
 from metaloop.records.contents import SplitContents
 from metaloop.types import EpisodeSpec, Examples, Inputs, Span, Tasks, highest, map_inputs
@@ -52,6 +54,10 @@ class WordPool(TaskDistribution):
         self._has[sentence[self._tags >= 0], self._tags[self._tags >= 0]] = True
         self._of_type = [np.flatnonzero(column) for column in self._has.T]
         self._device = first.device
+
+    def baseline(self) -> Baseline | None:
+        """See :meth:`TaskDistribution.baseline`; of words as tokens, the class of the same word in the support set."""
+        return super().baseline() if isinstance(self.inputs, Tensor) else Baseline("class of the same word", same_word)
 
     def contents(self) -> SplitContents:
         """See :meth:`TaskDistribution.contents`; the number of a type's words takes the place of that of examples."""
