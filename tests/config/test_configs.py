@@ -72,7 +72,6 @@ READERS = [f"algorithm/reader/{path.stem}" for path in (conf_dir() / "algorithm"
 # What a choice needs beside itself to run on small data.
 WITH = {
     **dict.fromkeys(READERS, ("algorithm=cnp",)),
-    "algorithm/adapted/context_film": ("algorithm.adapted.at=layers.0",),
     "algorithm/adapted/pattern": ("algorithm.adapted.pattern=head",),
     "algorithm/comparison/local_descriptors": MAPS,
     "algorithm/comparison/relation": MAPS,

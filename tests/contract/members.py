@@ -104,7 +104,8 @@ ADAPTED: Mapping[str, Adapted] = {
     "body": Body(),
     "pattern": Pattern(r"blocks\.[13]|layers\.0|intermediate|head\.weight"),
     "context inputs": Context(3, r"blocks\.[13]\.conv$|layers\.0$|query$", "concatenate"),
-    "context, film": Context(3, r"blocks\.[02]$|layers\.0$|intermediate\.dense$", "film"),
+    "context, film": Context(3, r"blocks\.[02]\.pool$|layers\.0$|intermediate\.dense$", "film"),
+    "context, film, residual": Context(3, r"blocks\.[02]$|layers\.0$|intermediate\.dense$", "film", residual=True),
     "low rank": LowRank(2, 1.5, r"blocks\.[13]\.conv$|layers\.0$|query$|intermediate\.dense$"),
     "warped": Warped(r"blocks\.[13]\.conv$|layers\.0$|query$|intermediate\.dense$"),
 }

@@ -15,7 +15,10 @@ BLOCKS = 4
 
 
 class ConvBlock(nn.Module):
-    """3x3 convolution, norm and ReLU; sides are halved by "pool" or "stride", or kept if ``downsample`` is None."""
+    """3x3 convolution, norm and ReLU; sides are halved by "pool" or "stride", or kept if ``downsample`` is None.
+
+    What follows ``pool`` is the ReLU, also where there is no pooling.
+    """
 
     def __init__(self, channels: int, filters: int, norm: str, downsample: str | None, kernels: bool) -> None:
         super().__init__()
@@ -24,26 +27,27 @@ class ConvBlock(nn.Module):
         bias = norm not in (*OF_EXAMPLES, "running")
         self.conv = nn.Conv2d(channels, filters, 3, stride=2 if downsample == "stride" else 1, padding=1, bias=bias)
         self.norm = Norm(filters, norm)
-        self.pool = downsample == "pool"
+        self.pools = downsample == "pool"
+        self.pool = nn.MaxPool2d(2) if self.pools else nn.Identity()
 
     def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
         """Map (examples, channels, side, side) to (examples, filters, about side / 2, about side / 2), or keep the sides."""
         if weight is None and self.fusible(x):
             observe = self.norm.observe if self.norm.observes else None
             plain = type(self.conv) is nn.Conv2d and not self.conv._forward_hooks
-            if plain and self.pool and fused_first.fits(x, self.conv):
+            if plain and self.pools and fused_first.fits(x, self.conv):
                 return fused_first.first_block(x, self.conv.weight, self.norm.weight, self.norm.bias, self.norm.eps, observe)
             strided = plain and self.conv.stride == (2, 2)
             x = fused.convolution(x, self.conv.weight, 2) if strided else self.conv(x)
-            return fused.norm_relu_pool(x, self.norm.weight, self.norm.bias, self.norm.eps, self.pool, observe)
+            return fused.norm_relu_pool(x, self.norm.weight, self.norm.bias, self.norm.eps, self.pools, observe)
         x = self.conv(x)
         x = self.norm(x, weight)
         # Pooling first gives the same result, and leaves a quarter of the numbers to ReLU.
-        return F.relu(F.max_pool2d(x, 2) if self.pool else x)
+        return F.relu(self.pool(x))
 
     def fusible(self, x: Tensor) -> bool:
         """Return whether our kernels can replace the norm: they fit, and no subclass or hook changed it."""
-        plain = self.kernels and type(self.norm) is Norm and not self.norm._forward_hooks
+        plain = self.kernels and type(self.norm) is Norm and not self.norm._forward_hooks and not self.pool._forward_hooks
         return plain and self.norm.of_batch and fused.usable(x)
 
 

@@ -7,8 +7,10 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
+from omegaconf import OmegaConf
 from torch import Tensor, nn
 
+from metaloop.config.folder import conf_dir
 from metaloop.errors import UserError
 from metaloop.inner.execution.over_tasks import Loop
 from metaloop.inner.head_init import Learned
@@ -27,7 +29,7 @@ from metaloop.types import Examples, Tasks
 
 CHOICES = {
     "context": Context(3, r"layers\.0$", "concatenate"),
-    "contexts": Context(3, r"layers", "film"),
+    "contexts": Context(3, r"layers", "film", residual=True),
     "low rank": LowRank(2),
     "low rank, frozen": LowRank(2, freeze_base=True, head=False),
     "warped": Warped(),
@@ -138,13 +140,64 @@ def test_film_scales_and_shifts_channels() -> None:
     model, x = made_conv(), torch.randn(2, 1, 8, 8)
     maps: list[Tensor] = []
     model.blocks[2].register_forward_hook(lambda module, inputs, output: maps.append(output))
-    Context(3, r"blocks\.2$", "film").attach(model)
+    Context(3, r"blocks\.2$", "film", residual=True).attach(model)
     model.blocks[3].register_forward_pre_hook(lambda module, inputs: maps.append(inputs[0]))
     context = torch.randn(3)
     torch.func.functional_call(model, {"blocks.2.context.vector": context}, (x,))
     scale, shift = (model.blocks[2].context.map.weight @ context).view(2, 4, 1, 1)
     torch.testing.assert_close(maps[1], (1 + scale) * maps[0] + shift)
     assert (maps[1] - maps[0]).abs().max() > 0.01
+
+
+def by_zintgraf(params: dict[str, Tensor], context: Tensor, x: Tensor, *, pool: bool) -> Tensor:
+    """CAVIA's network as the authors' code has it, with FiLM in the third block after norm and pooling, before ReLU."""
+    for i in range(4):
+        x = F.conv2d(x, params[f"blocks.{i}.conv.weight"], stride=1 if pool else 2, padding=1)
+        x = F.batch_norm(x, None, None, params[f"blocks.{i}.norm.weight"], params[f"blocks.{i}.norm.bias"], training=True)
+        x = F.max_pool2d(x, 2) if pool else x
+        if i == 2:
+            film = F.linear(context, params["blocks.2.pool.context.map.weight"], params["blocks.2.pool.context.map.bias"])
+            x = film[:8].view(1, -1, 1, 1) * x + film[8:].view(1, -1, 1, 1)
+        x = F.relu(x)
+    return F.linear(x.flatten(1) if pool else x.mean((2, 3)), params["head.weight"], params["head.bias"])
+
+
+@pytest.mark.parametrize("kernels", [False, True])
+@pytest.mark.parametrize("downsample", ["pool", "stride"])
+def test_C5_context_film_is_cavias(downsample: str, kernels: bool) -> None:
+    """Answers and meta-gradients of two inner steps are those of the authors' equations, in float64."""
+    torch.manual_seed(0)
+    model = Conv4((1, 16, 16), 3, filters=8, downsample=downsample, norm="batch", kernels=kernels).double()
+    adapted = Context(5, conf_at("context_film"), "film")
+    learner = made_learner(model, adapted)
+    task = made_task((1, 16, 16)).map(lambda value: value.double() if value.is_floating_point() else value)
+    found = learner.meta_loss(task)
+    found.loss.backward()
+    params = dict(model.named_parameters())
+    context, support, query = torch.zeros(5, dtype=torch.float64, requires_grad=True), task.support, task.query
+    for _ in range(2):
+        loss = F.cross_entropy(by_zintgraf(params, context, support.x[0], pool=downsample == "pool"), support.y[0])
+        context = context - 0.5 * torch.autograd.grad(loss, context, create_graph=True)[0]
+    loss = F.cross_entropy(by_zintgraf(params, context, query.x[0], pool=downsample == "pool"), query.y[0])
+    torch.testing.assert_close(found.loss, loss)
+    names = [name for name, value in params.items() if value.requires_grad]
+    gradients = torch.autograd.grad(loss, [params[name] for name in names])
+    assert len(names) == 16
+    for name, gradient in zip(names, gradients, strict=True):
+        torch.testing.assert_close(params[name].grad, gradient, msg=lambda text, name=name: f"{name}: {text}")
+    assert context.abs().max() > 1e-3
+
+
+def test_C5_films_map_starts_as_the_authors() -> None:
+    model = Context(100, conf_at("context_film"), "film").attach(MLP((4,), 3, hidden=[300]))
+    weight, bias = model.layers[0].context.map.weight, model.layers[0].context.map.bias
+    assert weight.shape == (600, 100)
+    assert 0.17 < weight.abs().max() < (3 / 100) ** 0.5
+    assert 0.095 < bias.abs().max() < 0.1
+
+
+def conf_at(choice: str) -> str:
+    return str(OmegaConf.load(conf_dir() / "algorithm" / "adapted" / f"{choice}.yaml").at)
 
 
 def test_one_context_is_seen_by_all() -> None:
@@ -206,6 +259,10 @@ def test_a_warp_preconditions_the_inner_gradient() -> None:
     [
         (lambda: Context(0, "layers", "film"), r"algorithm\.adapted\.size=0: at least 1"),
         (lambda: Context(1, "layers", "gate"), r"algorithm\.adapted\.kind='gate': one of concatenate, film"),
+        (
+            lambda: Context(1, "layers", "concatenate", residual=True),
+            r"algorithm\.adapted\.residual=true: for .*kind=film only",
+        ),
         (lambda: Context(1, "(", "film").attach(made_mlp()), r"algorithm\.adapted\.at='\(' is not a regular expression"),
         (lambda: Context(1, "conv", "film").attach(made_mlp()), r"at='conv' matches no module .* has layers\.0"),
         (lambda: Context(1, "norms", "concatenate").attach(made_mlp()), r"no Linear or Conv2d .* has layers\.0, layers\.1"),
