@@ -14,15 +14,11 @@ def ranks_of(config: Config) -> int:
     """Number of processes that the trainer needs on this machine.
 
     Raises:
-        UserError: the machine has too few GPUs, or the processes cannot share a meta-batch equally or have no episode each.
+        UserError: the machine has too few GPUs, or the processes cannot share a meta-batch equally.
     """
     ranks, meta_batch = _devices(config["trainer"]), config["outer"]["meta_batch"]
     if meta_batch % ranks:
         raise UserError(f"outer.meta_batch={meta_batch} cannot be shared by {ranks} ranks: set it to a multiple of {ranks}")
-    for key in ("validation", "evaluation"):
-        episodes = config[key]["episodes"]
-        if episodes < ranks:
-            raise UserError(f"{key}.episodes={episodes}: each of {ranks} ranks needs one; set it to {ranks} or more")
     return ranks
 
 

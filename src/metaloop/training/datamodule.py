@@ -158,9 +158,10 @@ class _Steps(TorchDataset[Tasks]):
 
 
 class EvalLoader:
-    """The first ``count`` episodes of a split in batches. Each rank has a consecutive share, which holds at least one episode.
+    """The first ``count`` episodes of a split in batches. Each rank has a consecutive share.
 
-    A rank without any batch would not take part in the collective calls at the end, and the others would wait for ever.
+    A rank whose share is empty scores the last episode again, and `metaloop.training.scores.gather` drops it: without any batch
+    the rank would not take part in the collective calls at the end, and the others would wait for ever.
     """
 
     def __init__(self, episodes: Episodes, count: int, batch: int, device: torch.device, rank: int, ranks: int) -> None:
@@ -173,4 +174,6 @@ class EvalLoader:
 
     def __iter__(self) -> Iterator[Tasks]:
         first, stop = (self.count * rank // self.ranks for rank in (self.rank, self.rank + 1))
+        if first == stop:
+            first, stop = self.count - 1, self.count
         return self.episodes.batches(first, stop, self.batch, self.device)

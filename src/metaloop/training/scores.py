@@ -47,8 +47,9 @@ def gather(parts: Sequence[Scores]) -> Scores:
         dist.all_gather_object(by_rank, local)
     full = [part for part in by_rank if part]
     joined = {name: torch.cat([part[name] for part in full]) for name in full[0]}
-    order = torch.argsort(joined["index"])
-    return {name: value[order] for name, value in joined.items()}
+    numbers, order = joined["index"].sort(stable=True)
+    new = torch.cat([torch.ones(1, dtype=torch.bool), numbers[1:] != numbers[:-1]])  # ranks may have scored an episode twice
+    return {name: value[order[new]] for name, value in joined.items()}
 
 
 def interval_of(values: Tensor) -> dict[str, float | None]:

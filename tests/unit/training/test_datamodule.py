@@ -53,10 +53,17 @@ def test_ranks_share_every_meta_batch(workers: int) -> None:
     assert [one + two for one, two in zip(*shares, strict=True)] == numbers(module().train_dataloader())
 
 
-@pytest.mark.parametrize("ranks", [1, 2, 3, 8])
+@pytest.mark.parametrize("ranks", [1, 2, 3, 7])
 def test_ranks_score_every_episode_once(ranks: int) -> None:
     every = [n for rank in range(ranks) for batch in numbers(module(rank=rank, ranks=ranks).test_dataloader()) for n in batch]
     assert sorted(every) == list(range(7))
+
+
+@pytest.mark.parametrize("ranks", [3, 8, 20])
+def test_E5_each_rank_has_something_to_score_however_few_episodes_there_are(ranks: int) -> None:
+    shares = [numbers(module(rank=rank, ranks=ranks, test_episodes=2).test_dataloader()) for rank in range(ranks)]
+    assert all(shares)
+    assert {n for share in shares for batch in share for n in batch} == {0, 1}
 
 
 def test_training_and_evaluation_have_their_own_sizes_and_streams() -> None:

@@ -84,6 +84,15 @@ def test_two_ranks_write_one_ranks_rows(directories: tuple[Path, Path]) -> None:
             assert theirs["validation/score"] == ours["validation/score"]
 
 
+@pytest.mark.slow
+def test_E5_three_ranks_share_two_episodes(tmp_path: Path) -> None:
+    few = ["outer.meta_batch=3", "validation.episodes=2", "evaluation.episodes=2"]
+    trained_all(str(tmp_path), {"one": few})
+    launch(trained_all, 3, str(tmp_path), {"three": [*few, "trainer=ddp_cpu", "trainer.devices=3"]})
+    one, three = (rows(tmp_path / name / "episodes.csv") for name in ("one", "three"))
+    assert [(row["index"], row["score"]) for row in three] == [(row["index"], row["score"]) for row in one]
+
+
 def commanded(folder: str, argv: list[str]) -> None:
     """A rank's command line under an external launcher."""
     os.chdir(folder)

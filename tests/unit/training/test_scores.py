@@ -54,6 +54,12 @@ def test_masked_queries_do_not_count() -> None:
     assert summary(found, Classification())["others"]["calibration_error"]["mean"] is not None
 
 
+def test_E5_an_episode_that_was_scored_twice_counts_once() -> None:
+    one = {"index": torch.tensor([1, 4]), "score": torch.tensor([0.1, 0.4])}
+    two = {"index": torch.tensor([0, 4]), "score": torch.tensor([0.0, 0.4])}
+    assert gather([one, two])["index"].tolist() == [0, 1, 4]
+
+
 def test_parts_are_joined_in_the_order_of_their_numbers() -> None:
     one = {"index": torch.tensor([4, 1]), "score": torch.tensor([0.4, 0.1])}
     two = {"index": torch.tensor([3]), "score": torch.tensor([0.3])}
