@@ -69,7 +69,7 @@ examples:
   metaloop sweep sinusoid_search search.trials=60   a search: Optuna proposes the runs
   metaloop sweep status five_choices                the state of its runs; without a name: all sweeps
   metaloop sweep show five_choices 3                one run, with the end of its log
-  metaloop sweep retry five_choices 3               allow a run that failed too often to be tried again
+  metaloop sweep retry five_choices 3               try a run again that failed too often or for good
   metaloop sweep cancel five_choices                stop it, also from another terminal
   metaloop sweep list                               the sweeps of the configuration
   metaloop sweep five_choices hydra/launcher=submitit_slurm hydra.launcher.partition=gpu"""

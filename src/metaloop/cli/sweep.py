@@ -176,7 +176,7 @@ def _show(ledger: Ledger, job: Job) -> None:
     rows = {
         "run": f"{job.number}  {directory}", "state": "interrupted" if job.abandoned(ledger.stale) else job.state,
         "command": shlex.join(["metaloop", "train", *job.overrides]), "key": job.key,
-        "tries": f"{job.attempts}, of which {job.failures} failed; {duration(job.seconds)} in all",
+        "tries": f"{job.attempts}, of which {job.failed_tries} failed; {duration(job.seconds)} in all",
         "where": f"{job.host or '-'}, process {job.pid or '-'}, device {job.device or '-'}", "score": score(job) or "-",
         "error": job.error or "-",
     }  # fmt: skip

@@ -21,12 +21,17 @@ CHOICES = "choices.json"  # written after the first outer step
 REPORT = "report/index.html"
 
 
+class InUse(UserError):
+    """Another process works in the directory."""
+
+
 @contextmanager
 def claimed(directory: Path) -> Iterator[None]:
     """Hold the directory's lock during the block. The lock ends with the process, however that ends.
 
     Raises:
-        UserError: another process holds the lock, or the lock is a link.
+        InUse: another process holds the lock.
+        UserError: the lock is a link.
     """
     directory.mkdir(parents=True, exist_ok=True)
     with open_lock(directory / LOCK) as lock:
@@ -35,7 +40,7 @@ def claimed(directory: Path) -> Iterator[None]:
         except OSError as error:
             if error.errno not in (errno.EAGAIN, errno.EACCES):
                 raise
-            raise UserError(
+            raise InUse(
                 f"another process is running in {directory}; wait for it, or choose hydra.run.dir=... for a second run"
             ) from error
         for folder in (directory, directory / "checkpoints"):

@@ -18,6 +18,7 @@ LEDGER_VERSION = 1  # PRAGMA user_version of the file
 LOG = "train.log"  # in a run's directory
 WAITING, RUNNING, INTERRUPTED, DONE, FAILED, CANCELLED = "waiting", "running", "interrupted", "done", "failed", "cancelled"
 PRUNED = "pruned"  # stopped for good because the search had better runs
+FINAL = 1_000_000  # failures of a run that is not tried again, whatever --retries says
 STATES = (WAITING, RUNNING, INTERRUPTED, DONE, PRUNED, FAILED, CANCELLED)
 
 
@@ -32,12 +33,13 @@ class Job:
         directory: the run's directory, relative to the ledger's.
         state: one of ``STATES``.
         attempts: how often the run was started.
-        failures: how often it ended with an error.
+        failures: how often it ended with an error; `FINAL` or more after one that would come again.
         host, pid, device: where it runs or last ran.
         started, heartbeat, ended: seconds since 1970.
         seconds: total running time of all attempts.
         result: scores of its meta-test and meta-validation, once done; see :func:`metaloop.sweeps.ledger.result_of`.
         error: the last lines of its log, if it failed.
+        owner: the attempt that owns it; see :meth:`metaloop.sweeps.ledger.Ledger.claim`.
     """
 
     key: str
@@ -56,17 +58,30 @@ class Job:
     seconds: float
     result: Mapping[str, Any] | None
     error: str | None
+    owner: str | None = None
+
+    @property
+    def failed_tries(self) -> int:
+        """How often it ended with an error, of whatever kind."""
+        return self.failures // FINAL + self.failures % FINAL
 
     def abandoned(self, stale: float) -> bool:
         """Whether the ledger says that the run is running, but it is not.
 
-        Its process is gone, or its last heartbeat is more than ``stale`` seconds old.
+        Its process is gone or, on another machine, its last heartbeat is more than ``stale`` seconds old. A process of this
+        machine counts as long as it lives, even if it is suspended.
         """
         if self.state != RUNNING:
             return False
-        if self.host == socket.gethostname() and self.pid is not None and not alive(self.pid):
-            return True
+        if self.host == socket.gethostname() and self.pid is not None:
+            return not (alive(self.pid) and self._is_owner(self.pid))
         return time.time() - (self.heartbeat or 0) > stale
+
+    def _is_owner(self, pid: int) -> bool:
+        """Whether the process that has this number now is the one that claimed the run, as far as one can tell."""
+        parts = (self.owner or "").rsplit(":", 3)
+        start = started_at(pid)
+        return len(parts) < 4 or not parts[2] or not start or parts[2] == start
 
 
 COLUMNS = tuple(Job.__dataclass_fields__)
@@ -121,8 +136,19 @@ def alive(pid: int) -> bool:
         return False
     except PermissionError:
         return True
+    fields = _stat(pid)
+    return not fields or fields[0] != "Z"  # a zombie has ended; its parent has not collected it yet
+
+
+def started_at(pid: int) -> str:
+    """When a process of this machine started, in ticks since the machine did; empty where the system does not tell."""
+    fields = _stat(pid)
+    return fields[19] if len(fields) > 19 else ""
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of proc_pid_stat(5) from the third on; none where there is no such file."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:  # not Linux
-        return True
-    return stat.rpartition(")")[2].split()[0] != "Z"  # a zombie has ended; its parent has not collected it yet
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []

@@ -37,18 +37,23 @@ def resume(directory: Path, *, screen: bool = True) -> Record:
     identity = read_received_identity(directory)
     check_links(directory)
     if (directory / RECORD).exists():
-        with claimed(directory):
-            return _report(directory)
+        return complete(directory)
     with _logged(directory / "train.log", screen):
         return start(identity, directory, resume=True)
 
 
-def _report(directory: Path) -> Record:
+def complete(directory: Path) -> Record:
+    """Write the report of a run that was stopped after its record, and return the record.
+
+    Raises:
+        UserError: the record cannot be read, or another process works in the directory.
+    """
     from metaloop.report.pages.run_report import write_run_report
     from metaloop.report.summary import print_summary
 
-    record = read_record(directory)
-    write_run_report(directory)
+    with claimed(directory):
+        record = read_record(directory)
+        write_run_report(directory)
     print_summary(record, directory)
     return record
 

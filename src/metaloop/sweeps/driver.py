@@ -10,7 +10,7 @@ from pathlib import Path
 from metaloop.config.trust import remember
 from metaloop.errors import UserError
 from metaloop.problems.metric import Metric
-from metaloop.records.jobs import DONE, FAILED, INTERRUPTED, LOG, RUNNING, STATES, WAITING, Job
+from metaloop.records.jobs import DONE, FAILED, FINAL, INTERRUPTED, LOG, RUNNING, STATES, WAITING, Job
 from metaloop.records.schema import RECORD
 from metaloop.sweeps.compose import compose_runs, split_launcher
 from metaloop.sweeps.launch.devices import Needs
@@ -99,11 +99,18 @@ def _run_by_launcher(
         todo = [job for job in _jobs(ledger, keys) if runnable(job, options.stale, options.retries)]
         if todo:
             launch(ledger, todo, overrides, launcher, options.config_dirs, options.retries)
-        while any(job.state == RUNNING and not job.abandoned(options.stale) for job in _jobs(ledger, keys)):
+        while any(_is_elsewhere(job, ledger, options) for job in _jobs(ledger, keys)):
             time.sleep(_POLL)
     for job in _jobs(ledger, keys):
         if (job.key, job.attempts) not in before:
             progress(job)
+
+
+def _is_elsewhere(job: Job, ledger: Ledger, options: Options) -> bool:
+    """Whether another process works on a run, which may end without a result."""
+    if job.state == RUNNING and not job.abandoned(options.stale):
+        return True
+    return runnable(job, options.stale, options.retries) and ledger.held(job)
 
 
 def _opening(jobs: Sequence[Job], options: Options) -> str:
@@ -113,7 +120,8 @@ def _opening(jobs: Sequence[Job], options: Options) -> str:
         if job.abandoned(options.stale) or job.state == INTERRUPTED:
             count["interrupted, resumed"] += 1
         elif job.state == FAILED:
-            count["failed, tried again" if runnable(job, options.stale, options.retries) else "failed too often"] += 1
+            given_up = "failed for good" if job.failures >= FINAL else "failed too often"
+            count["failed, tried again" if runnable(job, options.stale, options.retries) else given_up] += 1
         else:
             names = {DONE: "done already", WAITING: "to run", RUNNING: "run by another process"}
             count[names.get(job.state, job.state)] += 1

@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from metaloop.errors import UserError
+from metaloop.records.directory import LOCK
 from metaloop.records.jobs import (
     CANCELLED,
     COLUMNS,
     DONE,
     FAILED,
+    FINAL,
     INTERRUPTED,
     LEDGER,
     LEDGER_VERSION,
@@ -30,9 +32,11 @@ from metaloop.records.jobs import (
     Job,
     TornRow,
     job_of,
+    started_at,
 )
 from metaloop.records.schema import Record, RunIdentity
 from metaloop.records.typed_json import decode
+from metaloop.system.files import is_locked
 
 LOG_FORMAT = "[%(asctime)s][%(name)s][%(levelname)s] - %(message)s"
 BEAT = 5.0  # seconds between two heartbeats of a run
@@ -144,7 +148,7 @@ class Ledger:
         Returns:
             The proof of ownership that :meth:`beat` and :meth:`end` need; None if the run cannot be claimed.
         """
-        owner = f"{socket.gethostname()}:{os.getpid()}:{time.time_ns()}"
+        owner = f"{socket.gethostname()}:{os.getpid()}:{started_at(os.getpid())}:{time.time_ns()}"
         with self._transaction() as database:
             row = database.execute(f"SELECT {', '.join(COLUMNS)} FROM jobs WHERE key = ?", (key,)).fetchone()
             if row is None or not runnable(job_of(row), self.stale, retries):
@@ -166,9 +170,19 @@ class Ledger:
         return changed.rowcount == 1
 
     def end(
-        self, key: str, owner: str, state: str, *, result: Mapping[str, Any] | None = None, error: str | None = None
+        self,
+        key: str,
+        owner: str,
+        state: str,
+        *,
+        result: Mapping[str, Any] | None = None,
+        error: str | None = None,
+        final: bool = False,
     ) -> bool:
-        """Record how an attempt ended. Return False, without a change, if the caller no longer owns the run."""
+        """Record how an attempt ended. Return False, without a change, if the caller no longer owns the run.
+
+        ``final`` tells of an error that would come again, so that the run is not tried again until somebody asks for it.
+        """
         now = time.time()
         with self._transaction() as database:
             changed = database.execute(
@@ -180,7 +194,7 @@ class Ledger:
                     error,
                     now,
                     now,
-                    int(state == FAILED),
+                    (FINAL if final else 1) if state == FAILED else 0,
                     now,
                     key,
                     owner,
@@ -188,6 +202,10 @@ class Ledger:
                 ),
             )
         return changed.rowcount == 1
+
+    def held(self, job: Job) -> bool:
+        """Whether some process works in the run's directory, whatever the ledger says about it."""
+        return is_locked(self.directory / job.directory / LOCK)
 
     def bury(self, key: str, pid: int, state: str, error: str | None = None) -> None:
         """Record how a process of this machine ended, unless the process did so itself."""

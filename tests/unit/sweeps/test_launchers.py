@@ -19,7 +19,7 @@ def test_joblib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     assert main([*words, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]) == 1
     jobs = Ledger(SWEEP).jobs()
     assert sorted(job.state for job in jobs) == ["done", "done", "failed", "failed"]
-    assert [job.attempts for job in jobs if job.state == "failed"] == [2, 2]
+    assert [job.attempts for job in jobs if job.state == "failed"] == [1, 1]  # the loss would be infinite again
     assert "2 done, 2 failed" in capsys.readouterr().out
     good = next(job for job in jobs if job.state == "done" and "algorithm=maml" in job.overrides)
     assert "meta-test accuracy" in (SWEEP / good.directory / "train.log").read_text()

@@ -88,11 +88,31 @@ def test_who_is_gone_or_silent_loses_the_run(ledger: Ledger, monkeypatch: pytest
     assert ledger.claim("key1", "", 0) is None
     later = time.time() + 61
     monkeypatch.setattr(module.time, "time", lambda: later)
+    assert ledger.claim("key1", "", 0) is None  # E15: it lives on this machine, so it is only suspended
+    monkeypatch.setattr(module.socket, "gethostname", lambda: "elsewhere")
     new = ledger.claim("key1", "", 0)
     assert new is not None
     assert not ledger.beat("key1", old)
     assert not ledger.end("key1", old, DONE, result=RESULT)
     assert ledger.end("key1", new, DONE, result=RESULT)
+
+
+def test_E15_another_process_with_the_number_of_one_that_is_gone_is_not_the_owner(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "started_at", lambda pid: "1")
+    assert ledger.claim("key0", "", 0) is not None
+    assert ledger.job("key0").abandoned(60)
+
+
+def test_F19_an_error_that_would_come_again_ends_the_run_until_somebody_asks(ledger: Ledger) -> None:
+    owner = ledger.claim("key0", "", 2)
+    assert owner is not None
+    ledger.end("key0", owner, FAILED, error="no", final=True)
+    assert ledger.job("key0").failed_tries == 1
+    assert ledger.claim("key0", "", 2) is None
+    ledger.retry(["key0"])
+    assert ledger.claim("key0", "", 2) is not None
 
 
 def test_a_cancelled_run_is_not_started_and_a_running_one_loses_its_owner(ledger: Ledger) -> None:

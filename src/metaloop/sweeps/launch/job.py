@@ -8,9 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from metaloop.errors import UserError
+from metaloop.records.directory import InUse, is_complete
 from metaloop.records.jobs import DONE, FAILED, INTERRUPTED
 from metaloop.records.reading import read_record
 from metaloop.records.schema import IDENTITY, RECORD, Record
+from metaloop.runs.resume import complete
 from metaloop.runs.start import start
 from metaloop.sweeps.ledger import BEAT, Ledger, result_of
 
@@ -23,33 +25,39 @@ def run_job(ledger: Ledger, key: str, device: str, retries: int) -> Record | Non
     """Run the run ``key`` of the ledger in its directory, from its last checkpoint if there is one.
 
     Returns:
-        The record of the run; None if the run is already done, or is run by another process.
+        The record of the run; None if the run is already done, or another process works on it.
 
     Raises:
         BaseException: the error that ended the run, after it was entered into the ledger.
     """
-    owner = ledger.claim(key, device, retries)
+    job = ledger.job(key)
+    owner = None if ledger.held(job) else ledger.claim(key, device, retries)
     if owner is None:
         return None
-    directory = ledger.directory / ledger.job(key).directory
+    directory = ledger.directory / job.directory
     try:
         with _heartbeat(ledger, key, owner):
-            record = _record(directory)
-            if record is None:
-                record = start(ledger.identity(key), directory, resume=(directory / IDENTITY).exists())
+            record = _record(directory) or start(ledger.identity(key), directory, resume=(directory / IDENTITY).exists())
     except (KeyboardInterrupt, SystemExit):  # Ctrl-C, cancelled or preempted: it can be resumed
         ledger.end(key, owner, INTERRUPTED)
         raise
+    except InUse as error:  # it took the directory just now; the run waits for it
+        log.warning("%s", error)
+        ledger.end(key, owner, INTERRUPTED)
+        return None
     except BaseException as error:
-        ledger.end(key, owner, FAILED, error=f"{type(error).__name__}: {error}"[-_MAX_ERROR:])
+        text = f"{type(error).__name__}: {error}"[-_MAX_ERROR:]
+        ledger.end(key, owner, FAILED, error=text, final=isinstance(error, UserError))
         raise
     ledger.end(key, owner, DONE, result=result_of(record))
     return record
 
 
 def _record(directory: Path) -> Record | None:
-    """The record of a run that was interrupted after it had written its record; None for another run."""
-    return read_record(directory) if (directory / RECORD).exists() else None
+    """The record of a run that was interrupted after it had written its record, and gets its report; None for another run."""
+    if not (directory / RECORD).exists():
+        return None
+    return read_record(directory) if is_complete(directory) else complete(directory)
 
 
 @contextmanager

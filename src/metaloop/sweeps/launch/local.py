@@ -79,8 +79,9 @@ def run_locally(ledger: Ledger, supply: Supply, machine: Machine, retries: int, 
                 if job.key not in running and job.attempts and job.state != RUNNING and attempt not in reported:
                     reported.add(attempt)
                     on_end(job)
-            waiting = [job for job in jobs if job.key not in running and runnable(job, ledger.stale, retries)]
-            if not running and not waiting and not any(job.state == RUNNING for job in jobs):
+            ready = [job for job in jobs if job.key not in running and runnable(job, ledger.stale, retries)]
+            waiting = [job for job in ready if not ledger.held(job)]
+            if not running and not ready and not any(job.state == RUNNING for job in jobs):
                 return
             for job in waiting:
                 devices = free.acquire(needs[job.key])
