@@ -231,6 +231,8 @@ def _config(trained: Mapping[str, Any], steps: int | None) -> dict[str, Any]:
         if "eval_steps" not in algorithm:
             raise UserError(f"steps={steps}: the run's learner takes no inner steps; leave out steps=")
         algorithm["eval_steps"] = steps
+        if "eval_passes" in algorithm:  # the other way to say it
+            algorithm["eval_passes"] = None
     return {**trained, "algorithm": algorithm}
 
 

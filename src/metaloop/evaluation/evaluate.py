@@ -23,7 +23,8 @@ from metaloop.records.schema import Record
 log = logging.getLogger(__name__)
 
 GROUPS = ("dataset", "episode", "trainer")  # groups that an evaluation may replace
-KEYS = ("tf32", "dataset.", "episode.", "evaluation.", "trainer.", "algorithm.eval_steps", "algorithm.over_tasks", "model.norm")
+_STEPS = ("algorithm.eval_steps", "algorithm.eval_passes", "algorithm.eval_inner_batch")
+KEYS = ("tf32", "dataset.", "episode.", "evaluation.", "trainer.", *_STEPS, "algorithm.over_tasks", "model.norm")
 
 
 def changed(config: Mapping[str, Any], overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> dict[str, Any]:
@@ -42,7 +43,7 @@ def changed(config: Mapping[str, Any], overrides: Sequence[str], config_dirs: Se
         if name not in GROUPS and not name.startswith(KEYS):
             raise UserError(
                 f"{override!r}: an evaluation can change the groups {', '.join(GROUPS)}, their keys, evaluation.*, "
-                f"algorithm.eval_steps, algorithm.over_tasks, model.norm and tf32; for anything else train a new run"
+                f"{', '.join(_STEPS)}, algorithm.over_tasks, model.norm and tf32; for anything else train a new run"
             )
     groups = [override for override in overrides if override.partition("=")[0] in GROUPS]
     node = OmegaConf.create(dict(config))

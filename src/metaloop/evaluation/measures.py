@@ -62,7 +62,8 @@ def inspect(
     inner = stepwise(learner)
     if steps is not None and inner is None:
         raise UserError(f"--steps {steps}: {type(learner).__name__} takes no inner steps; leave out --steps")
-    steps = None if inner is None else steps or inner.steps
+    if inner is not None and steps is None:
+        steps = inner.steps_for(episodes.tasks(torch.zeros(1, dtype=torch.int64, device=device)).support.y.shape[1])
     points = [0] if steps is None else list(curve_steps(steps))
     learner.over_tasks = Loop()
     problem, measured, classes = episodes.distribution.problem, _Measurements(), ClassScores(episodes.distribution)

@@ -135,12 +135,14 @@ class TakesSteps(ABC):
     Attributes:
         task: the start, losses and answers of a task.
         problem: the inner problem: how parameters adapt to a task.
-        eval_steps: number of inner steps outside meta-training.
     """
 
     task: GradientTask
     problem: InnerProblem
-    eval_steps: int
+
+    @abstractmethod
+    def steps_for(self, examples: int) -> int:
+        """Return the number of inner steps outside meta-training, for support sets of so many examples."""
 
     @abstractmethod
     def values(self) -> Params:

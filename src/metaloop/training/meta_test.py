@@ -54,7 +54,7 @@ def meta_test(trainer: Trainer, module: OuterModule, data: EpisodeDataModule, di
         "ways": spec.ways,
         "shots": spec.shots,
         "queries": spec.queries,
-        "steps": learner.eval_steps if isinstance(learner, TakesSteps) else None,
+        "steps": int(scores["curve_step"].max()) if isinstance(learner, TakesSteps) else None,
         "norm_mode": norm_mode(learner.model),
         "transductive": learner.transductive,
         "seed": data.plan.eval_seed,

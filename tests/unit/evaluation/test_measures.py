@@ -65,7 +65,7 @@ def test_every_preset_is_looked_at_and_agrees_with_the_meta_test(preset: str) ->
         assert found["steps"] is None
         assert "parameters" not in found
         return
-    assert found["steps"] == learner.eval_steps
+    assert found["steps"] == learner.steps_for(1)
     assert [row["layer"] for row in found["representations"]] == ["layers.0", "head"]
     assert found["parameters"]
     for row in found["parameters"]:

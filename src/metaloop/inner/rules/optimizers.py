@@ -30,7 +30,7 @@ def _complement(share: float, count: Tensor) -> Tensor:
 
 
 class Momentum(InnerRule):
-    """``v <- m v + g``, ``p <- p - lr v`` (Polyak 1964's heavy ball), or Nesterov's ``p <- p - lr (g + m v)``.
+    """``v <- m v + (1 - d) g``, ``p <- p - lr v`` (Polyak 1964's heavy ball), or Nesterov's ``p <- p - lr (g + m v)``.
 
     Nesterov's form is that of Sutskever et al. 2013, rewritten as in torch so that ``p`` is the point of the gradient.
 
@@ -38,6 +38,7 @@ class Momentum(InnerRule):
         params: the adapted parameters.
         lr: learning rate, above 0.
         momentum: ``m`` in [0, 1).
+        dampening: ``d`` in [0, 1); the first step is spared it, as in torch.
         nesterov: whether to use Nesterov's form.
         weight_decay: see :class:`metaloop.inner.rules.shaping.GradientShaping`.
         max_norm: see :class:`metaloop.inner.rules.shaping.GradientShaping`.
@@ -51,10 +52,13 @@ class Momentum(InnerRule):
         nesterov: bool = False,
         weight_decay: float = 0.0,
         max_norm: float | None = None,
+        dampening: float = 0.0,
     ) -> None:
         super().__init__(params)
         self.lr = checked_rate(lr)
-        self.momentum = _share("momentum", momentum)
+        self.momentum, self.dampening = _share("momentum", momentum), _share("dampening", dampening)
+        if nesterov and dampening:
+            raise UserError(f"algorithm.rule.dampening={dampening}: Nesterov's form has none; set it to 0")
         self.nesterov = nesterov
         self.shaped = GradientShaping(weight_decay, max_norm)
 
@@ -65,7 +69,8 @@ class Momentum(InnerRule):
     def step(self, gradients: Params, state: Params, params: Params, step: int, loss: Tensor) -> tuple[Params, Params]:
         """See :meth:`InnerRule.step`."""
         gradients = self.shaped(gradients, params)
-        velocity = {n: self.momentum * state["velocity:" + n] + g for n, g in gradients.items()}
+        share = 1 - self.dampening if step else 1.0
+        velocity = {n: self.momentum * state["velocity:" + n] + share * g for n, g in gradients.items()}
         moves = {n: gradients[n] + self.momentum * v for n, v in velocity.items()} if self.nesterov else velocity
         after = {n: value - self.lr * moves[n] for n, value in params.items()}
         return after, {"velocity:" + n: v for n, v in velocity.items()}

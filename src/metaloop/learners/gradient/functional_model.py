@@ -63,6 +63,8 @@ class FunctionalModel:
         identity = {"head.weight": torch.eye(width, dtype=like.dtype, device=like.device)}
         if "head.bias" in dict(self.module.named_parameters()):
             identity["head.bias"] = torch.zeros(width, dtype=like.dtype, device=like.device)
+        if "head.lengths" in self._names:  # of a cosine head, whose features then have another length, which it ignores
+            identity["head.lengths"] = torch.ones(width, dtype=like.dtype, device=like.device)
         return identity
 
     def query_outputs(self, meta: Params, params: Params, support: Examples, x: Inputs, mask: Tensor | None) -> Tensor:

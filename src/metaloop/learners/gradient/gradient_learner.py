@@ -152,6 +152,10 @@ class GradientLearner(Learner, TakesSteps):
         """Return the parameters that the outer loop learns, by qualified name."""
         return self._meta
 
+    def steps_for(self, examples: int) -> int:
+        """See :meth:`TakesSteps.steps_for`."""
+        return self.eval_steps
+
     def values(self) -> Params:
         """See :meth:`TakesSteps.values`."""
         return detached({**self._meta, **self.state.values()})

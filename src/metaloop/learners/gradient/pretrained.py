@@ -20,7 +20,7 @@ from metaloop.learners.gradient.augmentation import NoAugmentation
 from metaloop.learners.gradient.functional_model import FunctionalModel
 from metaloop.learners.gradient.gradient_task import GradientTask, check_counts
 from metaloop.learners.gradient.support_loss import MeanLoss
-from metaloop.learners.gradient.support_order import Rotation, SupportOrder
+from metaloop.learners.gradient.support_order import Rotation, SupportOrder, batches
 from metaloop.learners.learner import Learner, Predictor, Requirements, TakesSteps
 from metaloop.models.adapter import as_model
 from metaloop.models.cosine_head import CosineHead, resized
@@ -50,10 +50,13 @@ class Pretrained(Learner, TakesSteps):
         head_init: how the head starts in each task. "learned" means the pretrained head in regression, and the same random
             numbers in every task in classification.
         over_tasks: how tasks are fine-tuned.
-        eval_steps: number of fine-tuning steps.
+        eval_steps: number of fine-tuning steps; None with ``eval_passes``.
         inner_batch: number of support examples in each fine-tuning step; None for all.
         inner_order: order in which inner batches go through the support examples; None for a fixed rotation.
         cosine_scale: scale of cosine heads; None for linear heads.
+        eval_passes: number of passes through the support set in fine-tuning, in batches of ``inner_batch``; None with
+            ``eval_steps``.
+        cosine_lengths: whether cosine heads learn a factor for each class, see :class:`CosineHead`.
     """
 
     requires: ClassVar[Requirements] = Requirements(classes=True)
@@ -67,16 +70,22 @@ class Pretrained(Learner, TakesSteps):
         rule: Callable[[Params], InnerRule],
         head_init: HeadInit,
         over_tasks: OverTasks,
-        eval_steps: int,
+        eval_steps: int | None = None,
         inner_batch: int | None = None,
         cosine_scale: float | None = None,
         inner_order: SupportOrder | None = None,
+        eval_passes: int | None = None,
+        cosine_lengths: bool = False,
     ) -> None:
         super().__init__()
-        check_counts(eval_steps=eval_steps, inner_batch=inner_batch)
+        check_counts(eval_steps=eval_steps, eval_passes=eval_passes, inner_batch=inner_batch)
+        if (eval_steps is None) == (eval_passes is None):
+            raise UserError(
+                f"algorithm.eval_steps={eval_steps} and algorithm.eval_passes={eval_passes}: give one and null for the other"
+            )
         classifies = loss.of_classes
         _check_classes(classifies, classes, cosine_scale, head_init)
-        model = adapted.attach(model if cosine_scale is None else _with_cosine_head(model, cosine_scale))
+        model = adapted.attach(model if cosine_scale is None else _with_cosine_head(model, cosine_scale, cosine_lengths))
         names = adapted.names(model)
         start = {name: model.get_parameter(name).detach() for name in names}
         head_init.check(start)
@@ -88,12 +97,12 @@ class Pretrained(Learner, TakesSteps):
                 "algorithm.rule has meta-parameters, which pretraining does not learn; take algorithm/rule=gradient_descent"
             )
         self.over_tasks = over_tasks
-        self.eval_steps = eval_steps
+        self._steps, self._passes = eval_steps, eval_passes
         self.loss = loss
         self._network = FunctionalModel(model)
         parts = MeanLoss(), NoAugmentation(), inner_batch, inner_order or Rotation()
         self.task = GradientTask(self._network, names, head_init, loss, *parts)
-        self.problem = InnerProblem(self.task, self.rule, (0.0,) * eval_steps + (1.0,), eval_steps)
+        self.problem = InnerProblem(self.task, self.rule, (0.0, 1.0), steps=1)  # adaptation alone, see steps_for
 
     @property
     def transductive(self) -> bool:
@@ -109,6 +118,13 @@ class Pretrained(Learner, TakesSteps):
                 f"episode.train.ways={ways}"
             )
 
+    def steps_for(self, examples: int) -> int:
+        """See :meth:`TakesSteps.steps_for`."""
+        if self._passes is None:
+            assert self._steps is not None
+            return self._steps
+        return self._passes * batches(examples, self.task.inner_batch)
+
     def values(self) -> Params:
         """See :meth:`TakesSteps.values`."""
         return detached({name: value for name, value in self.named_parameters() if value.requires_grad})
@@ -117,11 +133,12 @@ class Pretrained(Learner, TakesSteps):
         """See :meth:`Learner.adapt`."""
         if unlabelled is not None:
             raise UserError("pretrained learners do not use unlabelled examples; take episode.unlabelled=0")
-        return adapt(self.task, self.problem, self.values(), support, self.eval_steps, self.over_tasks)
+        return adapt(self.task, self.problem, self.values(), support, self.steps_for(support.y.shape[1]), self.over_tasks)
 
     def adapted_before(self, support: Examples, adapted: Params) -> Predictor:
         """See :meth:`TakesSteps.adapted_before`."""
-        return adapted_before(self.task, self.values(), support, adapted, self.eval_steps, self.over_tasks)
+        steps = self.steps_for(support.y.shape[1])
+        return adapted_before(self.task, self.values(), support, adapted, steps, self.over_tasks)
 
     def meta_loss(self, tasks: Tasks) -> OuterLoss:
         """Compute the mean loss of support and query examples without adaptation.
@@ -165,9 +182,9 @@ def _linear_head(model: nn.Module) -> nn.Linear:
     return contract.linear_head
 
 
-def _with_cosine_head(model: nn.Module, scale: float) -> nn.Module:
+def _with_cosine_head(model: nn.Module, scale: float, lengths: bool) -> nn.Module:
     head = _linear_head(model)
-    model.register_module("head", CosineHead(head.in_features, head.out_features, scale).to(head.weight))
+    model.register_module("head", CosineHead(head.in_features, head.out_features, scale, lengths=lengths).to(head.weight))
     return model
 
 

@@ -1,6 +1,6 @@
 """How inner steps change one task's parameters, representations and losses."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -28,13 +28,13 @@ class Stepwise:
         task: the start, losses and answers of a task.
         problem: how parameters adapt.
         meta: all meta-parameters, without a graph.
-        steps: number of inner steps outside meta-training.
+        steps_for: number of inner steps outside meta-training, of the number of support examples.
     """
 
     task: GradientTask
     problem: InnerProblem
     meta: Params
-    steps: int
+    steps_for: Callable[[int], int]
 
     @property
     def head(self) -> tuple[str, ...]:
@@ -51,7 +51,7 @@ def stepwise(learner: Learner) -> Stepwise | None:
     """Return the learner's inner problem; None if it takes no inner steps."""
     if not isinstance(learner, TakesSteps):
         return None
-    return Stepwise(learner.task, learner.problem, learner.values(), learner.eval_steps)
+    return Stepwise(learner.task, learner.problem, learner.values(), learner.steps_for)
 
 
 def walk(of: Stepwise, support: Examples, steps: int, frozen: Collection[str] = ()) -> Iterator[Params]:

@@ -60,6 +60,10 @@ PAIRS = {
         lambda p: torch.optim.SGD(p, lr=0.05, weight_decay=0.3),
     ),
     "momentum": (lambda p: Momentum(p, lr=0.05, momentum=0.8), lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.8)),
+    "momentum, dampened": (
+        lambda p: Momentum(p, lr=0.05, momentum=0.8, dampening=0.6, weight_decay=0.3),
+        lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.8, dampening=0.6, weight_decay=0.3),
+    ),
     "nesterov, decay": (
         lambda p: Momentum(p, lr=0.05, momentum=0.8, nesterov=True, weight_decay=0.3),
         lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.8, nesterov=True, weight_decay=0.3),

@@ -217,6 +217,8 @@ REFUSED = {
     "half a head": ({"adapted": Pattern("weight")}, r"whole head must adapt"),
     "rates": ({"rule": functools.partial(LearnedRate, lr=0.1, granularity="tensor")}, r"algorithm\.rule has meta-parameters"),
     "no steps": ({"eval_steps": 0}, r"algorithm\.eval_steps=0: at least 1"),
+    "no passes": ({"eval_steps": None}, r"algorithm\.eval_steps=None and algorithm\.eval_passes=None: give one"),
+    "both": ({"eval_passes": 2}, r"algorithm\.eval_steps=3 and algorithm\.eval_passes=2: give one"),
     "no batch": ({"inner_batch": 0}, r"algorithm\.inner_batch=0: at least 1"),
     "no numbers": ({"classes": None}, r"num_classes"),
     "zero vectors": ({"cosine_scale": 1.0}, r"algorithm\.head_init=zero"),
