@@ -150,6 +150,9 @@ class ImageFolder(UserImageDataset):
         else:
             splits, key = divide(sorted(classes.images), self._shares, self._seed), "dataset.classes"
         check_division(splits, classes.images, key)
+        left = sorted(set(classes.images) - {label for own in splits.values() for label in own})
+        if left:
+            log.info("%s leaves out %s of the classes: %s", key, len(left), first_names(left))
         return splits
 
     def _of_folders(self, splits: Splits) -> Splits:

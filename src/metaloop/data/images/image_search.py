@@ -20,10 +20,10 @@ SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
     *(".ppm", ".pgm", ".pbm", ".pnm"),
 )
-_USUAL_SUFFIX = re.compile(r"\.[a-z][a-z0-9]{0,4}")  # names the kind of a file, unlike that of IMG_0.5 or of a.png_large
-_STARTS = re.compile(
-    rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|RIFF....WEBP|II\*\0|MM\0\*|P[1-6]\s|BM....\0\0\0\0", re.DOTALL
-)  # of the formats in image_files.FORMATS
+_NO_IMAGES = (".txt", ".xml", ".json", ".csv", ".tsv", ".yaml", ".yml", ".md", ".html", ".py")  # not opened: there may be many
+_USUAL_SUFFIX = re.compile(r"\.[a-z][a-z0-9]{0,4}")  # names the kind of a file, unlike that of IMG_0.5
+_STARTS = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|RIFF....WEBP", re.DOTALL)
+_VAGUE_STARTS = re.compile(rb"II\*\0|MM\0\*|P[1-6]\s|BM....\0\0\0\0", re.DOTALL)  # TIFF also begins the raw files of cameras
 _LONGEST_START = 16  # bytes
 _NAMED = 5  # skipped files that a message names
 _TWICE = "lead to what is read already, or to a folder around this one"
@@ -64,8 +64,8 @@ class _Search:
 def find_images(path: Path, origin: Origin) -> dict[str, Entry]:
     """Find all images of a folder or zip archive, by their relative paths (``/`` between folders), sorted.
 
-    A file with an unusual suffix or none is an image if its first bytes say so. Links are followed after all else, each file
-    and folder is read once, and hidden files are ignored. Warnings name what is skipped, and folders that hold no image.
+    A file with a suffix of its own is an image if its first bytes say so. Links are followed after all else, each file and
+    folder is read once, and hidden files are ignored. Warnings name what is skipped, and folders that hold no image.
 
     Raises:
         UserError: the folder or archive is missing, broken, or holds no image.
@@ -83,7 +83,10 @@ def _is_hidden(name: str) -> bool:
 
 def _is_image(name: str, start: Callable[[], bytes]) -> bool:
     suffix = PurePosixPath(name).suffix.lower()
-    return suffix in SUFFIXES or (not _USUAL_SUFFIX.fullmatch(suffix) and _STARTS.match(start()) is not None)
+    if suffix in SUFFIXES or suffix in _NO_IMAGES:
+        return suffix in SUFFIXES
+    begin = start()
+    return bool(_STARTS.match(begin) or (not _USUAL_SUFFIX.fullmatch(suffix) and _VAGUE_STARTS.match(begin)))
 
 
 class _FolderSearch:

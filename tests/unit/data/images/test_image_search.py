@@ -27,10 +27,15 @@ OWN = Origin("own", "", "Look")
 def test_B10_images_without_a_usual_suffix_are_found_by_their_first_bytes(
     tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    kinds = {"JPEG": "0001", "PNG": "photo", "WEBP": "a.b/x", "BMP": "IMG_0.5", "GIF": "p.png_large", "TIFF": "t.1", "PPM": "-"}
+    kinds = {"JPEG": "0001", "PNG": "photo", "WEBP": "a.b/x", "BMP": "IMG_0.5", "GIF": "p.v2", "TIFF": "t.1", "PPM": "-"}
     files = {f"c/{name}": picture(3, kind=image) for image, name in kinds.items()}
     files |= {f"c/{number}{suffix}": picture(3, kind="JPEG") for number, suffix in enumerate((".jfif", ".JPE", ".Jif"))}
-    others = {"c/LICENSE": b"BMP and P5 are formats", "c/list.txt": picture(3), "d/a.heic": b"x", "d/e/b.heic": b"x"}
+    others = {
+        "c/LICENSE": b"BMP and P5 are formats",
+        "c/list.txt": picture(3),
+        "d/a.nef": picture(3, kind="TIFF"),
+        "d/e/b.nef": b"x",
+    }
     content = files | others
     path = write_folder(tmp_path / "own", content) if kind == "folder" else write_zip(tmp_path / "own.zip", content)
     with caplog.at_level(logging.INFO):
@@ -38,7 +43,7 @@ def test_B10_images_without_a_usual_suffix_are_found_by_their_first_bytes(
     assert list(found) == sorted(files)
     assert all((decode(entry.read(), 2, "crop", "nearest") < 9).all() for entry in found.values())
     assert "1 folders hold no image that can be read: d" in caplog.text
-    assert "4 other files are ignored (.heic 2, no suffix 1, .txt 1)" in caplog.text
+    assert "4 other files are ignored (.nef 2, no suffix 1, .txt 1)" in caplog.text
 
 
 def test_B10_a_link_to_what_is_read_already_is_skipped_and_named(
