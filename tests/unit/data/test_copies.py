@@ -39,9 +39,10 @@ def tasks(pool: ClassPool, spec: EpisodeSpec, count: int = 300) -> Tasks:
 
 
 def shared(drawn: Tasks) -> int:
-    """Number of episodes with an equal example in support and query."""
+    """Number of episodes with an equal example in support and query, besides the zeros of padding."""
     support, query = (part.x.flatten(2) for part in (drawn.support, drawn.query))  # type: ignore[union-attr]
-    return int((support[:, :, None] == query[:, None]).all(-1).flatten(1).any(1).sum())
+    equal = (support[:, :, None] == query[:, None]).all(-1) & support.ne(0).any(-1)[:, :, None]
+    return int(equal.flatten(1).any(1).sum())
 
 
 @pytest.mark.parametrize("spec", [EpisodeSpec(2, 1, 2), EpisodeSpec(4, 1, 3), EpisodeSpec((2, 4), (1, 2), 1)])
