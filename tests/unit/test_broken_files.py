@@ -137,6 +137,7 @@ def test_E16_a_row_of_another_kind_is_named(column: str, value: object, tmp_path
         (3, 2, np.nan, "row 4: the target nan"),
         (7, 2, np.inf, "row 8: the target inf"),
         (0, 1, -np.inf, "row 1: the feature -inf"),
+        (5, 0, 1e200, r"row 6: the feature 1e\+200"),
     ],
 )
 def test_E16_tables_with_infinite_numbers_name_the_row(

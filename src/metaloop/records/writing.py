@@ -9,6 +9,7 @@ from typing import Any
 
 from metaloop.records.schema import RECORD, SCHEMA, Record
 from metaloop.system.files import replace_atomically, write_atomically
+from metaloop.system.spreadsheets import safe_cell
 
 
 def record_as_dict(record: Record) -> dict[str, Any]:
@@ -38,7 +39,7 @@ def _fields(value: Any) -> dict[str, Any]:
 
 
 def write_csv(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:
-    """Write columns of equal length as CSV in UTF-8.
+    """Write columns of equal length as CSV in UTF-8, with texts that spreadsheets do not take for formulas.
 
     Raises:
         ValueError: the columns differ in length.
@@ -47,7 +48,7 @@ def write_csv(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:
     def write(temporary: Path) -> None:
         with temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
-            writer.writerow(columns)
-            writer.writerows(zip(*columns.values(), strict=True))
+            writer.writerow(map(safe_cell, columns))
+            writer.writerows(map(safe_cell, row) for row in zip(*columns.values(), strict=True))
 
     replace_atomically(path, write)

@@ -7,6 +7,7 @@ from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 
+from metaloop.data.user.numerals import LARGEST
 from metaloop.errors import UserError
 
 # Tables of scikit-learn by name: the loader, and whether the target is a class.
@@ -97,14 +98,14 @@ def _read_uci(name: str, path: Path) -> DataTable:
 
 
 def _check_finite(table: DataTable, path: Path) -> None:
-    """Raise a UserError if a target is no finite number, or a feature is infinite; a missing feature is nan."""
-    targets, features = ~np.isfinite(table.y), np.isinf(table.x)
+    """Raise a UserError if a target is no number up to ``LARGEST``, or a feature is beyond it; a missing feature is nan."""
+    targets, features = ~(np.abs(table.y) <= LARGEST), np.abs(table.x) > LARGEST
     for faults, what in ((targets, "target"), (features.any(1), "feature")):
         if faults.any():
             row = int(faults.argmax())
             value = table.y[row] if what == "target" else table.x[row][features[row]][0]
             remedy = "remove the row" if what == "target" else "remove the row, or write nan for a missing value"
             raise UserError(
-                f"{path}, {table.name}__data.txt, row {row + 1}: the {what} {value} is no finite number ({int(faults.sum())} "
-                f"such rows); {remedy}"
+                f"{path}, {table.name}__data.txt, row {row + 1}: the {what} {value} is no finite number up to {LARGEST:g} "
+                f"({int(faults.sum())} such rows); {remedy}"
             )

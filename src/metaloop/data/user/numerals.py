@@ -7,10 +7,11 @@ from typing import Any
 _NUMERAL = re.compile(r"[+-]?([0-9]+([.][0-9]*)?|[.][0-9]+)([eE][+-]?[0-9]+)?")
 _MISSING = ("", "nan", "na", "n/a", "null")  # written by programs for a missing number
 EXPECTED = "a finite number such as 12, -0.5 or 1e-3"
+LARGEST = 1e100  # size of a number whose square, and the sum of many, is still finite
 
 
 def finite_number(value: Any) -> float | None:
-    """Convert a cell to a number; None if it is none.
+    """Convert a cell to a number; None if it is none, or beyond :data:`LARGEST`.
 
     ``float`` would also take codes such as 1_3 (as 13), ``infinity``, and digits of other scripts.
     """
@@ -23,7 +24,7 @@ def finite_number(value: Any) -> float | None:
         number = float(value)
     except OverflowError:
         return None
-    return number if math.isfinite(number) else None
+    return number if abs(number) <= LARGEST else None
 
 
 def is_missing(value: Any) -> bool:

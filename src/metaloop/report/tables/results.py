@@ -14,6 +14,7 @@ from metaloop.report.tables.latex import escape as latex
 from metaloop.report.tables.markdown import escape as markdown
 from metaloop.report.tables.markdown import escaped_table as markdown_table
 from metaloop.report.tables.rows import Row
+from metaloop.system.spreadsheets import safe_cell
 
 _GROUPS = ("algorithm", "model", "dataset")  # have columns in every table
 Value = str | float | int | bool | None
@@ -98,11 +99,11 @@ def to_latex(content: Table) -> str:
 
 
 def to_csv(headers: Sequence[str], rows: Iterable[Sequence[Value]]) -> str:
-    """Format as comma-separated values with a header line; None becomes an empty cell."""
+    """Format as comma-separated values with a header line; None becomes an empty cell, formulas become texts."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(headers)
-    writer.writerows(rows)
+    writer.writerow(map(safe_cell, headers))
+    writer.writerows(map(safe_cell, row) for row in rows)
     return buffer.getvalue()
 
 

@@ -127,3 +127,18 @@ def test_pictures_of_one_folder_have_no_labels_in_an_archive_either(tmp_path: Pa
     for path in (archive, tmp_path / "holiday"):
         assert data.read_user_file(path, Columns(), (3, 9, 9), labelled=False).labels == (None, None)
     assert data.read_user_file(archive, Columns(), (3, 9, 9), labelled=True).labels == ("holiday", "holiday")
+
+
+def test_E16_a_number_that_is_not_finite_is_named_by_file_and_row(tmp_path: Path) -> None:
+    tables = {split: ["diabetes"] for split in ("train", "validation", "test")}
+    data = Tabular(Regression(), tables, "")
+    path = tmp_path / "t.json"
+    for row, where in (
+        ('{"a": 1e200, "label": 2}', "line 2: column 'a' must hold a finite number"),
+        ('{"a": -Infinity, "label": 2}', "line 2: column 'a' must hold a finite number"),
+        ('{"a": 1, "label": NaN}', "'line 2' has no label"),
+        ('{"a": 1, "label": Infinity}', "line 2: the target of a regression must be a finite number"),
+    ):
+        path.write_text('[{"a": 1, "label": 1}, ' + row + "]")
+        with pytest.raises(UserError, match=r"t\.json.*" + where):
+            user_task(data.read_user_file(path, Columns(), (2, 10), labelled=True), Regression())
