@@ -13,6 +13,7 @@ from metaloop.system.stops import stoppable
 from metaloop.system.terminal import printable
 
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the last where `ulimit -f` ends files
 _OURS, _PYTHON = Path(__file__).resolve().parents[1], Path(os.__file__).resolve().parent
 OUR_FAULT = "metaloop: this is a fault of metaloop, not yours; please report it with the command and the lines above"
 
@@ -110,9 +111,9 @@ def _users_message(error: Exception) -> str | None:
     for link in _chain(error):
         if isinstance(link, UserError):
             return str(link)
-        if isinstance(link, OSError) and link.errno in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(link, OSError) and link.errno in _FULL:
             where = f" while writing {link.filename}" if link.filename else ""
-            return f"the disk is full{where} ({link.strerror}); free some space and continue with resume=DIR"
+            return f"the disk is full{where} ({link.strerror}); free some space, and continue a run with resume=DIR"
         if isinstance(link, OSError) and link.errno in _FORBIDDEN and link.filename is not None:
             return (
                 f"{_text(link.filename)} cannot be used ({link.strerror}); check its owner and permissions, or choose another "

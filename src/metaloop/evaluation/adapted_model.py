@@ -27,6 +27,7 @@ from metaloop.evaluation.restored import set_up_device
 from metaloop.learners.learner import Learner, Predictor, TakesSteps
 from metaloop.records.directory import BEST
 from metaloop.records.environment import versions
+from metaloop.system.tensors import save_tensors
 from metaloop.types import map_inputs
 
 _LOOP = {"_target_": "metaloop.inner.execution.over_tasks.Loop"}  # there is one task
@@ -100,8 +101,7 @@ class AdaptedModel:
             temporary.mkdir(parents=True)
             if not model.get("frozen"):
                 keep_model_files(model, temporary / ENCODER)
-            with (temporary / TENSORS).open("wb") as file:  # given a path, torch raises a RuntimeError on a full disk
-                torch.save(_on_cpu(content), file)
+            save_tensors(_on_cpu(content), temporary / TENSORS)
             description = self._description()
             (temporary / ABOUT).write_text(json.dumps(description, indent=1) + "\n")
             temporary.rename(folder)

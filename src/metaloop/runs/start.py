@@ -76,8 +76,8 @@ def start(identity: RunIdentity, directory: Path, *, resume: bool) -> Record:
                 record = run_rank(identity, directory, resume, report=True)
             else:
                 record = launch(run_rank, ranks, identity, directory, resume, True)
-        except (KeyboardInterrupt, ProcessKilled):
-            print(f"\nstopped; continue with: {_command(directory)}", file=sys.stderr)
+        except (KeyboardInterrupt, ProcessKilled, OSError) as error:
+            _print_how_to_continue(directory, error)
             raise
     print_summary(record, directory)
     return record
@@ -92,9 +92,11 @@ def _follow(identity: RunIdentity) -> Record:
     return run_rank(identity, chosen.directory, chosen.resume)
 
 
-def _command(directory: Path) -> str:
+def _print_how_to_continue(directory: Path, error: BaseException) -> None:
+    if isinstance(error, OSError) and not (directory / "checkpoints").exists():  # a new directory goes with the error
+        return
     start = "torchrun ... -m metaloop" if externally_launched() else "metaloop"
-    return f"{start} train {shlex.quote(f'resume={directory}')}"
+    print(f"\nstopped; continue with: {start} train {shlex.quote(f'resume={directory}')}", file=sys.stderr)
 
 
 def run_rank(identity: RunIdentity, directory: Path, resume: bool, report: bool = False) -> Record:

@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from metaloop.errors import UserError
 from metaloop.records.directory import BEST, LAST
 from metaloop.system.files import replace_atomically
+from metaloop.system.tensors import save_tensors
 from metaloop.training.outer_module import OuterModule
 
 
@@ -38,12 +40,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write to a temporary file, flush it to the disk and rename it."""
-
-        def write(temporary: Path) -> None:
-            with temporary.open("wb") as file:  # torch's own file turns a full disk into a RuntimeError
-                torch.save(checkpoint, file)
-
-        replace_atomically(Path(path), write)
+        replace_atomically(Path(path), partial(save_tensors, checkpoint))
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         """See :func:`load_checkpoint`."""

@@ -1,10 +1,12 @@
 """``metaloop train`` from the command line: what it leaves, how it goes on, and what it refuses."""
 
 import fcntl
+import itertools
 import json
 import os
 import pickle
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,10 @@ import pytest
 import torch
 import wandb
 
+from limited_files import files_limited_to
 from metaloop.cli.main import main
-from metaloop.training import meta_test
+from metaloop.training import checkpoints, meta_test
+from metaloop.training.checkpoints import load_checkpoint
 from small_runs import outcome, rows, words
 
 Captured = pytest.CaptureFixture[str]
@@ -246,6 +250,25 @@ def test_a_full_disk_ends_with_a_plain_message(tmp_path: Path, capsys: Captured)
     said = refused(capsys, *words(tmp_path / "run"))
     assert "the disk is full" in said
     assert "resume=" in said
+
+
+def test_E2_a_disk_that_is_full_at_the_second_checkpoint_leaves_the_first_and_the_run_goes_on(
+    tmp_path: Path, finished_run: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls, save = itertools.count(1), checkpoints.save_tensors
+
+    def save_on_little_space(content: Any, path: Path) -> None:
+        with files_limited_to(3000) if next(calls) == 2 else nullcontext():
+            save(content, path)
+
+    monkeypatch.setattr(checkpoints, "save_tensors", save_on_little_space)
+    said = refused(capsys, *words(tmp_path / "run"))
+    assert "the disk is full while writing" in said
+    assert f"continue with: metaloop train resume={tmp_path / 'run'}" in said
+    assert {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()} == {"last.ckpt", "best.ckpt"}
+    assert load_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")["global_step"] == 2
+    assert main(["train", f"resume={tmp_path / 'run'}"]) == 0
+    assert outcome(tmp_path / "run") == outcome(finished_run)
 
 
 def test_a_directory_takes_one_run(finished_run: Path, capsys: Captured) -> None:
