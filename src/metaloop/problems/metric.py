@@ -97,12 +97,19 @@ class Metric:
         return self._text(value, self._scientific(value)) if math.isfinite(value) else DIVERGED
 
     def interval(self, mean: float | None, half_width: float | None) -> str:
-        """Format a score and the half-width of its interval in the same notation: ``97.31 ± 0.42``."""
+        """Format a score and the half-width of its interval in the same notation: ``97.31 ± 0.42``.
+
+        Student's t knows no bounds. A half-width that reaches beyond both is shown as the distance to the farther one, so that
+        two wildly different values give ``50.00 ± 50.00`` and not ``50.00 ± 635.31``.
+        """
         text = self.number(mean)
         if mean is None or half_width is None or not math.isfinite(mean):
             return text
         if not math.isfinite(half_width):
             return f"{text} ± {DIVERGED}"
+        low, high = self.bounds
+        if low is not None and high is not None and self.in_bounds(mean):
+            half_width = min(half_width, max(mean - low, high - mean))
         return f"{text} ± {self._text(half_width, self._scientific(mean))}"
 
     def with_unit(self, text: str) -> str:

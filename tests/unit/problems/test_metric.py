@@ -20,6 +20,9 @@ SECONDS = Metric("time", "time", unit="s", digits=0, higher_is_better=False, bou
         (ACCURACY, 0.97312, 0.00418, "97.31 ± 0.42"),
         (ACCURACY, 1.0, 0.0, "100.00 ± 0.00"),
         (ACCURACY, 0.0, None, "0.00"),
+        (ACCURACY, 0.5, 6.3531, "50.00 ± 50.00"),  # E17
+        (ACCURACY, 0.98, 0.03, "98.00 ± 3.00"),
+        (ACCURACY, 0.25, 0.9, "25.00 ± 75.00"),
         (ACCURACY, 1e-5, 1e-6, "0.00 ± 0.00"),
         (MEAN_SQUARED_ERROR, 0.57312, 0.0003, "0.5731 ± 0.0003"),
         (MEAN_SQUARED_ERROR, 0.00012345, 0.00001, "1.23e-04 ± 1.00e-05"),
