@@ -81,8 +81,14 @@ class MiniImageNet(UserImageDataset):
         if path is None:
             folder, archive = self._data_dir / "images", self._data_dir / "images.zip"
             path = folder if folder.is_dir() else archive
-        entries = {PurePosixPath(name).name: entry for name, entry in find_images(path, MINI_IMAGENET).items()}
+        entries: dict[str, Entry] = {}
         files = [file for classes in lists.values() for members in classes.values() for file in members]
+        listed = set(files)
+        for name, entry in find_images(path, MINI_IMAGENET).items():
+            file = PurePosixPath(name).name
+            if file in entries and file in listed:
+                raise MINI_IMAGENET.problem(path, f"holds several images of the name {file}, such as {name}")
+            entries[file] = entry
         missing = [file for file in files if file not in entries]
         if missing:
             raise MINI_IMAGENET.problem(path, f"lacks {len(missing)} images of the lists: {', '.join(missing[:_LISTED])} ...")

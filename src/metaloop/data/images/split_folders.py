@@ -79,8 +79,12 @@ def places(names: Sequence[str], rule: Rule, problem: Callable[[str], UserError]
 
 def check_classes(result: Mapping[str, Place], problem: Callable[[str], UserError]) -> None:
     """Raise a UserError if an image is in no folder of a class, but beside such folders or directly in one of a split."""
-    if not any(place.label for place in result.values()) and any(place.split for place in result.values()):
-        raise problem(f"the folders of splits hold images, not folders of classes. {_REMEDY}")
+    direct = next((name for name, place in result.items() if place.split and not place.label), None)
+    if direct is not None:
+        raise problem(
+            f"{direct}: the folders of splits hold images, not folders of classes. Name the one that has classes, to use it "
+            f"alone; or {_REMEDY}"
+        )
     parents = {str(parent) for label in {place.label for place in result.values()} for parent in PurePosixPath(label).parents}
     stray = next((name for name, place in result.items() if (place.label or ".") in parents), None)
     if stray is not None:

@@ -219,6 +219,8 @@ def read_file(path: Path, origin: Origin) -> TextFile:
 
 
 def _read_bytes(path: Path, archive: Path | None, origin: Origin) -> bytes:
+    if path.exists() and not path.is_file() and not path.is_dir():  # to open a pipe would wait for ever
+        raise origin.problem(path, "is no file, but a pipe, device or socket")
     try:
         return path.read_bytes()
     except FileNotFoundError as error:

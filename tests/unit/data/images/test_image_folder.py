@@ -2,6 +2,7 @@
 
 import csv
 import io
+import logging
 import os
 import zipfile
 from pathlib import Path
@@ -71,11 +72,13 @@ def test_splits_by_share_are_a_function_of_the_seed() -> None:
     assert all(len(part) == 1 for part in divide(names[:3], {"train": 98, "validation": 1, "test": 1}, 0).values())
 
 
-def test_B15_splits_by_names_and_by_file(tmp_path: Path) -> None:
+def test_B15_splits_by_names_and_by_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
     path = place(tmp_path, "zip", entries())
     lists = {"train": ["class5", "class1"], "validation": ["class0"], "test": ["class3"]}
     dataset = opened(path, classes=lists)
     assert {split: list(dataset.split(split).names) for split in SPLITS} == lists
+    assert "dataset.classes leaves out 2 of the classes: class2, class4" in caplog.text
     (tmp_path / "splits.csv").write_text("split,class\n" + "".join(f"{s},{c}\n" for s in SPLITS for c in lists[s]))
     by_file = opened(path, split_file=str(tmp_path / "splits.csv"))
     other = "".join(f"{s},{c}\n" for s in SPLITS for c in lists[s]).replace("validation", " Val")  # as in files of texts
@@ -260,6 +263,14 @@ def test_B15_a_list_of_mini_imagenet_may_begin_with_a_byte_order_mark(mini: Path
     names = opened_mini(mini).split("train").names
     (mini / "train.csv").write_bytes(b"\xef\xbb\xbf" + (mini / "train.csv").read_bytes())
     assert opened_mini(mini).split("train").names == names
+
+
+def test_a_picture_of_mini_imagenet_is_not_taken_for_another_of_its_name(mini: Path) -> None:
+    write_folder(
+        mini / "images", {"copy/n4.jpg": picture(9, kind="JPEG"), "copy/other.jpg": picture(9), "other.jpg": picture(9)}
+    )
+    with pytest.raises(UserError, match=r"holds several images of the name n4\.jpg"):
+        opened_mini(mini)
 
 
 def test_a_missing_picture_or_class_of_mini_imagenet_is_named(mini: Path) -> None:

@@ -17,6 +17,7 @@ from metaloop.data.images import image_files, image_search
 from metaloop.data.images.class_division import read_split_file
 from metaloop.data.images.image_files import FileEntry, decode
 from metaloop.data.images.image_search import find_images
+from metaloop.data.texts.text_reading import read_file
 from metaloop.errors import UserError
 from picture_files import picture, write_folder
 
@@ -90,6 +91,8 @@ def test_E14_what_is_no_file_is_refused_where_a_file_is_asked_for(tmp_path: Path
     for path in (tmp_path / "own.zip", Path("/dev/zero")):
         with pytest.raises(UserError, match=r"is no file, but a pipe, device or socket\. Look"):
             find_images(path, OWN)
+    with pytest.raises(UserError, match="is no file, but a pipe"):
+        read_file(tmp_path / "own.zip", OWN)
     with pytest.raises(UserError, match=r"dataset\.split_file=.*is no file"):
         read_split_file(tmp_path / "own.zip")
 

@@ -196,6 +196,10 @@ def test_E9_images_directly_in_folders_of_splits(tmp_path: Path) -> None:
             dataset.split("train") if labelled is None else dataset.read_user_file(path, Columns(), (3, 4, 4), labelled=True)
     rows = opened(path).read_user_file(path, Columns(), (3, 4, 4), labelled=False)
     assert set(rows.labels) == {None}
+    path = write_folder(tmp_path / "half", files("train/ant", "train/bee", "train/cat", "test"))  # without labels for testing
+    with pytest.raises(UserError, match=r"test/0\.png: the folders of splits hold images.*Name the one that has classes"):
+        opened(path).split("train")
+    assert splits(opened(path / "train"))["train"] in (["ant"], ["bee"], ["cat"])
 
 
 @pytest.mark.parametrize("more", [{"classes": {"train": ["ant"], "validation": ["bee"], "test": ["cat"]}}, {"split_file": "x"}])
