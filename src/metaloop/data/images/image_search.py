@@ -82,7 +82,7 @@ def _is_hidden(name: str) -> bool:
 
 
 def _is_image(name: str, start: Callable[[], bytes]) -> bool:
-    suffix = PurePosixPath(name).suffix.lower()
+    suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 -- a path object for each of many images takes seconds
     if suffix in SUFFIXES or suffix in _NO_IMAGES:
         return suffix in SUFFIXES
     begin = start()
@@ -217,7 +217,8 @@ def _tell(path: Path, search: _Search) -> None:
     """Log what is no part of the result."""
     for reason, names in search.skipped.items():
         log.warning("%s: %s skipped that %s: %s", path, len(names), reason, _first(sorted(names)))
-    with_images = {str(parent) for name in search.images for parent in PurePosixPath(name).parents}
+    folders = {name.rpartition("/")[0] for name in search.images}
+    with_images = folders | {str(parent) for name in folders for parent in PurePosixPath(name).parents}
     without = {name for name in search.folders if name and name not in with_images}
     outermost = sorted(name for name in without if not without & {str(parent) for parent in PurePosixPath(name).parents})
     if outermost and search.images:

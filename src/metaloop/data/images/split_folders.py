@@ -66,7 +66,9 @@ def places(names: Sequence[str], rule: Rule, problem: Callable[[str], UserError]
     Raises:
         UserError: some images are in folders of splits and some are not.
     """
-    folders = [_parts(PurePosixPath(name).parent) for name in names]
+    paths = [name.rpartition("/")[0] for name in names]
+    parts_of = {path: _parts(PurePosixPath(path)) for path in set(paths)}
+    folders = [parts_of[path] for path in paths]
     if rule == "none":
         found: list[tuple[str | None, Parts]] = [(None, parts) for parts in folders]
     elif isinstance(rule, str):
