@@ -22,14 +22,14 @@ Span = int | tuple[int, int]  # one number, or an inclusive range drawn per epis
 
 
 def _span(name: str, value: object) -> Span:
-    """Check ``episode.<name>``: a positive whole number or an increasing pair of them."""
+    """Check the value of a key: a positive whole number or an increasing pair of them."""
     if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
         return value
     if isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 2:
         low, high = value
         if isinstance(low, int) and isinstance(high, int) and 1 <= low <= high:
             return (low, high) if low < high else low
-    raise UserError(f"episode.{name}={value!r}: give a whole number of at least 1, or a range [low, high] of such numbers")
+    raise UserError(f"{name}={value!r}: give a whole number of at least 1, or a range [low, high] of such numbers")
 
 
 def highest(span: Span) -> int:
@@ -54,6 +54,7 @@ class EpisodeSpec:
         queries: Query examples of each class; for regression, query points of the function.
         unlabelled: Further support examples of each class that come without labels. They change nothing else of an episode.
         distractors: Number of classes outside the episode, each of which adds ``unlabelled`` examples to the unlabelled ones.
+        training: Names of the sizes that ``episode.train`` sets, for error messages; not compared.
 
     Raises:
         UserError: a number is too small, a range is empty, or there are distractors but no unlabelled examples.
@@ -64,20 +65,29 @@ class EpisodeSpec:
     queries: int
     unlabelled: int = 0
     distractors: int = 0
+    training: frozenset[str] = field(default=frozenset(), compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "ways", _span("ways", self.ways))
-        object.__setattr__(self, "shots", _span("shots", self.shots))
-        if not isinstance(_span("queries", self.queries), int):
-            raise UserError(f"episode.queries={self.queries!r}: one whole number; only ways and shots may be ranges")
+        object.__setattr__(self, "ways", _span(self.key("ways"), self.ways))
+        object.__setattr__(self, "shots", _span(self.key("shots"), self.shots))
+        if not isinstance(_span(self.key("queries"), self.queries), int):
+            raise UserError(f"{self.key('queries')}={self.queries!r}: one whole number; only ways and shots may be ranges")
         for name, value in (("unlabelled", self.unlabelled), ("distractors", self.distractors)):
             if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-                raise UserError(f"episode.{name}={value!r}: a whole number of at least 0")
+                raise UserError(f"{self.key(name)}={value!r}: a whole number of at least 0")
         if self.distractors and not self.unlabelled:
             raise UserError(
                 f"episode.distractors={self.distractors} needs unlabelled examples, but episode.unlabelled=0: set "
                 f"episode.unlabelled to at least 1, or episode.distractors=0"
             )
+
+    def key(self, name: str) -> str:
+        """The config key of a size, such as ``episode.train.queries``."""
+        return f"episode.{'train.' if name in self.training else ''}{name}"
+
+    def said(self, *names: str) -> str:
+        """Keys and highest values of some sizes, for an error message."""
+        return ", ".join(f"{self.key(name)}={highest(value)}" for name, value in vars(self).items() if name in names)
 
     @property
     def variable(self) -> bool:
@@ -99,7 +109,7 @@ def _pytree(cls: type[_Class]) -> type[_Class]:
     Fields that are declared as ``int``, and those that are None, are part of the tree's structure, because vmap accepts
     tensors only. All other fields are children. Fields are read from the instance, so a new one needs no change here.
     """
-    numbers = {field.name for field in fields(cls) if field.type is int}  # type: ignore[arg-type]
+    numbers = {each.name for each in fields(cls) if each.type is int}  # type: ignore[arg-type]
 
     def flatten(node: _Class) -> tuple[list[object], tuple[tuple[str, ...], tuple[tuple[str, object], ...]]]:
         children = {name: value for name, value in vars(node).items() if value is not None and name not in numbers}

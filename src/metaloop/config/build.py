@@ -98,7 +98,7 @@ def episode_specs(episode: Config) -> tuple[EpisodeSpec, EpisodeSpec]:
     sizes = {name: episode[name] for name in ("ways", "shots", "queries")}
     sizes |= {name: episode[name] for name in ("unlabelled", "distractors") if episode.get(name) is not None}
     train_sizes = {name: value for name, value in (episode.get("train") or {}).items() if value is not None}
-    return EpisodeSpec(**sizes), EpisodeSpec(**(sizes | train_sizes))
+    return EpisodeSpec(**sizes), EpisodeSpec(**(sizes | train_sizes), training=frozenset(train_sizes))
 
 
 def build_dataset(config: Config) -> Dataset:
@@ -293,6 +293,7 @@ def build_plan(config: Config) -> EpisodePlan:
         eval_batch=config["evaluation"]["batch"],
         interval=config["validation"]["every"],
         workers=config["workers"],
+        fit=bool(config["episode"].get("fit")),
     )
 
 
@@ -307,7 +308,8 @@ def build_run(config: Config, dataset: Dataset | None = None) -> RunParts:
         UserError: a part cannot be built, or two parts do not fit.
     """
     check_precision(config["trainer"])
-    dataset, plan = dataset or build_dataset(config), build_plan(config)
+    dataset = dataset or build_dataset(config)
+    plan = build_plan(config).fitted(dataset)
     for split, spec in (("train", plan.train_spec), ("validation", plan.spec), ("test", plan.spec)):
         check_spec(dataset.split(split), spec)
     distribution = dataset.split("train")

@@ -66,7 +66,7 @@ def known_keys() -> dict[str, tuple[str, ...]]:
     top = [*groups, *(str(key) for key in primary if key not in ("defaults", "hydra"))]
     return {
         "": tuple(top),
-        "episode": (*_EPISODE, "train"),
+        "episode": (*_EPISODE, "fit", "train"),
         "episode.train": _EPISODE,
         "outer": _OUTER,
         "validation": tuple(primary["validation"]),

@@ -51,7 +51,7 @@ def check_values(config: MutableMapping[str, Any]) -> None:
     for key, least in LEAST.items():
         _check_whole(config, key, least)
     for key, least in _WHOLE.items():
-        if _get(config, key) is not None and _is_ours(config, key):
+        if isinstance(_get(config, key), int | float | str) and _is_ours(config, key):  # of each layer: the class checks them
             _check_whole(config, key, least)
     for key in _ABOVE_ZERO:
         value = _get(config, key)

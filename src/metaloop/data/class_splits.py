@@ -25,8 +25,14 @@ def split_named(name: Any) -> str | None:
     return SPLIT_NAMES.get(str(name).strip().lower())
 
 
-def by_shares(names: Sequence[str], shares: Mapping[str, float], seed: int) -> dict[str, list[str]]:
+def by_shares(names: Sequence[str], shares: Mapping[str, float], seed: int, least: int = 1) -> dict[str, list[str]]:
     """Shuffle classes and divide them in proportion to ``shares``. Within a split they keep their original order.
+
+    Args:
+        names: The classes.
+        shares: Share of each split.
+        seed: Seed of the shuffle.
+        least: Fewest classes of a split that has any, if there are enough for that.
 
     Raises:
         UserError: a share is missing or not positive, or a split would get no class.
@@ -35,7 +41,11 @@ def by_shares(names: Sequence[str], shares: Mapping[str, float], seed: int) -> d
         raise UserError(f"dataset.shares={dict(shares)} must have a positive number for each of {', '.join(SPLITS)}")
     order = np.random.Generator(np.random.Philox(seed)).permutation(len(names))
     ends = np.cumsum([shares[split] for split in SPLITS]) / sum(shares.values()) * len(names)
-    bounds = [0, *(int(end) for end in np.round(ends))]
+    first, second, total = (int(end) for end in np.round(ends))
+    if len(names) >= least * len(SPLITS) and 0 < min(first, second - first, total - second) < least:
+        first = min(max(first, least), total - 2 * least)
+        second = min(max(second, first + least), total - least)
+    bounds = [0, first, second, total]
     splits = {
         split: [names[k] for k in sorted(order[bounds[number] : bounds[number + 1]])] for number, split in enumerate(SPLITS)
     }

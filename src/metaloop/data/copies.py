@@ -54,9 +54,10 @@ class Copies:
         for name, largest, shared in zip(names, self.largest, self.shared, strict=True):
             left = sum(largest) - sum(largest[:shots]) - sum(shared[:others])
             if left < spec.queries + spec.unlabelled:
-                more = f" + episode.unlabelled={spec.unlabelled}" if spec.unlabelled else ""
+                more = f" + {spec.key('unlabelled')}={spec.unlabelled}" if spec.unlabelled else ""
+                asked = f"{spec.key('queries')}={spec.queries}{more}"
                 raise UserError(
-                    f"episode.queries={spec.queries}{more}: class {name!r} of the {split} split has {sum(largest)} examples, "
+                    f"{asked}: class {name!r} of the {split} split has {sum(largest)} examples, "
                     f"{len(largest)} of them different, so {shots} shots may leave only {max(0, left)} that are no copies of a "
                     f"support example; take fewer queries or shots, or set dataset.repeats=anywhere, with which a query may be "
                     f"such a copy"

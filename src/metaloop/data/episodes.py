@@ -19,7 +19,7 @@ _BLOCK_ELEMENTS = 2**22
 def check_spec(distribution: TaskDistribution, spec: EpisodeSpec) -> None:
     """Raise a UserError if ``distribution`` has no episodes of this size."""
     if spec.unlabelled and not distribution.has_unlabelled:
-        raise UserError(f"episode.unlabelled={spec.unlabelled}: this data set has no unlabelled examples; set it to 0")
+        raise UserError(f"{spec.key('unlabelled')}={spec.unlabelled}: this data set has no unlabelled examples; set it to 0")
     distribution.check(spec)
 
 

@@ -94,24 +94,24 @@ class ClassPool(TaskDistribution):
     def check(self, spec: EpisodeSpec) -> None:
         """Raise a UserError if the split has too few classes, or a class has too few examples."""
         if lowest(spec.ways) < 2:
-            raise UserError(f"episode.ways={spec.ways}: classification needs at least 2 ways")
+            raise UserError(f"{spec.said('ways')}: classification needs at least 2 ways")
         classes, more = highest(spec.ways) + spec.distractors, ""
         if classes > self.num_classes:
-            more = f" + episode.distractors={spec.distractors}" if spec.distractors else ""
-            raise UserError(
-                f"episode.ways={highest(spec.ways)}{more}: the {self.split} split has only {self.num_classes} classes"
-            )
+            few = "; each split needs two or more. metaloop predict adapts a finished run to few classes"
+            few = few if self.num_classes < 2 else ""
+            more = f" + {spec.key('distractors')}={spec.distractors}" if spec.distractors else ""
+            raise UserError(f"{spec.said('ways')}{more}: the {self.split} split has only {self.num_classes} classes{few}")
         if classes > (least := min(self.groups, default=len(self.names)) * (self.num_classes // len(self.names))):
             raise UserError(
-                f"episode.ways={highest(spec.ways)}{more}: all classes of an episode come from one group, and the smallest "
+                f"{spec.said('ways')}{more}: all classes of an episode come from one group, and the smallest "
                 f"group of the {self.split} split has only {least}"
             )
         need = highest(spec.shots) + spec.queries + spec.unlabelled
         smallest = min(range(len(self.class_sizes)), key=self.class_sizes.__getitem__)
         if need > self.class_sizes[smallest]:
-            terms, numbers = "episode.shots + episode.queries", f"{highest(spec.shots)} + {spec.queries}"
+            terms, numbers = f"{spec.key('shots')} + {spec.key('queries')}", f"{highest(spec.shots)} + {spec.queries}"
             if spec.unlabelled:
-                terms, numbers = f"{terms} + episode.unlabelled", f"{numbers} + {spec.unlabelled}"
+                terms, numbers = f"{terms} + {spec.key('unlabelled')}", f"{numbers} + {spec.unlabelled}"
             raise UserError(
                 f"{terms} = {numbers} = {need}: class "
                 f"{self.names[smallest]!r} of the {self.split} split has only {self.class_sizes[smallest]} examples"

@@ -59,13 +59,15 @@ def restore_test(run: FinishedRun, config: Mapping[str, Any], *, own_episodes: b
     device = set_up_device(config)
     unchecked, plan = build_dataset(config), build_plan(config)
     dataset = _checked(run, config, unchecked)
+    plan = plan.fitted(dataset)
     test_split = dataset.split("test")
     if test_split.spec is not None and own_episodes:
         plan = replace(plan, spec=test_split.spec)
     check_spec(test_split, plan.spec)
-    trained_on = RecordedDataset(build_dataset(run.config), run.contents).split("train")
+    trained_data = RecordedDataset(build_dataset(run.config), run.contents)
+    trained_on = trained_data.split("train")
     _check_alike(trained_on, test_split, config["dataset"])
-    learner = build_learner(config, trained_on, build_plan(run.config).train_spec)
+    learner = build_learner(config, trained_on, build_plan(run.config).fitted(trained_data).train_spec)
     check_learner(learner, test_split, plan.spec)
     if config["model"] == run.config["model"]:  # the user may have chosen another encoder on purpose
         run.check_encoder(unchecked)

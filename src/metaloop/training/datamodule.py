@@ -1,18 +1,23 @@
 """Meta-batches for training, validation and test."""
 
+import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
 import torch
 from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from metaloop.data.distribution import Dataset
+from metaloop.data.distribution import Dataset, TaskDistribution
 from metaloop.data.episodes import Episodes
+from metaloop.data.fitting import fitted_spec
 from metaloop.data.philox import Stream
 from metaloop.errors import UserError
 from metaloop.types import EpisodeSpec, Tasks
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,7 @@ class EpisodePlan:
         eval_batch: Tasks that are scored at once on each rank.
         interval: Outer steps between two validations; each validation is followed by a checkpoint.
         workers: Number of processes that prepare episodes; 0 draws them in the training process, on its device.
+        fit: Whether to take fewer ways and queries where the data do not have as many; see :meth:`fitted`.
 
     Raises:
         UserError: a number is out of range.
@@ -45,6 +51,7 @@ class EpisodePlan:
     eval_batch: int
     interval: int
     workers: int = 0
+    fit: bool = False
 
     def __post_init__(self) -> None:
         sizes = {"outer.meta_batch": self.meta_batch, "validation.every": self.interval, "evaluation.batch": self.eval_batch}
@@ -57,6 +64,29 @@ class EpisodePlan:
         for key, value in {"seed": self.seed, "evaluation.seed": self.eval_seed}.items():
             if not 0 <= value < 2**32:
                 raise UserError(f"{key}={value}: a whole number in [0, 2**32)")
+
+    def fitted(self, dataset: Dataset) -> "EpisodePlan":
+        """Fit the sizes of episodes to the data if ``fit`` says so, and log what is changed.
+
+        Meta-validation and meta-test have the same size, and at most as many ways as meta-training, for which heads are made.
+        """
+        if not self.fit:
+            return self
+        train_spec, changes = fitted_spec(_existing(dataset, "train"), self.train_spec)
+        most = train_spec.ways if isinstance(train_spec.ways, int) else None
+        spec, more = fitted_spec(_existing(dataset, "validation", "test"), self.spec, most)
+        for change in (*changes, *more):
+            log.warning("%s", change)
+        return replace(self, spec=spec, train_spec=train_spec)
+
+
+def _existing(dataset: Dataset, *names: str) -> list[TaskDistribution]:
+    """The splits of these names, without those that the data set does not have: an evaluation needs the test split alone."""
+    splits = []
+    for name in names:
+        with suppress(UserError):  # raised again where the split is needed
+            splits.append(dataset.split(name))
+    return splits
 
 
 class EpisodeDataModule(LightningDataModule):

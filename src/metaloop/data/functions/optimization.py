@@ -40,7 +40,7 @@ class QuadraticProblems(TaskDistribution):
         """Raise a UserError unless ways is 1 and the queries are as many as the shots."""
         if spec.ways != 1 or spec.shots != spec.queries:
             raise UserError(
-                f"episode.ways={spec.ways}, episode.shots={spec.shots}, episode.queries={spec.queries}: a quadratic problem "
+                f"{spec.said('ways', 'shots', 'queries')}: a quadratic problem "
                 f"needs ways=1 and equal numbers of shots (rows of W) and queries (the same rows); use episode=regression"
             )
 
@@ -103,7 +103,7 @@ class FittingProblems(TaskDistribution):
         """Raise a UserError if sizes vary, if there are not fewer queries than shots, or if ``base`` refuses the size."""
         if spec.variable or spec.queries >= highest(spec.shots):
             raise UserError(
-                f"episode.ways={spec.ways}, episode.shots={spec.shots}, episode.queries={spec.queries}: an optimisation "
+                f"{spec.said('ways', 'shots', 'queries')}: an optimisation "
                 f"problem needs one number of ways, one of shots, and fewer queries than shots, since queries are some of them"
             )
         self.base.check(self._inner(spec))

@@ -47,7 +47,7 @@ class FunctionDistribution(TaskDistribution):
     def check(self, spec: EpisodeSpec) -> None:
         """Raise a UserError unless ways is 1."""
         if spec.ways != 1:
-            raise UserError(f"episode.ways={spec.ways}: a regression task has no classes; use episode=regression or ways=1")
+            raise UserError(f"{spec.said('ways')}: a regression task has no classes; use episode=regression or ways=1")
 
     def outputs(self, spec: EpisodeSpec) -> int:
         """One number for each point."""

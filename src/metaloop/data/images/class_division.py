@@ -16,7 +16,7 @@ Splits = dict[str, list[str]]  # the classes of each split
 
 
 def divide(names: Sequence[str], shares: Mapping[str, Share], seed: int) -> Splits:
-    """Divide classes by shares or by lists of names. Every split gets at least one class.
+    """Divide classes by shares or by lists of names. Every split gets at least one class, and two if there are six or more.
 
     If the shares of train and validation are both 0, all classes are for testing, and the other splits have none.
 
@@ -33,8 +33,9 @@ def divide(names: Sequence[str], shares: Mapping[str, Share], seed: int) -> Spli
     order = sorted(names)
     random.Random(seed).shuffle(order)
     total = train + validation + test
-    first = min(max(round(train / total * len(order)), 1), len(order) - 2)
-    second = min(max(round((train + validation) / total * len(order)), first + 1), len(order) - 1)
+    least = 2 if len(names) >= 2 * len(SPLITS) else 1
+    first = min(max(round(train / total * len(order)), least), len(order) - 2 * least)
+    second = min(max(round((train + validation) / total * len(order)), first + least), len(order) - least)
     parts = (order[:first], order[first:second], order[second:])
     return {split: sorted(part) for split, part in zip(SPLITS, parts, strict=True)}
 

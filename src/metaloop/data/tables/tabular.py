@@ -158,14 +158,14 @@ class TabularTasks(TaskDistribution):
         """Raise a UserError if an episode needs more classes or rows than a table has."""
         sizes, tables, names, _, split, _ = self._arguments
         if not self.problem.has_classes and spec.ways != 1:
-            raise UserError(f"episode.ways={spec.ways}: a regression task has no classes; use episode=regression or ways=1")
+            raise UserError(f"{spec.said('ways')}: a regression task has no classes; use episode=regression or ways=1")
         need, first = highest(spec.shots) + spec.queries, 0
         for name, count in zip(names, tables, strict=True):
             if highest(spec.ways) > count:
-                raise UserError(f"episode.ways={highest(spec.ways)}: table {name} of the {split} split has {count} classes")
+                raise UserError(f"{spec.said('ways')}: table {name} of the {split} split has {count} classes")
             if need > (least := min(sizes[first : first + count])):
                 raise UserError(
-                    f"episode.shots + episode.queries = {highest(spec.shots)} + {spec.queries} = {need}: table {name} of the "
+                    f"{spec.said('shots', 'queries')}, {need} examples: table {name} of the "
                     f"{split} split has only {least} rows" + (" of some class" if count > 1 else "")
                 )
             first += count

@@ -127,7 +127,7 @@ class TextFiles(Texts):
         if self._lists is not None:
             spelling = str.strip if self._origin is not USER_TEXTS else plain_name
             return by_lists(self._lists, texts, lambda name: read_text(self._data_dir, name, self._origin), spelling)
-        return by_shares(sorted(texts), self._shares, self._seed)
+        return by_shares(sorted(texts), self._shares, self._seed, least=2)
 
     def _rows(self) -> Iterator[Row]:
         for name in self._files:

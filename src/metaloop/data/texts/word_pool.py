@@ -67,12 +67,10 @@ class WordPool(TaskDistribution):
     def check(self, spec: EpisodeSpec) -> None:
         """Raise a UserError if episodes vary in size, or if there are too few types or sentences."""
         if not isinstance(spec.ways, int) or not isinstance(spec.shots, int):
-            raise UserError(
-                f"episode.ways={spec.ways}, episode.shots={spec.shots}: labelled words need one number each, not a range"
-            )
+            raise UserError(f"{spec.said('ways', 'shots')}: labelled words need one number each, not a range")
         if highest(spec.ways) > max(self.groups):
             raise UserError(
-                f"episode.ways={spec.ways}: the types of an episode come from one group, and the largest group of the "
+                f"{spec.said('ways')}: the types of an episode come from one group, and the largest group of the "
                 f"{self.split} split has {max(self.groups)}"
             )
         need = self._candidates(spec)
@@ -80,7 +78,7 @@ class WordPool(TaskDistribution):
             for each in self._members(int(group)):
                 if (count := len(self._of_type[each])) < need:
                     raise UserError(
-                        f"episode.ways * episode.shots + episode.queries = {need} sentences of each type may be needed, the "
+                        f"{spec.said('ways', 'shots', 'queries')}: {need} sentences of each type may be needed, the "
                         f"{self.split} split has only {count} of {self.names[each]!r}; dataset.least={need} drops such types"
                     )
 

@@ -162,5 +162,8 @@ def test_mistakes() -> None:
     pool: TabularTasks = classes().split("test")
     with pytest.raises(UserError, match=r"episode\.ways=3: table breast_cancer of the test split has 2 classes"):
         pool.check(EpisodeSpec(3, 1, 1))
-    with pytest.raises(UserError, match=r"200 \+ 15 = 215: table breast_cancer .* has only 212 rows of some class"):
+    with pytest.raises(
+        UserError,
+        match=r"episode.shots=200, episode.queries=15, 215 examples: table breast_cancer .* has only 212 rows of some class",
+    ):
         pool.check(EpisodeSpec(2, 200, 15))

@@ -95,7 +95,7 @@ def test_other_inputs_for_the_same_words() -> None:
         (EpisodeSpec((2, 3), 1, 1), "labelled words need one number each"),
         (EpisodeSpec(2, (1, 2), 1), "labelled words need one number each"),
         (EpisodeSpec(5, 1, 1), "episode.ways=5.*the largest group of the test split has 4"),
-        (EpisodeSpec(4, 5, 15), r"= 35 sentences of each type may be needed.*only \d+ of 't0'; dataset.least=35"),
+        (EpisodeSpec(4, 5, 15), r"35 sentences of each type may be needed.*only \d+ of 't0'; dataset.least=35"),
     ],
 )
 def test_sizes_that_there_are_not(spec: EpisodeSpec, expected: str) -> None:
