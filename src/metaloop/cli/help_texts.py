@@ -97,7 +97,8 @@ run's data set prepares your files as it prepared its own examples. Classes and 
 texts       CSV, TSV, JSON or JSON lines with the columns text and label; for a query also .txt, one text per line
 pictures    a folder or zip archive with one folder per class, or a CSV file with the columns path and label; for a query
             also pictures without class folders
-tables      CSV with a column label (a class, or the number to predict); all other columns are numbers, or empty
+tables      CSV with a column label (a class, or the number to predict); all other columns are numbers, truth values, dates
+            or categories, or empty; ignore=NAME,NAME leaves columns out
 
 Labels of a query are optional; they are scored but never used for prediction. Writes predictions.csv, and predictions.json
 with everything that was used, in a new folder under DIR/predictions/, or to the file that out= names.
@@ -115,6 +116,7 @@ keys:
   support=FILE   labelled examples to adapt to
   query=FILE     examples to predict; optional with save=
   text=, path=, label=NAME   names of the columns in the files (default: text, path, label)
+  ignore=, categories=NAME,NAME   columns of a table to leave out; columns of codes that are categories, not numbers
   steps=N        inner steps (default: those of the run's meta-test)
   unfinished=true   use the best checkpoint so far of a run that was stopped
   data_changed=allow   use a run whose data set has changed since, with the classes that it was trained on

@@ -17,7 +17,8 @@ if TYPE_CHECKING:  # they import torch, for which the error for a mistyped word 
     from metaloop.evaluation.adapted_model import AdaptedModel
     from metaloop.evaluation.predictions import Predictions
 
-KEYS = ("run", "model", "support", "query", "text", "path", "label", "steps", "unfinished", "out", "save")
+_COLUMNS, _LISTS = ("text", "path", "label"), ("ignore", "categories")  # names of columns: one, or several
+KEYS = ("run", "model", "support", "query", *_COLUMNS, *_LISTS, "steps", "unfinished", "out", "save")
 _FOLDER = "predictions"
 _MODEL = "model.json"  # in the folder of an adapted model
 _COMMAND = ["metaloop", "predict"]  # beginning of the command in a record of predictions
@@ -117,7 +118,8 @@ def main(argv: list[str]) -> int:
     _check_inputs(values, unfinished)
     from metaloop.data.user.tasks import Columns
 
-    names = {key: values[key] for key in ("text", "path", "label") if key in values}
+    names: dict[str, Any] = {key: values[key] for key in _COLUMNS if key in values}
+    names |= {key: tuple(name.strip() for name in values[key].split(",")) for key in _LISTS if key in values}
     from metaloop.evaluation.adapted_model import adapt_to, load_model
 
     if "run" in values:

@@ -17,7 +17,6 @@ from metaloop.config.trust import remember_derived
 from metaloop.data.encoded import check_encoder
 from metaloop.data.recorded import RecordedDataset
 from metaloop.data.user.in_memory import as_file
-from metaloop.data.user.tables import reorder_columns
 from metaloop.data.user.tasks import Columns, UserFileDataset, UserRows, UserTask, user_task
 from metaloop.errors import UserError
 from metaloop.evaluation.finished_run import FinishedRun
@@ -67,8 +66,8 @@ class AdaptedModel:
 
         Args:
             query: A CSV, TSV, JSON or JSON lines file; for texts also .txt; for pictures also a folder or zip archive. Or
-                examples in memory: a list of texts, a list of pictures (uint8 arrays), or an array of a table's numbers
-                (rows, features) in the support file's order.
+                examples in memory: a list of texts, a list of pictures (uint8 arrays), or an array of a table's cells
+                (rows, columns) in the support file's order.
             columns: Names of the columns in the file; None for those of the support file.
 
         Raises:
@@ -76,11 +75,10 @@ class AdaptedModel:
         """
         columns = columns or self.columns
         if not isinstance(query, str | Path):
-            with as_file(query, columns, self.task.features) as path:
+            with as_file(query, columns, tuple(column.name for column in self.task.encoding)) as path:
                 return self.predict(path, columns)
+        columns = replace(columns, encoding=self.task.encoding or None)
         rows = self.dataset.read_user_file(Path(query), columns, self.tasks.input_shape, labelled=False)
-        if self.task.features:
-            rows = reorder_columns(self.task.features, rows)
         return predictions(self.dataset, self.task, self.learner, self.predictor, rows)
 
     def save(self, folder: str | Path) -> None:

@@ -215,6 +215,19 @@ def test_examples_in_memory_are_answered_as_those_of_files(runs: Path, tmp_path:
         table.predict([[1.0, 2.0, 3.0]])
 
 
+def test_B14_a_table_with_texts_and_dates_from_a_file_in_memory_and_kept(runs: Path, tmp_path: Path, capsys: Captured) -> None:
+    cells = [["a", 1, True, "red"], ["b", 2, False, "blue"], ["c", 1, True, "red"], ["d", 2, False, "teal"], ["e", 3, True, ""]]
+    rows = [[*row, "nm"[k % 2]] for k, row in enumerate(cells)]
+    support = write(tmp_path / "s.csv", [["id", "n", "on", "color", "label"], *rows])
+    query = write(tmp_path / "q.csv", [["color", "on", "n"], ["red", "TRUE", 1], ["teal", "false", 2]])
+    run = [f"run={runs / 'table'}", f"support={support}", "ignore=id", "steps=30"]
+    first = predicted([*run, f"query={query}", f"save={tmp_path / 'kept'}"], tmp_path / "1.csv")
+    assert [row["label"] for row in first] == ["n", "m"]
+    same(first, predicted([f"model={tmp_path / 'kept'}", f"query={query}"], tmp_path / "2.csv"))
+    model = load_model(tmp_path / "kept")
+    assert model.predict([[1, True, "red"], [2, False, "teal"]]).labels == ["n", "m"]
+
+
 def test_a_regression_answers_in_the_users_unit_with_its_uncertainty(runs: Path, tmp_path: Path, capsys: Captured) -> None:
     support = write(tmp_path / "s.csv", [["size", "price"], *([k, 1000 + 10 * k] for k in range(8)), [3, 1031]])
     query = write(tmp_path / "q.csv", [["size", "price"], [3, 1030], [9, ""], [4, "dear"]])
@@ -261,8 +274,8 @@ def test_tables_and_pictures_that_give_no_task_are_refused(runs: Path, tmp_path:
     table = f"run={runs / 'table'}"
     for content, expected in (
         (
-            [["a", "b", "label"], [1, "x", "n"]],
-            "line 2: column 'b' must hold a finite number such as 12, -0.5 or 1e-3, or nothing, not 'x'",
+            [["a", "b", "label"], [1, 3, "n"], [1, "x", "n"]],
+            "line 3: column 'b' must hold a finite number such as 12, -0.5 or 1e-3, or nothing, not 'x'",
         ),
         ([["label"], ["n"], ["m"]], "no features"),
         ([["a", "label"], [1, "n"], [2, "m"], [3, "o"]], "has 3 classes. episode.ways=3: the model's head was made for 2 ways"),

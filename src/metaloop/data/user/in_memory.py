@@ -19,7 +19,7 @@ def as_file(examples: Sequence[object] | np.ndarray, columns: Columns, features:
     """Write examples to a temporary file, or a folder of images, which is deleted at the end of the block.
 
     Args:
-        examples: texts; or images, each uint8 (height, width) or (height, width, 3); or a table, numbers (rows, features).
+        examples: texts; or images, each uint8 (height, width) or (height, width, 3); or a table, cells (rows, columns).
         columns: names of the columns, of which the one for texts is used.
         features: names of the feature columns of a table, in order; empty for other data.
 
@@ -44,7 +44,7 @@ def _texts(examples: Sequence[object] | np.ndarray, columns: Columns, folder: Pa
 
 def _table(examples: Sequence[object] | np.ndarray, features: Sequence[str], folder: Path) -> Path:
     rows = np.asarray(examples)
-    if rows.ndim != 2 or rows.shape[1] != len(features) or rows.dtype.kind not in "iufb":
+    if rows.ndim != 2 or rows.shape[1] != len(features) or rows.dtype.kind not in "iufbUO":
         raise UserError(
             f"examples of shape {rows.shape} and type {rows.dtype} must be numbers (rows, {len(features)}), with the columns "
             f"{', '.join(features)} of the support set"
@@ -53,7 +53,7 @@ def _table(examples: Sequence[object] | np.ndarray, features: Sequence[str], fol
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(features)
-        writer.writerows(["" if value != value else value for value in row] for row in rows.tolist())
+        writer.writerows(["" if value is None or value != value else value for value in row] for row in rows.tolist())
     return path
 
 

@@ -1,73 +1,134 @@
-"""A user's table: columns of numbers, and a column of classes or targets."""
+"""A user's table: feature columns, and a column of classes or targets."""
 
-from collections.abc import Mapping
+import logging
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from metaloop.data.user.numerals import EXPECTED, finite_number, is_missing
+from metaloop.data.user.encoding import CATEGORY, EXPECTATIONS, Column, category_of, kind_of
 from metaloop.data.user.row_files import RowFile, read_rows
 from metaloop.data.user.tasks import Columns, UserRows, example_hashes
 from metaloop.errors import UserError
+from metaloop.system.suggestions import did_you_mean
+
+log = logging.getLogger(__name__)
+
+_FEW = 20  # different texts that are categories in a table of any length
+_NAMED = 3  # categories that a warning names
 
 
 def read_user_table(path: Path, columns: Columns, width: int, *, labelled: bool) -> UserRows:
     """Read a table as (rows, width) float64, with nan for missing values.
 
-    All columns except the label's are features. Columns beyond them are nan.
+    All columns are features, except the label's and those to ignore. They are encoded as ``columns.encoding`` says, or by what
+    they hold. Numbers beyond them are nan.
 
     Raises:
-        UserError: the file is missing or broken, a value is not a number, or there are more features than ``width``.
+        UserError: the file is missing or broken, a cell is of another kind than its column, columns differ from the encoding's,
+            or there are more numbers than ``width``.
     """
     table = read_rows(path)
     if labelled:
         table.check_column(columns.label, "label")
-    features = tuple(name for name in table.columns if name != columns.label)
-    if not features:
-        raise table.file.problem(f"no features: {columns.label!r} is the only column")
-    if len(features) > width:
-        raise UserError(
-            f"{path} has {len(features)} features, but the widest table of the run has {width}: leave some out, or train with "
-            f"a wider table in dataset.tables"
-        )
+    names = tuple(name for name in table.columns if name != columns.label and name not in columns.ignore)
+    encoding = columns.encoding
+    if encoding is None:
+        encoding = _encoding(table, names, columns, width)
+    else:
+        _check_names(path, names, encoding)
+    features = tuple(name for column in encoding for name in column.features)
     values = np.full((len(table.rows), width), np.nan)
     for index, (line, row) in enumerate(table.rows):
-        values[index, : len(features)] = [_number(table, row, line, name) for name in features]
+        numbers: list[float] = []
+        for column in encoding:
+            found = column.numbers(row.get(column.name))
+            if found is None:
+                raise _wrong_kind(table, line, column.name, column.kind, row.get(column.name))
+            numbers += found
+        values[index, : len(features)] = numbers
+    _tell_unknown(table, encoding)
     labels = tuple(table.label(row, line, columns.label) for line, row in table.rows)
     captions = tuple(f"line {line}" for line, _ in table.rows)
     stored = torch.from_numpy(values)
-    return UserRows(path, table.digest, stored, labels, captions, example_hashes(stored), features)
+    return UserRows(path, table.digest, stored, labels, captions, example_hashes(stored), features, encoding=encoding)
 
 
-def _number(table: RowFile, row: Mapping[str, Any], line: int, name: str) -> float:
-    value = row.get(name)
-    number = float("nan") if is_missing(value) else finite_number(value)
-    if number is None:
-        raise table.file.problem(f"column {name!r} must hold {EXPECTED}, or nothing, not {str(value)[:40]!r}", line)
-    return number
+def _encoding(table: RowFile, names: Sequence[str], columns: Columns, width: int) -> tuple[Column, ...]:
+    """How the columns of a support set are encoded: by what they hold, categories one by one if the width allows it."""
+    for key, chosen in (("ignore", columns.ignore), ("categories", columns.categories)):
+        unknown = next((name for name in chosen if name not in table.columns), None)
+        if unknown is not None:
+            raise table.file.problem(f"{key}={unknown}: no such column; {did_you_mean(unknown, table.columns)}".rstrip("; "))
+    if not names:
+        raise table.file.problem(f"no features: {columns.label!r} is the only column")
+    encoding = tuple(_column(table, name, forced=name in columns.categories) for name in names)
+    if sum(len(column.features) for column in encoding) > width and any(column.kind == CATEGORY for column in encoding):
+        encoding = tuple(replace(column, one_hot=False) for column in encoding)
+        log.warning(
+            "%s: categories are their places in alphabetical order, since the model of the run has %s inputs for features",
+            table.file.path,
+            width,
+        )
+    if (count := sum(len(column.features) for column in encoding)) > width:
+        raise UserError(
+            f"{table.file.path} has {count} features, but the widest table of the run has {width}: leave some out with "
+            f"ignore=, or train with a wider table in dataset.tables"
+        )
+    return encoding
 
 
-def reorder_columns(features: tuple[str, ...], rows: UserRows) -> UserRows:
-    """Bring the columns of a query table into the order of the support set's.
+def _column(table: RowFile, name: str, *, forced: bool) -> Column:
+    """The kind of a column, which all of its cells must have; and its categories."""
+    kind = CATEGORY if forced else None
+    for line, row in () if forced else table.rows:
+        found = kind_of(row.get(name))
+        if kind and found and found != kind:
+            raise _wrong_kind(table, line, name, kind, row.get(name))
+        kind = kind or found
+    if kind != CATEGORY:
+        return Column(name, kind or Column(name).kind)
+    categories = sorted({each for _, row in table.rows if (each := category_of(row.get(name))) is not None})
+    if not forced and len(categories) > max(_FEW, len(table.rows) // 2):
+        raise table.file.problem(
+            f"column {name!r} holds {len(categories):,} different texts in {len(table.rows):,} rows, which are no categories; "
+            f"leave it out with ignore={name}, or set categories={name}"
+        )
+    return Column(name, CATEGORY, tuple(categories))
 
-    Raises:
-        UserError: the columns differ from the support set's.
-    """
-    if rows.features == features:
-        return rows
-    missing = [name for name in features if name not in rows.features]
-    surplus = [name for name in rows.features if name not in features]
+
+def _wrong_kind(table: RowFile, line: int, name: str, kind: str, cell: object) -> UserError:
+    return table.file.problem(
+        f"column {name!r} must hold {EXPECTATIONS[kind]}, or nothing, not {str(cell)[:40]!r}; correct it, leave the column out "
+        f"with ignore={name}, or take all its values as categories with categories={name}",
+        line,
+    )
+
+
+def _check_names(path: Path, names: Sequence[str], encoding: Sequence[Column]) -> None:
+    """Raise a UserError if the columns differ from the support set's. Their order does not matter."""
+    wanted = [column.name for column in encoding]
+    missing = [name for name in wanted if name not in names]
+    surplus = [name for name in names if name not in wanted]
     if missing or surplus:
         parts = [
-            f"{verb} {', '.join(map(repr, names))}" for verb, names in (("lacks", missing), ("also has", surplus)) if names
+            f"{verb} {', '.join(map(repr, listed))}" for verb, listed in (("lacks", missing), ("also has", surplus)) if listed
         ]
-        raise UserError(f"{rows.path} {' and '.join(parts)}: its columns must be those of the support set")
-    assert isinstance(rows.inputs, Tensor)
-    order = [rows.features.index(name) for name in features]
-    unused = range(len(features), rows.inputs.shape[1])
-    inputs = rows.inputs[:, [*order, *unused]]
-    return replace(rows, inputs=inputs, hashes=example_hashes(inputs), features=features)
+        raise UserError(
+            f"{path} {' and '.join(parts)}: its columns must be those of the support set; ignore= names columns to leave out"
+        )
+
+
+def _tell_unknown(table: RowFile, encoding: Sequence[Column]) -> None:
+    """Warn of categories that the support set lacks; they are read as missing values."""
+    for column in encoding:
+        if column.kind == CATEGORY:
+            found = (category_of(row.get(column.name)) for _, row in table.rows)
+            unknown = Counter(each for each in found if each is not None and each not in column.categories)
+            if unknown:
+                named = ", ".join(map(repr, list(unknown)[:_NAMED])) + (", ..." if len(unknown) > _NAMED else "")
+                message = "%s: %s cells of column %r hold categories that the support set lacks (%s); they count as missing"
+                log.warning(message, table.file.path, unknown.total(), column.name, named)

@@ -15,6 +15,7 @@ from metaloop.data.distribution import Dataset
 from metaloop.data.files.archives import Origin
 from metaloop.data.labels import plain_label, tell_alike
 from metaloop.data.pool import as_read
+from metaloop.data.user.encoding import Column, as_plain, from_plain
 from metaloop.data.user.numerals import EXPECTED, finite_number
 from metaloop.problems.classification import Classification
 from metaloop.problems.problem import Problem
@@ -33,11 +34,17 @@ class Columns:
         text: column of the texts.
         path: column of the paths of image files.
         label: column of the class, or of the number that a regression predicts.
+        ignore: columns of a table that are no features.
+        categories: columns of a table whose values are categories, whatever they look like.
+        encoding: how the columns of a table are encoded; None to tell by what they hold, as for a support set.
     """
 
     text: str = "text"
     path: str = "path"
     label: str = "label"
+    ignore: Sequence[str] = ()
+    categories: Sequence[str] = ()
+    encoding: tuple[Column, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -51,7 +58,8 @@ class UserRows:
         labels: label of each row in its one spelling (:func:`metaloop.data.labels.plain_label`); None if it has none.
         captions: text that identifies each row to a person: the text itself, the name of the image, or the line of a table.
         hashes: SHA-256 of each row's example, in hexadecimal; equal examples have equal hashes.
-        features: names of the feature columns of a table; empty for other data.
+        features: names of the numbers of a table; empty for other data.
+        encoding: how a table's columns became these numbers; empty for other data.
         cut: number of texts with more tokens than ``dataset.length``.
     """
 
@@ -63,6 +71,7 @@ class UserRows:
     hashes: tuple[str, ...]
     features: tuple[str, ...] = ()
     cut: int = 0
+    encoding: tuple[Column, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -139,7 +148,8 @@ class UserTask:
         mask: (1, examples) bool, True for real examples; None if all are real.
         classes: names of the classes in the order of their numbers; empty for a regression.
         shots: number of real examples of each class; of all examples for a regression.
-        features: names of the feature columns of a table; empty for other data.
+        features: names of the numbers of a table; empty for other data.
+        encoding: how a table's columns became these numbers; empty for other data.
         known: hashes of the examples (:attr:`UserRows.hashes`), which show whether a query is also a support example.
     """
 
@@ -150,6 +160,7 @@ class UserTask:
     shots: tuple[int, ...]
     features: tuple[str, ...] = ()
     known: frozenset[str] = field(default_factory=frozenset)
+    encoding: tuple[Column, ...] = ()
 
     @property
     def targets(self) -> Tensor | None:
@@ -170,7 +181,8 @@ class UserTask:
     def tensors(self) -> dict[str, Any]:
         """The task as tensors and plain data, which :func:`from_tensors` reads."""
         plain = {"classes": list(self.classes), "shots": list(self.shots), "features": list(self.features)}
-        return {"inputs": self.inputs, "y": self.y, "mask": self.mask, **plain, "known": sorted(self.known)}
+        more = {"known": sorted(self.known), "encoding": as_plain(self.encoding)}
+        return {"inputs": self.inputs, "y": self.y, "mask": self.mask, **plain, **more}
 
     def support(self, x: Inputs, scale: TargetScale | None) -> Examples:
         """The support set as a model reads it, with the prepared inputs ``x`` (1, examples, *input)."""
@@ -181,7 +193,9 @@ class UserTask:
 def from_tensors(saved: dict[str, Any]) -> UserTask:
     """Rebuild a task from :meth:`UserTask.tensors`."""
     names = {name: tuple(saved[name]) for name in ("classes", "shots", "features")}
-    return UserTask(saved["inputs"], saved["y"], saved["mask"], known=frozenset(saved["known"]), **names)
+    # Models that were kept before columns had kinds have columns of numbers.
+    encoding = from_plain(saved["encoding"]) if "encoding" in saved else tuple(map(Column, names["features"]))
+    return UserTask(saved["inputs"], saved["y"], saved["mask"], known=frozenset(saved["known"]), encoding=encoding, **names)
 
 
 def user_task(rows: UserRows, problem: Problem) -> UserTask:
@@ -200,7 +214,7 @@ def user_task(rows: UserRows, problem: Problem) -> UserTask:
     if not problem.has_classes:
         y = torch.tensor([numbers(rows)], dtype=torch.float64)
         inputs = map_inputs(lambda tensor: tensor[None], rows.inputs)
-        return UserTask(inputs, y, None, (), (len(rows),), rows.features, known)
+        return UserTask(inputs, y, None, (), (len(rows),), rows.features, known, rows.encoding)
     labels = [str(plain_label(label)) for label in rows.labels]
     if repeated := len(rows) - len(set(zip(rows.hashes, labels, strict=True))):
         log.warning("%s: %s of %s examples repeat another of their class", rows.path, repeated, len(rows))
@@ -217,7 +231,7 @@ def user_task(rows: UserRows, problem: Problem) -> UserTask:
     y = torch.arange(len(classes)).repeat_interleave(most)[None]
     inputs = map_inputs(lambda tensor: tensor[order.view(1, -1)], rows.inputs)
     shots = tuple(map(len, members))
-    return UserTask(inputs, y, None if mask.all() else mask, tuple(classes), shots, rows.features, known)
+    return UserTask(inputs, y, None if mask.all() else mask, tuple(classes), shots, rows.features, known, rows.encoding)
 
 
 def numbers(rows: UserRows) -> list[float]:
