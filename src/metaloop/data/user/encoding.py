@@ -23,7 +23,7 @@ _DAY = 86_400.0  # seconds
 
 
 @dataclass(frozen=True)
-class Column:
+class TableColumn:
     """How the cells of a column become numbers.
 
     Attributes:
@@ -75,14 +75,14 @@ def kind_of(cell: Any) -> str | None:
     return next((kind for kind, read in _READERS.items() if read(cell) is not None), CATEGORY)
 
 
-def as_plain(columns: Sequence[Column]) -> list[dict[str, Any]]:
+def as_plain(columns: Sequence[TableColumn]) -> list[dict[str, Any]]:
     """The columns as plain data, which :func:`from_plain` reads."""
     return [{"name": c.name, "kind": c.kind, "categories": list(c.categories), "one_hot": c.one_hot} for c in columns]
 
 
-def from_plain(saved: Sequence[Mapping[str, Any]]) -> tuple[Column, ...]:
+def from_plain(saved: Sequence[Mapping[str, Any]]) -> tuple[TableColumn, ...]:
     """Rebuild columns from :func:`as_plain`."""
-    return tuple(Column(c["name"], c["kind"], tuple(c["categories"]), c["one_hot"]) for c in saved)
+    return tuple(TableColumn(c["name"], c["kind"], tuple(c["categories"]), c["one_hot"]) for c in saved)
 
 
 def _truth(cell: Any) -> float | None:

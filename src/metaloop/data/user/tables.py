@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from metaloop.data.user.encoding import CATEGORY, EXPECTATIONS, Column, category_of, kind_of
+from metaloop.data.user.encoding import CATEGORY, EXPECTATIONS, TableColumn, category_of, kind_of
 from metaloop.data.user.row_files import RowFile, read_rows
 from metaloop.data.user.tasks import Columns, UserRows, example_hashes
 from metaloop.errors import UserError
@@ -57,7 +57,7 @@ def read_user_table(path: Path, columns: Columns, width: int, *, labelled: bool)
     return UserRows(path, table.digest, stored, labels, captions, example_hashes(stored), features, encoding=encoding)
 
 
-def _encoding(table: RowFile, names: Sequence[str], columns: Columns, width: int) -> tuple[Column, ...]:
+def _encoding(table: RowFile, names: Sequence[str], columns: Columns, width: int) -> tuple[TableColumn, ...]:
     """How the columns of a support set are encoded: by what they hold, categories one by one if the width allows it."""
     for key, chosen in (("ignore", columns.ignore), ("categories", columns.categories)):
         unknown = next((name for name in chosen if name not in table.columns), None)
@@ -81,7 +81,7 @@ def _encoding(table: RowFile, names: Sequence[str], columns: Columns, width: int
     return encoding
 
 
-def _column(table: RowFile, name: str, *, forced: bool) -> Column:
+def _column(table: RowFile, name: str, *, forced: bool) -> TableColumn:
     """The kind of a column, which all of its cells must have; and its categories."""
     kind = CATEGORY if forced else None
     for line, row in () if forced else table.rows:
@@ -90,14 +90,14 @@ def _column(table: RowFile, name: str, *, forced: bool) -> Column:
             raise _wrong_kind(table, line, name, kind, row.get(name))
         kind = kind or found
     if kind != CATEGORY:
-        return Column(name, kind or Column(name).kind)
+        return TableColumn(name, kind or TableColumn(name).kind)
     categories = sorted({each for _, row in table.rows if (each := category_of(row.get(name))) is not None})
     if not forced and len(categories) > max(_FEW, len(table.rows) // 2):
         raise table.file.problem(
             f"column {name!r} holds {len(categories):,} different texts in {len(table.rows):,} rows, which are no categories; "
             f"leave it out with ignore={name}, or set categories={name}"
         )
-    return Column(name, CATEGORY, tuple(categories))
+    return TableColumn(name, CATEGORY, tuple(categories))
 
 
 def _wrong_kind(table: RowFile, line: int, name: str, kind: str, cell: object) -> UserError:
@@ -108,7 +108,7 @@ def _wrong_kind(table: RowFile, line: int, name: str, kind: str, cell: object) -
     )
 
 
-def _check_names(path: Path, names: Sequence[str], encoding: Sequence[Column]) -> None:
+def _check_names(path: Path, names: Sequence[str], encoding: Sequence[TableColumn]) -> None:
     """Raise a UserError if the columns differ from the support set's. Their order does not matter."""
     wanted = [column.name for column in encoding]
     missing = [name for name in wanted if name not in names]
@@ -122,7 +122,7 @@ def _check_names(path: Path, names: Sequence[str], encoding: Sequence[Column]) -
         )
 
 
-def _tell_unknown(table: RowFile, encoding: Sequence[Column]) -> None:
+def _tell_unknown(table: RowFile, encoding: Sequence[TableColumn]) -> None:
     """Warn of categories that the support set lacks; they are read as missing values."""
     for column in encoding:
         if column.kind == CATEGORY:

@@ -15,7 +15,7 @@ from metaloop.data.distribution import Dataset
 from metaloop.data.files.archives import Origin
 from metaloop.data.labels import plain_label, tell_alike
 from metaloop.data.pool import as_read
-from metaloop.data.user.encoding import Column, as_plain, from_plain
+from metaloop.data.user.encoding import TableColumn, as_plain, from_plain
 from metaloop.data.user.numerals import EXPECTED, finite_number
 from metaloop.problems.classification import Classification
 from metaloop.problems.problem import Problem
@@ -44,7 +44,7 @@ class Columns:
     label: str = "label"
     ignore: Sequence[str] = ()
     categories: Sequence[str] = ()
-    encoding: tuple[Column, ...] | None = None
+    encoding: tuple[TableColumn, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class UserRows:
     hashes: tuple[str, ...]
     features: tuple[str, ...] = ()
     cut: int = 0
-    encoding: tuple[Column, ...] = ()
+    encoding: tuple[TableColumn, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -160,7 +160,7 @@ class UserTask:
     shots: tuple[int, ...]
     features: tuple[str, ...] = ()
     known: frozenset[str] = field(default_factory=frozenset)
-    encoding: tuple[Column, ...] = ()
+    encoding: tuple[TableColumn, ...] = ()
 
     @property
     def targets(self) -> Tensor | None:
@@ -194,7 +194,7 @@ def from_tensors(saved: dict[str, Any]) -> UserTask:
     """Rebuild a task from :meth:`UserTask.tensors`."""
     names = {name: tuple(saved[name]) for name in ("classes", "shots", "features")}
     # Models that were kept before columns had kinds have columns of numbers.
-    encoding = from_plain(saved["encoding"]) if "encoding" in saved else tuple(map(Column, names["features"]))
+    encoding = from_plain(saved["encoding"]) if "encoding" in saved else tuple(map(TableColumn, names["features"]))
     return UserTask(saved["inputs"], saved["y"], saved["mask"], known=frozenset(saved["known"]), encoding=encoding, **names)
 
 

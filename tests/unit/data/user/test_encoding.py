@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from metaloop.data.tables.tabular import Tabular
-from metaloop.data.user.encoding import Column, as_plain, from_plain, kind_of
+from metaloop.data.user.encoding import TableColumn, as_plain, from_plain, kind_of
 from metaloop.data.user.tables import read_user_table
 from metaloop.data.user.tasks import Columns, UserRows, from_tensors, user_task
 from metaloop.errors import UserError
@@ -127,7 +127,7 @@ def test_B14_a_kept_task_keeps_its_encoding(tmp_path: Path) -> None:
     task = user_task(read(written(tmp_path / "s.json", ROWS)), Classification())
     assert from_tensors(task.tensors()).encoding == task.encoding
     before = {name: value for name, value in task.tensors().items() if name != "encoding"}  # kept by an earlier version
-    assert from_tensors(before).encoding[0] == Column("size")
+    assert from_tensors(before).encoding[0] == TableColumn("size")
     data = Tabular(Classification(), {split: ["iris"] for split in ("train", "validation", "test")}, "")
     x, _, _ = data.user_inputs(task.inputs, None, task.mask, task.inputs)
     assert isinstance(x, torch.Tensor)
