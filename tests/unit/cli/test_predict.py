@@ -366,7 +366,7 @@ def test_a_query_of_a_kept_model_may_call_one_column_otherwise(runs: Path, tmp_p
 
 def test_a_model_that_does_not_fit_the_disk_is_said_to(runs: Path, tmp_path: Path) -> None:
     model = adapt_to(runs / "texts", write(tmp_path / "s.csv", TEXT))
-    with files_limited_to(4000), pytest.raises(UserError, match="cannot be written: File too large"):  # E2
+    with files_limited_to(2000), pytest.raises(UserError, match="cannot be written: File too large"):  # E2
         model.save(tmp_path / "kept")
     assert [path.name for path in tmp_path.iterdir()] == ["s.csv"]
 
