@@ -290,10 +290,11 @@ COMPARISONS: Mapping[str, Callable[[], Compares]] = {
     "soft k-means, masked": partial(SoftKMeansMasked, differentiate_statistics=True),
     "laplacian": Laplacian,
     "transductive fine-tuning": partial(TransductiveFineTuning, steps=5),
-    "tim": partial(TIM, steps=5),
+    "tim": partial(TIM, steps=5, lr=0.2, optimizer="gradient_descent"),
+    "tim, adam": partial(TIM, steps=5, lr=0.01),
 }
 USING_UNLABELLED = ("soft k-means", "soft k-means, cluster", "soft k-means, masked")
-TRANSDUCTIVE = ("laplacian", "transductive fine-tuning", "tim")
+TRANSDUCTIVE = ("laplacian", "transductive fine-tuning", "tim", "tim, adam")
 TRANSFORMS: Mapping[str, Callable[[Embedding], Transform]] = {
     "none": lambda embedding: Unchanged(),
     "unit length": lambda embedding: UnitLength(),
@@ -320,11 +321,12 @@ METRIC: Mapping[str, Callable[[nn.Module, OverTasks], MetricLearner]] = {
 OF_MAPS = ("relation", "dn4")
 
 
-def in_context(reader: Callable[..., Reader]) -> Callable[[nn.Module, OverTasks], Learner]:
+def in_context(reader: Callable[..., Reader], targets: str = "query") -> Callable[[nn.Module, OverTasks], Learner]:
     """Build an in-context learner for the synthetic tasks, in float64."""
 
     def build(model: nn.Module, over_tasks: OverTasks) -> InContext:
-        return InContext(model, TASK_LOSSES["cross-entropy"], 3, reader, over_tasks, gaussian=True).double()
+        loss = TASK_LOSSES["cross-entropy"]
+        return InContext(model, loss, 3, reader, over_tasks, gaussian=True, targets=targets).double()
 
     return build
 
@@ -336,11 +338,17 @@ READERS: Mapping[str, Callable[..., Reader]] = {
     "snail": partial(Snail, filters=4, keys=[4, 4, 4], values=[3, 3, 3], horizon=4),
     "lstm": partial(LSTM, hidden=6, layers=2),
     "memory": partial(Memory, hidden=6, slots=5, width=4, heads=2, decay=0.9),
+    "memory, gate of the controller": partial(Memory, hidden=6, slots=5, width=4, heads=2, decay=0.9, gate="controller"),
     "versa": partial(Versa, width=8, layers=2, draws=3),
 }
 
-LEARNERS: Mapping[str, Callable[[nn.Module, OverTasks], Learner]] = {
+IN_CONTEXT: Mapping[str, Callable[[nn.Module, OverTasks], Learner]] = {
     **{name: in_context(reader) for name, reader in READERS.items()},
+    "mean, all targets": in_context(READERS["mean"], targets="all"),
+}
+
+LEARNERS: Mapping[str, Callable[[nn.Module, OverTasks], Learner]] = {
+    **IN_CONTEXT,
     "maml": gradient_learner,
     "fomaml": partial(gradient_learner, meta_gradient=APPROXIMATE["first order"]),
     "reptile": partial(gradient_learner, meta_gradient=APPROXIMATE["displacement"]),

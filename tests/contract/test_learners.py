@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from made_tasks import WAYS, distance, made_model, made_tasks, meta_gradient
-from members import LEARNERS, METRIC, OF_MAPS, OVER_TASKS, READERS, TRANSDUCTIVE, USING_UNLABELLED
+from members import IN_CONTEXT, LEARNERS, METRIC, OF_MAPS, OVER_TASKS, READERS, TRANSDUCTIVE, USING_UNLABELLED
 from torch import Tensor, nn
 
 from metaloop.errors import UserError
@@ -22,7 +22,7 @@ from pairwise import Row, covering, each_once
 NORMS = [mode for mode in MODES if mode != "running"]  # tested below
 
 
-HEADLESS = (*METRIC, *READERS)
+HEADLESS = (*METRIC, *IN_CONTEXT)
 ORDERED = tuple(name for name, build in READERS.items() if build(features=2, labels=2, outputs=2).ordered)
 
 
@@ -126,7 +126,7 @@ def test_other_queries_matter_to_transductive_learners_only(name: str, norm: str
 
 @every_learner
 def test_running_averages_make_no_learner_transductive(name: str) -> None:
-    if name in READERS:
+    if name in IN_CONTEXT:
         with pytest.raises(UserError, match=r"model\.norm=running"):
             made_learner(name, norm="running")
         return

@@ -3,19 +3,19 @@
 import pytest
 import torch
 from made_tasks import WAYS, made_inputs, made_model
-from members import COMPARISONS, LEARNERS, METRIC, MODELS, OF_MAPS, OF_TEXTS, READERS
+from members import COMPARISONS, IN_CONTEXT, LEARNERS, METRIC, MODELS, OF_MAPS, OF_TEXTS
 
 from metaloop.inner.execution.over_tasks import Loop
 from metaloop.testing import check_comparison, check_learner, check_model
 
 APPROXIMATE = ("fomaml", "reptile")
-IN_ORDER = ("snail", "lstm", "memory", "inner batches", "matching, in context")
+IN_ORDER = ("snail", "lstm", "memory", "memory, gate of the controller", "inner batches", "matching, in context")
 
 
 @pytest.mark.parametrize("name", LEARNERS)
 def test_learners(name: str) -> None:
     model = "conv4, maps" if name in OF_MAPS else "mlp"
-    outputs = None if name in (*METRIC, *READERS) else WAYS
+    outputs = None if name in (*METRIC, *IN_CONTEXT) else WAYS
     learner = LEARNERS[name](made_model(model, norm="layer", outputs=outputs), Loop())
     check_learner(learner, MODELS[model][0], ways=WAYS, ordered=name in IN_ORDER, exact=name not in APPROXIMATE)
 

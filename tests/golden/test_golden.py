@@ -34,7 +34,7 @@ def test_presets_differ() -> None:
     """Else an override of a preset has been lost. FOMAML starts as MAML does and parts from it with the first update."""
     found = {preset: json.loads((LOSSES / f"{preset}.json").read_text()) for preset in PRESETS}
     assert found.pop("joint") == found["finetune"]  # pretraining is the same; the tasks adapt in other ways
-    for preset in ("laplacian_shot", "transductive_fine_tuning"):  # trained to classify, too; they compare in other ways
+    for preset in ("laplacian_shot", "tim", "transductive_fine_tuning"):  # trained to classify, too; they compare in other ways
         assert found.pop(preset) == found["simpleshot"]
     assert found["meta_baseline"][:10] == found["simpleshot"][:10]  # classification, and then it goes another way
     assert len({tuple(values) for values in found.values()}) == len(found)

@@ -1,6 +1,7 @@
 """In-context learners: a network reads a task's support set and answers its queries, without inner gradient steps."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -12,7 +13,7 @@ from metaloop.inner.autodiff import Autodiff
 from metaloop.inner.execution.over_tasks import OverTasks
 from metaloop.inner.module_call import ModuleCall
 from metaloop.learners.context.reader import Reader
-from metaloop.learners.gradient.functional_model import FunctionalModel
+from metaloop.learners.gradient.functional_model import FunctionalModel, joined_masks
 from metaloop.learners.learner import Learner, Predictor, Requirements
 from metaloop.learners.one_go import outer_loss, predictor
 from metaloop.models.adapter import as_model
@@ -20,8 +21,8 @@ from metaloop.models.norm import norm_modes
 from metaloop.problems.task_loss import NegativeLogLikelihood, TaskLoss, without_absent_classes
 from metaloop.types import Examples, Inputs, OuterLoss, Params, Tasks
 
+TARGETS = ("query", "all")
 _READER = "reader."
-_FLOOR, _FACTOR = 0.01, 0.99  # a predictive standard deviation is _FLOOR + _FACTOR softplus(output)
 
 
 class InContext(Learner):
@@ -40,6 +41,9 @@ class InContext(Learner):
             target's size) and ``outputs`` (of an answer).
         over_tasks: how per-task functions are run.
         gaussian: in regression, answer a mean and a standard deviation. Classification ignores it.
+        floor: lowest standard deviation, at least 0 and below 1: it is ``floor + (1 - floor) softplus(output)``. It is 0.1 in
+            the code of Garnelo et al. 2018 and Kim et al. 2019.
+        targets: which examples the training loss averages over: "query", or "all", the support's, too, as in that code.
     """
 
     requires: ClassVar[Requirements] = Requirements(head=False, outputs=True)
@@ -54,12 +58,20 @@ class InContext(Learner):
         over_tasks: OverTasks,
         *,
         gaussian: bool,
+        floor: float = 0.01,
+        targets: str = "query",
     ) -> None:
         super().__init__()
+        if not 0 <= floor < 1:
+            raise UserError(f"algorithm.floor={floor}: at least 0 and below 1")
+        if targets not in TARGETS:
+            raise UserError(f"algorithm.targets={targets!r}: one of {', '.join(TARGETS)}")
         if "running" in norm_modes(model):
             raise UserError("model.norm=running: in-context learners do not support it; take batch, support or group")
         self.classifies = loss.of_classes
         self.gaussian = gaussian and not self.classifies
+        self.floor = floor
+        self.targets = targets
         self.outputs = outputs
         self.model = model
         self.loss: TaskLoss = NegativeLogLikelihood() if self.gaussian else loss
@@ -98,14 +110,24 @@ class InContext(Learner):
         return outer_loss(meta, gradients, per_task)
 
     def _task_loss(self, meta: Params, support: Examples, query: Examples, autodiff: Autodiff) -> tuple[Tensor, Params]:
-        answers = self._answers(meta, support, query.x, query.mask)
-        loss = self.loss(answers, query)
-        return loss, {"loss": loss, "answers": answers}
+        features = self.embedding.outputs(meta, {}, support.x, support.mask)
+        queries = self.embedding.query_outputs(meta, {}, support, query.x, query.mask)
+        if self.targets == "query":
+            answers = self._read_support(meta, support, features, queries)
+            loss = self.loss(answers, query)
+            return loss, {"loss": loss, "answers": answers}
+        answers = self._read_support(meta, support, features, torch.cat([features, queries]))
+        mask = joined_masks([support.mask, query.mask], [len(features), len(queries)])
+        loss = self.loss(answers, replace(query, y=torch.cat([support.y, query.y]), mask=mask))
+        return loss, {"loss": loss, "answers": answers[len(features) :]}
 
     def _answers(self, meta: Params, support: Examples, x: Inputs, mask: Tensor | None) -> Tensor:
         """Answer one task's queries: (queries, ways), (queries, *target) or (queries, *target, 2)."""
         features = self.embedding.outputs(meta, {}, support.x, support.mask)
-        queries = self.embedding.query_outputs(meta, {}, support, x, mask)
+        return self._read_support(meta, support, features, self.embedding.query_outputs(meta, {}, support, x, mask))
+
+    def _read_support(self, meta: Params, support: Examples, features: Tensor, queries: Tensor) -> Tensor:
+        """Answer ``queries`` (queries, features) from the support's ``features`` (examples, features)."""
         real = torch.ones_like(features[:, 0], dtype=torch.bool) if support.mask is None else support.mask
         labels = self._labels(support, features) * real[:, None]
         parameters = {name.removeprefix(_READER): value for name, value in meta.items() if name.startswith(_READER)}
@@ -117,7 +139,8 @@ class InContext(Learner):
         if not self.gaussian:
             return torch.unflatten(outputs, 1, target) if len(target) != 1 else outputs
         mean, spread = outputs.chunk(2, -1)
-        return torch.unflatten(torch.stack([mean, _FLOOR + _FACTOR * F.softplus(spread)], -1), 1, target)
+        deviation = self.floor + (1 - self.floor) * F.softplus(spread)
+        return torch.unflatten(torch.stack([mean, deviation], -1), 1, target)
 
     def _labels(self, support: Examples, features: Tensor) -> Tensor:
         """Encode the labels, (examples, labels): classes as one-hot vectors, targets as they are."""

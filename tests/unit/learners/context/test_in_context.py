@@ -7,8 +7,11 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
 from torch import Tensor, nn
 
+from metaloop.config.folder import conf_dir
 from metaloop.errors import UserError
 from metaloop.inner.execution.over_tasks import Loop, Vmap
 from metaloop.learners.context.in_context import InContext
@@ -16,7 +19,7 @@ from metaloop.learners.context.reader import Reader
 from metaloop.learners.context.readers.attention import MultiHead
 from metaloop.learners.context.readers.processes import CrossAttention, Mean, Transformer
 from metaloop.learners.context.readers.recurrent import LSTM, Memory, ReaderCell
-from metaloop.learners.context.readers.snail import Snail
+from metaloop.learners.context.readers.snail import Dense, Snail
 from metaloop.learners.context.readers.versa import Versa
 from metaloop.models.mlp import MLP
 from metaloop.problems.task_loss import CrossEntropy, MeanSquaredError
@@ -32,10 +35,11 @@ BUILDS: dict[str, Callable[..., Reader]] = {
 }
 
 
-def regressor(reader: str, *, gaussian: bool, targets: int = 1) -> InContext:
+def regressor(reader: str, *, gaussian: bool, targets: int = 1, floor: float = 0.01, trained_on: str = "query") -> InContext:
     torch.manual_seed(1)
-    model = MLP((1,), None, [8])
-    return InContext(model, MeanSquaredError(), targets, BUILDS[reader], Loop(), gaussian=gaussian).double()
+    model, build = MLP((1,), None, [8]), BUILDS[reader]
+    learner = InContext(model, MeanSquaredError(), targets, build, Loop(), gaussian=gaussian, floor=floor, targets=trained_on)
+    return learner.double()
 
 
 def functions(targets: int = 1, shots: int = 5) -> Tasks:
@@ -81,6 +85,68 @@ def test_a_query_is_answered_alone_from_the_support(reader: str) -> None:
     assert not torch.allclose(learner.adapt(moved)(tasks.query.x), answer(tasks.query.x))
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_C8_conditional_neural_processes_are_trained_as_in_their_code(masked: bool) -> None:
+    """Mean log density of context and target points, with standard deviations of 0.1 + 0.9 softplus; gradients, too."""
+    tasks = functions(2)
+    mask = torch.ones(3, 5, dtype=torch.bool)
+    if masked:
+        mask[0, 3:] = mask[1, 4:] = False
+        support = Examples(tasks.support.x * mask[..., None], tasks.support.y * mask[..., None], mask)
+        tasks = Tasks(support, tasks.query, tasks.index)
+    learner = regressor("mean", gaussian=True, targets=2, floor=0.1, trained_on="all")
+    found = learner.meta_loss(tasks)
+    losses = []
+    for i in range(3):
+        x, y = tasks.support.x[i][mask[i]], tasks.support.y[i][mask[i]]
+        inputs, targets = torch.cat([x, tasks.query.x[i]]), torch.cat([y, tasks.query.y[i]])
+        code = learner.reader.encoder(torch.cat([learner.model(x), y], 1)).mean(0)
+        outputs = learner.reader.decoder(torch.cat([learner.model(inputs), code.expand(len(inputs), -1)], 1))
+        mean, spread = outputs.chunk(2, 1)
+        density = torch.distributions.Normal(mean, 0.1 + 0.9 * F.softplus(spread)).log_prob(targets)
+        losses.append(-density.mean(1).mean())
+    expected = torch.stack(losses).mean()
+    torch.testing.assert_close(found.loss, expected)
+    found.loss.backward()
+    gradients = torch.autograd.grad(expected, list(learner.parameters()))
+    for ours, theirs in zip(learner.parameters(), gradients, strict=True):
+        torch.testing.assert_close(ours.grad, theirs)
+    assert found.query_logits.shape == (3, 4, 2, 2)
+
+
+def test_C8_presets_have_their_papers_floor_targets_dilations_and_gate() -> None:
+    presets = conf_dir() / "algorithm"
+    made = {name: OmegaConf.load(presets / f"{name}.yaml") for name in ("cnp", "anp")}
+    assert {(preset.floor, preset.targets) for preset in made.values()} == {(0.1, "all")}
+    snail = OmegaConf.load(presets / "reader" / "snail.yaml")
+    reader = instantiate(snail, horizon=26)(features=1, labels=1, outputs=1)
+    dilations = [block.dilation for block in reader.blocks if isinstance(block, Dense)]
+    assert dilations == 2 * [2, 4, 8, 16, 32]  # 2^i for i = 1 to ceil(log2 26), as in the paper's pseudocode
+    memory = instantiate(OmegaConf.load(presets / "reader" / "memory.yaml"))(features=1, labels=1, outputs=1)
+    assert memory.alpha.shape == ()
+    assert memory.gate is None
+
+
+@pytest.mark.parametrize("alpha", [-50.0, 0.3, 50.0])
+def test_C8_the_memorys_write_weights_are_equation_5(alpha: float) -> None:
+    """A step from a filled memory: the slots that were read last and the least used one, mixed by one gate for all heads."""
+    reader = Memory(features=2, labels=2, outputs=2, hidden=4, slots=6, width=3, heads=1, decay=0.9).double()
+    torch.nn.init.constant_(reader.alpha, alpha)
+    output, cell, read, memory = (torch.randn(*shape).double() for shape in ((1, 4), (1, 4), (1, 3), (6, 3)))
+    usage, weights = torch.rand(6).double(), torch.rand(1, 6).double().softmax(1)
+    x = torch.randn(1, 4).double()
+    found = reader._step(x, (output, cell, read, memory, usage, weights))
+    key = reader.keys(found[0])
+    least = F.one_hot(usage.argmin(), 6).double()
+    gate = 1 / (1 + math.exp(-alpha))
+    written = gate * weights[0] + (1 - gate) * least
+    expected = memory.clone()
+    expected[usage.argmin()] = 0.0
+    expected = expected + written[:, None] * key
+    torch.testing.assert_close(found[3], expected)
+    torch.testing.assert_close(found[4], 0.9 * usage + found[5][0] + written)
+
+
 def test_a_neural_process_learns_functions() -> None:
     learner, tasks = regressor("cross attention", gaussian=True), functions(shots=8)
     learner.over_tasks = Vmap()
@@ -108,7 +174,12 @@ def test_mistakes_are_said() -> None:
     versa = partial(Versa, width=4, layers=2, draws=2)
     with pytest.raises(UserError, match="algorithm=versa makes a classifier"):
         InContext(MLP((1,), None, [4]), MeanSquaredError(), 1, versa, Loop(), gaussian=False).check(1)
-    for bad in ({"heads": 6}, {"decay": 1.0}):
+    for floor, trained_on, key in ((1.0, "all", "floor=1.0"), (0.1, "support", "targets='support': one of query, all")):
+        with pytest.raises(UserError, match=f"algorithm.{key}"):
+            regressor("mean", gaussian=True, floor=floor, trained_on=trained_on)
+    with pytest.raises(UserError, match=r"algorithm\.reader\.first_dilation=0: at least 1"):
+        BUILDS["snail"](features=1, labels=1, outputs=1, first_dilation=0)
+    for bad in ({"heads": 6}, {"decay": 1.0}, {"gate": "open"}):
         with pytest.raises(UserError, match=rf"algorithm\.reader\.{next(iter(bad))}"):
             BUILDS["memory"](features=1, labels=1, outputs=1, **bad)
 
@@ -157,8 +228,7 @@ def test_the_memory_reads_what_was_written_where_least_was_used() -> None:
     for _ in range(3):
         before = state[3]
         with torch.no_grad():
-            reader.gate.bias.fill_(-50.0)  # writes go to the least used slots alone
-            reader.gate.weight.zero_()
+            reader.alpha.fill_(-50.0)  # writes go to the least used slots alone
             state = reader._step(torch.randn(1, 4), state)
         changed = (state[3] != before).any(1).nonzero().flatten().tolist()
         places.append(changed)

@@ -24,7 +24,7 @@ SOFT: dict[str, Callable[[], Comparison]] = {
 TRANSDUCTIVE: dict[str, Callable[[], Comparison]] = {
     "laplacian": Laplacian,
     "fine-tuning": TransductiveFineTuning,
-    "tim": TIM,
+    "tim": partial(TIM, steps=25, lr=0.2, optimizer="gradient_descent"),
 }
 
 
@@ -191,6 +191,30 @@ def test_padding_among_queries_counts_nowhere(name: str) -> None:
     assert not torch.allclose(answers(TRANSDUCTIVE[name](), x, labels, padded)[: len(query)], expected)
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "gradient_descent"])
+def test_C8_tim_is_the_authors_objective_under_torchs_optimizer(optimizer: str) -> None:
+    """Boudiaf et al.'s loop with autograd: the prototypes' mutual information with the queries."""
+    x, labels, query, _ = made(ways=3, shots=2)
+    lr = {"adam": 1e-2, "gradient_descent": 0.2}[optimizer]
+    kind = {"adam": torch.optim.Adam, "gradient_descent": torch.optim.SGD}[optimizer]
+    support, queries = F.normalize(x, dim=1), F.normalize(query, dim=1)
+    weights = torch.stack([support[labels.y == k].mean(0) for k in range(3)]).requires_grad_()
+    steps = kind([weights], lr=lr)
+
+    def logits(samples: Tensor) -> Tensor:
+        return 15 * (samples @ weights.T - (weights**2).sum(1) / 2 - (samples**2).sum(1, keepdim=True) / 2)
+
+    for _ in range(30):
+        p = logits(queries).softmax(1)
+        conditional, marginal = -(p * p.log()).sum(1).mean(), -(p.mean(0) * p.mean(0).log()).sum()
+        loss = 0.1 * F.cross_entropy(logits(support), labels.y) - (marginal - 0.1 * conditional)
+        steps.zero_grad()
+        loss.backward()
+        steps.step()
+    found = answers(TIM(steps=30, lr=lr, optimizer=optimizer), x, labels, query)
+    torch.testing.assert_close(found, logits(queries), rtol=1e-5, atol=1e-5)
+
+
 def test_neighbours_are_the_nearest_others() -> None:
     rows = torch.tensor([[0.0], [1.0], [3.0], [3.5], [2.9]])
     assert nearest(rows, None, 1).argmax(1).tolist() == [1, 0, 4, 2, 2]
@@ -224,6 +248,7 @@ def test_the_slopes_are_those_of_the_written_objective(masked: bool) -> None:
         (lambda: Laplacian(pull=0.0), "pull=0.0"),
         (lambda: Laplacian(neighbours=0), "neighbours=0"),
         (lambda: TIM(steps=0), "steps=0"),
+        (lambda: TIM(optimizer="sgd"), "optimizer='sgd': one of adam, gradient_descent"),
         (lambda: TransductiveFineTuning(lr=0.0), "lr=0.0"),
     ],
 )

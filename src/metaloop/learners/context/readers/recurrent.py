@@ -10,6 +10,7 @@ from metaloop.errors import UserError
 from metaloop.learners.context.reader import Reader
 
 State = tuple[Tensor, ...]
+GATES = ("scalar", "controller")
 
 
 class ReaderCell(nn.Module):
@@ -114,14 +115,27 @@ class Memory(Recurrent):
         width: size of a slot (40 in the paper).
         heads: number of heads, which read and write (4 in the paper).
         decay: factor of the slots' usage in each step (0.99 in the paper).
+        gate: where the write gate of equation 5 comes from: "scalar", one learned number as in the paper, or "controller", one
+            for each head and example from the controller's output.
     """
 
     ordered: ClassVar[bool] = True
 
     def __init__(
-        self, features: int, labels: int, outputs: int, hidden: int, slots: int, width: int, heads: int, decay: float
+        self,
+        features: int,
+        labels: int,
+        outputs: int,
+        hidden: int,
+        slots: int,
+        width: int,
+        heads: int,
+        decay: float,
+        gate: str = "scalar",
     ) -> None:
         super().__init__()
+        if gate not in GATES:
+            raise UserError(f"algorithm.reader.gate={gate!r}: one of {', '.join(GATES)}")
         if not 1 <= heads <= slots or width < 1:
             raise UserError(
                 f"algorithm.reader.heads={heads}, slots={slots}, width={width}: at least 1 each, and no more heads than slots"
@@ -131,7 +145,8 @@ class Memory(Recurrent):
         self.slots, self.width, self.heads, self.decay = slots, width, heads, decay
         self.cell = ReaderCell(features + labels + heads * width, hidden)
         self.keys = nn.Linear(hidden, heads * width)
-        self.gate = nn.Linear(hidden, heads)
+        self.gate = nn.Linear(hidden, heads) if gate == "controller" else None
+        self.alpha = nn.Parameter(torch.zeros(())) if gate == "scalar" else None
         self.answer = nn.Linear(hidden + heads * width, outputs)
 
     def forward(self, support: Tensor, labels: Tensor, real: Tensor, query: Tensor, number: Tensor | None) -> Tensor:
@@ -160,12 +175,20 @@ class Memory(Recurrent):
         keys = self.keys(output).view(self.heads, self.width)
         order = torch.argsort(usage.detach(), stable=True)[: self.heads]
         least = (order[:, None] == torch.arange(self.slots, device=usage.device)).to(usage.dtype)  # (heads, slots)
-        gate = torch.sigmoid(self.gate(output)).view(self.heads, 1)
+        gate = torch.sigmoid(self._gate(output))
         written = gate * weights + (1 - gate) * least
         memory = memory * (1 - least.sum(0))[:, None] + written.transpose(0, 1) @ keys
         weights = self._weights(keys, memory)
         usage = self.decay * usage + (weights + written).sum(0)
         return output, cell, (weights @ memory).view(1, -1), memory, usage, weights
+
+    def _gate(self, output: Tensor) -> Tensor:
+        """Return the write gate before its sigmoid: (heads, 1), or a scalar."""
+        if self.alpha is not None:
+            return self.alpha
+        assert self.gate is not None
+        gate: Tensor = self.gate(output)
+        return gate.view(self.heads, 1)
 
     def _weights(self, keys: Tensor, memory: Tensor) -> Tensor:
         """Softmax of the cosines of keys (..., heads, width) with slots (slots, width): (..., heads, slots)."""

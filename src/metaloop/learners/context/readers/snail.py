@@ -82,19 +82,31 @@ class Snail(Reader):
         features, labels, outputs: see :class:`Reader`.
         filters: number of filters of each convolution (128 in the paper).
         keys, values: sizes of the keys (64, 256, 512 in the paper) and values (32, 128, 256) of the three attention blocks.
-        horizon: number of examples that a group of convolutions reaches back, rounded up to a power of two.
+        horizon: length T of the sequences that a group of convolutions is made for, which has ceil(log2 T) of them.
+        first_dilation: distance that the first of a group reaches back; each other reaches back twice as far as the one before.
+            2 in the paper's pseudocode.
     """
 
     ordered: ClassVar[bool] = True
 
     def __init__(
-        self, features: int, labels: int, outputs: int, filters: int, keys: list[int], values: list[int], horizon: int
+        self,
+        features: int,
+        labels: int,
+        outputs: int,
+        filters: int,
+        keys: list[int],
+        values: list[int],
+        horizon: int,
+        first_dilation: int = 2,
     ) -> None:
         super().__init__()
         if horizon < 2 or filters < 1:
             raise UserError(
                 f"algorithm.reader.horizon={horizon}, algorithm.reader.filters={filters}: at least 2 and at least 1"
             )
+        if first_dilation < 1:
+            raise UserError(f"algorithm.reader.first_dilation={first_dilation}: at least 1")
         if len(keys) != 3 or len(values) != 3:
             raise UserError(f"algorithm.reader.keys={keys}, algorithm.reader.values={values}: three numbers each")
         self.blocks = nn.ModuleList()
@@ -103,7 +115,7 @@ class Snail(Reader):
             self.blocks.append(Attention(channels, key, value))
             channels += value
             for power in range(math.ceil(math.log2(horizon)) if number < 2 else 0):
-                self.blocks.append(Dense(channels, filters, 2**power))
+                self.blocks.append(Dense(channels, filters, first_dilation * 2**power))
                 channels += filters
         self.answer = nn.Linear(channels, outputs)
 

@@ -1,5 +1,6 @@
 """Transductive heads, fine-tuned on the support labels and on the entropy of the query predictions."""
 
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
@@ -16,8 +17,9 @@ _SMALLEST = 1e-12  # probabilities are clamped to this before the logarithm
 class TransductiveFineTuning(Comparison):
     """Fine-tunes class vectors on the support set's cross-entropy plus the queries' entropy (Dhillon et al. 2020, eqs. 5 to 8).
 
-    Class vectors start as the directions of the class means, so the first logits are scaled cosines. The paper fine-tunes the
-    whole network with Adam. Here only the class vectors change, by gradient descent that the outer loop differentiates.
+    Class vectors start as the directions of the class means, so the first logits are scaled cosines. The paper classifies the
+    pretrained network's class scores instead of its features, and fine-tunes the whole network with Adam. Here only the class
+    vectors change, by gradient descent that the outer loop can differentiate.
 
     Args:
         scale: initial factor of the logits. Learned.
@@ -50,38 +52,75 @@ class TIM(Comparison):
     """Transductive information maximisation: confident predictions that cover all classes (Boudiaf et al. 2020, eq. 3).
 
     Prototypes of unit features minimise w * cross-entropy of the support set - H(Y) + a * H(Y | X) of the queries. This is
-    TIM-GD with plain gradient descent instead of 1000 steps of Adam. The outer loop differentiates it; the paper does not
-    train with it. The marginal entropy assumes that classes are about equally frequent among the queries, as in our episodes.
+    TIM-GD on a network that was trained to classify. Gradient descent in the place of Adam, with fewer and longer steps, can
+    also be trained through, by episodes, which the paper does not do. The marginal entropy assumes that classes are about
+    equally frequent among the queries, as in our episodes.
 
     Args:
-        temperature: initial factor of the squared distances. Learned.
-        steps: number of gradient descent steps.
-        lr: step size of gradient descent.
+        temperature: initial factor of the squared distances. Learned in episodic training only.
+        steps: number of steps.
+        lr: step size.
         cross_entropy: weight w of the cross-entropy.
         conditional: weight a of the conditional entropy.
+        optimizer: "adam" as in the paper, or "gradient_descent".
     """
 
     transductive: ClassVar[bool] = True
 
     def __init__(
-        self, temperature: float = 15.0, steps: int = 25, lr: float = 0.2, cross_entropy: float = 0.1, conditional: float = 0.1
+        self,
+        temperature: float = 15.0,
+        steps: int = 1000,
+        lr: float = 1e-4,
+        cross_entropy: float = 0.1,
+        conditional: float = 0.1,
+        optimizer: str = "adam",
     ) -> None:
         super().__init__()
         self.temperature = nn.Parameter(torch.tensor(check_positive("temperature", temperature)))
         self.steps, self.lr = _checked(steps, lr)
         self.cross_entropy = check_positive("cross_entropy", cross_entropy)
         self.conditional = check_positive("conditional", conditional)
+        if optimizer not in _MOVES:
+            raise UserError(f"algorithm.comparison.optimizer={optimizer!r}: one of {', '.join(_MOVES)}")
+        self.moves = _MOVES[optimizer]
 
     def forward(
         self, support: Tensor, labels: Examples, query: Tensor, *, query_mask: Tensor | None, unlabelled: Tensor | None
     ) -> Tensor:
         """See :meth:`Comparison.forward`."""
         rows, means = torch.cat([unit(support), unit(query)]), class_means(unit(support), labels)
-        for _ in range(self.steps):
+
+        def gradient(means: Tensor) -> Tensor:
             logits = without_absent_classes(-self.temperature / 2 * squared_distances(rows, means), labels)
             slope = slopes(logits, labels, query_mask, known=self.cross_entropy, marginal=1.0, conditional=self.conditional)
-            means = means - self.lr * self.temperature * (slope.T @ rows - slope.sum(0)[:, None] * means)
+            return self.temperature * (slope.T @ rows - slope.sum(0)[:, None] * means)
+
+        means = self.moves(gradient, means, self.steps, self.lr)
         return -self.temperature / 2 * squared_distances(rows[len(support) :], means)
+
+
+def descended(gradient: Callable[[Tensor], Tensor], start: Tensor, steps: int, lr: float) -> Tensor:
+    """Take ``steps`` steps of gradient descent from ``start``."""
+    for _ in range(steps):
+        start = start - lr * gradient(start)
+    return start
+
+
+def descended_by_adam(gradient: Callable[[Tensor], Tensor], start: Tensor, steps: int, lr: float) -> Tensor:
+    """Take ``steps`` steps of Adam from ``start``, with torch's defaults (Kingma and Ba 2015, algorithm 1)."""
+    values, first, second = start, torch.zeros_like(start), torch.zeros_like(start)
+    for step in range(1, steps + 1):
+        slope = gradient(values)
+        first = 0.9 * first + 0.1 * slope
+        second = 0.999 * second + 0.001 * slope**2
+        # Clamped, since the root has no derivative at zero, where absent classes are.
+        root = (second / (1 - 0.999**step)).clamp(min=_SMALLEST**2).sqrt()
+        values = values - lr * first / (1 - 0.9**step) / (root + 1e-8)
+    return values
+
+
+_MOVES = {"adam": descended_by_adam, "gradient_descent": descended}
 
 
 def slopes(
