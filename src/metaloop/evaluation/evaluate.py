@@ -120,13 +120,14 @@ def evaluate(
     from metaloop.config.identity import fingerprint
     from metaloop.system.devices import ranks_of
     from metaloop.training.meta_test import meta_test, quiet_trainer
+    from metaloop.training.progress import Progress
     from metaloop.training.run import make_record
 
     ranks_of(config)  # refuses a GPU if the machine has none
     test = run.test(config, own_episodes=not any(override.startswith("episode") for override in overrides))
     target = run.directory / "evaluations" / fingerprint(config)[:12]
     target.mkdir(parents=True, exist_ok=True)
-    trainer = quiet_trainer(make(config["trainer"], "trainer"), [])
+    trainer = quiet_trainer(make(config["trainer"], "trainer"), [Progress(test.module.problem.metric)])
     result = meta_test(trainer, test.module, test.data, target)
     identity = replace(
         run.identity,

@@ -1,16 +1,14 @@
 """Resume a run that was stopped."""
 
-import logging
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from metaloop.config.trust import read_received_identity
 from metaloop.errors import UserError
 from metaloop.records.directory import check_links, claimed, is_complete
+from metaloop.records.jobs import LOG
 from metaloop.records.reading import read_record
 from metaloop.records.schema import RECORD, Record
+from metaloop.runs.logs import Logs
 from metaloop.training.external_ranks import is_follower
 
 
@@ -38,7 +36,7 @@ def resume(directory: Path, *, screen: bool = True) -> Record:
     check_links(directory)
     if (directory / RECORD).exists():
         return complete(directory)
-    with _logged(directory / "train.log", screen):
+    with Logs((directory / LOG,), screen).written():
         return start(identity, directory, resume=True)
 
 
@@ -56,23 +54,3 @@ def complete(directory: Path) -> Record:
         write_run_report(directory)
     print_summary(record, directory)
     return record
-
-
-@contextmanager
-def _logged(path: Path, screen: bool) -> Iterator[None]:
-    """Log to the file and to the screen, as Hydra does for a run that it starts."""
-    root, before = logging.getLogger(), logging.getLogger().level
-    handlers: list[logging.Handler] = [logging.FileHandler(path)]
-    if screen:
-        handlers.append(logging.StreamHandler(sys.stdout))
-    for handler in handlers:
-        handler.setFormatter(logging.Formatter("[%(asctime)s][%(name)s][%(levelname)s] - %(message)s"))
-        root.addHandler(handler)
-    root.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        root.setLevel(before)
-        for handler in handlers:
-            root.removeHandler(handler)
-            handler.close()

@@ -1,5 +1,6 @@
 """Start a run from its identity and write its report, in as many processes as its trainer needs."""
 
+import logging
 import os
 import shlex
 import sys
@@ -10,8 +11,11 @@ from omegaconf import OmegaConf
 
 from metaloop.errors import ProcessKilled, UserError
 from metaloop.records.schema import Record, RunIdentity
+from metaloop.runs.logs import Logs
 from metaloop.system.stops import end_with
 from metaloop.training.external_ranks import announce, deciding, decision, externally_launched, is_follower
+
+log = logging.getLogger(__name__)
 
 
 def train(run: RunIdentity, directory: str | Path | None = None) -> Path:
@@ -68,6 +72,7 @@ def start(identity: RunIdentity, directory: Path, *, resume: bool) -> Record:
     with claimed(directory):
         if not resume:
             describe(directory, identity, OmegaConf.to_yaml(OmegaConf.create(dict(identity.config))))
+        log.info("run directory %s; if it is stopped, continue with: %s", directory, _command(directory))
         try:
             if externally_launched():
                 end_with(os.getppid())
@@ -75,7 +80,7 @@ def start(identity: RunIdentity, directory: Path, *, resume: bool) -> Record:
             if ranks == 1 or externally_launched():
                 record = run_rank(identity, directory, resume, report=True)
             else:
-                record = launch(run_rank, ranks, identity, directory, resume, True)
+                record = launch(_launched, ranks, identity, directory, resume, Logs.of_this_process())
         except (KeyboardInterrupt, ProcessKilled, OSError) as error:
             _print_how_to_continue(directory, error)
             raise
@@ -95,8 +100,20 @@ def _follow(identity: RunIdentity) -> Record:
 def _print_how_to_continue(directory: Path, error: BaseException) -> None:
     if isinstance(error, OSError) and not (directory / "checkpoints").exists():  # a new directory goes with the error
         return
+    print(f"\nstopped; continue with: {_command(directory)}", file=sys.stderr)
+
+
+def _command(directory: Path) -> str:
     start = "torchrun ... -m metaloop" if externally_launched() else "metaloop"
-    print(f"\nstopped; continue with: {start} train {shlex.quote(f'resume={directory}')}", file=sys.stderr)
+    return f"{start} train {shlex.quote(f'resume={directory}')}"
+
+
+def _launched(identity: RunIdentity, directory: Path, resume: bool, logs: Logs) -> Record:
+    """Run as a rank that this program has started; rank zero writes the log where its parent does, and the report."""
+    if os.environ["RANK"] != "0":
+        return run_rank(identity, directory, resume)
+    with logs.written():
+        return run_rank(identity, directory, resume, report=True)
 
 
 def run_rank(identity: RunIdentity, directory: Path, resume: bool, report: bool = False) -> Record:

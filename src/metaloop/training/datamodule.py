@@ -202,8 +202,15 @@ class EvalLoader:
         self.rank = rank
         self.ranks = ranks
 
-    def __iter__(self) -> Iterator[Tasks]:
+    @property
+    def share(self) -> int:
+        """Number of episodes that this rank scores."""
+        return len(self._numbers())
+
+    def _numbers(self) -> range:
         first, stop = (self.count * rank // self.ranks for rank in (self.rank, self.rank + 1))
-        if first == stop:
-            first, stop = self.count - 1, self.count
-        return self.episodes.batches(first, stop, self.batch, self.device)
+        return range(first, stop) if first < stop else range(self.count - 1, self.count)
+
+    def __iter__(self) -> Iterator[Tasks]:
+        numbers = self._numbers()
+        return self.episodes.batches(numbers.start, numbers.stop, self.batch, self.device)

@@ -1,23 +1,24 @@
-"""Progress of meta-training: a bar on a terminal, otherwise a line in the log from time to time."""
+"""Progress of meta-training, meta-validation and meta-test: bars on a terminal, and a line in the log from time to time."""
 
 import logging
-import sys
 import time
 from collections.abc import Mapping
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
 
 from metaloop.problems.metric import Metric
+from metaloop.training.bars import Bars
+from metaloop.training.datamodule import EvalLoader
+from metaloop.types import Tasks
 
 log = logging.getLogger(__name__)
 
-_BAR_SECONDS = 0.25  # between two updates of the bar
+_BAR_SECONDS = 0.25  # between two updates of a bar
 _LINE_SECONDS = 20.0  # least time between two lines of the log
 _LINE_SHARE = 0.1  # least share of all outer steps between two lines of the log
+_TRAINING, _VALIDATION, _TEST = "outer step", "meta-validation", "meta-test"
 
 
 class ShowsProgress:
@@ -33,7 +34,8 @@ class ShowsProgress:
 class Progress(Callback):
     """Callback that shows outer step, time left, tasks/s, outer loss, and training and validation scores on rank zero.
 
-    The numbers are those of a module that is :class:`ShowsProgress`. Between two updates a step costs one reading of the clock.
+    Meta-validation and meta-test have bars of their own. The numbers are those of a module that is :class:`ShowsProgress`.
+    Between two updates a step costs one reading of the clock.
 
     Args:
         metric: Metric that formats the scores.
@@ -42,12 +44,11 @@ class Progress(Callback):
 
     def __init__(self, metric: Metric, console: Console | None = None) -> None:
         self._metric = metric
-        self._console = console or Console(stderr=True)
-        self._bar: Bar | None = None
-        self._handlers: list[tuple[logging.StreamHandler[Any], Any]] = []
-        self._task: Any = None
-        self._due = float("inf")
-        self._next_line_step = 0
+        console = console or Console(stderr=True)
+        self._bars = Bars(console) if console.is_terminal else None
+        self._due = self._line_due = float("inf")  # readings of the clock
+        self._last_line_step, self._next_line_step = -1, 0
+        self._scored, self._scoring_due, self._scoring_total = 0, float("inf"), 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the bar at the first outer step, which is not 0 in a resumed run."""
@@ -55,16 +56,11 @@ class Progress(Callback):
             return
         step, total = trainer.global_step, _total(trainer)
         self._due = time.monotonic()
-        if not self._console.is_terminal:
-            self._due += _LINE_SECONDS
-            self._next_line_step = step + _line_steps(total)
-            return
-        self._bar = _bar(self._console)
-        self._task = self._bar.add_task(
-            "outer step", completed=step, total=total, text=_text(_numbers(pl_module), self._metric)
-        )
-        self._bar.start()
-        self._handlers = _through_the_bar()
+        self._line_due, self._next_line_step = self._due + _LINE_SECONDS, step + _line_steps(total)
+        if self._bars is None:
+            self._due = self._line_due
+        else:
+            self._bars.open(_TRAINING, step, total, _text(_numbers(pl_module), self._metric))
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -76,22 +72,80 @@ class Progress(Callback):
 
     def _update(self, trainer: Trainer, pl_module: LightningModule, now: float) -> None:
         step = trainer.global_step
-        if self._bar is not None:
-            self._due = now + _BAR_SECONDS
-            self._bar.update(self._task, completed=step, text=_text(_numbers(pl_module), self._metric))
-        elif step >= self._next_line_step:
-            total = _total(trainer)
-            self._due = now + _LINE_SECONDS
-            self._next_line_step = step + _line_steps(total)
-            log.info("outer step %d of %s: %s", step, total or "?", _text(_numbers(pl_module), self._metric))
+        if self._bars is None:
+            self._due = max(self._line_due, now + 1.0)
         else:
-            self._due = now + 1.0
+            self._due = now + _BAR_SECONDS
+            self._bars.update(_TRAINING, step, _text(_numbers(pl_module), self._metric))
+        if now >= self._line_due and step >= self._next_line_step:
+            self._line_due = now + _LINE_SECONDS
+            self._due = self._due if self._bars else self._line_due
+            self._log(trainer, pl_module)
+
+    def _log(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        step, total = trainer.global_step, _total(trainer)
+        self._last_line_step, self._next_line_step = step, step + _line_steps(total)
+        log.info("outer step %d of %s: %s", step, total or "?", _text(_numbers(pl_module), self._metric))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw the last state, which stays on the screen."""
-        if self._bar is not None:
-            self._update(trainer, pl_module, time.monotonic())
+        """Draw the last state, which stays on the screen, and log it."""
+        if self._due < float("inf") and trainer.global_step != self._last_line_step:
+            self._log(trainer, pl_module)
+        if self._bars is not None:
+            self._bars.update(_TRAINING, trainer.global_step, _text(_numbers(pl_module), self._metric))
         self._stop()
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Show a bar of the validation episodes."""
+        self._start_scoring(_VALIDATION, trainer, trainer.val_dataloaders)
+
+    def on_validation_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *rest: Any
+    ) -> None:
+        """Count the episodes."""
+        self._count(_VALIDATION, batch)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remove the bar of the validation episodes."""
+        self._end_scoring(_VALIDATION)
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Show a bar of the test episodes."""
+        self._start_scoring(_TEST, trainer, trainer.test_dataloaders)
+
+    def on_test_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *rest: Any) -> None:
+        """Count the episodes."""
+        self._count(_TEST, batch)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave the bar of the test episodes as it is."""
+        self._end_scoring(_TEST)
+
+    def _start_scoring(self, name: str, trainer: Trainer, loader: Any) -> None:
+        if not (trainer.is_global_zero and isinstance(loader, EvalLoader)):
+            return
+        self._scored, self._scoring_total = 0, loader.share
+        self._scoring_due = time.monotonic() + (_LINE_SECONDS if self._bars is None else 0.0)
+        if self._bars is not None:
+            self._bars.open(name, 0, self._scoring_total)
+
+    def _count(self, name: str, batch: Any) -> None:
+        self._scored += len(batch) if isinstance(batch, Tasks) else 0
+        now = time.monotonic()
+        if now < self._scoring_due:
+            return
+        if self._bars is None:
+            self._scoring_due = now + _LINE_SECONDS
+            log.info("%s: %d of %d episodes", name, self._scored, self._scoring_total)
+        else:
+            self._scoring_due = now + _BAR_SECONDS
+            self._bars.update(name, self._scored)
+
+    def _end_scoring(self, name: str) -> None:
+        self._scoring_due = float("inf")
+        if self._bars is not None:
+            self._bars.update(name, self._scored)
+            self._bars.close(name)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Release the terminal before the error message is printed."""
@@ -102,40 +156,9 @@ class Progress(Callback):
         self._stop()
 
     def _stop(self) -> None:
-        self._due = float("inf")
-        for handler, stream in self._handlers:
-            handler.setStream(stream)
-        self._handlers = []
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
-
-
-def _bar(console: Console) -> Bar:
-    return Bar(
-        TextColumn("[progress.description]{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(elapsed_when_finished=True),
-        TextColumn("{task.fields[text]}", markup=False),
-        console=console,
-        refresh_per_second=4,
-        redirect_stdout=sys.stdout.isatty(),  # piped output must not go to the terminal
-    )
-
-
-def _through_the_bar() -> list[tuple[logging.StreamHandler[Any], Any]]:
-    """Redirect log handlers that were made before the bar, so that their lines appear above it.
-
-    Returns:
-        The handlers that were changed, each with its former stream.
-    """
-    changed = []
-    for handler in logging.getLogger().handlers:
-        if isinstance(handler, logging.StreamHandler) and handler.stream in (sys.__stdout__, sys.__stderr__):
-            redirected = sys.stdout if handler.stream is sys.__stdout__ else sys.stderr
-            changed.append((handler, handler.setStream(redirected)))
-    return [(handler, stream) for handler, stream in changed if stream is not None]
+        self._due = self._scoring_due = float("inf")
+        if self._bars is not None:
+            self._bars.release()
 
 
 def _total(trainer: Trainer) -> int | None:

@@ -183,6 +183,9 @@ def _finish(
         encoder=parts.dataset.encoded_by,
     )
     test = meta_test(trainer, module, data, directory)
+    metric = parts.problem.metric
+    score = metric.with_unit(metric.interval(test["mean"], test["half_width"]))
+    log.info("meta-test: %s %s over %d episodes", metric.title, score, test["episodes"])
     record = make_record(identity, training, test, trainer.world_size, parts.dataset.counts())
     if trainer.is_global_zero:
         write_record(directory, record)

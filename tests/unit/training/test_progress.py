@@ -14,7 +14,9 @@ from torch.utils.data import DataLoader
 
 from metaloop.problems.metric import ACCURACY
 from metaloop.training import progress
+from metaloop.training.datamodule import EvalLoader
 from metaloop.training.progress import Progress, ShowsProgress
+from metaloop.types import Examples, Tasks
 
 NUMBERS = {"tasks_per_second": 812.4, "loss": 0.5321, "score": 0.871, "before": 0.2134, "after": 0.9051}
 
@@ -148,6 +150,54 @@ def test_fast_runs_print_lines_at_least_twenty_seconds_apart(clock: SimpleNamesp
         clock.seconds += 0.05
         end_step(callback, trainer(step), shown)
     assert len(caplog.messages) == 2
+
+
+def scored(callback: Progress, at: Any, name: str, clock: SimpleNamespace, seconds: float) -> None:
+    """A meta-validation or meta-test of twelve episodes in batches of four, each of which takes so many seconds."""
+    loader = EvalLoader(None, 12, 4, torch.device("cpu"), 0, 1)  # type: ignore[arg-type]
+    at.val_dataloaders = at.test_dataloaders = loader
+    examples = Examples(torch.zeros(4, 1, 1), torch.zeros(4, 1, dtype=torch.long), None, 3)
+    batch = Tasks(examples, examples, torch.arange(4))
+    start, count, end = {
+        "meta-validation": (callback.on_validation_start, callback.on_validation_batch_end, callback.on_validation_end),
+        "meta-test": (callback.on_test_start, callback.on_test_batch_end, callback.on_test_end),
+    }[name]
+    start(at, None)  # type: ignore[arg-type]
+    for number in range(3):
+        clock.seconds += seconds
+        count(at, None, None, batch, number)  # type: ignore[arg-type]
+    end(at, None)  # type: ignore[arg-type]
+
+
+def test_F18_meta_validation_and_meta_test_have_bars(clock: SimpleNamespace) -> None:
+    to = console(terminal=True)
+    callback, at = Progress(ACCURACY, to), trainer(400)
+    callback.on_train_start(at, module({}))
+    scored(callback, at, "meta-validation", clock, 1.0)
+    assert "0/12" in written(to).split("meta-validation", 1)[1]
+    callback.on_train_end(at, module({}))
+    scored(callback, at, "meta-test", clock, 1.0)
+    last = written(to).rsplit("meta-test", 1)[1]
+    assert "12/12" in last
+    assert written(to).count("\x1b[?25l") == written(to).count("\x1b[?25h") == 2  # the terminal was given back twice
+
+
+def test_F18_long_meta_tests_log_lines_and_short_ones_none(clock: SimpleNamespace, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger=progress.__name__)
+    callback = Progress(ACCURACY, console(terminal=False))
+    scored(callback, trainer(), "meta-test", clock, 1.0)
+    assert caplog.messages == []
+    scored(callback, trainer(), "meta-test", clock, 15.0)
+    assert caplog.messages == ["meta-test: 8 of 12 episodes"]
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_F18_the_log_has_the_last_scores(terminal: bool, clock: SimpleNamespace, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger=progress.__name__)
+    callback = Progress(ACCURACY, console(terminal))
+    callback.on_train_start(trainer(0), module({}))
+    callback.on_train_end(trainer(1000), module(NUMBERS))
+    assert caplog.messages == ["outer step 1000 of 1000: 812 tasks/s, loss 0.532, accuracy 87.10 %, validation 21.34 → 90.51 %"]
 
 
 def test_log_lines_pass_above_the_bar(clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:

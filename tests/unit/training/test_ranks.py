@@ -107,6 +107,16 @@ def test_E7_E12_ranks_of_torchrun_share_the_directory_that_rank_zero_chooses(tmp
     assert main(["evaluate", f"run={directory}", "evaluation.episodes=2"]) == 0
 
 
+@pytest.mark.slow
+def test_F18_the_log_of_ranks_that_the_run_has_started_has_the_scores(tmp_path: Path) -> None:
+    argv = [word for word in words(tmp_path / "run", "trainer=ddp_cpu") if "logging" not in word]
+    assert main(argv) == 0
+    log = (tmp_path / "run" / "train.log").read_text()
+    assert "meta-test: accuracy" in log
+    assert "outer step 6 of 6" in log
+    assert f"run directory {tmp_path / 'run'}" in log
+
+
 def test_E7_ranks_of_torchrun_that_would_each_train_alone_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
