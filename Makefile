@@ -26,6 +26,7 @@ bench: WITH_PEERS = $(if $(PEERS),--peers $(PEERS))
 bench: $(STAMP)
 	$(BIN)/python benchmarks/speed.py $(WITH_PEERS)
 	$(BIN)/python benchmarks/speed.py $(WITH_PEERS) --device cuda
+	$(BIN)/python benchmarks/agreement.py $(WITH_PEERS)
 	$(BIN)/python benchmarks/evaluation.py $(WITH_PEERS)
 	$(BIN)/python benchmarks/sampling.py $(WITH_PEERS)
 	$(BIN)/python benchmarks/memory.py $(WITH_PEERS)

@@ -193,7 +193,7 @@ def noisy_labels(record: Record) -> str:
 TABLES: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
     "settings": (("speed",), lambda r: markdown_table(tables.setting_rows(r["cases"]))),
     "speed": (("speed",), speed),
-    "agreement": (("speed",), lambda r: markdown_table(tables.agreement_rows(r["cases"]))),
+    "agreement": (("agreement",), lambda r: markdown_table(tables.agreement_rows(r["cases"]))),
     "profile": (("speed",), lambda r: markdown_table(tables.profile_rows(r["cases"]))),
     "gpu": (("speed_cuda",), gpu),
     "evaluation": (("evaluation",), rates("episodes/s")),
@@ -215,6 +215,7 @@ TABLES: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
 }
 COMMANDS = {
     "speed": "python benchmarks/speed.py --peers VENV",
+    "agreement": "python benchmarks/agreement.py --peers VENV",
     "speed_cuda": "python benchmarks/speed.py --device cuda --peers VENV",
     "evaluation": "python benchmarks/evaluation.py --peers VENV",
     "sampling": "python benchmarks/sampling.py --peers VENV",

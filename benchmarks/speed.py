@@ -39,15 +39,12 @@ def measure(case: Case, arguments: argparse.Namespace, folder: Path) -> dict[str
     save(case, path, case.meta_batch, SEED)
     _, weights, tasks = load(path)
     few = {name: value[:CHECKED] for name, value in tasks.items()}
-    expected = {dtype: meta_gradient(case, weights, few, getattr(torch, dtype)) for dtype in ("float64", "float32")}
+    expected = meta_gradient(case, weights, few, torch.float64)
     result: dict[str, Any] = {"setting": asdict(case), "operations_per_task": operations(case, weights, tasks)}
     with contestants(path, arguments.peers, arguments.device, arguments.overrides) as processes:
         for process in processes.values():
             process.ask("outer_steps", count=1)  # metaloop now chooses how to run tasks, so the check runs what is timed
-        result["distance"] = {
-            dtype: distances(processes, "meta_gradient", dtype, CHECKED, gradient) for dtype, gradient in expected.items()
-        }
-        check_agreement(result["distance"]["float64"], case.title)
+        check_agreement(distances(processes, "meta_gradient", "float64", CHECKED, expected), case.title)
         result["memory"] = {name: process.ask("memory") for name, process in processes.items()}
         for process in processes.values():
             process.ask("outer_steps", count=WARM_UPS if arguments.device == "cuda" else 1)
