@@ -20,8 +20,14 @@ from metaloop.report.tables.rows import Row
 _LONG = 42  # letters that fit below the axis; longer tick labels are slanted
 
 
-def main_effect_figure(effects: Sequence[MainEffect], theme: Theme) -> Figure | None:
-    """Draw a panel for each key: the mean at each value with its interval; all panels have the same scale."""
+def main_effect_figure(effects: Sequence[MainEffect], theme: Theme, title: str = "") -> Figure | None:
+    """Draw a panel for each key: the mean at each value with its interval; all panels have the same scale.
+
+    Args:
+        effects: main effects of one metric on one data set and setting of episodes.
+        theme: colors of the figure.
+        title: title above the first panel.
+    """
     if not effects:
         return None
     widths = [max(len(effect.levels), 2) for effect in effects]
@@ -35,7 +41,7 @@ def main_effect_figure(effects: Sequence[MainEffect], theme: Theme) -> Figure | 
             range(len(means)), means, half, ls=dashes, color=theme.palette[0], marker="o", markersize=5, lw=1.4, capsize=3
         )
         _name_ticks(ax, [show(each.value) for each in effect.levels])
-        titles(ax, theme, short(effect.key), effect.metric.heading if number == 0 else "")
+        titles(ax, theme, short(effect.key), effect.metric.heading if number == 0 else "", title if number == 0 else "")
         ax.set_xlim(-0.4, len(means) - 0.6)
     low, high = min(ax.get_ylim()[0] for ax in axes), max(ax.get_ylim()[1] for ax in axes)
     for number, ax in enumerate(axes):

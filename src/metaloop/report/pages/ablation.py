@@ -60,16 +60,27 @@ def _named(pictures: Sequence[tuple[str, Picture | None]]) -> list[tuple[str, Pi
 
 
 def _effects(runs: Sequence[Run], keys: Sequence[str]) -> Section | None:
-    effects = main_effects(runs, keys)
-    if not effects:
+    """A picture for each data set and setting of episodes, as scores of different ones belong on no common axis."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(f"{run.record.choices.get('dataset', formats.NONE)}, {run.test.setting}", []).append(run)
+    keys = keys if len(groups) == 1 else [key for key in keys if not is_data(key)]
+    found = {title: effects for title, members in groups.items() if (effects := main_effects(members, keys))}
+    if not found:
         return None
-    drawn = picture(lambda theme: main_effect_figure(effects, theme), "mean score at each value of each key")
+    pictures: list[tuple[str, Picture | None]] = []
+    for number, (title, effects) in enumerate(found.items(), 1):
+        drawn = picture(
+            lambda theme, e=effects, t=title: main_effect_figure(e, theme, t if len(found) > 1 else ""),  # type: ignore[misc]
+            f"mean score at each value of each key on {title}",
+        )
+        pictures.append(("main_effects" if len(found) == 1 else f"main_effects_{number}", drawn))
     note = (
         "A key's values are compared over those settings of all other keys in which each value was run; these settings "
         "are averaged. Intervals are over episodes, differences are paired over the same episodes, and p-values are "
         "corrected over the key's values (Holm). They hold for these trained runs, not for other training seeds."
     )
-    return Section("effects", "Main effects", effects_table(effects), _named([("main_effects", drawn)]), note)
+    return Section("effects", "Main effects", effects_table(found), _named(pictures), note)
 
 
 def _interactions(runs: Sequence[Run], keys: Sequence[str]) -> Section | None:

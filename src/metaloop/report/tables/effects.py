@@ -173,14 +173,19 @@ def _contrast(corners: Sequence[Strata | None], level: float) -> Interval | None
         return stratified_interval([(d[key] - c[key] - b[key] + a[key]).tolist() for key in a], level)
 
 
-def effects_table(effects: Sequence[MainEffect]) -> Table:
-    """Table of all values of all keys: mean, difference to the key's first value, and number of averaged settings."""
+def effects_table(groups: Mapping[str, Sequence[MainEffect]]) -> Table:
+    """Table of all values of all keys: mean, difference to the key's first value, and number of averaged settings.
+
+    Args:
+        groups: main effects by data set and setting of episodes, all of one metric.
+    """
     rows = []
-    for effect in effects:
+    for title, effect in [(title, effect) for title, effects in groups.items() for effect in effects]:
         for each in effect.levels:
             gap = each.difference
             rows.append(
                 (
+                    Cell(title, title),
                     Cell(effect.key, effect.key),
                     Cell(show(each.value), show(each.value)),
                     Cell(effect.metric.interval(each.interval.mean, each.interval.half_width), each.interval.mean),
@@ -189,5 +194,6 @@ def effects_table(effects: Sequence[MainEffect]) -> Table:
                     Cell(str(effect.settings), effect.settings),
                 )
             )
-    heads = ("key", "value", effects[0].metric.heading, "against the first value", "p, corrected", "settings")
-    return Table(heads, tuple(rows), (False, False, True, True, True, True))
+    heading = next(iter(groups.values()))[0].metric.heading
+    heads = ("episodes of", "key", "value", heading, "against the first value", "p, corrected", "settings")
+    return Table(heads, tuple(rows), (False, False, False, True, True, True, True))

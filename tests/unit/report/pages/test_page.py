@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from made_runs import MakeRun, paper_block, run_factory
-from made_sweep import make_sweep
+from made_sweep import DATA, make_sweep
 
 from metaloop.cli.main import main
 from metaloop.errors import UserError
@@ -153,6 +153,18 @@ def test_a_sweep_is_pivoted_and_taken_apart(make_run: MakeRun, tmp_path: Path) -
     pictures = ("main_effects", "heat_algorithm_algorithm.steps", "interaction_algorithm_algorithm.steps", "cost")
     assert {f"figures/{name}.png" for name in pictures} <= files
     assert {"pivot.md", "pivot.csv", "pivot.tex"} <= files
+
+
+def test_F7_effects_on_several_data_sets_have_a_picture_each(make_run: MakeRun, tmp_path: Path) -> None:
+    page = make_report([make_sweep(make_run, episodes=30)], tmp_path / "out").page
+    names = {path.name for path in (page.parent / "figures").iterdir()}
+    assert {f"main_effects_{number}.png" for number in range(1, len(DATA) + 1)} <= names
+    rows = _Page(page.read_text()).rows["effects-table"][1:]
+    assert {row[1] for row in rows} == {
+        "algorithm",
+        "algorithm.steps",
+    }  # not the data set
+    assert len({row[0] for row in rows}) == len(DATA)
 
 
 def test_many_runs_are_lines_that_link_to_their_pages(make_run: MakeRun, tmp_path: Path) -> None:

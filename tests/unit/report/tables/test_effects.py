@@ -45,8 +45,8 @@ def test_main_effects_are_those_that_were_put_in(runs: list[Run]) -> None:
     assert steps.levels[1].difference.mean == pytest.approx(STEPS[5] + TOGETHER / 3)
     assert dataset.levels[1].interval.mean - dataset.levels[0].interval.mean == pytest.approx(0.05)
     assert dataset.levels[1].difference is None  # other data have other episodes, which nothing pairs
-    table = effects_table([algorithm, steps, dataset])
-    assert [row[0].text for row in table.rows] == ["algorithm"] * 3 + ["algorithm.steps"] * 2 + ["dataset"] * 2
+    table = effects_table({"glyphs, 5-way 1-shot": [algorithm, steps, dataset]})
+    assert [row[1].text for row in table.rows] == ["algorithm"] * 3 + ["algorithm.steps"] * 2 + ["dataset"] * 2
 
 
 def test_only_settings_in_which_all_values_were_run_are_compared(runs: list[Run]) -> None:
