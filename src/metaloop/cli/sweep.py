@@ -50,6 +50,7 @@ def multirun(argv: list[str]) -> int:
 
 def run(plan: Plan, overrides: Sequence[str], options: argparse.Namespace, directory: Path) -> int:
     """Start or continue the plan in ``directory``, unless the override ``hydra.sweep.dir`` names another."""
+    from metaloop.config.overrides import quoted
     from metaloop.sweeps.compose import with_overrides
     from metaloop.sweeps.driver import sweep
     from metaloop.sweeps.launch.devices import Machine
@@ -60,7 +61,9 @@ def run(plan: Plan, overrides: Sequence[str], options: argparse.Namespace, direc
         if key in folders:
             raise UserError(f"{key}: a sweep names the directories of its runs; set the sweep's own with hydra.sweep.dir")
     directory = Path(folders.get("hydra.sweep.dir", directory))
-    plan = with_overrides(plan, [word for word in overrides if word.partition("=")[0] not in _FOR_HYDRA], options.config_dir)
+    plan = with_overrides(
+        plan, [quoted(word) for word in overrides if word.partition("=")[0] not in _FOR_HYDRA], options.config_dir
+    )
     gpus = options.gpus.split(",") if options.gpus else None
     machine = Machine.detect(gpus, options.per_gpu, options.jobs, options.threads)
     if options.retries < 0 or options.stale <= 0:

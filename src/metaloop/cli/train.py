@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from metaloop.cli.command_line import read_flags
 from metaloop.config.composed import ComposedRun, RunComposer
 from metaloop.config.composition import Composer, composer
-from metaloop.config.overrides import check_overrides, parse
+from metaloop.config.overrides import check_overrides, parse, quoted
 from metaloop.config.trust import remember
 from metaloop.errors import UserError
 from metaloop.records.directory import discarded_unless_begun, finished, unfinished
@@ -46,6 +46,7 @@ def _run(argv: list[str]) -> int:
             )
         resume(Path(resumed[-1]))
         return 0
+    argv = [quoted(word) for word in argv]
     flags = read_flags(argv)
     if any(vars(flags)[name] for name in _HYDRAS) or any(parse(line).is_sweep_override() for line in flags.overrides):
         return by_hydra(argv)

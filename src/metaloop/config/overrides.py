@@ -21,6 +21,7 @@ from metaloop.config.override_values import Leaves, check_value, flatten
 from metaloop.errors import UserError
 from metaloop.system.suggestions import did_you_mean, listed
 
+_KEY = re.compile(r"[+~]*[\w./@]+")
 _ONE_OPTION = ("algorithm", "model", "dataset", "episode", "outer", "trainer")
 
 
@@ -77,6 +78,18 @@ def _as_one_value(sweep: Override, leaves: Leaves, hydra: Composer) -> str:
     return f"write '{key}=\"{value}\"'" if isinstance(default, str) and default != "???" else f"write {key}=[{value}]"
 
 
+def quoted(line: str) -> str:
+    """Quote a value that Hydra cannot read and that means one thing only: letters of any script, or a ``=`` inside.
+
+    Brackets, commas and quotes have a meaning of their own and stay as they are.
+    """
+    key, equals, value = line.partition("=")
+    strange = not value.isascii() or "=" in value.removeprefix("=")
+    if not equals or not strange or value.startswith("=") or set(value) & set("'\"\\[]{}(),$") or not _KEY.fullmatch(key):
+        return line
+    return f"{key}='{value}'"
+
+
 def parse(line: str) -> Override:
     """Parse one override with Hydra's parser.
 
@@ -91,7 +104,7 @@ def parse(line: str) -> Override:
     except HydraException as error:
         if value.startswith("="):
             raise UserError(f"{line}: write one =, {key}={value.lstrip('=')}") from error
-        if re.fullmatch(r"[+~]*[\w./@]+", key) and not set(value) & set("'\"\\[]{}"):
+        if _KEY.fullmatch(key) and not set(value) & set("'\"\\[]{}"):
             quoted = f"'{key}=\"{value}\"'"
             raise UserError(f"{line}: its value has characters with a meaning of their own; write {quoted}") from error
         reason = str(error).split("\nSee http")[0]

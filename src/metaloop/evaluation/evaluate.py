@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from metaloop.config.composition import composer
 from metaloop.config.identity import plain
 from metaloop.config.override_values import check_value, flatten, is_true
-from metaloop.config.overrides import check_overrides, parse
+from metaloop.config.overrides import check_overrides, parse, quoted
 from metaloop.config.trust import remember_derived
 from metaloop.config.values import check_values
 from metaloop.errors import UserError
@@ -45,6 +45,7 @@ def changed(config: Mapping[str, Any], overrides: Sequence[str], config_dirs: Se
                 f"{override!r}: an evaluation can change the groups {', '.join(GROUPS)}, their keys, evaluation.*, "
                 f"{', '.join(_STEPS)}, algorithm.over_tasks, model.norm and tf32; for anything else train a new run"
             )
+    overrides = [quoted(override) for override in overrides]
     groups = [override for override in overrides if override.partition("=")[0] in GROUPS]
     node = OmegaConf.create(dict(config))
     if groups or config_dirs:

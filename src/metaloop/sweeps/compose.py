@@ -10,10 +10,12 @@ from metaloop.config.composed import RunComposer
 from metaloop.config.composition import Composer, composer
 from metaloop.config.overrides import parse
 from metaloop.errors import UserError
+from metaloop.report.tables.facts import short_names
 from metaloop.sweeps.ledger import Planned
 from metaloop.sweeps.plan import Plan
 
 _MAX_NAME = 80  # characters of a directory's name for the run's settings
+_QUOTE = "'"
 _HASH = 8  # characters of a directory's name for the run's hash
 
 
@@ -72,7 +74,8 @@ def compose_runs(plan: Plan, config_dirs: Sequence[str], name_keys: Sequence[str
 
 def _directory(run: Mapping[str, str], name_keys: Sequence[str], key: str) -> str:
     """A readable directory name, unique within the sweep."""
-    settings = ",".join(f"{name.rpartition('.')[2].rpartition('/')[2]}={run[name]}" for name in name_keys if name in run)
+    names = short_names([name for name in name_keys if name in run])
+    settings = ",".join(f"{short.replace('/', '.')}={run[name].strip(_QUOTE)}" for name, short in names.items())
     settings = re.sub(r"[^\w.,=+-]+", "_", settings)[:_MAX_NAME].strip("_.,")
     return f"{settings}-{key[:_HASH]}" if settings else key[:_HASH]
 

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from metaloop.config.folder import conf_dir
 from metaloop.errors import UserError
@@ -133,11 +135,11 @@ def read_plan(name: str, config_dirs: Sequence[str] = ()) -> Plan:
     if name not in paths:
         raise UserError(f"there is no sweep {name!r}; {did_you_mean(name, paths)}sweeps: {', '.join(paths) or 'none'}")
     try:
-        content = yaml.safe_load(paths[name].read_text()) or {}
+        content = OmegaConf.to_container(OmegaConf.load(paths[name]), resolve=False)  # reads 1e-3 as a number, as configs do
         if not isinstance(content, dict):
             raise UserError("the file is not a mapping")
-        return _parse_plan(name, content)
-    except (yaml.YAMLError, UserError) as error:
+        return _parse_plan(name, {str(key): value for key, value in content.items()})
+    except (yaml.YAMLError, OSError, OmegaConfBaseException, UserError) as error:
         raise UserError(f"{paths[name]}: {error}") from error
 
 

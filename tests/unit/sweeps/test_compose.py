@@ -83,3 +83,10 @@ def test_what_is_said_of_a_launcher_is_no_part_of_the_runs() -> None:
     plan, launcher = split_launcher(Plan("sweep", overrides={"algorithm": "maml", **theirs}))
     assert plan.overrides == {"algorithm": "maml"}
     assert launcher == [f"{key}={value}" for key, value in theirs.items()]
+
+
+def test_F19_directories_tell_keys_of_one_last_part_apart() -> None:
+    plan = with_overrides(Plan("p"), ["algorithm.rule.lr=0.4,0.3", "outer.optimizer.lr=0.01,0.02"], [])
+    names = {planned.directory.rpartition("-")[0] for planned in compose_runs(plan, [])}
+    assert "algorithm.rule.lr=0.4,outer.optimizer.lr=0.01" in names
+    assert len(names) == 4

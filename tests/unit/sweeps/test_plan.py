@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hydra.core.override_parser.types import QuotedString
 
 from metaloop.config.folder import conf_dir
+from metaloop.config.overrides import parse, quoted
 from metaloop.errors import UserError
 from metaloop.sweeps.override_text import override_text
 from metaloop.sweeps.plan import Plan, read_plan
@@ -96,10 +98,47 @@ def test_an_unknown_sweep_is_told_what_there_is() -> None:
         ("it's", "'it\\'s'"),
         (r"layer\.5\..*", r"'layer\.5\..*'"),
         ("[\\", r"'[\\'"),
+        ("null", "'null'"),
+        ("2024", "'2024'"),
+        ("1e3", "'1e3'"),
+        ("true", "'true'"),
+        ("文件夹", "'文件夹'"),
+        ("5w1s", "5w1s"),
+        ("runs/a_b-c.csv", "runs/a_b-c.csv"),
     ],
 )
 def test_values_are_typed_as_hydra_reads_them(value: object, typed: str) -> None:
     assert override_text(value) == typed
+
+
+def read_back(line: str) -> object:
+    """The value that Hydra reads, without quotes."""
+    value = parse(line).value()
+    return value.text if isinstance(value, QuotedString) else value
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["pics=v2", "pics,v2", "my pics (1)", "pics[1]", "文件夹", "null", "2024", "007", "1e3", "a'b", 'q"q', "x${seed}"],
+)
+def test_B13_text_of_a_sweep_file_stays_text(value: str, tmp_path: Path) -> None:
+    (run,) = plan(tmp_path, {"axes": {"dataset.path": [value], "seed": [0]}}).runs()
+    assert read_back(f"dataset.path={run['dataset.path']}") == value
+
+
+def test_B13_numbers_of_a_sweep_file_are_those_of_other_configs(tmp_path: Path) -> None:
+    runs = plan(tmp_path, "axes:\n  outer.optimizer.lr: [1e-3, 0.01]\n").runs()
+    assert [run["outer.optimizer.lr"] for run in runs] == ["0.001", "0.01"]
+
+
+@pytest.mark.parametrize("line", ["dataset.path=文件夹", "dataset.path=pics=v2", "+name=a=b"])
+def test_B13_what_means_one_thing_only_is_quoted_on_the_command_line(line: str) -> None:
+    assert read_back(quoted(line)) == line.partition("=")[2]
+
+
+@pytest.mark.parametrize("line", ["a=1,2", "a=[b=c]", "a==1", "a='b=c'", "a=choice(b=c)", "--key=a=b", "seed=3", "a=${b}"])
+def test_B13_what_has_a_meaning_of_its_own_stays(line: str) -> None:
+    assert quoted(line) == line
 
 
 @pytest.mark.parametrize("path", sorted((conf_dir() / "sweep").glob("*.yaml")), ids=lambda path: path.stem)

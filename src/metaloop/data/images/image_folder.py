@@ -95,6 +95,10 @@ class ImageFolder(UserImageDataset):
     ) -> None:
         if path is None:
             raise UserError(f"dataset.path is not set. {USER_IMAGES.remedy}")
+        if not isinstance(path, str):
+            raise UserError(
+                f"dataset.path={path}: must be one folder or archive; quote a name with brackets: 'dataset.path=\"...\"'"
+            )
         check_side(side)
         check_fit(fit)
         check_white(white)
