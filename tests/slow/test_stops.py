@@ -15,7 +15,7 @@ from metaloop.training.checkpoints import load_checkpoint
 from small_runs import SMALL, SMALL_CONF, outcome, words
 
 STATUS = {"SIGINT": 130, "SIGTERM": 143, "SIGKILL": 137}
-FAST = [("SIGKILL", "rank 1", "checkpoint"), ("SIGTERM", "sweep", "meta-test")]
+FAST = [("SIGKILL", "rank 1", "checkpoint")]
 KINDS = {"run": ["alone"], "ranks": ["parent", "rank 0", "rank 1"], "sweep": ["sweep", "worker"]}
 CASES = [
     (name, who, phase)

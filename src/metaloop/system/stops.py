@@ -57,6 +57,7 @@ def tell_stops(tell: Callable[[KeyboardInterrupt], object]) -> None:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    os.register_at_fork(after_in_child=_hear_alone)  # signals of a data loader's worker are not this process's
 
     def read() -> None:
         while True:
@@ -66,6 +67,10 @@ def tell_stops(tell: Callable[[KeyboardInterrupt], object]) -> None:
                     return
 
     threading.Thread(target=read, name="stops", daemon=True).start()
+
+
+def _hear_alone() -> None:
+    signal.set_wakeup_fd(-1)
 
 
 def ignore_stops() -> None:

@@ -1,13 +1,15 @@
 """Stops of this process become exceptions, also where Python would lose them."""
 
+import multiprocessing
 import signal
+import sys
 import weakref
 from collections.abc import Iterator
 
 import pytest
 
 from metaloop.errors import Terminated
-from metaloop.system.stops import stoppable, stops_held_back
+from metaloop.system.stops import stoppable, stops_held_back, tell_stops
 
 
 @pytest.fixture(autouse=True)
@@ -64,6 +66,20 @@ def test_a_stop_waits_for_the_end_of_a_block() -> None:
     with pytest.raises(Terminated):
         stopped_early(reached)
     assert reached == ["end of the block"]
+
+
+def exit_by_wakeup() -> None:
+    sys.exit(signal.set_wakeup_fd(-1) != -1)
+
+
+def test_signals_of_a_forked_child_are_not_told_as_this_processs() -> None:
+    before = signal.set_wakeup_fd(-1)
+    tell_stops(lambda stop: None)
+    child = multiprocessing.get_context("fork").Process(target=exit_by_wakeup)
+    child.start()
+    child.join()
+    assert child.exitcode == 0
+    assert signal.set_wakeup_fd(before) != -1
 
 
 def test_somebody_elses_handler_stays() -> None:
