@@ -121,8 +121,9 @@ def _inspect(argv: list[str]) -> int:
     parser.add_argument("--steps", type=int, metavar="N", help="inner steps (default: those of the run's meta-test)")
     parser.add_argument("--unfinished", action="store_true", help="use the best checkpoint so far of a run that was stopped")
     options = parser.parse_args([word.removeprefix("run=") for word in argv])
-    if options.episodes < 2 or (options.steps is not None and options.steps < 1):
-        raise UserError(f"inspect: --episodes {options.episodes} must be at least 2, and --steps at least 1")
+    for name, value, least in (("episodes", options.episodes, 2), ("steps", options.steps, 1)):
+        if value is not None and value < least:
+            raise UserError(f"--{name} {value}: must be at least {least}")
     from metaloop.evaluation import inspection
 
     inspection.show(inspection.inspect_run(options.run, options.episodes, options.steps, unfinished=options.unfinished))

@@ -4,7 +4,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,9 @@ from metaloop.system.terminal import printable
 if TYPE_CHECKING:  # they import torch, for which the error for a mistyped word should not wait
     from metaloop.evaluation.adapted_model import AdaptedModel
     from metaloop.evaluation.predictions import Predictions
+    from metaloop.metrics.interval import Interval
+    from metaloop.metrics.proportions import Proportion
+    from metaloop.problems.metric import Metric
 
 _COLUMNS, _LISTS = ("text", "path", "label"), ("ignore", "categories")  # names of columns: one, or several
 KEYS = ("run", "model", "support", "query", *_COLUMNS, *_LISTS, "steps", "unfinished", "out", "save")
@@ -161,10 +164,7 @@ def record(model: "AdaptedModel", result: "Predictions", command: Sequence[str])
     """Record of the predictions as plain data: what was used, and the score."""
     from metaloop.records.environment import versions
 
-    score, metric = result.score, result.metric.as_dict()
-    scored = score and {
-        "metric": metric, "mean": score.mean, "half_width": score.half_width, "level": score.level, "n": score.n
-    }  # fmt: skip
+    scored = result.score and {"metric": result.metric.as_dict(), **asdict(result.score)}
     return {
         "command": list(command),
         **model.about,
@@ -204,7 +204,7 @@ def _notes(result: "Predictions") -> list[str]:
     notes = []
     if result.score is not None:
         metric, score = result.metric, result.score
-        text = metric.with_unit(metric.interval(score.mean, score.half_width))
+        text = _scored(metric, score)
         notes.append(f"{metric.title}  {text}  ({100 * score.level:g} % interval, {score.n} labelled)")
     if result.strange:
         names = _cut(", ".join(map(repr, dict.fromkeys(result.strange))))
@@ -215,6 +215,14 @@ def _notes(result: "Predictions") -> list[str]:
     if result.transductive:
         notes.append("transductive  a prediction depends on the other queries (because of model.norm=batch or the algorithm)")
     return notes
+
+
+def _scored(metric: "Metric", score: "Interval | Proportion") -> str:
+    from metaloop.metrics.interval import Interval
+
+    if isinstance(score, Interval):
+        return metric.with_unit(metric.interval(score.mean, score.half_width))
+    return metric.with_unit(f"{metric.number(score.mean)}, between {metric.number(score.low)} and {metric.number(score.high)}")
 
 
 def _print_table(result: "Predictions") -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from metaloop.data.distribution import TaskDistribution
-from metaloop.metrics.interval import mean_interval
+from metaloop.metrics.proportions import clustered_proportion
 
 
 class ClassScores:
@@ -53,13 +53,13 @@ class ClassScores:
         """Accuracy of each class, lowest first.
 
         Returns:
-            For each class its name, its numbers of queries and episodes, and its accuracy in [0, 1], mean over episodes and
-            half-width.
+            For each class its name, its numbers of queries and episodes, and its accuracy in [0, 1], mean over episodes, and
+            the ends of its interval.
         """
         rows = []
         for name, values in self._accuracies.items():
-            interval = mean_interval(values)
-            accuracy = {"mean": interval.mean, "half_width": interval.half_width}
+            share = clustered_proportion(values, self._queries[name])
+            accuracy = {"mean": share.mean, "low": share.low, "high": share.high}
             rows.append({"class": name, "queries": self._queries[name], "episodes": len(values), **accuracy})
         return sorted(rows, key=lambda row: (row["mean"], row["class"]))
 

@@ -13,6 +13,7 @@ from metaloop.data.user.tasks import TargetScale, UserFileDataset, UserRows, Use
 from metaloop.errors import UserError
 from metaloop.learners.learner import Learner, Predictor
 from metaloop.metrics.interval import Interval, mean_interval
+from metaloop.metrics.proportions import Proportion, proportion
 from metaloop.problems.metric import ACCURACY, MEAN_SQUARED_ERROR, Metric
 from metaloop.types import Inputs, map_inputs
 
@@ -42,7 +43,7 @@ class Predictions:
     mean: Tensor | None
     deviation: Tensor | None
     metric: Metric
-    score: Interval | None
+    score: Interval | Proportion | None
     strange: tuple[str, ...]
     repeated: int
     transductive: bool
@@ -96,9 +97,9 @@ def predictions(
     strange = tuple(given for given, known in zip(rows.labels, labels, strict=True) if given is not None and known is None)
     if task.classes:
         probabilities = F.softmax(outputs, -1)
-        score = _accuracy(probabilities, task.classes, labels)
+        accuracy = _accuracy(probabilities, task.classes, labels)
         return Predictions(
-            rows, task.classes, probabilities, None, None, ACCURACY, score, strange, repeated, learner.transductive
+            rows, task.classes, probabilities, None, None, ACCURACY, accuracy, strange, repeated, learner.transductive
         )
     mean, deviation = _in_units(outputs, scale)
     score = _error(mean, labels)
@@ -125,10 +126,10 @@ def _in_units(outputs: Tensor, scale: TargetScale | None) -> tuple[Tensor, Tenso
     return outputs[:, 0, 0] * scale.unit + scale.mean, outputs[:, 0, 1] * scale.unit
 
 
-def _accuracy(probabilities: Tensor, classes: tuple[str, ...], labels: Sequence[str | None]) -> Interval | None:
+def _accuracy(probabilities: Tensor, classes: tuple[str, ...], labels: Sequence[str | None]) -> Proportion | None:
     best = probabilities.argmax(-1).tolist()
-    correct = [float(classes[guess] == label) for guess, label in zip(best, labels, strict=True) if label is not None]
-    return mean_interval(correct) if correct else None
+    correct = [classes[guess] == label for guess, label in zip(best, labels, strict=True) if label is not None]
+    return proportion(correct) if correct else None
 
 
 def _error(mean: Tensor, labels: Sequence[str | None]) -> Interval | None:

@@ -69,8 +69,9 @@ def classes_figure(inspection: Mapping[str, Any], theme: Theme) -> Figure | None
     figure, (ax,) = new_figure(theme, 1, (5.6, 0.2 * len(shown) + 1.2))
     places = np.arange(len(shown))
     means = ACCURACY.scale * np.array([row["mean"] for row in shown])
-    halves = ACCURACY.scale * np.array([row["half_width"] or 0.0 for row in shown])
-    ax.errorbar(means, places, xerr=halves, fmt="o", color=theme.palette[0], ecolor=theme.muted, capsize=2.5, markersize=4.5)
+    low, high = (ACCURACY.scale * np.array([row[end] for row in shown]) for end in ("low", "high"))
+    reach = np.stack([means - low, high - means]).clip(min=0.0)  # rounding may leave -1e-16
+    ax.errorbar(means, places, xerr=reach, fmt="o", color=theme.palette[0], ecolor=theme.muted, capsize=2.5, markersize=4.5)
     label, overall = ACCURACY.heading, inspection["parts"]["all"]["mean"]
     if inspection["metric"] == ACCURACY:  # the score of tagging is not an accuracy
         ax.axvline(ACCURACY.shown(overall), color=theme.palette[1], linestyle="--", linewidth=1.3)
@@ -78,7 +79,7 @@ def classes_figure(inspection: Mapping[str, Any], theme: Theme) -> Figure | None
     for text in ax.set_yticks(places, [_short(row["class"]) for row in shown]):
         text.label1.set_parse_math(False)
     ax.set_ylim(len(shown) - 0.4, -0.6)
-    ax.set_xlim(*_percent_limits(means, halves))
+    ax.set_xlim(*_percent_limits(means, reach.max(0)))
     cut = f"{len(shown)} of {len(rows)} classes, the worst first" if len(rows) > len(shown) else ""
     titles(ax, theme, label, "", cut)
     return figure
