@@ -1,5 +1,6 @@
 """Plans: which runs there are, and what a wrong file is told."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -122,7 +123,7 @@ def read_back(line: str) -> object:
     ["pics=v2", "pics,v2", "my pics (1)", "pics[1]", "文件夹", "null", "2024", "007", "1e3", "a'b", 'q"q', "x${seed}"],
 )
 def test_B13_text_of_a_sweep_file_stays_text(value: str, tmp_path: Path) -> None:
-    (run,) = plan(tmp_path, {"axes": {"dataset.path": [value]}}).runs()
+    (run,) = plan(tmp_path, json.dumps({"axes": {"dataset.path": [value]}})).runs()
     assert read_back(f"dataset.path={run['dataset.path']}") == value
 
 
