@@ -4,6 +4,7 @@ import logging
 import os
 import shlex
 import sys
+from contextlib import nullcontext
 from datetime import datetime
 from pathlib import Path
 
@@ -110,10 +111,17 @@ def _command(directory: Path) -> str:
 
 def _launched(identity: RunIdentity, directory: Path, resume: bool, logs: Logs) -> Record:
     """Run as a rank that this program has started; rank zero writes the log where its parent does, and the report."""
-    if os.environ["RANK"] != "0":
-        return run_rank(identity, directory, resume)
-    with logs.written():
-        return run_rank(identity, directory, resume, report=True)
+    from metaloop.config.exit_codes import users_fault
+
+    first = os.environ["RANK"] == "0"
+    try:
+        with logs.written() if first else nullcontext():
+            return run_rank(identity, directory, resume, report=first)
+    except Exception as error:
+        fault = users_fault(error)  # asked here, because the traceback stays in this process
+        if fault is None or isinstance(error, UserError):
+            raise
+        raise UserError(fault) from error
 
 
 def run_rank(identity: RunIdentity, directory: Path, resume: bool, report: bool = False) -> Record:
