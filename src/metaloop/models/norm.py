@@ -196,6 +196,15 @@ def with_replaced_layers(model: Network, replacement: Callable[[nn.Module], nn.M
     return model
 
 
+_LAYERS = (Norm, nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+
+
+def norm_parameters(model: nn.Module) -> tuple[str, ...]:
+    """Return the qualified names of the scales and offsets of a model's norm layers, ours and torch's, in the model's order."""
+    owned = {id(p) for layer in model.modules() if isinstance(layer, _LAYERS) for p in layer.parameters(recurse=False)}
+    return tuple(name for name, value in model.named_parameters() if id(value) in owned)
+
+
 def norm_mode(model: nn.Module) -> str:
     """Return the modes of a model's norm layers as written in records: "batch", "group+running"; "none" without norms."""
     return "+".join(sorted(norm_modes(model))) or "none"

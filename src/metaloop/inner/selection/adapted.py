@@ -37,7 +37,14 @@ def check_head_names(model: nn.Module) -> None:
 
 
 class Adapted(ABC):
-    """A choice among a model's parameters, which may first add parameters to the model."""
+    """A choice among a model's parameters, which may first add parameters to the model.
+
+    Attributes:
+        norms: whether scales and offsets of norm layers adapt if they are among :meth:`names`; if not, a learner leaves them
+            out, and the outer loop alone learns them.
+    """
+
+    norms: bool = True
 
     @abstractmethod
     def attach(self, model: nn.Module) -> nn.Module:
@@ -91,9 +98,16 @@ class Selection(Adapted):
 
 
 class All(Selection):
-    """Every parameter, as in MAML."""
+    """Every parameter, as in MAML.
+
+    Args:
+        norms: see :class:`Adapted`; the code of Finn et al. 2017 and of Antoniou et al. 2019 leaves them out.
+    """
 
     pattern = ""
+
+    def __init__(self, norms: bool = True) -> None:
+        self.norms = norms
 
 
 class Head(Selection):
@@ -104,10 +118,17 @@ class Head(Selection):
 
 
 class Body(Selection):
-    """All but the head, as in BOIL (Oh et al. 2021): representations change, the classifier stays."""
+    """All but the head, as in BOIL (Oh et al. 2021): representations change, the classifier stays.
+
+    Args:
+        norms: see :class:`Adapted`.
+    """
 
     names_head = True
     pattern = f"^(?!{re.escape(HEAD)})"
+
+    def __init__(self, norms: bool = True) -> None:
+        self.norms = norms
 
 
 class Pattern(Selection):

@@ -20,7 +20,7 @@ from metaloop.learners.gradient.adaptation import adapt, adapted_before
 from metaloop.learners.gradient.augmentation import NoAugmentation, SupportAugmentation
 from metaloop.learners.gradient.constant_part import ConstantPart
 from metaloop.learners.gradient.functional_model import FunctionalModel
-from metaloop.learners.gradient.gradient_task import GradientTask, check_counts
+from metaloop.learners.gradient.gradient_task import GradientTask, adapted_names, check_counts
 from metaloop.learners.gradient.kept_state import KeptState
 from metaloop.learners.gradient.support_loss import MeanLoss, SupportLoss
 from metaloop.learners.gradient.support_order import Rotation, SupportOrder
@@ -82,7 +82,7 @@ class GradientLearner(Learner, TakesSteps):
             raise UserError(f"algorithm.proximal={proximal}: at least 0")
         check_counts(steps=steps, eval_steps=eval_steps, inner_batch=inner_batch, eval_inner_batch=eval_inner_batch)
         model = adapted.attach(model)
-        names = adapted.names(model)
+        names = adapted_names(adapted, model)
         start = {name: model.get_parameter(name).detach() for name in names}
         head_init.check(start)
         self.model = model

@@ -8,12 +8,12 @@ from metaloop.errors import UserError
 from metaloop.inner.head_init import HeadInit
 from metaloop.inner.module_call import ModuleCall
 from metaloop.inner.problem import MODEL, TaskModel
-from metaloop.inner.selection.adapted import HEAD
+from metaloop.inner.selection.adapted import HEAD, Adapted
 from metaloop.learners.gradient.augmentation import NoAugmentation, SupportAugmentation
 from metaloop.learners.gradient.functional_model import FunctionalModel, HeadAlone
 from metaloop.learners.gradient.support_loss import SupportLoss
 from metaloop.learners.gradient.support_order import SupportOrder
-from metaloop.models.norm import OF_EXAMPLES, norm_modes
+from metaloop.models.norm import OF_EXAMPLES, norm_modes, norm_parameters
 from metaloop.problems.task_loss import TaskLoss, without_absent_classes
 from metaloop.types import Examples, Inputs, Params
 
@@ -129,6 +129,20 @@ class _Part:
     def __call__(self, meta: Params, arguments: tuple[Any, ...]) -> Any:
         """Call the module with these arguments."""
         return self._call({name: meta[qualified] for name, qualified in self._names.items()}, arguments)
+
+
+def adapted_names(adapted: Adapted, model: nn.Module) -> tuple[str, ...]:
+    """Return the names of the parameters that adapt: those chosen, without those of norm layers if these are left out.
+
+    Raises:
+        UserError: nothing is left.
+    """
+    names = adapted.names(model)
+    norms = () if adapted.norms else norm_parameters(model)
+    rest = tuple(name for name in names if name not in norms)
+    if not rest:
+        raise UserError("algorithm.adapted.norms=false: norm layers are all that would adapt; set it to true")
+    return rest
 
 
 def check_counts(**counts: int | None) -> None:

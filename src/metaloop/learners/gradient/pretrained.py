@@ -18,7 +18,7 @@ from metaloop.learners.classification import logits_of_task_classes, losses_by_t
 from metaloop.learners.gradient.adaptation import adapt, adapted_before
 from metaloop.learners.gradient.augmentation import NoAugmentation
 from metaloop.learners.gradient.functional_model import FunctionalModel
-from metaloop.learners.gradient.gradient_task import GradientTask, check_counts
+from metaloop.learners.gradient.gradient_task import GradientTask, adapted_names, check_counts
 from metaloop.learners.gradient.support_loss import MeanLoss
 from metaloop.learners.gradient.support_order import Rotation, SupportOrder, batches
 from metaloop.learners.learner import Learner, Predictor, Requirements, TakesSteps
@@ -86,7 +86,7 @@ class Pretrained(Learner, TakesSteps):
         classifies = loss.of_classes
         _check_classes(classifies, classes, cosine_scale, head_init)
         model = adapted.attach(model if cosine_scale is None else _with_cosine_head(model, cosine_scale, cosine_lengths))
-        names = adapted.names(model)
+        names = adapted_names(adapted, model)
         start = {name: model.get_parameter(name).detach() for name in names}
         head_init.check(start)
         self.model = model
