@@ -103,7 +103,8 @@ def _losses(learner: GradientLearner, tasks: Tasks) -> Tensor:
 
     def one(task: Tasks, autodiff: Autodiff) -> Tensor:
         walk = learner.problem.walk(meta, task.support, range(steps), autodiff, exact_from=steps)
-        return torch.stack([learner.task.query_loss(meta, at, task.support, task.query)[0] for at, _ in walk])
+        points = enumerate(at for at, _ in walk)
+        return torch.stack([learner.task.query_loss(meta, at, task.support, task.query, taken)[0] for taken, at in points])
 
     with torch.no_grad():
         return learner.over_tasks.map(one, tasks)

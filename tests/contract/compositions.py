@@ -76,7 +76,7 @@ def by_hand(
         params = problem.task.start(meta, task.support)
         state = learner.rule.init(params)
         for step, weight in enumerate(problem.weights):
-            total = total + weight * problem.task.query_loss(meta, params, task.support, task.query)[0] / len(tasks)
+            total = total + weight * problem.task.query_loss(meta, params, task.support, task.query, step)[0] / len(tasks)
             if step == problem.steps:
                 break
             if step in cut:

@@ -124,7 +124,7 @@ def _score_with_fixed(
 ) -> Tensor:
     """Score after adaptation in which the parameters ``fixed`` do not move."""
     *_, params = walk(inner, one.support, steps, fixed)
-    answers = inner.task.answer(inner.meta, params, one.support, one.query.x, one.query.mask)
+    answers = inner.task.answer(inner.meta, params, one.support, one.query.x, one.query.mask, steps)
     return _scores(answers, tasks, problem)[0]
 
 

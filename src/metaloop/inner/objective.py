@@ -48,26 +48,30 @@ class AnnealedSum(Objective):
     """Annealing from equal weights to the last step alone (multi-step loss, MAML++, Antoniou et al. 2019, section 4).
 
     The weights move linearly in equal stages, so that a compiled function or a timing serves all outer steps of its stage; the
-    paper changes the weights once an epoch. Deviation: the paper's code keeps the weights of earlier steps at least at 0.03
-    divided by the number of steps until the annealing ends; ours reach zero.
+    paper changes the weights once an epoch, and its code keeps those of earlier steps at least at 0.03 divided by the number of
+    steps until the annealing ends, which is ``floor``.
 
     Args:
         until: number of outer steps after which only the last step counts; 10 epochs of 500 in the paper's Omniglot runs.
         stages: number of changes of the weights until then.
+        floor: least weight of an earlier step until then, times the number of steps; from 0 to below 1.
     """
 
-    def __init__(self, until: int, stages: int = 10) -> None:
+    def __init__(self, until: int, stages: int = 10, floor: float = 0.0) -> None:
         if until < 0:
             raise UserError(f"algorithm.objective.until={until}: outer steps, at least 0")
         if stages < 1:
             raise UserError(f"algorithm.objective.stages={stages}: at least 1")
+        if not 0 <= floor < 1:
+            raise UserError(f"algorithm.objective.floor={floor}: at least 0 and below 1")
         self.until = until
         self.stages = stages
+        self.floor = floor
 
     def weights(self, steps: int, outer_step: int) -> tuple[float, ...]:
         """See :meth:`Objective.weights`."""
         stage = self.stages if outer_step >= self.until else outer_step * self.stages // self.until
-        each = (1 - stage / self.stages) / steps
+        each = (max(1 - stage / self.stages, self.floor) if stage < self.stages else 0.0) / steps
         return (0.0, *(each,) * (steps - 1), 1 - each * (steps - 1))
 
 

@@ -28,8 +28,8 @@ class TaskModel(ABC):
         """Return the scalar loss that inner step ``step`` descends."""
 
     @abstractmethod
-    def query_loss(self, meta: Params, params: Params, support: Examples, query: Examples) -> tuple[Tensor, Tensor]:
-        """Return the scalar query loss and the model's outputs (queries, *output)."""
+    def query_loss(self, meta: Params, params: Params, support: Examples, query: Examples, taken: int) -> tuple[Tensor, Tensor]:
+        """Return the scalar query loss and the model's outputs (queries, *output), after ``taken`` inner steps."""
 
 
 class _RuleStep(nn.Module):

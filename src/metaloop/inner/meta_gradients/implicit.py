@@ -32,7 +32,7 @@ class TaskImplicit:
             gradients, _ = autodiff.gradient(lambda p: problem.inner_loss(at, p, support, steps - 1), params, second_order=True)
             return gradients
 
-        direct, slope, outputs = query_gradients(problem, meta, params, support, query, 1.0, autodiff)
+        direct, slope, outputs = query_gradients(problem, meta, params, support, query, steps, 1.0, autodiff)
         # The Hessian is symmetric, so pulling a vector back through the gradient multiplies by it.
         response = self.solver.solve(autodiff.linearized(lambda at: inner_gradient(meta, at), params), slope)
         indirect = autodiff.linearized(lambda at: inner_gradient(at, params), meta)(response)

@@ -64,17 +64,20 @@ def query_gradients(
     params: Params,
     support: Examples,
     query: Examples,
+    taken: int,
     weight: float,
     autodiff: Autodiff,
 ) -> tuple[Params, Params, Params]:
     """Return the gradients of the weighted query loss with respect to ``meta`` and to the iterate ``params``, and outputs.
+
+    The iterate is that after ``taken`` inner steps.
 
     The outputs are the unweighted ``loss`` and the ``logits``.
     """
     both = {META + name: value for name, value in meta.items()} | {ITERATE + name: value for name, value in params.items()}
 
     def loss(at: Params) -> tuple[Tensor, Params]:
-        value, logits = problem.task.query_loss(part(at, META), part(at, ITERATE), support, query)
+        value, logits = problem.task.query_loss(part(at, META), part(at, ITERATE), support, query, taken)
         return weight * value, {"loss": value, "logits": logits}
 
     gradients, outputs = autodiff.value_and_gradient(loss, both)
@@ -157,7 +160,7 @@ class TaskDisplacement:
             for name, start in path[0][0].items():
                 if start is meta.get(MODEL + name):  # a parameter that does not start at its learned value has no displacement
                     gradients[MODEL + name] = start - path[-1][0][name]
-            loss, logits = problem.task.query_loss(meta, path[-1][0], support, query)
+            loss, logits = problem.task.query_loss(meta, path[-1][0], support, query, steps)
             state = {STATE + name: value for name, value in path[-1][1].items()} if self.keep_state else {}
         return gradients, {"loss": loss, "logits": logits, "per_step": loss[None], **state}
 

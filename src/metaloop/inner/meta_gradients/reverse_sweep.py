@@ -40,7 +40,7 @@ class TaskSweep:
         for t in range(steps, -1, -1):
             params = path[t][0]
             if weights[t]:
-                from_query, gradient, outputs = query_gradients(problem, meta, params, support, query, weights[t], autodiff)
+                from_query, gradient, outputs = query_gradients(problem, meta, params, support, query, t, weights[t], autodiff)
                 total, adjoint = _add(total, from_query), _add(adjoint, gradient)
                 query_outputs.insert(0, outputs)
             if t:

@@ -56,7 +56,7 @@ def stretch(
         next(path)  # the stretch before has counted it
     for point, end in enumerate(path, span.start if at is None else span.start + 1):
         if problem.weights[point]:
-            loss, logits = problem.task.query_loss(meta, end[0], support, query)
+            loss, logits = problem.task.query_loss(meta, end[0], support, query, point)
             counted.weights.append(problem.weights[point])
             counted.losses.append(loss)
             counted.logits.append(logits)

@@ -72,7 +72,7 @@ def _predictor(
 ) -> Predictor:
     """Make a predictor from the adapted parameters by number of inner steps, in ascending order."""
     head_task, constant = task.on_features(), _constant(task)
-    answers = [_answer(head_task or task, meta, support, params, over_tasks) for params in parameters.values()]
+    answers = [_answer(head_task or task, meta, support, params, taken, over_tasks) for taken, params in parameters.items()]
     features = _query_features(task, meta, support, over_tasks) if head_task else None
 
     def prepare(x: Inputs, mask: Tensor | None) -> Inputs:
@@ -82,10 +82,10 @@ def _predictor(
     return Predictor(answers, tuple(parameters), prepare if head_task or constant.call else None, parameters[max(parameters)])
 
 
-def _answer(task: GradientTask, meta: Params, support: Examples, params: Params, over_tasks: OverTasks) -> Answer:
+def _answer(task: GradientTask, meta: Params, support: Examples, params: Params, taken: int, over_tasks: OverTasks) -> Answer:
     def answer_task(inputs: tuple[Examples, Params, Queries], autodiff: Autodiff) -> Tensor:
         task_support, task_params, queries = inputs
-        return task.answer(meta, task_params, task_support, queries.x, queries.mask)
+        return task.answer(meta, task_params, task_support, queries.x, queries.mask, taken)
 
     def answer(x: Inputs, mask: Tensor | None) -> Tensor:
         with torch.no_grad():

@@ -22,6 +22,7 @@ from metaloop.learners.gradient.constant_part import ConstantPart
 from metaloop.learners.gradient.functional_model import FunctionalModel
 from metaloop.learners.gradient.gradient_task import GradientTask, adapted_names, check_counts
 from metaloop.learners.gradient.kept_state import KeptState
+from metaloop.learners.gradient.step_norms import StepNorms
 from metaloop.learners.gradient.support_loss import MeanLoss, SupportLoss
 from metaloop.learners.gradient.support_order import Rotation, SupportOrder
 from metaloop.learners.learner import Learner, Predictor, Requirements, TakesSteps
@@ -51,6 +52,7 @@ class GradientLearner(Learner, TakesSteps):
         inner_batch: number of support examples in each inner step; None for all.
         eval_inner_batch: the same in validation and test; None for ``inner_batch``.
         inner_order: order in which inner batches go through the support examples; None for a fixed rotation.
+        norm_steps: number of inner steps for which norm layers have their own scale and offset; None for one of each for all.
         support_loss: reduces the losses of the support examples to the scalar that an inner step minimises; None for the mean.
         augmentation: changes the support inputs in each inner step; None for no change.
         proximal: strength of the pull towards the start, see :meth:`metaloop.inner.problem.InnerProblem.inner_loss`.
@@ -76,11 +78,13 @@ class GradientLearner(Learner, TakesSteps):
         augmentation: SupportAugmentation | None = None,
         eval_inner_batch: int | None = None,
         inner_order: SupportOrder | None = None,
+        norm_steps: int | None = None,
     ) -> None:
         super().__init__()
         if not proximal >= 0:
             raise UserError(f"algorithm.proximal={proximal}: at least 0")
         check_counts(steps=steps, eval_steps=eval_steps, inner_batch=inner_batch, eval_inner_batch=eval_inner_batch)
+        check_counts(norm_steps=norm_steps)
         model = adapted.attach(model)
         names = adapted_names(adapted, model)
         start = {name: model.get_parameter(name).detach() for name in names}
@@ -102,7 +106,9 @@ class GradientLearner(Learner, TakesSteps):
         self.objective = objective
         self.over_tasks = over_tasks
         losses = loss, self.support_loss, self.augmentation
-        task = GradientTask(FunctionalModel(model), names, head_init, *losses, inner_batch, inner_order or Rotation())
+        self.step_norms = None if norm_steps is None else StepNorms(model, names, norm_steps)
+        steps_through = inner_batch, inner_order or Rotation(), self.step_norms
+        task = GradientTask(FunctionalModel(model), names, head_init, *losses, *steps_through)
         self.training_problem = InnerProblem(task, self.rule, objective.weights(steps, 0), steps, proximal)
         self.task = task if eval_inner_batch is None else task.in_batches(eval_inner_batch)
         self.problem = replace(self.training_problem, task=self.task)
@@ -128,6 +134,8 @@ class GradientLearner(Learner, TakesSteps):
             raise UserError(
                 "algorithm.meta_gradient=displacement learns the start, but what adapts has a fixed one; take another"
             )
+        if self.step_norms is not None:
+            raise UserError("algorithm.meta_gradient=displacement cannot learn norms of steps; set algorithm.norm_steps=null")
         for key, part in (("support_loss", self.support_loss), ("augmentation", self.augmentation)):
             if any(True for _ in part.parameters()):
                 raise UserError(

@@ -11,6 +11,7 @@ from metaloop.inner.problem import MODEL, TaskModel
 from metaloop.inner.selection.adapted import HEAD, Adapted
 from metaloop.learners.gradient.augmentation import NoAugmentation, SupportAugmentation
 from metaloop.learners.gradient.functional_model import FunctionalModel, HeadAlone
+from metaloop.learners.gradient.step_norms import StepNorms, last_step, with_step_norms
 from metaloop.learners.gradient.support_loss import SupportLoss
 from metaloop.learners.gradient.support_order import SupportOrder
 from metaloop.models.norm import OF_EXAMPLES, norm_modes, norm_parameters
@@ -32,6 +33,7 @@ class GradientTask(TaskModel):
         augmentation: changes the support inputs in each inner step.
         inner_batch: number of support examples in each inner step; None for all.
         inner_order: order in which inner batches go through the support examples.
+        step_norms: scale and offset of norm layers for each inner step; None for those of the model.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class GradientTask(TaskModel):
         augmentation: SupportAugmentation,
         inner_batch: int | None,
         inner_order: SupportOrder,
+        step_norms: StepNorms | None = None,
     ) -> None:
         self.model = model
         self.adapted = adapted
@@ -53,6 +56,7 @@ class GradientTask(TaskModel):
         self.augmentation = augmentation
         self.inner_batch = inner_batch
         self.inner_order = inner_order
+        self.step_norms = step_norms
         self._augment, self._reduce = _Part(augmentation, AUGMENTATION), _Part(support_loss, SUPPORT_LOSS)
         # Parameters that start from a fixed value are no meta-parameters.
         self._fixed = {n: p for n in adapted if not (p := model.module.get_parameter(n)).requires_grad}
@@ -60,7 +64,11 @@ class GradientTask(TaskModel):
     def start(self, meta: Params, support: Examples) -> Params:
         """See :meth:`TaskModel.start`."""
         params = self._learned(meta)
-        return self.head_init.start(params, support, lambda at: self.model.features(meta, at, support.x, support.mask))
+
+        def features(at: Params) -> Tensor:
+            return self.model.features(meta, with_step_norms(self.step_norms, meta, at, 0), support.x, support.mask)
+
+        return self.head_init.start(params, support, features)
 
     def _learned(self, meta: Params) -> Params:
         """Return the adapted parameters' values before adaptation and before ``head_init``."""
@@ -71,24 +79,25 @@ class GradientTask(TaskModel):
         """See :meth:`TaskModel.support_loss`."""
         batch = self._batch(support, step)
         x = self._augment(meta, (batch, step))
-        logits = self.model.outputs(meta, params, x, batch.mask)
+        logits = self.model.outputs(meta, with_step_norms(self.step_norms, meta, params, step), x, batch.mask)
         losses = self.loss.each(without_absent_classes(logits, support), batch)
         loss: Tensor = self._reduce(meta, (losses, batch.mask))
         return loss
 
-    def query_loss(self, meta: Params, params: Params, support: Examples, query: Examples) -> tuple[Tensor, Tensor]:
+    def query_loss(self, meta: Params, params: Params, support: Examples, query: Examples, taken: int) -> tuple[Tensor, Tensor]:
         """See :meth:`TaskModel.query_loss`."""
-        logits = self.answer(meta, params, support, query.x, query.mask)
+        logits = self.answer(meta, params, support, query.x, query.mask, taken)
         return self.loss(logits, query), logits
 
-    def answer(self, meta: Params, params: Params, support: Examples, x: Inputs, mask: Tensor | None) -> Tensor:
-        """Answer one task's queries ``x`` (queries, *input): (queries, *output)."""
+    def answer(self, meta: Params, params: Params, support: Examples, x: Inputs, mask: Tensor | None, taken: int) -> Tensor:
+        """Answer one task's queries ``x`` (queries, *input) after ``taken`` inner steps: (queries, *output)."""
+        params = with_step_norms(self.step_norms, meta, params, last_step(taken))
         return without_absent_classes(self.model.query_outputs(meta, params, support, x, mask), support)
 
     def on_features(self) -> "GradientTask | None":
         """Return the same task on the head's inputs as ``x``; None if an inner step may change them."""
         model, head = self.model.module, self.model.contract.linear_head
-        if head is None or not all(name.startswith(HEAD) for name in self.adapted):
+        if head is None or self.step_norms is not None or not all(name.startswith(HEAD) for name in self.adapted):
             return None
         shared = norm_modes(model).intersection(OF_EXAMPLES)  # then features depend on the examples of a batch
         if model.training or (shared and self.inner_batch is not None) or not isinstance(self.augmentation, NoAugmentation):
@@ -101,7 +110,7 @@ class GradientTask(TaskModel):
 
     def _changed(self, model: FunctionalModel, inner_batch: int | None) -> "GradientTask":
         losses = self.loss, self._support_loss, self.augmentation
-        return GradientTask(model, self.adapted, self.head_init, *losses, inner_batch, self.inner_order)
+        return GradientTask(model, self.adapted, self.head_init, *losses, inner_batch, self.inner_order, self.step_norms)
 
     def features(self, meta: Params, support: Examples) -> Tensor:
         """Compute the head's inputs for one task's support set before adaptation: (examples, features)."""

@@ -11,6 +11,7 @@ from metaloop.inner.problem import InnerProblem
 from metaloop.inner.selection.adapted import HEAD
 from metaloop.learners.gradient.functional_model import FunctionalModel
 from metaloop.learners.gradient.gradient_task import GradientTask
+from metaloop.learners.gradient.step_norms import last_step, with_step_norms
 from metaloop.learners.learner import Learner, TakesSteps
 from metaloop.learners.representations import FEATURES, OUTPUT, by_layer, layers_of, recorded
 from metaloop.metrics.similarity import linear_cka, mean_cosine
@@ -121,19 +122,22 @@ def trace(of: Stepwise, support: Examples, query: Examples, points: Sequence[int
             params,
             second_order=False,
         )
-        answers, representations = _representations(of, params, support, query)
+        answers, representations = _representations(of, params, support, query, step)
         start, before = (start, before) if start else (params, representations)
         rows.append((answers, loss, _movement(params, start, gradients, groups), _similarity(before, representations)))
     answers, losses, movements, similarities = (torch.stack(column) for column in zip(*rows, strict=True))
     movement = dict(zip(MOVEMENT, movements.unbind(1), strict=True))
     similarity = dict(zip(SIMILARITY, similarities.unbind(1), strict=True))
-    return Trace(answers, losses, movement, similarity, start, params), tuple(before)
+    ends = [with_step_norms(of.task.step_norms, of.meta, *end) for end in ((start, 0), (params, last_step(points[-1])))]
+    return Trace(answers, losses, movement, similarity, *ends), tuple(before)
 
 
-def _representations(of: Stepwise, params: Params, support: Examples, query: Examples) -> tuple[Tensor, dict[str, Tensor]]:
-    """Answer a task's queries, and return the representations of the real ones by layer, too."""
+def _representations(
+    of: Stepwise, params: Params, support: Examples, query: Examples, taken: int
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Answer a task's queries after ``taken`` steps, and return the representations of the real ones by layer, too."""
     with recorded(of.task.model.module) as outputs:
-        answers = of.task.answer(of.meta, params, support, query.x, query.mask)
+        answers = of.task.answer(of.meta, params, support, query.x, query.mask, taken)
     real = slice(None) if query.mask is None else query.mask
     # In norm mode "support" the rows of the support set come first.
     return answers, {n: value[-len(answers) :][real] for n, value in outputs.items() if n not in (FEATURES, OUTPUT)}

@@ -33,7 +33,7 @@ class Bowl(TaskModel):
     def support_loss(self, meta: Params, params: Params, support: Examples, step: int) -> Tensor:
         return (CURVATURE * (params["p"] - support.y[0]) ** 2).sum() / 2
 
-    def query_loss(self, meta: Params, params: Params, support: Examples, query: Examples) -> tuple[Tensor, Tensor]:
+    def query_loss(self, meta: Params, params: Params, support: Examples, query: Examples, taken: int) -> tuple[Tensor, Tensor]:
         return (CURVATURE * (params["p"] - query.y[0]) ** 2).sum() / 2, params["p"][None]
 
 

@@ -46,7 +46,7 @@ class Regression(TaskModel):
     def support_loss(self, meta: Params, params: Params, support: Examples, step: int) -> Tensor:
         return meta["weight"].exp() * self._error(meta, params, support)[1]
 
-    def query_loss(self, meta: Params, params: Params, support: Examples, query: Examples) -> tuple[Tensor, Tensor]:
+    def query_loss(self, meta: Params, params: Params, support: Examples, query: Examples, taken: int) -> tuple[Tensor, Tensor]:
         answers, loss = self._error(meta, params, query)
         return loss, answers
 

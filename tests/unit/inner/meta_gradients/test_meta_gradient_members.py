@@ -40,7 +40,7 @@ class Valley(TaskModel):
         self.steps.append(step)
         return ((params["p"] - support.y[0]) ** 4).sum() / 4
 
-    def query_loss(self, meta: Params, params: Params, support: Examples, query: Examples) -> tuple[Tensor, Tensor]:
+    def query_loss(self, meta: Params, params: Params, support: Examples, query: Examples, taken: int) -> tuple[Tensor, Tensor]:
         return ((params["p"] - query.y[0]) ** 2).sum(), params["p"][None]
 
 

@@ -142,5 +142,5 @@ def test_features_are_what_the_head_sees() -> None:
     support, query = classified(6), classified(9)
     own, theirs = features(of.task.model, of.meta, of.problem.task.start(of.meta, support), support, query.x, None)
     assert (own.shape, theirs.shape) == ((6, 5), (9, 5))
-    answers = of.task.answer(of.meta, dict(model.named_parameters()), support, query.x, None)
+    answers = of.task.answer(of.meta, dict(model.named_parameters()), support, query.x, None, 0)
     torch.testing.assert_close(theirs @ model.head.weight.T + model.head.bias, answers)
