@@ -63,9 +63,10 @@ def _text(value: object) -> str:
 
 
 def _versions() -> Facts:
-    from metaloop.records.environment import git_state, versions
+    from metaloop.records.code import framework
+    from metaloop.records.environment import versions
 
-    git = git_state()
+    git = framework()
     commit = None if git is None else f"{git.commit}{' (with local changes)' if git.dirty else ''}"
     return {"metaloop": __version__, "commit": commit, **{name: v for name, v in versions().items() if name != "metaloop"}}
 

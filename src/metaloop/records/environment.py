@@ -4,13 +4,12 @@ import importlib.metadata
 import os
 import platform
 import resource
-import subprocess
 import sys
 from pathlib import Path
 
 import torch
 
-from metaloop.records.schema import Git, Hardware
+from metaloop.records.schema import Hardware
 
 _PACKAGES = ("metaloop", "torch", "pytorch-lightning", "hydra-core", "torchmetrics", "numpy", "transformers", "wandb")
 
@@ -42,21 +41,6 @@ def _cpu_name() -> str:
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())
-
-
-def git_state() -> Git | None:
-    """Commit of the running code, and whether tracked files have changed since; None outside a checkout."""
-    folder = Path(__file__).parent
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(
-            ["git", *arguments], cwd=folder, capture_output=True, text=True, check=True, timeout=10
-        ).stdout.strip()
-
-    try:
-        return Git(git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no")))
-    except (OSError, subprocess.SubprocessError):
-        return None
 
 
 def peak_memory(device: torch.device) -> int:

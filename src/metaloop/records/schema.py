@@ -158,6 +158,35 @@ class Git:
 
 
 @dataclass(frozen=True)
+class Code:
+    """A package that a run's config names, besides the framework.
+
+    Attributes:
+        package: Name of the package or module.
+        version: Version of its distribution; None if it is not installed.
+        repository: Address, or else folder, of the repository that it lies in; None if there is none or it is installed.
+        git: Commit of its checkout, and whether its files had changed; None if no repository has its files.
+        digest: SHA-256 of its Python files; None if it is installed.
+    """
+
+    package: str
+    version: str | None
+    repository: str | None
+    git: Git | None
+    digest: str | None
+
+    @property
+    def text(self) -> str:
+        """What is known, for people."""
+        parts = [f"version {self.version}"] if self.version else []
+        if self.git:
+            parts.append(f"commit {self.git.commit[:12]}{' with uncommitted changes' if self.git.dirty else ''}")
+        parts += [self.repository] if self.repository else []
+        parts += [f"digest {self.digest[:12]}"] if self.digest else []
+        return ", ".join(parts) or "unknown"
+
+
+@dataclass(frozen=True)
 class Hardware:
     """Machine of a run: architecture, processor, cores, accelerator (None without one), ranks, threads of rank zero."""
 
@@ -238,6 +267,7 @@ class Record:
         status: :data:`FINISHED`, or how the training ended otherwise.
         training: None for an evaluation of an earlier training.
         paper: None if the run reproduces no published number.
+        code: The user's own and other packages that the config names.
         examples: counts of the examples of each split; None if the data set counts none.
     """
 
@@ -256,4 +286,5 @@ class Record:
     training: Training | None
     test: MetaTest
     paper: Paper | None = None
+    code: tuple[Code, ...] = ()
     examples: Mapping[str, ExampleCounts] | None = None

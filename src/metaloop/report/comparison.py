@@ -127,6 +127,7 @@ def _settings(first: Run, second: Run) -> list[tuple[str, str, str]]:
     for run in (first, second):
         record = run.record
         origin = {"commit": record.git and record.git.commit, **record.versions, **asdict(record.hardware)}
+        origin |= {f"code of {code.package}": code.text for code in record.code}
         parts.append({**dict(flatten(record.config)), **{f"({key})": str(value) for key, value in origin.items()}})
     keys = [key for key in dict.fromkeys([*parts[0], *parts[1]]) if key.split(".")[0] not in INCIDENTAL - {"seed"}]
     values = [(key, parts[0].get(key, formats.NONE), parts[1].get(key, formats.NONE)) for key in keys]

@@ -14,8 +14,9 @@ from metaloop.data.distribution import Dataset
 from metaloop.data.recorded import keep_contents
 from metaloop.learners.learner import Learner
 from metaloop.problems.problem import Problem
+from metaloop.records.code import code_of, framework
 from metaloop.records.directory import BEST, CHOICES, LAST
-from metaloop.records.environment import git_state, hardware, peak_memory, versions
+from metaloop.records.environment import hardware, peak_memory, versions
 from metaloop.records.schema import FINISHED, ExampleCounts, MetaTest, Paper, Record, RunIdentity, Training
 from metaloop.records.typed_json import decode
 from metaloop.records.writing import record_as_dict, write_record
@@ -219,11 +220,12 @@ def make_record(
         choices=identity.choices,
         config=identity.config,
         fingerprint=identity.fingerprint,
-        git=git_state(),
+        git=framework(),
         versions=versions(),
         hardware=hardware(ranks),
         training=training,
         test=decode(MetaTest, test, "the meta-test"),
         paper=None if paper is None else decode(Paper, paper, "config", "paper"),
+        code=code_of(identity.config),
         examples=dict(examples) or None,
     )

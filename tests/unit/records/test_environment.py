@@ -8,8 +8,8 @@ import torch
 
 from metaloop.inner.autodiff import Autodiff
 from metaloop.inner.execution.workers import Workers
-from metaloop.records import environment
-from metaloop.records.environment import git_state, hardware, peak_memory, versions
+from metaloop.records.code import git_state
+from metaloop.records.environment import hardware, peak_memory, versions
 from metaloop.records.schema import Git
 from metaloop.types import Examples, Params, Tasks
 
@@ -19,18 +19,17 @@ def test_the_commit_and_whether_it_was_changed(tmp_path: Path, monkeypatch: pyte
         who = ["-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false"]
         return subprocess.run(["git", *who, *words], cwd=tmp_path, capture_output=True, text=True, check=True).stdout.strip()
 
-    monkeypatch.setattr(environment, "__file__", str(tmp_path / "record.py"))
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert git_state() is None
+    assert git_state(tmp_path) is None
     git("init")
     (tmp_path / "record.py").write_text("1")
     git("add", ".")
     git("commit", "-m", "one")
-    assert git_state() == Git(git("rev-parse", "HEAD"), dirty=False)
+    assert git_state(tmp_path) == Git(git("rev-parse", "HEAD"), dirty=False)
     (tmp_path / "notes").write_text("not tracked")
-    assert git_state() == Git(git("rev-parse", "HEAD"), dirty=False)
+    assert git_state(tmp_path) == Git(git("rev-parse", "HEAD"), dirty=False)
     (tmp_path / "record.py").write_text("2")
-    assert git_state() == Git(git("rev-parse", "HEAD"), dirty=True)
+    assert git_state(tmp_path) == Git(git("rev-parse", "HEAD"), dirty=True)
 
 
 def test_versions_and_hardware() -> None:

@@ -145,6 +145,8 @@ def _origin(record: Record) -> Iterator[tuple[str, str]]:
     git, hardware = record.git, record.hardware
     yield "created", record.created[:16].replace("T", " ")
     yield "commit", f"{git.commit[:12]}{' with uncommitted changes' if git.dirty else ''}" if git else "unknown"
+    for code in record.code:
+        yield f"code of {code.package}", code.text
     yield "hardware", ", ".join(part for part in (hardware.machine, hardware.cpu, hardware.gpu) if part)
     yield "versions", ", ".join(f"{name} {version}" for name, version in record.versions.items())
     yield "command", shlex.join(record.command)

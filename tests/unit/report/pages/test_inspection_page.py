@@ -51,7 +51,7 @@ def made(**other: Any) -> dict[str, Any]:
         "representations": [{"layer": name, **similar} for name in ("layers.0", "head")],
         "parts": parts(0.2, 0.75, 0.4, 0.8), "by_episode": {},
         "classes": [
-            {"class": f"$c{i}_", "queries": 4, "episodes": 2, "mean": 0.5 + i / 100, "low": 0.4, "high": 0.95} for i in range(40)
+            {"class": f"$c{i}_", "queries": 4, "episodes": 2, "mean": 0.5 + i / 100, "low": 0.4, "high": 0.9} for i in range(40)
         ],
         "confusion": [{"class": "$c1_", "answer": "$c2_", "taken": 3, "asked": 4}],
     }  # fmt: skip
