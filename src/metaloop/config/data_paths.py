@@ -6,7 +6,7 @@ from typing import Any
 
 from metaloop.records.schema import RunIdentity
 
-_PATHS = {"dataset": ("path", "data_dir", "split_file", "images"), "model": ("name_or_path",)}
+_PATHS = {"dataset": ("path", "data_dir", "split_file", "images", "tables"), "model": ("name_or_path",)}
 
 
 def with_absolute_paths(identity: RunIdentity) -> Mapping[str, Any]:
@@ -24,8 +24,16 @@ def with_absolute_paths(identity: RunIdentity) -> Mapping[str, Any]:
 def _absolute(node: Any, group: str, folder: str) -> Any:
     if not isinstance(node, Mapping):
         return node
-    paths = {key: node[key] for key in _PATHS[group] if isinstance(node.get(key), str)}
-    return {**node, **{key: _located(value, folder) for key, value in paths.items()}}
+    return {**node, **{key: _placed(node[key], folder) for key in _PATHS[group] if key in node}}
+
+
+def _placed(value: Any, folder: str) -> Any:
+    """The value with absolute paths; of lists and mappings, such as the tables of each split, those with a suffix are paths."""
+    if isinstance(value, Mapping):
+        return {key: _placed(each, folder) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_located(each, folder) if isinstance(each, str) and Path(each).suffix else each for each in value]
+    return _located(value, folder) if isinstance(value, str) else value
 
 
 def _located(value: str, folder: str) -> str:

@@ -63,7 +63,9 @@ def read_table(name: str, data_dir: str) -> DataTable:
         return _read_scikit_learn(name)
     if name in UCI:
         return _read_uci(name, Path(data_dir) / ARCHIVE)
-    raise UserError(f"dataset.tables: {name!r} must be one of {', '.join([*SCIKIT_LEARN, *UCI])}")
+    raise UserError(
+        f"dataset.tables: {name!r} must be one of {', '.join([*SCIKIT_LEARN, *UCI])}, or your own .csv, .tsv or .json"
+    )
 
 
 def _read_scikit_learn(name: str) -> DataTable:

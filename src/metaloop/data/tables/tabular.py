@@ -1,6 +1,6 @@
 """Episodes from tables with different numbers of features, standardised by the support set."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Self
@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metaloop.data.copies import count_repeats
+from metaloop.data.copies import Copies, check_repeats, count_repeats, tell_repeats
 from metaloop.data.distribution import SPLITS, TaskDistribution, check_split
 from metaloop.data.philox import Stream
 from metaloop.data.pool import episode_masks
 from metaloop.data.split_contents import split_contents
+from metaloop.data.tables.own_tables import is_own, read_own_table
 from metaloop.data.tables.table_reading import DataTable, read_table
 from metaloop.data.user.tables import read_user_table
 from metaloop.data.user.tasks import Columns, TargetScale, UserFileDataset, UserRows
@@ -36,12 +37,26 @@ class Tabular(UserFileDataset):
 
     Args:
         problem: a classification, or a regression.
-        tables: names of the tables of each split; see :mod:`metaloop.data.tables.table_reading`.
+        tables: names of the tables of each split (see :mod:`metaloop.data.tables.table_reading`), or paths of your own files.
         data_dir: folder with the archive of the UCI tables.
         missing: share of the feature values that are hidden, in [0, 1), drawn for each episode.
+        label: column of the class or target in your own files.
+        ignore: columns of your own files that are no features.
+        categories: columns of your own files whose values are categories, whatever they look like.
+        repeats: "apart" if no episode may have equal rows of your own files in both support and query; "anywhere" if it may.
     """
 
-    def __init__(self, problem: Problem, tables: Mapping[str, Sequence[str]], data_dir: str, missing: float = 0.0) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        tables: Mapping[str, Sequence[str]],
+        data_dir: str,
+        missing: float = 0.0,
+        label: str = "label",
+        ignore: Sequence[str] = (),
+        categories: Sequence[str] = (),
+        repeats: str = "apart",
+    ) -> None:
         if set(tables) != set(SPLITS) or not all(tables.values()):
             raise UserError(f"dataset.tables={dict(tables)} must have at least one table for each of {', '.join(SPLITS)}")
         if not 0 <= missing < 1:
@@ -50,6 +65,9 @@ class Tabular(UserFileDataset):
         self.tables = {split: tuple(names) for split, names in tables.items()}
         self.data_dir = data_dir
         self.missing = missing
+        check_repeats(repeats)
+        self._columns = Columns(label=label, ignore=tuple(ignore), categories=tuple(categories), prefix="dataset.")
+        self._apart = repeats == "apart"
         self._splits: dict[str, TabularTasks] = {}
         self._counts: dict[str, ExampleCounts] = {}
 
@@ -60,6 +78,8 @@ class Tabular(UserFileDataset):
             tables = {each: self._read(each) for each in dict.fromkeys(chain.from_iterable(self.tables.values()))}
             width = max(table.x.shape[1] for table in tables.values())
             self._splits = {split: self._tasks(split, tables, width) for split in SPLITS}
+            if any(map(is_own, tables)):
+                tell_repeats(self._counts, "rows", apart=self._apart)
         return self._splits[name]
 
     def counts(self) -> Mapping[str, ExampleCounts]:
@@ -85,6 +105,8 @@ class Tabular(UserFileDataset):
         return _inputs(support_x), _inputs(query_x), scale
 
     def _read(self, name: str) -> DataTable:
+        if is_own(name):
+            return read_own_table(name, self._columns, has_classes=self.problem.has_classes)
         table = read_table(name, self.data_dir)
         if (table.classes is None) is self.problem.has_classes:
             holds = "values" if table.classes is None else "classes"
@@ -96,23 +118,35 @@ class Tabular(UserFileDataset):
     def _tasks(self, split: str, tables: Mapping[str, DataTable], width: int) -> "TabularTasks":
         groups: list[np.ndarray] = []
         groups_of_table: list[int] = []
+        own: list[bool] = []  # whether a group's table is the user's
         for name in self.tables[split]:
             users = [each for each in SPLITS if name in self.tables[each]]
             parts = [_share(group, users.index(split), len(users)) for group in _groups(tables[name])]
             groups += [np.pad(part, ((0, 0), (0, width + 1 - part.shape[1])), constant_values=np.nan) for part in parts]
             groups_of_table.append(len(parts))
+            own += [is_own(name)] * len(parts)
         sizes = [len(group) for group in groups]
         targets = 0 if self.problem.has_classes else 1  # number of targets that are part of what is compared
         shown = [[row[1 - targets :].tobytes() for row in group] for group in groups]
         self._counts[split] = ExampleCounts(sum(sizes), *count_repeats({split: shown})[split])
         rows = torch.from_numpy(np.concatenate(groups))
-        return TabularTasks(rows, sizes, groups_of_table, self.tables[split], self.problem, split, self.missing)
+        copies = Copies.of(_compared(groups, own)) if self._apart and any(own) else None
+        names = [Path(name).name for name in self.tables[split]]
+        return TabularTasks(rows, sizes, groups_of_table, names, self.problem, split, self.missing, copies)
 
 
 def _groups(table: DataTable) -> list[np.ndarray]:
     """The rows (rows, 1 + features) of every class, or of the whole table in regression, with the target first."""
     rows = np.column_stack([table.y, table.x])
     return [rows] if table.classes is None else [rows[table.y == label] for label in range(table.classes)]
+
+
+def _compared(groups: Sequence[np.ndarray], own: Sequence[bool]) -> list[list[Hashable]]:
+    """Keys of the rows of each group: features and target of the user's; rows of published tables are never copies."""
+    return [
+        [row.tobytes() if users else (number, place) for place, row in enumerate(group)]
+        for number, (group, users) in enumerate(zip(groups, own, strict=True))
+    ]
 
 
 def _share(rows: np.ndarray, part: int, parts: int) -> np.ndarray:
@@ -134,6 +168,7 @@ class TabularTasks(TaskDistribution):
         problem: see :class:`Tabular`.
         split: name of the split, for messages.
         missing: see :class:`Tabular`.
+        copies: which rows are equal, if no episode may have equal ones in support and query; None if it may.
     """
 
     def __init__(
@@ -145,12 +180,13 @@ class TabularTasks(TaskDistribution):
         problem: Problem,
         split: str,
         missing: float,
+        copies: Copies | None = None,
     ) -> None:
         self.problem = problem
         self.input_shape = (2, rows.shape[1] - 1)
         self.num_classes = len(sizes) if problem.has_classes else None
         self._arguments = (tuple(sizes), tuple(tables), tuple(names), problem, split, missing)
-        self.rows = rows
+        self.rows, self.copies = rows, copies
         self._sizes, self._tables = (torch.tensor(list(each), device=rows.device) for each in (sizes, tables))
         self._starts, self._firsts = (each.cumsum(0) - each for each in (self._sizes, self._tables))
 
@@ -169,6 +205,8 @@ class TabularTasks(TaskDistribution):
                     f"{split} split has only {least} rows" + (" of some class" if count > 1 else "")
                 )
             first += count
+        if self.copies is not None:
+            self.copies.check(spec, [self.class_name(group) for group in range(len(sizes))], split)
 
     def contents(self) -> SplitContents:
         """See :meth:`TaskDistribution.contents`; a table counts as a class, with its rows."""
@@ -187,7 +225,11 @@ class TabularTasks(TaskDistribution):
         table = stream.integers(numbers, 1, "table", len(self._tables))[:, 0]
         within = stream.without_replacement(numbers, self._tables[table][:, None], ways, "classes")[:, 0]
         groups = self._firsts[table][:, None] + within  # (tasks, ways)
-        chosen = stream.without_replacement(numbers, self._sizes[groups], shots + spec.queries, "rows")
+        sizes = self._sizes[groups]
+        if self.copies is None:
+            chosen = stream.without_replacement(numbers, sizes, shots + spec.queries, "rows")
+        else:
+            chosen = self.copies.draw(stream, numbers, groups, sizes, shots, spec.queries)
         rows = self.rows[self._starts[groups][..., None] + chosen]  # (tasks, ways, shots + queries, 1 + features)
         rows = self._hide(stream, numbers, rows)
         masks = episode_masks(stream, numbers, spec)
@@ -218,7 +260,7 @@ class TabularTasks(TaskDistribution):
 
     def to(self, device: torch.device | str) -> Self:
         """See :meth:`TaskDistribution.to`."""
-        return type(self)(self.rows.to(device), *self._arguments)
+        return type(self)(self.rows.to(device), *self._arguments, None if self.copies is None else self.copies.to(device))
 
 
 def _standardize(support: Tensor, query: Tensor, mask: Tensor | None) -> list[tuple[Tensor, Tensor]]:

@@ -21,8 +21,8 @@ _FEW = 20  # different texts that are categories in a table of any length
 _NAMED = 3  # categories that a warning names
 
 
-def read_user_table(path: Path, columns: Columns, width: int, *, labelled: bool) -> UserRows:
-    """Read a table as (rows, width) float64, with nan for missing values.
+def read_user_table(path: Path, columns: Columns, width: int | None, *, labelled: bool) -> UserRows:
+    """Read a table as (rows, width) float64, with nan for missing values; a width of None is that of the table.
 
     All columns are features, except the label's and those to ignore. They are encoded as ``columns.encoding`` says, or by what
     they hold. Numbers beyond them are nan.
@@ -33,7 +33,7 @@ def read_user_table(path: Path, columns: Columns, width: int, *, labelled: bool)
     """
     table = read_rows(path)
     if labelled:
-        table.check_column(columns.label, "label")
+        table.check_column(columns.label, f"{columns.prefix}label")
     names = tuple(name for name in table.columns if name != columns.label and name not in columns.ignore)
     encoding = columns.encoding
     if encoding is None:
@@ -41,13 +41,13 @@ def read_user_table(path: Path, columns: Columns, width: int, *, labelled: bool)
     else:
         _check_names(path, names, encoding)
     features = tuple(name for column in encoding for name in column.features)
-    values = np.full((len(table.rows), width), np.nan)
+    values = np.full((len(table.rows), width or len(features)), np.nan)
     for index, (line, row) in enumerate(table.rows):
         numbers: list[float] = []
         for column in encoding:
             found = column.numbers(row.get(column.name))
             if found is None:
-                raise _wrong_kind(table, line, column.name, column.kind, row.get(column.name))
+                raise _wrong_kind(table, line, column.name, column.kind, row.get(column.name), columns.prefix)
             numbers += found
         values[index, : len(features)] = numbers
     _tell_unknown(table, encoding)
@@ -57,15 +57,19 @@ def read_user_table(path: Path, columns: Columns, width: int, *, labelled: bool)
     return UserRows(path, table.digest, stored, labels, captions, example_hashes(stored), features, encoding=encoding)
 
 
-def _encoding(table: RowFile, names: Sequence[str], columns: Columns, width: int) -> tuple[TableColumn, ...]:
+def _encoding(table: RowFile, names: Sequence[str], columns: Columns, width: int | None) -> tuple[TableColumn, ...]:
     """How the columns of a support set are encoded: by what they hold, categories one by one if the width allows it."""
     for key, chosen in (("ignore", columns.ignore), ("categories", columns.categories)):
-        unknown = next((name for name in chosen if name not in table.columns), None)
-        if unknown is not None:
-            raise table.file.problem(f"{key}={unknown}: no such column; {did_you_mean(unknown, table.columns)}".rstrip("; "))
+        for unknown in (name for name in chosen if name not in table.columns):
+            fault = f"{columns.prefix}{key}={unknown}: no such column; {did_you_mean(unknown, table.columns)}".rstrip("; ")
+            if width is not None:
+                raise table.file.problem(fault)
+            log.warning("%s: %s", table.file.path, fault)  # it may be a column of another table of the run
     if not names:
         raise table.file.problem(f"no features: {columns.label!r} is the only column")
-    encoding = tuple(_column(table, name, forced=name in columns.categories) for name in names)
+    encoding = tuple(_column(table, name, columns) for name in names)
+    if width is None:
+        return encoding
     if sum(len(column.features) for column in encoding) > width and any(column.kind == CATEGORY for column in encoding):
         encoding = tuple(replace(column, one_hot=False) for column in encoding)
         log.warning(
@@ -81,13 +85,14 @@ def _encoding(table: RowFile, names: Sequence[str], columns: Columns, width: int
     return encoding
 
 
-def _column(table: RowFile, name: str, *, forced: bool) -> TableColumn:
+def _column(table: RowFile, name: str, columns: Columns) -> TableColumn:
     """The kind of a column, which all of its cells must have; and its categories."""
+    forced = name in columns.categories
     kind = CATEGORY if forced else None
     for line, row in () if forced else table.rows:
         found = kind_of(row.get(name))
         if kind and found and found != kind:
-            raise _wrong_kind(table, line, name, kind, row.get(name))
+            raise _wrong_kind(table, line, name, kind, row.get(name), columns.prefix)
         kind = kind or found
     if kind != CATEGORY:
         return TableColumn(name, kind or TableColumn(name).kind)
@@ -95,15 +100,15 @@ def _column(table: RowFile, name: str, *, forced: bool) -> TableColumn:
     if not forced and len(categories) > max(_FEW, len(table.rows) // 2):
         raise table.file.problem(
             f"column {name!r} holds {len(categories):,} different texts in {len(table.rows):,} rows, which are no categories; "
-            f"leave it out with ignore={name}, or set categories={name}"
+            f"leave it out with {columns.prefix}ignore={name}, or set {columns.prefix}categories={name}"
         )
     return TableColumn(name, CATEGORY, tuple(categories))
 
 
-def _wrong_kind(table: RowFile, line: int, name: str, kind: str, cell: object) -> UserError:
+def _wrong_kind(table: RowFile, line: int, name: str, kind: str, cell: object, prefix: str) -> UserError:
     return table.file.problem(
         f"column {name!r} must hold {EXPECTATIONS[kind]}, or nothing, not {str(cell)[:40]!r}; correct it, leave the column out "
-        f"with ignore={name}, or take all its values as categories with categories={name}",
+        f"with {prefix}ignore={name}, or take all its values as categories with {prefix}categories={name}",
         line,
     )
 

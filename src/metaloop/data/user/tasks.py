@@ -37,6 +37,7 @@ class Columns:
         ignore: columns of a table that are no features.
         categories: columns of a table whose values are categories, whatever they look like.
         encoding: how the columns of a table are encoded; None to tell by what they hold, as for a support set.
+        prefix: what precedes the names of these keys in messages about tables: "dataset." if they are keys of a run's config.
     """
 
     text: str = "text"
@@ -45,6 +46,7 @@ class Columns:
     ignore: Sequence[str] = ()
     categories: Sequence[str] = ()
     encoding: tuple[TableColumn, ...] | None = None
+    prefix: str = ""
 
 
 @dataclass(frozen=True)
