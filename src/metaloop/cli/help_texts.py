@@ -22,6 +22,7 @@ commands:
   data        show, download or verify data sets: status, get, verify
   doctor      describe this machine and installation, for a bug report
   wandb       send offline logs to Weights & Biases: sync
+  completion  print a script that completes all this in bash, zsh or fish
 
 examples:
   metaloop train                                    the default; needs no download
@@ -55,8 +56,8 @@ options:
   --info defaults      print where each part of it comes from
   --hydra-help         Hydra's other options
 
-metaloop list shows what can be chosen. python -m metaloop.cli.hydra_entry takes the same arguments. With Hydra's
---shell-completion it completes groups, options and keys in the shell; see its --hydra-help."""
+metaloop list shows what can be chosen; metaloop completion lets the shell complete it. python -m
+metaloop.cli.hydra_entry takes the same arguments."""
 
 SWEEP = """Runs every combination that conf/sweep/NAME.yaml or the overrides name, several at a time. Given again, the
 command skips finished runs, resumes interrupted ones and retries failed ones.
@@ -166,6 +167,8 @@ LIST = """Lists what can be chosen: as tables on a terminal, as tab-separated li
 examples:
   metaloop list                       everything
   metaloop list algorithms            for metaloop train algorithm=...
+  metaloop list algorithm/rule        any group of the configuration
+  metaloop list experiments finn      names that begin so
   metaloop list models --config-dir conf
   metaloop list experiments | cut -f1"""
 
@@ -182,6 +185,13 @@ the state of Weights & Biases, and launchers. Something missing is reported but 
 examples:
   metaloop doctor
   metaloop doctor --json > doctor.json"""
+
+COMPLETION = """Prints a script with which a shell completes commands, groups, options, keys and runs.
+
+examples:
+  source <(metaloop completion bash)                        for this shell; put the line into ~/.bashrc for all
+  source <(metaloop completion zsh)                         put it into ~/.zshrc, after compinit
+  metaloop completion fish > ~/.config/fish/completions/metaloop.fish"""
 
 WANDB = """Sends runs that logger=wandb logged offline to Weights & Biases. Nothing is sent twice. A run that was killed and
 resumed is one run there.

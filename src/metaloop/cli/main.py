@@ -136,13 +136,14 @@ _LISTED = "algorithms, models, datasets, experiments, sweeps, or a group such as
 def _list(argv: list[str]) -> int:
     parser = help_texts.parser("list", help_texts.LIST)
     parser.add_argument("kind", nargs="?", help=_LISTED)
+    parser.add_argument("beginning", nargs="?", default="", help="beginning of the names to list (default: all)")
     parser.add_argument(
         "--config-dir", "-cd", action="append", default=[], metavar="DIR", help="folder of your own configuration"
     )
     arguments = parser.parse_args(argv)
     from metaloop.config.listing import show
 
-    show(arguments.kind, arguments.config_dir)
+    show(arguments.kind, arguments.config_dir, arguments.beginning)
     return 0
 
 
@@ -165,6 +166,18 @@ def _doctor(argv: list[str]) -> int:
     from metaloop.cli.doctor import doctor
 
     return doctor(arguments.data_dir or os.environ.get("METALOOP_DATA", "data"), as_json=arguments.json)
+
+
+def _completion(argv: list[str]) -> int:
+    from metaloop.cli.completion import candidates, script
+
+    if argv[:1] == ["--complete"]:  # asked by the scripts
+        print(*candidates(argv[1:], list(COMMANDS)), sep="\n")
+        return 0
+    parser = help_texts.parser("completion", help_texts.COMPLETION)
+    parser.add_argument("shell", help="bash, zsh or fish")
+    print(script(parser.parse_args(argv).shell), end="")
+    return 0
 
 
 def _wandb(argv: list[str]) -> int:
@@ -195,6 +208,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "data": _data,
     "doctor": _doctor,
     "wandb": _wandb,
+    "completion": _completion,
 }
 
 

@@ -42,10 +42,7 @@ def entries(kinds: Sequence[str], config_dirs: Sequence[str] = ()) -> list[Optio
     options = []
     folders = [conf_dir(), *map(Path, config_dirs)]
     groups = sorted({path.parent.relative_to(folder).as_posix() for folder in folders for path in folder.rglob("*/*.yaml")})
-    for kind in kinds:
-        if kind not in GROUPS and kind not in groups:
-            known = [*GROUPS, *groups]
-            raise UserError(f"list {kind}: {did_you_mean(kind, known)}it lists {', '.join(known)}")
+    kinds = [_known(kind, groups) for kind in kinds]
     for kind in kinds:
         files: dict[str, Path] = {}
         for folder in folders:
@@ -53,6 +50,16 @@ def entries(kinds: Sequence[str], config_dirs: Sequence[str] = ()) -> list[Optio
                 files.setdefault(path.stem, path)
         options += [Option(kind, name, _description(files[name])) for name in sorted(files)]
     return options
+
+
+def _known(kind: str, groups: Sequence[str]) -> str:
+    """The kind or group that is meant: groups may be in the plural, or by their last part alone if no other has it."""
+    known = [*GROUPS, *groups]
+    for name in (kind, kind.removesuffix("s")):
+        meant = [name] if name in known else [group for group in groups if group.rpartition("/")[2] == name]
+        if len(meant) == 1:
+            return meant[0]
+    raise UserError(f"list {kind}: {did_you_mean(kind, known)}it lists {', '.join(known)}")
 
 
 def _description(path: Path) -> str:
@@ -65,9 +72,22 @@ def _description(path: Path) -> str:
     return ""
 
 
-def show(kind: str | None, config_dirs: Sequence[str]) -> None:
-    """Print tables on a terminal, else tab-separated lines of name and description, with the kind first if all are listed."""
-    options = entries(list(GROUPS) if kind is None else [kind], config_dirs)
+def show(kind: str | None, config_dirs: Sequence[str], beginning: str = "") -> None:
+    """Print tables on a terminal, else tab-separated lines of name and description, with the kind first if all are listed.
+
+    Args:
+        kind: Kind or group; None for the five kinds.
+        config_dirs: Further folders of configuration groups.
+        beginning: Beginning of the names to list; empty for all.
+
+    Raises:
+        UserError: The kind is unknown, or no name has this beginning.
+    """
+    every = entries(list(GROUPS) if kind is None else [kind], config_dirs)
+    options = [option for option in every if option.name.startswith(beginning)]
+    if not options and every:
+        near = did_you_mean(beginning, [option.name for option in every])
+        raise UserError(f"list {kind} {beginning}: no name begins so; {near}metaloop list {kind} shows all {len(every)}")
     if sys.stdout.isatty():
         _show_tables(options)
         return

@@ -118,6 +118,7 @@ MISTAKES = {
     "data download omniglot": "did you mean get?",
     "data omniglot": "write metaloop data ACTION [NAME]",
     "list algoritms": "did you mean algorithms",
+    "list experiments fin2017": "did you mean finn2017_maml",
     "sweep five_choice": "did you mean five_choices?",
     "sweep seed=0,1": "metaloop train -m seed=0,1",
     "sweep five_choices trainer.max_steps=0 --dry-run": "trainer.max_steps=0: a whole number of at least 1",
