@@ -53,7 +53,11 @@ def run_of(directory: Path) -> Path:
 
 def ended(process: subprocess.Popen[bytes]) -> int:
     """The status of a process as a shell shows it; nothing may take longer than the grace of the ranks and the sweep."""
-    code = process.wait(timeout=120)
+    try:
+        code = process.wait(timeout=120)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
     return 128 - code if code < 0 else code
 
 

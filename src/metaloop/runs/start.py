@@ -76,7 +76,7 @@ def start(identity: RunIdentity, directory: Path, *, resume: bool) -> Record:
         log.info("run directory %s; if it is stopped, continue with: %s", directory, _command(directory))
         try:
             if externally_launched():
-                end_with(os.getppid())
+                end_with(os.getppid(), by_kernel=False)
                 announce(directory, resume)
             if ranks == 1 or externally_launched():
                 record = run_rank(identity, directory, resume, report=True)
@@ -91,7 +91,7 @@ def start(identity: RunIdentity, directory: Path, *, resume: bool) -> Record:
 
 def _follow(identity: RunIdentity) -> Record:
     """Run as another rank than zero of an external launcher, where rank zero decides."""
-    end_with(os.getppid())
+    end_with(os.getppid(), by_kernel=False)
     chosen = decision()
     if chosen is None:
         raise UserError("rank zero runs nothing; its message says why")

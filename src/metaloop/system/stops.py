@@ -98,15 +98,17 @@ def stops_held_back() -> Iterator[None]:
             signal.raise_signal(received[0])
 
 
-def end_with(parent: int) -> None:
+def end_with(parent: int, *, by_kernel: bool) -> None:
     """End this process as by SIGKILL as soon as its parent process has ended, however that ended.
 
-    The kernel does it on Linux, in any state of the process. Elsewhere, and if the parent has ended already, a thread does.
+    A thread looks every half second.
 
     Args:
         parent: Number of the parent process.
+        by_kernel: Whether the kernel of Linux does it as well, at once and in any state of the process. It takes the end of the
+            thread that started this process for the end of the parent, so that thread must be known to wait.
     """
-    if sys.platform == "linux":
+    if by_kernel and sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
     def watch() -> None:

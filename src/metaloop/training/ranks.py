@@ -140,7 +140,7 @@ def _rank(
     arguments: tuple[Any, ...],
 ) -> None:
     stop_once()
-    end_with(parent)
+    end_with(parent, by_kernel=True)
     sending = threading.Lock()
 
     def send(message: _Message) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import shutil
+import signal
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from limited_files import files_limited_to
 from metaloop.cli.main import main
 from metaloop.training import checkpoints, meta_test
 from metaloop.training.checkpoints import load_checkpoint
+from metaloop.training.outer_module import OuterModule
 from small_runs import outcome, rows, words
 
 Captured = pytest.CaptureFixture[str]
@@ -293,6 +295,20 @@ def test_ctrl_c_names_the_command_that_goes_on(tmp_path: Path, capsys: Captured,
     monkeypatch.setattr(meta_test, "write_csv", interrupted)
     assert main(words(tmp_path / "run")) == 130
     assert f"metaloop train resume={tmp_path / 'run'}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("step", ["training_step", "validation_step", "test_step"])
+def test_B15_sigterm_is_told_as_such_in_every_phase(
+    step: str, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def terminated(*arguments: Any) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(OuterModule, step, terminated)
+    assert main(words(tmp_path / "run")) == 143
+    assert capsys.readouterr().err.endswith(
+        f"stopped; continue with: metaloop train resume={tmp_path / 'run'}\nmetaloop: stopped by SIGTERM\n"
+    )
 
 
 def test_wandb_hears_of_the_whole_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
