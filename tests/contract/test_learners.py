@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from metaloop.errors import UserError
 from metaloop.inner.execution.over_tasks import Loop, OverTasks, Vmap
 from metaloop.learners.learner import Learner
-from metaloop.models.norm import MODES
+from metaloop.models.norm import MODES, Norm
 from metaloop.types import Examples, Tasks
 from pairwise import Row, covering, each_once
 
@@ -156,6 +156,27 @@ def test_only_meta_losses_move_running_averages_and_padding_does_not_count() -> 
         assert all((after[name] != before[name]).any() for name in after)
         averages.append(after)
     assert_same(*averages)
+
+
+def test_A5_running_averages_move_beside_layers_of_another_norm() -> None:
+    class Both(nn.Module):
+        """A network of running norms and LayerNorm."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.norm = nn.Linear(5, 8), Norm(8, "running")
+            self.layer, self.head = nn.LayerNorm(8), nn.Linear(8, WAYS)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.layer(self.norm(self.first(x)).relu()))
+
+    tasks, learner = made_tasks("mlp"), LEARNERS["maml"](Both().double(), Loop())
+    norm = learner.get_submodule("model.norm")
+    before = norm.running_mean.clone()
+    learner.eval().meta_loss(tasks)
+    assert torch.equal(norm.running_mean, before)
+    learner.train().meta_loss(tasks)
+    assert not torch.equal(norm.running_mean, before)
 
 
 @covering(("name", "norm"), LEARNERS, ["batch", "support", "layer"], select=each_once)

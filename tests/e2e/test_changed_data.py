@@ -89,6 +89,21 @@ def test_B2_a_test_on_trained_classes_is_said(desk: Path, caplog: pytest.LogCapt
     assert "have the name of a class that the run was trained on" in caplog.text
 
 
+def test_B3_later_evaluations_and_comparisons_find_them_too(
+    desk: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_notes(desk / "more.csv", 12)
+    assert main(["evaluate", "run=run", "dataset.files=more.csv"]) == 0  # of this folder
+    (more,) = desk.glob("run/evaluations/*/record.json")
+    other = desk.parent / "other"
+    other.mkdir()
+    write_notes(other / "notes.csv", 10)
+    monkeypatch.chdir(other)
+    assert main(["compare", str(desk / "run"), str(desk / "run"), "--output", "page"]) == 0
+    assert "has changed" not in capsys.readouterr().err
+    assert read_record(more.parent).config["dataset"]["data_dir"] == str(desk)
+
+
 def test_B3_a_run_finds_its_files_from_everywhere(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = desk.parent / "other"
     other.mkdir()

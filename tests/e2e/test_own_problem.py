@@ -78,7 +78,7 @@ CASES = {"fares": ("fares", "mean absolute error", "dollars", 2), "bets": ("bets
 
 
 @pytest.mark.parametrize("dataset", CASES)
-def test_every_command_prints_a_metric_of_its_own(dataset: str, said: Said) -> None:
+def test_D2_F1_every_command_prints_a_metric_of_its_own(dataset: str, said: Said) -> None:
     problem, title, unit, digits = CASES[dataset]
     texts, tests = zip(*(trained(said, dataset, algorithm) for algorithm in ("maml", "anil")), strict=True)
     for text, test in zip(texts, tests, strict=True):

@@ -79,7 +79,7 @@ def test_a_package_that_is_not_on_the_path_is_said_to_be_missing(
     assert "mylab" in capsys.readouterr().err
 
 
-def test_they_keep_the_contracts() -> None:
+def test_A8_they_keep_the_contracts() -> None:
     """What docs/adding.md tells users to run on their own classes."""
     from mylab.coins import Coins
     from mylab.cosine import Cosine

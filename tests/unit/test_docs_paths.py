@@ -61,7 +61,7 @@ def _exists(name: str) -> bool:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_what_a_page_mentions_exists(page: Path) -> None:
+def test_D4_what_a_page_mentions_exists(page: Path) -> None:
     text = page.read_text()
     assert sorted(missing_files(text, page)) == []
     assert list(missing_names(text)) == []

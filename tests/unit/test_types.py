@@ -78,6 +78,25 @@ def test_tasks_are_cut_in_every_tensor() -> None:
     assert part.query.ways == 0
 
 
+def test_A6_vmap_and_cuts_keep_every_tensor_of_an_example() -> None:
+    rows = torch.arange(12).view(3, 4)
+    examples = Examples(
+        rows.float(),
+        rows % 2,
+        rows > 0,
+        2,
+        torch.arange(3),
+        unlabelled=rows.float(),
+        unlabelled_mask=rows > 1,
+        sequence=rows + 2,
+    )
+    mapped = torch.func.vmap(lambda one: one.map(lambda tensor: tensor.clone()))(examples)
+    for field in dataclasses.fields(Examples):
+        value, kept = getattr(examples, field.name), getattr(mapped, field.name)
+        assert value is not None, field.name
+        assert torch.equal(kept, value) if isinstance(value, torch.Tensor) else kept == value, field.name
+
+
 def test_tasks_move_with_every_tensor() -> None:
     moved = made_tasks().to("meta")
     tensors = [

@@ -4,21 +4,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from metaloop.records.schema import RunIdentity
-
 _PATHS = {"dataset": ("path", "data_dir", "split_file", "images", "tables"), "model": ("name_or_path",)}
 
 
-def with_absolute_paths(identity: RunIdentity) -> Mapping[str, Any]:
+def with_absolute_paths(config: Mapping[str, Any], folder: str | None) -> Mapping[str, Any]:
     """Return the config with the absolute paths of its data and encoder.
 
-    A path that does not exist below the folder where the run was started stays relative: the run may have come from another
-    machine together with its data, and data.json tells if they are not the same.
+    A path that does not exist below the folder stays relative: the run may have come from another machine together with its
+    data, and data.json tells if they are not the same.
+
+    Args:
+        config: Config of a run or an evaluation.
+        folder: Working folder to which its relative paths belong; None if unknown.
     """
-    config = identity.config
-    if identity.folder is None:
+    if folder is None:
         return config
-    return {**config, **{group: _absolute(config.get(group), group, identity.folder) for group in _PATHS if group in config}}
+    return {**config, **{group: _absolute(config.get(group), group, folder) for group in _PATHS if group in config}}
 
 
 def _absolute(node: Any, group: str, folder: str) -> Any:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from metaloop.config.data_paths import with_absolute_paths
 from metaloop.config.refusals import Untrusted
 from metaloop.config.trust import check_complete, check_received
 from metaloop.errors import UserError
@@ -73,7 +74,8 @@ class _EpisodePredictor:
             directory.resolve().parents[1] if directory.resolve().parent.name == "evaluations" else directory
         )
         own_episodes = not any(text.startswith("episode") for text in record.overrides)
-        self._test = run.test(record.config, own_episodes=own_episodes)
+        config = with_absolute_paths(record.config, run.identity.folder)
+        self._test = run.test(config, own_episodes=own_episodes)
 
     def __call__(self, numbers: Sequence[int]) -> list[dict[str, np.ndarray]]:
         """Predict the episodes of these numbers, in the form that the report's pictures need."""

@@ -11,6 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from metaloop.config.composition import composer
+from metaloop.config.data_paths import with_absolute_paths
 from metaloop.config.identity import plain
 from metaloop.config.override_values import check_value, flatten, is_true
 from metaloop.config.overrides import check_overrides, parse, quoted
@@ -113,7 +114,7 @@ def evaluate(
     run = FinishedRun.open(
         directory, unfinished=unfinished, trust=trust
     )  # before torch is imported, so that a wrong folder fails fast
-    config = changed(run.config, overrides, config_dirs)
+    config = dict(with_absolute_paths(changed(run.config, overrides, config_dirs), str(Path.cwd())))
     _adapt_side(config, run, overrides)
     config["trainer"] |= {"devices": 1, "strategy": "auto"}  # several ranks would give the same scores
     remember_derived(config, run.identity.config)

@@ -64,7 +64,7 @@ class FinishedRun:
     @property
     def config(self) -> Mapping[str, Any]:
         """Config that the run was trained with; relative paths of data are those of the folder where it was started."""
-        return with_absolute_paths(self.identity)
+        return with_absolute_paths(self.identity.config, self.identity.folder)
 
     @property
     def contents(self) -> Mapping[str, SplitContents]:

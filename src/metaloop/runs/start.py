@@ -143,7 +143,7 @@ def run_rank(identity: RunIdentity, directory: Path, resume: bool, report: bool 
 
     tune()
     set_up(tf32=identity.config["tf32"])
-    config = with_absolute_paths(identity)
+    config = with_absolute_paths(identity.config, identity.folder)
     dataset = RecordedDataset(build_dataset(config), read_contents(directory) if resume else {})
     return train(build_run(config, dataset), identity, directory, resume=resume, report=_report if report else None)
 

@@ -129,7 +129,7 @@ def test_samples_are_read_and_never_unpickled(make_run: MakeRun) -> None:
     assert read_samples(directory) is None
 
 
-def test_an_evaluation_of_an_unfinished_training_is_not_compared(make_run: MakeRun, tmp_path: Path) -> None:
+def test_F4_an_evaluation_of_an_unfinished_training_is_not_compared(make_run: MakeRun, tmp_path: Path) -> None:
     directory = make_run("cut/evaluations/more")
     runs, failures = find_runs([tmp_path / "cut"])
     assert not runs

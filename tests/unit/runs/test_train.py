@@ -112,7 +112,7 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_starts_from_the_begin
     assert outcome(unfinished) == outcome(finished_run)
 
 
-def test_E3_a_run_that_was_killed_before_its_report_gets_it(finished_run: Path, tmp_path: Path, capsys: Captured) -> None:
+def test_E3_E13_a_run_that_was_killed_before_its_report_gets_it(finished_run: Path, tmp_path: Path, capsys: Captured) -> None:
     run = tmp_path / "outputs" / "run"
     shutil.copytree(finished_run, run)
     shutil.rmtree(run / "report")

@@ -63,7 +63,7 @@ def test_kill_9_of_the_launcher_and_of_workers(seeds: int, kills: int, tmp_path:
     assert sweep_outcomes(disturbed) == sweep_outcomes(tmp_path / "undisturbed")
 
 
-def test_ctrl_c_stops_all_and_the_same_command_goes_on(tmp_path: Path, gate: Gate) -> None:
+def test_D1_ctrl_c_stops_all_and_the_same_command_goes_on(tmp_path: Path, gate: Gate) -> None:
     directory, messages = tmp_path / "sweep", tmp_path / "messages.txt"
     sweep = started(command(directory, 1, gate), messages)
     wait_until(lambda: running(directory, STEP), sweep, messages)

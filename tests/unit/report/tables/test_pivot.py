@@ -75,6 +75,13 @@ def _p_value_with_seeds(differences: np.ndarray, spread: float) -> float:
     return 2 * float(stats.t.sf(abs(differences.mean()) / np.sqrt(variances.sum()), freedom))
 
 
+def test_E19_rows_that_begin_with_a_name_come_best_first_and_numbers_in_their_order(runs: list[Run]) -> None:
+    pivot = make_pivot(runs, Question(("algorithm",), ("algorithm.steps", "dataset")))
+    assert [row[0] for row in pivot.rows] == sorted(WORTH, key=lambda name: -WORTH[name])
+    by_steps = make_pivot(runs, Question(("algorithm.steps", "algorithm"), ("dataset",)))
+    assert [row[0] for row in by_steps.rows] == [steps for steps in sorted(STEPS) for _ in WORTH]
+
+
 def test_errors_are_best_when_small(make_run: MakeRun) -> None:
     runs = []
     for number, name in enumerate(("one", "two")):
