@@ -20,6 +20,7 @@ commands:
   reproduce   compare published numbers of papers with measured ones
   list        list algorithms, models, data sets, experiments and sweeps
   data        show, download or verify data sets: status, get, verify
+  new         write the skeleton of a learner of your own, with config and test
   doctor      describe this machine and installation, for a bug report
   wandb       send offline logs to Weights & Biases: sync
   completion  print a script that completes all this in bash, zsh or fish
@@ -185,6 +186,14 @@ the state of Weights & Biases, and launchers. Something missing is reported but 
 examples:
   metaloop doctor
   metaloop doctor --json > doctor.json"""
+
+NEW = """Writes a package with a learner, its config and its test into the current folder. All three work as they are: change
+the learner to what you need. docs/adding.md explains learners, models, data sets and comparisons.
+
+examples:
+  metaloop new learner my_learner
+  metaloop train --config-dir conf algorithm=my_learner
+  python -m pytest test_my_learner.py"""
 
 COMPLETION = """Prints a script with which a shell completes commands, groups, options, keys and runs.
 

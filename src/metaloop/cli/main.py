@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from metaloop import __version__
@@ -40,6 +41,11 @@ def _dispatch(argv: list[str]) -> int:
     if word not in COMMANDS:
         near = did_you_mean(word, [*COMMANDS, "--help", "--version"], also=_OTHER_WORDS)
         raise UserError(f"there is no command {word!r}; {near}commands: {', '.join(COMMANDS)}")
+    config_dirs = _config_dirs(rest)
+    if config_dirs:
+        from metaloop.config.folder import make_importable
+
+        make_importable(config_dirs)
     if word not in _BUILDS_RUNS or not any(each.startswith(("trust=", "data_changed=")) for each in rest):
         return COMMANDS[word](rest)
     from metaloop.config.trust import trusting
@@ -47,6 +53,13 @@ def _dispatch(argv: list[str]) -> int:
 
     with trusting(rest) as others, allowing_changes(others) as words:
         return COMMANDS[word](words)
+
+
+def _config_dirs(argv: Sequence[str]) -> list[str]:
+    """Values of the option that names folders of a user's configuration."""
+    flags = ("--config-dir", "-cd")
+    joined = [word.partition("=")[2] for word in argv if word.startswith(tuple(f"{flag}=" for flag in flags))]
+    return [following for word, following in pairwise(argv) if word in flags] + joined
 
 
 def _train(argv: list[str]) -> int:
@@ -180,6 +193,20 @@ def _completion(argv: list[str]) -> int:
     return 0
 
 
+def _new(argv: list[str]) -> int:
+    parser = help_texts.parser("new", help_texts.NEW)
+    parser.add_argument("kind", help="learner")
+    parser.add_argument("name", help="name of the package and of its option, such as my_learner")
+    options = parser.parse_args(argv)
+    from metaloop.cli.new import write
+
+    for path in write(options.kind, options.name, Path()):
+        print(path)
+    print(f"train it with  metaloop train --config-dir conf algorithm={options.name}")
+    print(f"test it with   python -m pytest test_{options.name}.py")
+    return 0
+
+
 def _wandb(argv: list[str]) -> int:
     parser = help_texts.parser("wandb", help_texts.WANDB)
     parser.add_argument("action", help="sync")
@@ -209,6 +236,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "doctor": _doctor,
     "wandb": _wandb,
     "completion": _completion,
+    "new": _new,
 }
 
 

@@ -62,13 +62,18 @@ def make(node: Any, key: str, kind: type | None = None, **more: Any) -> Any:
             raise UserError(str(cause)) from error
         reason = " ".join(str(error).split())
         if isinstance(error.__cause__, TypeError | ImportError | AttributeError) or error.__cause__ is None:
-            raise UserError(f"{key} cannot be built: {reason}") from error
+            raise UserError(f"{key} cannot be built: {reason}{_hint(error.__cause__)}") from error
         if isinstance(error.__cause__, ArithmeticError | ValueError | RuntimeError) and users_fault(error) is None:
             raise UserError(f"{key} cannot be built with the arguments {_arguments(node)}: {reason}") from error
         raise
     if kind is not None and not node.get("_partial_") and not isinstance(made, kind):
         raise UserError(f"{key}._target_={node.get('_target_')} made a {type(made).__name__}, not a {_name(kind)}")
     return made
+
+
+def _hint(error: BaseException | None) -> str:
+    missing = isinstance(error, ModuleNotFoundError) or "No module named" in str(error)
+    return "; put the folder of your package on PYTHONPATH, or install it with pip install -e" if missing else ""
 
 
 def _arguments(node: Mapping[str, Any]) -> str:
@@ -273,7 +278,7 @@ def _learner_class(node: Config) -> type[Learner]:
     try:
         named = get_class(str(target))
     except (ImportError, ValueError, AttributeError) as error:
-        raise UserError(f"algorithm._target_={target!r} names no class that can be imported: {error}") from error
+        raise UserError(f"algorithm._target_={target!r} names no class that can be imported: {error}{_hint(error)}") from error
     if not issubclass(named, Learner):
         raise UserError(f"algorithm._target_={target}: must be a metaloop.learners.learner.Learner")
     return named
