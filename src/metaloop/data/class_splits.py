@@ -85,6 +85,7 @@ def by_lists(
         UserError: a list is empty, names an unknown class, or names a class twice or one of another list.
     """
     splits: dict[str, list[str]] = {}
+    used: set[str] = set()
     for split in SPLITS:
         source = lists[split]
         lines = read(source).lines() if isinstance(source, str) else list(map(str, source))
@@ -93,8 +94,8 @@ def by_lists(
         unknown = [name for name in splits[split] if name not in known]
         if unknown or not splits[split]:
             raise UserError(f"{key}: there are no texts of class {unknown[0]!r}" if unknown else f"{key} names no class")
-        earlier = [name for other in splits for name in splits[other] if other != split]
-        twice = [name for k, name in enumerate(splits[split]) if name in earlier or name in splits[split][:k]]
-        if twice:
-            raise UserError(f"{key}: class {twice[0]!r} is named twice; a class can be in one split only")
+        for name in splits[split]:
+            if name in used:
+                raise UserError(f"{key}: class {name!r} is named twice; a class can be in one split only")
+            used.add(name)
     return splits

@@ -8,7 +8,6 @@ from typing import Self
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from metaloop.data.philox import Stream
 from metaloop.errors import UserError
@@ -26,12 +25,16 @@ class Copies:
     """The examples of a pool by what they show: equal examples have equal numbers.
 
     Attributes:
-        table: (classes, most) int64, the number of each example of each class; -1 beyond the size of the class.
+        numbers: (examples,) int64, ordered by class as the pool is.
+        starts: (classes,) int64, the place of each class's first example.
+        most: number of examples of the largest class.
         largest: of each class, how often each of its different examples occurs, in descending order.
         shared: the same of those examples alone that also occur in other classes.
     """
 
-    table: Tensor
+    numbers: Tensor
+    starts: Tensor
+    most: int
     largest: tuple[list[int], ...]
     shared: tuple[list[int], ...]
 
@@ -46,7 +49,8 @@ class Copies:
         holders = Counter(number for count in counts for number in count)
         largest = [sorted(count.values(), reverse=True) for count in counts]
         shared = [sorted((times for n, times in count.items() if holders[n] > 1), reverse=True) for count in counts]
-        return cls(pad_sequence(rows, batch_first=True, padding_value=-1), tuple(largest), tuple(shared))
+        sizes = torch.tensor([len(row) for row in rows])
+        return cls(torch.cat(rows), sizes.cumsum(0) - sizes, int(sizes.max()), tuple(largest), tuple(shared))
 
     def check(self, spec: EpisodeSpec, names: Sequence[str], split: str) -> None:
         """Raise a UserError if a class could have too few examples that are no copies of an episode's support examples."""
@@ -63,6 +67,10 @@ class Copies:
                     f"such a copy"
                 )
 
+    def elements(self, spec: EpisodeSpec) -> int:
+        """Number of values that drawing an episode takes, for :meth:`TaskDistribution.elements`."""
+        return 4 * highest(spec.ways) * self.most
+
     def draw(self, stream: Stream, numbers: Tensor, classes: Tensor, sizes: Tensor, shots: int, queries: int) -> Tensor:
         """Draw the examples of episodes, with no query that equals a support example of any class of its episode.
 
@@ -78,8 +86,9 @@ class Copies:
             (tasks, ways, shots + queries) places of the examples within their classes.
         """
         support = stream.without_replacement(numbers, sizes, shots, "drawings")
-        shown = self.table[classes]  # (tasks, ways, most)
-        free = shown >= 0
+        places = torch.arange(self.most, device=numbers.device)
+        free = places < sizes[..., None]  # (tasks, ways, most)
+        shown = self.numbers[(self.starts[classes][..., None] + places).clamp(max=len(self.numbers) - 1)]
         for number in shown.gather(-1, support).flatten(1).unbind(1):
             free = free & (shown != number[:, None, None])
         keys = stream.bits(numbers, shown[0].numel(), "queries without copies").view(shown.shape)
@@ -88,7 +97,7 @@ class Copies:
 
     def to(self, device: torch.device | str) -> Self:
         """The same on another device."""
-        return replace(self, table=self.table.to(device))
+        return replace(self, numbers=self.numbers.to(device), starts=self.starts.to(device))
 
 
 def count_repeats(splits: Mapping[str, Sequence[Sequence[Hashable]]]) -> dict[str, tuple[int, int]]:

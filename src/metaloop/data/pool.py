@@ -138,6 +138,10 @@ class ClassPool(TaskDistribution):
         """The highest number of ways."""
         return highest(spec.ways)
 
+    def elements(self, spec: EpisodeSpec) -> int:
+        """See :meth:`TaskDistribution.elements`."""
+        return super().elements(spec) + (0 if self.copies is None else self.copies.elements(spec))
+
     def draw(self, stream: Stream, numbers: Tensor, spec: EpisodeSpec) -> Tasks:
         """See :meth:`TaskDistribution.draw`. Classes are labelled in the order in which they were drawn."""
         ways, shots = highest(spec.ways), highest(spec.shots)

@@ -39,4 +39,5 @@ def read_own_table(name: str, columns: Columns, *, has_classes: bool) -> DataTab
     labels = [str(label) for label in rows.labels]
     classes = sorted(set(labels))
     tell_alike(classes, path.name)
-    return DataTable(name, rows.inputs.numpy(), np.array([classes.index(label) for label in labels]), len(classes))
+    numbered = {label: number for number, label in enumerate(classes)}
+    return DataTable(name, rows.inputs.numpy(), np.array([numbered[label] for label in labels]), len(classes))

@@ -219,6 +219,10 @@ class TabularTasks(TaskDistribution):
         """The highest number of ways, which is 1 in regression."""
         return highest(spec.ways)
 
+    def elements(self, spec: EpisodeSpec) -> int:
+        """See :meth:`TaskDistribution.elements`."""
+        return super().elements(spec) + (0 if self.copies is None else self.copies.elements(spec))
+
     def draw(self, stream: Stream, numbers: Tensor, spec: EpisodeSpec) -> Tasks:
         """See :meth:`TaskDistribution.draw`."""
         ways, shots = highest(spec.ways), highest(spec.shots)
