@@ -86,7 +86,8 @@ def stops_held_back() -> Iterator[None]:
         yield
         return
     received: list[int] = []
-    before = {number: signal.getsignal(number) for number in _DEFAULTS}
+    handlers = {number: signal.getsignal(number) for number in _DEFAULTS}
+    before = {number: handler for number, handler in handlers.items() if handler is not None}  # None is one of a library in C
     for number in before:
         signal.signal(number, lambda number, frame: received.append(number))
     try:
