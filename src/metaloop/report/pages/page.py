@@ -126,7 +126,7 @@ def write_page(
     failures = [*failures, *broken]
     if not sound:
         raise UserError("no run can be shown:\n" + "\n".join(f"  {each.path}: {each.reason}" for each in failures))
-    rows = group_rows(sound)
+    rows = tables.best_first(group_rows(sound))
     blocks, pairs = _blocks(rows, ask), compare_pairs(rows)
     table, paired = tables.results_table(rows), pairs_table(pairs)
     _write_tables(destination, "table", table, tables.results_csv(rows))

@@ -5,6 +5,7 @@ import io
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Literal
 
 from metaloop.problems.metric import Metric
@@ -59,6 +60,18 @@ class Column:
     title: str
     numeric: bool
     cell: Callable[[Row], Cell]
+
+
+def best_first(rows: Sequence[Row]) -> list[Row]:
+    """Order rows by data set, setting and metric, as these come, and within them from the best score to the worst."""
+    kinds: dict[tuple[str, str, str], list[Row]] = {}
+    for row in rows:
+        kinds.setdefault((row.choice("dataset"), row.setting, row.metric.name), []).append(row)
+
+    def badness(row: Row) -> tuple[bool, float]:
+        return not isfinite(row.interval.mean), -row.metric.sign * row.interval.mean
+
+    return [row for members in kinds.values() for row in sorted(members, key=badness)]
 
 
 def results_table(rows: Sequence[Row]) -> Table:
@@ -140,17 +153,17 @@ def _columns(metrics: set[Metric], with_paper: bool, keys: Sequence[str], distin
         plain("model", lambda row: row.choice("model")),
         plain("dataset", lambda row: row.choice("dataset")),
         plain("setting", lambda row: row.setting),
-        *(_key_column(key, name) for key, name in short_names(keys).items()),
         *([plain("metric", lambda row: row.metric.heading)] if len(metrics) > 1 else []),
         Column(head, True, _score_cell),
         Column("sd over seeds", True, lambda row: Cell(row.metric.number(row.spread.sd), row.spread.sd)),
+        *(paper if with_paper else []),
+        *(_key_column(key, name) for key, name in short_names(keys).items()),
         amount("episodes", lambda row: row.interval.n, lambda value: f"{value:.0f}"),
         amount("seeds", lambda row: row.spread.n, lambda value: f"{value:.0f}"),
         plain("norm", lambda row: row.first.test.norm_mode),
         plain("transductive", lambda row: "yes" if row.first.test.transductive else "no"),
         amount("tasks/s", lambda row: row.tasks_per_second, formats.rate),
         amount("peak memory", lambda row: row.peak_memory, formats.memory),
-        *(paper if with_paper else []),
     ]
 
 

@@ -72,8 +72,8 @@ def test_the_page_and_its_tables(report: Path) -> None:
     assert sorted(file.name for file in (report.parent / "figures").iterdir()) == ["adaptation.png", "cost.png", "learning.png"]
     page = _Page(report.read_text())
     table = page.rows["results-table"][1:]
-    assert [row[0] for row in table] == ["maml", EVIL, "diverged"]
-    assert [row[8] for row in table] == ["2", "1", "1"]
+    assert [row[0] for row in table] == [EVIL, "diverged", "maml"]  # the best first
+    assert [row[next(i for i, cell in enumerate(row) if cell == "60") + 1] for row in table] == ["1", "1", "2"]  # seeds
     markdown = (report.parent / "table.md").read_text().splitlines()[2]
     assert [cell.strip() for cell in markdown.replace("\\", "").strip("|").split("|")] == table[0]
     assert [row[:2] for row in page.rows["paired-table"][1:]] == [[EVIL, "maml"]]  # the diverged run has another level
@@ -138,15 +138,17 @@ def test_a_run_without_record_is_shown_with_the_end_of_its_log(make_run: MakeRun
         assert f"line 99 of <{name}>" in text
 
 
-def test_a_sweep_is_pivoted_and_taken_apart(make_run: MakeRun, tmp_path: Path) -> None:
+def test_F20_a_sweep_is_pivoted_and_taken_apart(make_run: MakeRun, tmp_path: Path) -> None:
     page = make_report([make_sweep(make_run, data=("glyphs",), episodes=30)], tmp_path / "out").page
     shown = _Page(page.read_text())
     pivot = shown.rows["pivot-table"][1:]
     assert [row[0] for row in pivot] == ["boil", "maml", "anil"]  # the best first
     assert len(pivot[0]) == 3
     results = shown.rows["results-table"]
-    assert [row[0] for row in results[1:]] == ["anil_glyphs"] * 2 + ["boil_glyphs"] * 2 + ["maml_glyphs"] * 2
-    assert {row[5] for row in results[1:]} == {"1", "5"}
+    assert sorted(row[0] for row in results[1:]) == ["anil_glyphs"] * 2 + ["boil_glyphs"] * 2 + ["maml_glyphs"] * 2
+    assert results[1][0] == "boil_glyphs"
+    assert all("±" in row[5] for row in results[1:])  # F20: the score comes before the keys, and within sight
+    assert {row[7] for row in results[1:]} == {"1", "5"}
     assert len(shown.rows["effects-table"]) == 1 + 3 + 2
     assert len(shown.rows["interactions-table"]) == 1 + 1
     files = {path.relative_to(page.parent).as_posix() for path in page.parent.rglob("*")}
