@@ -46,6 +46,9 @@ examples:
   metaloop train trainer=gpu trainer.max_steps=30000 logger=wandb
   metaloop train -m algorithm=maml,anil,boil seed=0,1,2     a sweep: nine runs
   metaloop train resume=outputs/maml_glyphs/2026-01-31_12-00-00-000000
+  metaloop train debug=quick                                two outer steps, to see whether everything runs
+  metaloop train start_from=DIR notes='second try'          with the parameters of another run; a remark for the record
+  metaloop train +callbacks.mine._target_=mylab.Mine        with a Lightning callback of your own
   metaloop train resume=auto                                continue the unfinished run of this configuration
   metaloop train resume=DIR trust=mylab                     of a run from somebody else that names classes of mylab
   metaloop train --config-dir conf model=mine               your own model, from your own package

@@ -14,6 +14,7 @@ import torch
 from hydra._internal.utils import _locate
 from hydra.errors import InstantiationException
 from hydra.utils import get_class, get_object, instantiate
+from pytorch_lightning import Callback
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -33,6 +34,7 @@ from metaloop.system.devices import check_precision
 from metaloop.tracking.tracker import Tracker
 from metaloop.training.datamodule import EpisodePlan
 from metaloop.training.run import RunParts
+from metaloop.training.warm_start import warm_start
 from metaloop.types import EpisodeSpec, Inputs, Tokenizer, highest
 
 Config = Mapping[str, Any]
@@ -321,6 +323,8 @@ def build_run(config: Config, dataset: Dataset | None = None) -> RunParts:
     learner = build_learner(config, distribution, plan.train_spec)
     for spec in (plan.spec, plan.train_spec):
         check_learner(learner, distribution, spec)
+    if config.get("start_from"):
+        warm_start(learner, Path(config["start_from"]))
     outer = config["outer"]
     return RunParts(
         learner=learner,
@@ -334,6 +338,7 @@ def build_run(config: Config, dataset: Dataset | None = None) -> RunParts:
         trackers=[make(node, f"logger.{name}", Tracker) for name, node in (config.get("logger") or {}).items()],
         log_every=config["log_every"],
         patience=config["validation"]["patience"],
+        callbacks=[make(node, f"callbacks.{name}", Callback) for name, node in (config.get("callbacks") or {}).items()],
     )
 
 

@@ -15,6 +15,7 @@ from metaloop.config.values import check_present, check_values
 from metaloop.errors import UserError
 from metaloop.records.schema import RunIdentity
 
+_OPTIONAL = ("callbacks", "start_from")  # keys that runs of before do not have
 _NOT_THE_RUN = ("resume",)  # keys that tell how to start and not what to run
 
 
@@ -36,8 +37,9 @@ def plain(config: DictConfig) -> dict[str, Any]:
 
 
 def fingerprint(config: Mapping[str, Any]) -> str:
-    """Hash a run's config; the order of keys does not matter."""
-    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+    """Hash a run's config; the order of keys does not matter, nor do notes and optional parts that a run does without."""
+    counted = {key: value for key, value in config.items() if key != "notes" and (value or key not in _OPTIONAL)}
+    return hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()
 
 
 def run_identity(config: DictConfig, choices: Mapping[str, Any], overrides: Sequence[str], group: str | None) -> RunIdentity:

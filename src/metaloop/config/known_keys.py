@@ -21,7 +21,7 @@ _TRAINER = {  # keys of Lightning's trainer that would be ignored, or would chan
     **dict.fromkeys(("limit_train_batches", "limit_val_batches", "limit_test_batches", "limit_predict_batches"), _FEWER),
     **dict.fromkeys(("val_check_interval", "check_val_every_n_epoch"), "set validation.every"),
     "accumulate_grad_batches": "set outer.meta_batch",
-    "callbacks": "not supported; a Tracker of your own (metaloop.tracking.tracker), as a logger, hears of every row of metrics",
+    "callbacks": "name each in the group callbacks: +callbacks.NAME._target_=PACKAGE.CLASS",
     "profiler": "it is not supported; run python -m cProfile -m metaloop train ...",
     "log_every_n_steps": "set log_every",
 }

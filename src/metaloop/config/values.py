@@ -73,6 +73,9 @@ def check_values(config: MutableMapping[str, Any]) -> None:
         raise UserError("name is empty; give the run a name, or leave name= out")
     _check_sizes(config)
     _check_paths(config["dataset"])
+    start = config.get("start_from")
+    if start is not None and not Path(str(start)).exists():
+        raise UserError(f"start_from={start}: there is no such run directory or file; the working folder is {Path.cwd()}")
 
 
 def _section(config: Mapping[str, Any], sections: Sequence[str]) -> Mapping[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pytorch_lightning import Trainer
+from pytorch_lightning import Callback, Trainer
 
 from metaloop.data.distribution import Dataset
 from metaloop.data.recorded import keep_contents
@@ -50,6 +50,7 @@ class RunParts:
     trackers: Sequence[Tracker]
     log_every: int
     patience: int | None
+    callbacks: Sequence[Callback] = ()
 
 
 def train(
@@ -96,7 +97,7 @@ def train(
         keeper.last_good,
     )
     choices = KeptChoices(directory / CHOICES, parts.learner.over_tasks)
-    trainer = quiet_trainer(_make_trainer(parts), [keeper, choices, Progress(parts.problem.metric), start_up])
+    trainer = quiet_trainer(_make_trainer(parts), [keeper, choices, Progress(parts.problem.metric), start_up, *parts.callbacks])
     data = EpisodeDataModule(parts.dataset, parts.plan)
     if trainer.is_global_zero:
         keep_contents(directory, parts.dataset)

@@ -143,6 +143,8 @@ def _training_facts(run: Run) -> Iterator[tuple[str, str]]:
 
 def _origin(record: Record) -> Iterator[tuple[str, str]]:
     git, hardware = record.git, record.hardware
+    if record.config.get("notes"):
+        yield "notes", str(record.config["notes"])
     yield "created", record.created[:16].replace("T", " ")
     yield "commit", f"{git.commit[:12]}{' with uncommitted changes' if git.dirty else ''}" if git else "unknown"
     for code in record.code:
