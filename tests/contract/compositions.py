@@ -43,14 +43,14 @@ def refusal(member: str, rule: str, objective: str, *, proximal: float = 0.0, ou
         return r"algorithm\.proximal=0\.0: .* above 0"
     if kind in ("displacement", "implicit") and weights[-1] != 1:
         return r"algorithm/objective=last_step"
-    if member in ("windows", "windows, first order") and not has_parameters(rule) and not any(weights[:2]):
+    if member in ("windows", "windows, first order", "by part") and not has_parameters(rule) and not any(weights[:2]):
         return r"algorithm\.meta_gradient=windows .* algorithm/objective=weighted_sum or algorithm\.meta_gradient\.length"
     return None
 
 
 def startless(member: str, **choices: object) -> bool:
     """Whether displacement is combined with a fixed start; if so, assert that this is refused."""
-    if member != "displacement" or choices.get("adapted") not in STARTLESS:
+    if member.partition(",")[0] != "displacement" or choices.get("adapted") not in STARTLESS:
         return False
     with pytest.raises(UserError, match="has a fixed one"):
         small_learner(meta_gradient=MEMBERS[member], **choices)

@@ -15,6 +15,7 @@ from metaloop.inner.execution.over_tasks import Loop, OverTasks, Vmap
 from metaloop.inner.execution.workers import Workers
 from metaloop.inner.head_init import Fresh, FromPrototypes, HeadInit, Learned, Shared, Zero
 from metaloop.inner.meta_gradients.annealed import Annealed
+from metaloop.inner.meta_gradients.by_part import ByPart
 from metaloop.inner.meta_gradients.evolution import EvolutionStrategies, PersistentEvolution
 from metaloop.inner.meta_gradients.implicit import Implicit
 from metaloop.inner.meta_gradients.linear_solver import ConjugateGradient, LinearSolver, Neumann
@@ -38,6 +39,7 @@ from metaloop.learners.context.in_context import InContext
 from metaloop.learners.context.reader import Reader
 from metaloop.learners.context.readers import processes
 from metaloop.learners.context.readers.recurrent import LSTM, Memory
+from metaloop.learners.context.readers.set_transformer import SetTransformer
 from metaloop.learners.context.readers.snail import Snail
 from metaloop.learners.context.readers.versa import Versa
 from metaloop.learners.gradient.augmentation import GaussianNoise, NoAugmentation, SupportAugmentation
@@ -164,6 +166,8 @@ SOLVERS: Mapping[str, LinearSolver] = {
 APPROXIMATE: Mapping[str, MetaGradient] = {
     "first order": FirstOrder(),
     "displacement": Displacement(),
+    "displacement, unit steps": Displacement(unit_steps=True),
+    "by part": ByPart(Displacement(unit_steps=True), Windows(length=1, second_order=True)),
     "truncated": Truncated(last=1),
     "windows": Windows(length=1, second_order=True),
     "windows, first order": Windows(length=1, second_order=False),
@@ -335,6 +339,8 @@ READERS: Mapping[str, Callable[..., Reader]] = {
     "mean": partial(processes.Mean, width=8, layers=2),
     "cross attention": partial(processes.CrossAttention, width=8, layers=2, heads=2),
     "transformer": partial(processes.Transformer, width=8, layers=2, heads=2),
+    "set transformer": partial(SetTransformer, width=8, layers=2, heads=2, inducing=3, seeds=2, norm=True),
+    "set transformer, one seed": partial(SetTransformer, width=8, layers=1, heads=2, inducing=3, seeds=1, norm=False),
     "snail": partial(Snail, filters=4, keys=[4, 4, 4], values=[3, 3, 3], horizon=4),
     "lstm": partial(LSTM, hidden=6, layers=2),
     "memory": partial(Memory, hidden=6, slots=5, width=4, heads=2, decay=0.9),

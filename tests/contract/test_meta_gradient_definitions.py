@@ -1,15 +1,21 @@
 """Meta-gradients equal their definitions in float64: explicit backpropagation, and a closed form."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 import torch.nn.functional as F
 from compositions import EQUAL, MEMBERS, SMALL, by_hand, refusal, small_learner, startless
 from made_tasks import distance, made_model, made_tasks, meta_gradient
-from members import ADAPTED, APPROXIMATE, HEAD_INITS, OBJECTIVES, RULES, TASK_LOSSES, gradient_learner
+from members import ADAPTED, APPROXIMATE, EXACT, HEAD_INITS, OBJECTIVES, RULES, TASK_LOSSES, gradient_learner
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from metaloop.inner.execution.over_tasks import Loop, OverTasks, Vmap
+from metaloop.inner.meta_gradients.by_part import ByPart
+from metaloop.inner.meta_gradients.meta_gradient import Displacement
+from metaloop.inner.meta_gradients.truncated import Windows
+from metaloop.inner.selection.warp import Warped
 from metaloop.learners.gradient.gradient_learner import GradientLearner
 from metaloop.types import Examples, Params, Tasks
 from pairwise import covering
@@ -85,6 +91,94 @@ def ends_by_hand(learner: GradientLearner, task: Tasks) -> tuple[Params, Params]
         slopes = dict(zip(at, torch.autograd.grad(loss, list(at.values())), strict=True))
         params, state = learner.rule.step(slopes, state, params, step, loss.detach())
     return start, params
+
+
+def path_by_hand(learner: GradientLearner, task: Tasks, steps: int) -> list[Params]:
+    """Take inner steps of plain descent at 0.1 on the support loss, and return all iterates as constants."""
+    meta = {name: value.detach() for name, value in learner.meta_parameters().items()}
+    path = [learner.problem.task.start(meta, task.support)]
+    for step in range(steps):
+        at = {n: v.clone().requires_grad_() for n, v in path[-1].items()}
+        loss = learner.problem.inner_loss(meta, at, task.support, step)
+        slopes = torch.autograd.grad(loss, list(at.values()))
+        path.append({n: v.detach() - 0.1 * g for (n, v), g in zip(at.items(), slopes, strict=True)})
+    return path
+
+
+def warp_objective(learner: GradientLearner, meta: Params, task: Tasks, path: list[Params], *, exact: bool) -> Tensor:
+    """WarpGrad's loss of the warps: the mean query loss one step after each constant point of the trajectory (eq. 9)."""
+    losses = []
+    for step, point in enumerate(path[:-1]):
+        at = {n: v.clone().requires_grad_() for n, v in point.items()}
+        loss = learner.problem.inner_loss(meta, at, task.support, step)
+        slopes = torch.autograd.grad(loss, list(at.values()), create_graph=exact)
+        after = {n: v - 0.1 * g for (n, v), g in zip(at.items(), slopes, strict=True)}
+        losses.append(learner.problem.task.query_loss(meta, after, task.support, task.query, step + 1)[0])
+    return torch.stack(losses).mean()
+
+
+def warp_learner(over_tasks: OverTasks, *, exact: bool) -> GradientLearner:
+    member = ByPart(Displacement(unit_steps=True), Windows(length=1, second_order=exact))
+    choices = {"adapted": Warped(), "objective": OBJECTIVES["weighted sum"], "meta_gradient": member, "steps": 3}
+    learner = small_learner(over_tasks, **choices)
+    random = torch.Generator().manual_seed(2)
+    with torch.no_grad():  # away from the identity
+        for name, value in learner.model.named_parameters():
+            if ".warp." in name:
+                value.add_(0.3 * torch.randn(value.shape, generator=random, dtype=value.dtype))
+    return learner
+
+
+@pytest.mark.parametrize("over_tasks", [Loop(), Vmap()], ids=["loop", "vmap"])
+@pytest.mark.parametrize("exact", [True, False], ids=["exact", "approximate"])
+def test_C2_warpgrad_is_its_trajectory_objective(exact: bool, over_tasks: OverTasks) -> None:
+    """Warps: gradients of the objective with constant points. Start: the trajectory's unit steps (Leap)."""
+    tasks, learner = made_tasks(SMALL, tasks=2), warp_learner(over_tasks, exact=exact)
+    loss, gradient = meta_gradient(learner, tasks)
+    meta = {n: v.detach().requires_grad_() for n, v in learner.meta_parameters().items()}
+    warps = [name for name in meta if ".warp." in name]
+    each = [tasks.map(lambda t, i=i: t[i]) for i in range(2)]
+    paths = [path_by_hand(learner, task, 3) for task in each]
+    total = sum(warp_objective(learner, meta, *pair, exact=exact) for pair in zip(each, paths, strict=True)) / 2
+    assert loss.item() == pytest.approx(total.item())
+    expected = torch.autograd.grad(total, [meta[name] for name in warps])
+    assert len(warps) > 0
+    for name, value in zip(warps, expected, strict=True):
+        torch.testing.assert_close(gradient[name], value, rtol=EQUAL, atol=1e-12)
+    for name in paths[0][0]:
+        value = torch.zeros(())
+        for path in paths:
+            for before, after in pairwise(path):
+                length = torch.stack([((before[n] - after[n]) ** 2).sum() for n in before]).sum().sqrt()
+                value = value + (before[name] - after[name]) / length / 2
+        torch.testing.assert_close(gradient["model." + name], value, rtol=1e-6, atol=1e-9)
+
+
+def test_C2_warpgrads_warps_descend_the_objective_of_finite_differences() -> None:
+    tasks, learner = made_tasks(SMALL, tasks=1), warp_learner(Loop(), exact=True)
+    _, gradient = meta_gradient(learner, tasks)
+    task = tasks.map(lambda t: t[0])
+    path = path_by_hand(learner, task, 3)
+    meta = {n: v.detach() for n, v in learner.meta_parameters().items()}
+    random = torch.Generator().manual_seed(3)
+    way = {n: torch.randn(v.shape, generator=random, dtype=v.dtype) for n, v in meta.items() if ".warp." in n}
+
+    def value(size: float) -> float:
+        moved = {n: v + size * way[n] if n in way else v for n, v in meta.items()}
+        return warp_objective(learner, moved, task, path, exact=True).item()
+
+    slope = sum(float((gradient[n] * v).sum()) for n, v in way.items())
+    assert (value(1e-5) - value(-1e-5)) / 2e-5 == pytest.approx(slope, rel=1e-6)
+
+
+def test_C2_no_derivative_of_warps_crosses_the_trajectory() -> None:
+    """Unrolling gives another gradient, so the tests above tell the two apart."""
+    tasks, learner = made_tasks(SMALL, tasks=2), warp_learner(Loop(), exact=True)
+    _, along = meta_gradient(learner, tasks)
+    other = warp_learner(Loop(), exact=True)
+    other.meta_gradient = EXACT["unrolled"]
+    _, unrolled = meta_gradient(other, tasks)
+    assert distance({n: along[n] for n in along if ".warp." in n}, {n: unrolled[n] for n in along if ".warp." in n}) > 1e-3
 
 
 def test_displacement_leaves_a_head_alone_that_starts_elsewhere() -> None:

@@ -121,7 +121,8 @@ def test_some_compositions_are_refused() -> None:
         for member, rule, objective in product(MEMBERS, RULES, OBJECTIVES)
         if refusal(member, rule, objective, proximal=1)
     ]
-    kinds = {"displacement", "windows", "windows, first order", "implicit, conjugate gradient", "implicit, neumann"}
+    kinds = {"displacement", "displacement, unit steps", "windows", "windows, first order", "by part"}
+    kinds |= {"implicit, conjugate gradient", "implicit, neumann"}
     assert set(refused) == kinds
     assert len(refused) < len(MEMBERS) * len(RULES) * len(OBJECTIVES) / 4
 
@@ -157,7 +158,7 @@ def test_strategies_agree_for_every_rule(member: str, rule: str) -> None:
 
 @covering(("member", "adapted"), MEMBERS, ADAPTED, select=each_once)
 def test_strategies_agree_for_all_that_adapts(member: str, adapted: str) -> None:
-    on_the_way = "weighted sum, given" if member.startswith("windows") else "annealed, on the way"
+    on_the_way = "weighted sum, given" if member.startswith(("windows", "by part")) else "annealed, on the way"
     objective = "last step" if refusal(member, "momentum", on_the_way, proximal=2.0) else on_the_way
     check_strategies_agree(
         member,
@@ -186,7 +187,7 @@ def test_every_one_is_traced_once_for_all_outer_steps(member: str, monkeypatch: 
         gradient = meta_gradient(compiled, tasks)[1]
         for name, value in expected.items():
             torch.testing.assert_close(gradient[name], value, rtol=EQUAL, atol=1e-12)
-    assert len(graphs) == (2 if "evolution" in member else 1)  # the second one computes the unperturbed loss
+    assert len(graphs) == (2 if "evolution" in member or member == "by part" else 1)  # of the unperturbed loss, or of the start
 
 
 @covering(("adapted", "norm", "exact"), ADAPTED, MODES, EXACT, select=each_once)

@@ -8,7 +8,7 @@ from golden_losses import LOSSES, PRESETS, STEPS, losses
 
 def test_every_preset_has_its_losses_and_no_other() -> None:
     assert sorted(path.stem for path in LOSSES.glob("*.json")) == PRESETS
-    assert len(PRESETS) == 52
+    assert len(PRESETS) == 54
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -38,5 +38,5 @@ def test_presets_differ() -> None:
         assert found.pop(preset) == found["simpleshot"]
     assert found["meta_baseline"][:10] == found["simpleshot"][:10]  # classification, and then it goes another way
     assert len({tuple(values) for values in found.values()}) == len(found)
-    as_maml = ("fomaml", "metasgd", "meta_curvature", "sparse_maml", "warpgrad", "es_maml")
+    as_maml = ("fomaml", "metasgd", "meta_curvature", "sparse_maml", "tnet", "es_maml")
     assert {found[preset][0] for preset in as_maml} == {found["maml"][0]} != {found["anil"][0]}

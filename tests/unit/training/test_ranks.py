@@ -25,7 +25,7 @@ RUNS = {
         "algorithm.regime.classification_steps=2",
         "outer=sgd",
     ],
-    "in context": ["algorithm=set_transformer"],
+    "in context": ["algorithm=transformer"],
     "closed form": ["algorithm=r2d2"],
     "steps": ["trainer.max_steps=10", "log_every=5", "validation.episodes=5"],
 }

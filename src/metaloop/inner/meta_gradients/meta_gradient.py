@@ -1,7 +1,9 @@
 """Meta-gradients: the gradient of the outer loss with respect to the meta-parameters."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -12,6 +14,8 @@ from metaloop.inner.execution.over_tasks import OverTasks, with_gradient
 from metaloop.inner.meta_gradients.window import stretch
 from metaloop.inner.problem import MODEL, STATE, InnerProblem
 from metaloop.types import Examples, OuterLoss, Params, Tasks
+
+_SHORTEST = 1e-9  # added to the length of a step, so that a step of length zero counts nothing
 
 
 class MetaGradient(ABC):
@@ -146,10 +150,11 @@ class Nothing(MetaGradient):
 
 @dataclass(frozen=True)
 class TaskDisplacement:
-    """Start minus adapted parameters of one task; zero for parameters that are not adapted."""
+    """Start minus adapted parameters of one task, or its unit steps; zero for parameters that are not adapted."""
 
     problem: InnerProblem
     keep_state: bool = False
+    unit_steps: bool = False
 
     def __call__(self, meta: Params, support: Examples, query: Examples, autodiff: Autodiff) -> tuple[Params, Params]:
         """Return the task's displacement, and its entry of the outputs of :meth:`MetaGradient.mean`."""
@@ -159,10 +164,20 @@ class TaskDisplacement:
             gradients = {name: torch.zeros_like(value) for name, value in meta.items()}
             for name, start in path[0][0].items():
                 if start is meta.get(MODEL + name):  # a parameter that does not start at its learned value has no displacement
-                    gradients[MODEL + name] = start - path[-1][0][name]
+                    gradients[MODEL + name] = self._lengths(path)[name] if self.unit_steps else start - path[-1][0][name]
             loss, logits = problem.task.query_loss(meta, path[-1][0], support, query, steps)
             state = {STATE + name: value for name, value in path[-1][1].items()} if self.keep_state else {}
         return gradients, {"loss": loss, "logits": logits, "per_step": loss[None], **state}
+
+    @staticmethod
+    def _lengths(path: Sequence[tuple[Params, Params]]) -> Params:
+        """Sum the steps of a path backwards, each scaled to length one over all parameters."""
+        total = {name: torch.zeros_like(value) for name, value in path[0][0].items()}
+        for (before, _), (after, _) in pairwise(path):
+            steps = {name: value - after[name] for name, value in before.items()}
+            length = torch.stack([(step**2).sum() for step in steps.values()]).sum().sqrt()
+            total = {name: value + steps[name] / (length + _SHORTEST) for name, value in total.items()}
+        return total
 
 
 class Displacement(MetaGradient):
@@ -175,10 +190,14 @@ class Displacement(MetaGradient):
         keep_state: whether the rule's state, such as Adam's moments, goes on from one outer step to the next and is not reset
             (section 6.1); at validation and test, tasks start from the last one. The authors run the tasks of a meta-batch one
             after the other; here they run side by side, and the mean of their last states goes on.
+        unit_steps: whether each step counts as if its length, over all adapted parameters, were one: the gradient of the
+            trajectory's length with its later points held constant (Leap, Flennerhag et al. 2019, with d = 1 and, as in the
+            code of WarpGrad, without the change of the loss).
     """
 
-    def __init__(self, keep_state: bool = False) -> None:
+    def __init__(self, keep_state: bool = False, unit_steps: bool = False) -> None:
         self.keep_state = keep_state
+        self.unit_steps = unit_steps
 
     def check(self, problem: InnerProblem) -> None:
         """See :meth:`MetaGradient.check`.
@@ -196,4 +215,4 @@ class Displacement(MetaGradient):
 
     def mean(self, problem: InnerProblem, meta: Params, tasks: Tasks, over_tasks: OverTasks) -> tuple[Params, Params]:
         """See :meth:`MetaGradient.mean`."""
-        return over_tasks.mean_of_gradients(TaskDisplacement(problem, self.keep_state), meta, tasks)
+        return over_tasks.mean_of_gradients(TaskDisplacement(problem, self.keep_state, self.unit_steps), meta, tasks)

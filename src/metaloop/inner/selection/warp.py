@@ -33,8 +33,9 @@ class Warped(Adapted):
 
     A meta-learned map ``T`` follows a layer ``W x``, so that a step on W moves ``T W x`` by ``-lr T T' g x'x``: the inner
     gradient is preconditioned by ``T T'``, and T is learned to make the step a good one. It is T-net's equation 3, with 1x1
-    convolutions after convolution layers. Deviation: WarpGrad learns T from states along many inner trajectories without
-    backpropagating through them, and allows deep warps; here T is linear and learned by the meta-gradient, as everything else.
+    convolutions after convolution layers. How T is learned is the choice of the meta-gradient: ``algorithm=tnet`` unrolls,
+    ``algorithm=warpgrad`` learns it along inner trajectories. Deviation: WarpGrad's warps are 3x3 convolutions with batch norm
+    after whole blocks.
 
     Args:
         at: regular expression over the names of linear and convolution layers that get a warp; never the head.

@@ -19,6 +19,7 @@ from metaloop.learners.context.reader import Reader
 from metaloop.learners.context.readers.attention import MultiHead
 from metaloop.learners.context.readers.processes import CrossAttention, Mean, Transformer
 from metaloop.learners.context.readers.recurrent import LSTM, Memory, ReaderCell
+from metaloop.learners.context.readers.set_transformer import AttentionBlock, SetTransformer
 from metaloop.learners.context.readers.snail import Dense, Snail
 from metaloop.learners.context.readers.versa import Versa
 from metaloop.models.mlp import MLP
@@ -29,6 +30,7 @@ BUILDS: dict[str, Callable[..., Reader]] = {
     "mean": partial(Mean, width=8, layers=2),
     "cross attention": partial(CrossAttention, width=8, layers=2, heads=2),
     "transformer": partial(Transformer, width=8, layers=2, heads=2),
+    "set transformer": partial(SetTransformer, width=8, layers=2, heads=2, inducing=3, seeds=2, norm=True),
     "snail": partial(Snail, filters=4, keys=[4, 4, 4], values=[3, 3, 3], horizon=4),
     "lstm": partial(LSTM, hidden=6, layers=2),
     "memory": partial(Memory, hidden=6, slots=5, width=4, heads=2, decay=0.9),
@@ -179,6 +181,9 @@ def test_mistakes_are_said() -> None:
             regressor("mean", gaussian=True, floor=floor, trained_on=trained_on)
     with pytest.raises(UserError, match=r"algorithm\.reader\.first_dilation=0: at least 1"):
         BUILDS["snail"](features=1, labels=1, outputs=1, first_dilation=0)
+    for bad in ({"heads": 3}, {"inducing": 0}, {"seeds": 0}, {"layers": 0}):
+        with pytest.raises(UserError, match=rf"algorithm\.reader\.{next(iter(bad))}"):
+            BUILDS["set transformer"](features=1, labels=1, outputs=1, **bad)
     for bad in ({"heads": 6}, {"decay": 1.0}, {"gate": "open"}):
         with pytest.raises(UserError, match=rf"algorithm\.reader\.{next(iter(bad))}"):
             BUILDS["memory"](features=1, labels=1, outputs=1, **bad)
@@ -235,6 +240,44 @@ def test_the_memory_reads_what_was_written_where_least_was_used() -> None:
         keys = reader.keys(state[0]).view(2, 3)
         torch.testing.assert_close(state[3][changed], keys)
     assert sorted(place for each in places for place in each) == list(range(6))  # every slot once before any is used again
+
+
+def by_lee(block: AttentionBlock, x: Tensor, y: Tensor) -> Tensor:
+    """MAB(X, Y), head by head and row by row."""
+    queries, keys, values = block.query(x), block.key(y), block.value(y)
+    size = queries.shape[1] // block.heads
+    rows = []
+    for query in queries:
+        parts = []
+        for head in range(block.heads):
+            here = slice(head * size, (head + 1) * size)
+            scores = torch.stack([(query[here] * key[here]).sum() for key in keys]) / math.sqrt(queries.shape[1])
+            parts.append(query[here] + sum(w * value[here] for w, value in zip(scores.softmax(0), values, strict=True)))
+        rows.append(torch.cat(parts))
+    summed = block.norms[0](torch.stack(rows))
+    return block.norms[1](summed + F.relu(F.linear(summed, block.out.weight, block.out.bias)))
+
+
+@pytest.mark.parametrize("norm", [False, True])
+def test_C2_the_set_transformer_is_its_equations(norm: bool) -> None:
+    """Induced blocks over the real pairs, pooling by seeds, self-attention among them; with padding, in float64."""
+    torch.manual_seed(0)
+    reader = SetTransformer(3, 2, 2, width=8, layers=2, heads=2, inducing=3, seeds=2, norm=norm).double()
+    real = torch.tensor([True, True, False, True, True])
+    support, labels = torch.randn(5, 3).double() * real[:, None], torch.randn(5, 2).double() * real[:, None]
+    query = torch.randn(4, 3).double()
+    found = reader(support, labels, real, query, None)
+    pairs = torch.cat([support, labels], 1)[real]
+    for block in reader.blocks:
+        pairs = by_lee(block.answered, pairs, by_lee(block.induced, block.points[0], pairs))
+    code = by_lee(reader.pool, reader.seeds[0], pairs)
+    code = by_lee(reader.among, code, code).flatten()
+    for one, answer in zip(query, found, strict=True):
+        own = by_lee(reader.pool, reader.place(one)[None], pairs)[0]
+        torch.testing.assert_close(answer, reader.decoder(torch.cat([one, own, code])[None])[0])
+    order = torch.tensor([4, 0, 2, 1, 3])
+    torch.testing.assert_close(reader(support[order], labels[order], real[order], query, None), found)
+    assert reader.blocks[0].points.shape == (1, 3, 8)
 
 
 def test_versa_averages_probabilities_over_draws_of_each_class() -> None:
