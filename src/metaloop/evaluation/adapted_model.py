@@ -157,6 +157,10 @@ def adapt_to(
     train = recorded.split("train")
     tasks = trained_on(train, build_plan(config).fitted(recorded).train_spec)
     rows = dataset.read_user_file(support, columns, tasks.input_shape, labelled=True)
+    if (columns.ignore or columns.categories) and not rows.encoding:
+        raise UserError(
+            "ignore= and categories= name columns of a table, and the run was not trained on tables: leave them out"
+        )
     task = user_task(rows, tasks.problem)
     learner = opened.learner(config, tasks)
     _check_ways(learner, task, rows)

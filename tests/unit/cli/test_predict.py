@@ -289,6 +289,9 @@ def test_tables_and_pictures_that_give_no_task_are_refused(runs: Path, tmp_path:
     assert "must be a finite number such as 12, -0.5 or 1e-3, not 'dear'" in refused(
         capsys, f"run={runs / 'target'}", f"support={price}", f"query={price}"
     )
+    text = write(tmp_path / "text.csv", TEXT)
+    said = refused(capsys, f"run={runs / 'texts'}", f"support={text}", f"query={text}", "ignore=label")
+    assert "ignore= and categories= name columns of a table" in said
     pictures = own(tmp_path / "own", ["x", "y"], 2)
     (pictures / "y" / "broken.png").write_bytes(b"no picture")
     images = f"run={runs / 'images'}"
