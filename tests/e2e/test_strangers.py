@@ -347,7 +347,8 @@ def test_E11_pipes_are_not_waited_for(desk: Path, capsys: Captured) -> None:
 
 
 SWEEP = ["sweep", "few", "--config-dir", "conf", "--jobs", "1"]
-PLAN = json.dumps({"overrides": dict(word.split("=", 1) for word in SHORT), "axes": {"algorithm": ["maml"]}, "seeds": 1})
+OVERRIDES = {key: int(value) if value.isdecimal() else value for key, value in (word.split("=", 1) for word in SHORT)}
+PLAN = json.dumps({"overrides": OVERRIDES, "axes": {"algorithm": ["maml"]}, "seeds": 1})
 
 
 @pytest.fixture

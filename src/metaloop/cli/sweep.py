@@ -8,13 +8,16 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from metaloop.cli import help_texts
 from metaloop.errors import UserError
 from metaloop.records.jobs import LEDGER, LOG, RUNNING, STATES, Job
 from metaloop.sweeps.ledger import Ledger
-from metaloop.sweeps.plan import Plan, read_plan
 from metaloop.system.terminal import printable
+
+if TYPE_CHECKING:  # it imports Hydra, for which help should not wait
+    from metaloop.sweeps.plan import Plan
 
 ROOT = Path("outputs") / "sweeps"
 VERBS = ("status", "show", "retry", "cancel", "list")
@@ -31,6 +34,8 @@ def main(argv: list[str]) -> int:
     if not options.words or "=" in options.words[0]:
         also = f"; metaloop train -m {shlex.join(options.words)} makes one without a file" if options.words else ""
         raise UserError(f"name a sweep: metaloop sweep NAME [overrides]; metaloop sweep list names them{also}")
+    from metaloop.sweeps.plan import read_plan
+
     name, *overrides = options.words
     return run(read_plan(name, options.config_dir), overrides, options, ROOT / name)
 
@@ -40,6 +45,8 @@ def multirun(argv: list[str]) -> int:
     options = _parser().parse_intermixed_args([word for word in argv if word not in ("-m", "--multirun")])
     names = [word.removeprefix("sweep=") for word in options.words if word.startswith("sweep=")]
     overrides = [word for word in options.words if not word.startswith("sweep=")]
+    from metaloop.sweeps.plan import Plan, read_plan
+
     if names:
         return run(read_plan(names[-1], options.config_dir), overrides, options, ROOT / names[-1])
     identifying = sorted(word for word in overrides if not word.startswith("hydra"))
@@ -48,7 +55,7 @@ def multirun(argv: list[str]) -> int:
     return run(Plan(name), overrides, options, Path("outputs") / (run_names[-1] if run_names else "sweeps") / name)
 
 
-def run(plan: Plan, overrides: Sequence[str], options: argparse.Namespace, directory: Path) -> int:
+def run(plan: "Plan", overrides: Sequence[str], options: argparse.Namespace, directory: Path) -> int:
     """Start or continue the plan in ``directory``, unless the override ``hydra.sweep.dir`` names another."""
     from metaloop.config.overrides import quoted
     from metaloop.sweeps.compose import with_overrides
