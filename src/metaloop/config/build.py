@@ -339,6 +339,7 @@ def build_run(config: Config, dataset: Dataset | None = None) -> RunParts:
         log_every=config["log_every"],
         patience=config["validation"]["patience"],
         callbacks=[make(node, f"callbacks.{name}", Callback) for name, node in (config.get("callbacks") or {}).items()],
+        ensemble=config["evaluation"].get("ensemble", 1),  # runs of earlier versions have no such key
     )
 
 

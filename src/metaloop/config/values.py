@@ -19,7 +19,13 @@ LEAST = {  # whole numbers that every run has, by key
     "evaluation.batch": 1,
     "evaluation.seed": 0,
 }
-_WHOLE = {"validation.patience": 1, "algorithm.steps": 1, "algorithm.eval_steps": 1, "model.filters": 1}  # where they are set
+_WHOLE = {
+    "validation.patience": 1,
+    "evaluation.ensemble": 1,
+    "algorithm.steps": 1,
+    "algorithm.eval_steps": 1,
+    "model.filters": 1,
+}  # where they are set
 _ABOVE_ZERO = ("algorithm.rule.lr", "trainer.gradient_clip_val")
 _NOT_NEGATIVE = ("outer.optimizer.lr", "outer.optimizer.weight_decay")
 _CHOICES = {

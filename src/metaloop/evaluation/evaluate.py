@@ -121,6 +121,7 @@ def evaluate(
     from metaloop.config.build import make
     from metaloop.config.identity import fingerprint
     from metaloop.system.devices import ranks_of
+    from metaloop.training.ensembles import ensemble
     from metaloop.training.meta_test import meta_test, quiet_trainer
     from metaloop.training.progress import Progress
     from metaloop.training.run import make_record
@@ -130,6 +131,9 @@ def evaluate(
     target = run.directory / "evaluations" / fingerprint(config)[:12]
     target.mkdir(parents=True, exist_ok=True)
     trainer = quiet_trainer(make(config["trainer"], "trainer"), [Progress(test.module.problem.metric)])
+    count = config["evaluation"].get("ensemble", 1)
+    if count > 1:
+        test.module.learner = ensemble(test.learner, run.checkpoint.parent, count, run.identity.fingerprint).eval()
     result = meta_test(trainer, test.module, test.data, target)
     identity = replace(
         run.identity,

@@ -35,6 +35,16 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
         ) from error
 
 
+def top_checkpoint(folder: Path, step: int) -> Path:
+    """Return the path of the checkpoint that was kept for an ensemble after outer step ``step``."""
+    return folder / f"top-{step}.ckpt"
+
+
+def top_checkpoints(folder: Path) -> list[Path]:
+    """Return the checkpoints that were kept for an ensemble, in the order of their outer steps."""
+    return sorted(folder.glob("top-*.ckpt"), key=lambda path: int(path.stem.removeprefix("top-")))
+
+
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Lightning plugin that saves checkpoints atomically and loads them without running code from the file."""
 
@@ -58,16 +68,22 @@ class Checkpoints(Callback):
         fingerprint: Fingerprint of the run's config; a checkpoint of another config is refused.
         patience: Number of validations in a row without a new best after which training stops; None for no early stopping.
 
+        keep: Number of best checkpoints to keep for an ensemble, ``top-STEP.ckpt``; 1 for none beside the best.
+
     Raises:
-        UserError: ``patience`` is below 1.
+        UserError: ``patience`` or ``keep`` is below 1.
     """
 
-    def __init__(self, directory: Path, fingerprint: str, patience: int | None) -> None:
+    def __init__(self, directory: Path, fingerprint: str, patience: int | None, keep: int = 1) -> None:
         if patience is not None and patience < 1:
             raise UserError(f"validation.patience={patience}: at least 1, or null for no early stopping")
+        if keep < 1:
+            raise UserError(f"evaluation.ensemble={keep}: at least 1, the best checkpoint alone")
         self.directory = directory
         self.fingerprint = fingerprint
         self.patience = patience
+        self.keep = keep
+        self.top: list[list[float]] = []  # merit and outer step of the best checkpoints, the best first
         self.best: float | None = None  # merit of the best checkpoint
         self.best_score: float | None = None  # score after adaptation of the best checkpoint
         self.best_step = 0
@@ -76,12 +92,19 @@ class Checkpoints(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """State of early stopping."""
-        return {"best": self.best, "best_score": self.best_score, "best_step": self.best_step, "waited": self.waited}
+        return {
+            "best": self.best,
+            "best_score": self.best_score,
+            "best_step": self.best_step,
+            "waited": self.waited,
+            "top": self.top,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the state of early stopping."""
         self.best, self.best_score = state_dict["best"], state_dict["best_score"]
         self.best_step, self.waited = state_dict["best_step"], state_dict["waited"]
+        self.top = state_dict.get("top", [])
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add the state that an exact resume needs and Lightning does not save."""
@@ -110,6 +133,7 @@ class Checkpoints(Callback):
         self._saved_step = checkpoint["global_step"]
         if state["is_best"]:  # the run may have been killed between writing the two files
             self._link_best(trainer)
+        self._link_top(trainer)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop at once if the run had already stopped early before it was killed."""
@@ -130,17 +154,41 @@ class Checkpoints(Callback):
         self.waited = 0 if better else self.waited + 1
         if better:
             self.best, self.best_score, self.best_step = merit, pl_module.progress["after"], trainer.global_step
+        self._add_to_top(merit, trainer.global_step)
         self.directory.mkdir(parents=True, exist_ok=True)
         trainer.save_checkpoint(self.directory / LAST)
         self._saved_step = trainer.global_step
         if better:
             self._link_best(trainer)
+        self._link_top(trainer)
         trainer.should_stop = self._out_of_patience
 
     def _link_best(self, trainer: Trainer) -> None:
         if trainer.is_global_zero:
             replace_atomically(self.directory / BEST, lambda temporary: os.link(self.directory / LAST, temporary))
         trainer.strategy.barrier("best")  # the other ranks read the file next
+
+    def _add_to_top(self, merit: float, step: int) -> None:
+        """Put a checkpoint among the best, of which an earlier one wins a tie."""
+        if self.keep > 1:
+            ranked = sorted(
+                [*self.top, [merit, step]], key=lambda each: (-math.inf if math.isnan(each[0]) else each[0], -each[1])
+            )
+            self.top = ranked[::-1][: self.keep]
+
+    def _link_top(self, trainer: Trainer) -> None:
+        """Keep the last checkpoint if it is among the best, and remove those that no longer are."""
+        if self.keep == 1:
+            return
+        steps = {int(step) for _, step in self.top}
+        if trainer.is_global_zero:
+            if self._saved_step in steps:
+                path = top_checkpoint(self.directory, self._saved_step)
+                replace_atomically(path, lambda temporary: os.link(self.directory / LAST, temporary))
+            for path in top_checkpoints(self.directory):
+                if path not in {top_checkpoint(self.directory, step) for step in steps}:
+                    path.unlink()
+        trainer.strategy.barrier("top")  # the other ranks read the files next
 
     def _check_finite(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse parameters that are not finite: the last step's update has not reached any loss yet."""

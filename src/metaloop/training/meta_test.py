@@ -11,7 +11,7 @@ from pytorch_lightning import Callback, Trainer
 from metaloop.data.distribution import Oracle
 from metaloop.data.episodes import Episodes
 from metaloop.errors import UserError
-from metaloop.learners.learner import Learner, TakesSteps
+from metaloop.learners.learner import Learner
 from metaloop.models.norm import norm_mode
 from metaloop.problems.problem import Baseline, Problem
 from metaloop.records.writing import write_csv
@@ -54,7 +54,7 @@ def meta_test(trainer: Trainer, module: OuterModule, data: EpisodeDataModule, di
         "ways": spec.ways,
         "shots": spec.shots,
         "queries": spec.queries,
-        "steps": int(scores["curve_step"].max()) if isinstance(learner, TakesSteps) else None,
+        "steps": int(scores["curve_step"].max()) or None,  # 0 for learners that take none
         "norm_mode": norm_mode(learner.model),
         "transductive": learner.transductive,
         "seed": data.plan.eval_seed,

@@ -26,6 +26,7 @@ from metaloop.tracking.tracker import RunInfo, Tracker
 from metaloop.training.checkpoints import Checkpoints, checked, load_checkpoint
 from metaloop.training.choices import KeptChoices
 from metaloop.training.datamodule import EpisodeDataModule, EpisodePlan
+from metaloop.training.ensembles import ensemble
 from metaloop.training.meta_test import meta_test, quiet_trainer
 from metaloop.training.outer_module import OuterModule
 from metaloop.training.process import stops_kept
@@ -51,6 +52,7 @@ class RunParts:
     log_every: int
     patience: int | None
     callbacks: Sequence[Callback] = ()
+    ensemble: int = 1  # best checkpoints whose answers are averaged in the meta-test
 
 
 def train(
@@ -84,7 +86,7 @@ def train(
     resumed = load_checkpoint(last) if resume and last.exists() else None
     if resumed:
         checked(resumed, identity.fingerprint, last)
-    keeper = Checkpoints(checkpoints, identity.fingerprint, parts.patience)
+    keeper = Checkpoints(checkpoints, identity.fingerprint, parts.patience, parts.ensemble)
     trackers = Trackers([CsvTracker(), TensorBoardTracker(), *parts.trackers])
     module = OuterModule(
         parts.learner,
@@ -184,6 +186,8 @@ def _finish(
         best_validation=keeper.best_score,
         encoder=parts.dataset.encoded_by,
     )
+    if parts.ensemble > 1:
+        module.learner = ensemble(parts.learner, keeper.directory, parts.ensemble, identity.fingerprint)
     test = meta_test(trainer, module, data, directory)
     metric = parts.problem.metric
     score = metric.with_unit(metric.interval(test["mean"], test["half_width"]))

@@ -11,7 +11,7 @@ import torch
 
 from metaloop.errors import UserError
 from metaloop.system.files import replace_atomically
-from metaloop.training.checkpoints import Checkpoints, checked, load_checkpoint
+from metaloop.training.checkpoints import Checkpoints, checked, load_checkpoint, top_checkpoints
 
 
 def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
@@ -75,13 +75,14 @@ def kept(
     monkeypatch: pytest.MonkeyPatch,
     patience: int | None = None,
     merits: list[float] | None = None,
+    keep: int = 1,
 ) -> tuple[Checkpoints, int]:
     """A keeper that saw these validations, ten steps apart, and how many it let come."""
     monkeypatch.setattr("metaloop.training.checkpoints.OuterModule", Module)
     strategy = SimpleNamespace(barrier=lambda name: None)
     trainer: Any = FakeTrainer(is_global_zero=True, should_stop=False, strategy=strategy, global_step=0)
     module: Any = Module()
-    keeper = Checkpoints(directory, "f", patience)
+    keeper = Checkpoints(directory, "f", patience, keep)
     for number, score in enumerate(scores, start=1):
         trainer.global_step = 10 * number
         module.progress |= {"after": score, "merit": score if merits is None else merits[number - 1]}
@@ -125,3 +126,16 @@ def test_what_was_left_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert Checkpoints(tmp_path, "f", None).last_good() == "there is no checkpoint yet"
     keeper, _ = kept(tmp_path, [0.1], monkeypatch)
     assert str(tmp_path / "last.ckpt") in keeper.last_good()
+
+
+def test_C3_the_best_checkpoints_are_kept_for_an_ensemble(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keeper, _ = kept(tmp_path, [0.1, 0.3, float("nan"), 0.3, 0.2, 0.4], monkeypatch, keep=3)
+    assert [path.name for path in top_checkpoints(tmp_path)] == ["top-20.ckpt", "top-40.ckpt", "top-60.ckpt"]
+    assert [path.read_text() for path in top_checkpoints(tmp_path)] == ["20", "40", "60"]
+    other = Checkpoints(tmp_path, "f", None, keep=3)
+    other.load_state_dict(keeper.state_dict())
+    assert other.top == keeper.top == [[0.4, 60], [0.3, 20], [0.3, 40]]
+    kept(tmp_path / "alone", [0.1, 0.2], monkeypatch)
+    assert top_checkpoints(tmp_path / "alone") == []
+    with pytest.raises(UserError, match=r"evaluation\.ensemble=0: at least 1"):
+        Checkpoints(tmp_path, "f", None, keep=0)
