@@ -17,7 +17,7 @@ from metaloop.data.user.tasks import Columns, user_task
 from metaloop.errors import UserError
 from metaloop.problems.classification import Classification
 from metaloop.problems.regression import Regression
-from metaloop.records.schema import ExampleCounts, RunIdentity
+from metaloop.records.schema import ExampleCounts
 from metaloop.types import EpisodeSpec
 
 SPLITS = ("train", "validation", "test")
@@ -120,6 +120,5 @@ def test_B14_a_run_finds_its_tables_from_another_folder(tmp_path: Path) -> None:
     table(tmp_path / "mine.csv")
     (tmp_path / "iris").mkdir()
     config = {"dataset": {"tables": {"train": ["mine.csv", "iris", "none.csv"]}, "data_dir": "nowhere"}}
-    identity = RunIdentity("", 0, {}, config, (), (), "", "", folder=str(tmp_path))
-    placed = with_absolute_paths(identity)["dataset"]
+    placed = with_absolute_paths(config, str(tmp_path))["dataset"]
     assert placed == {"tables": {"train": [str(tmp_path / "mine.csv"), "iris", "none.csv"]}, "data_dir": "nowhere"}
