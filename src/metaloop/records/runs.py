@@ -70,8 +70,8 @@ class Run:
         It covers the data, split, size, metric and seed of the stream.
         """
         test, dataset = self.test, self.record.config.get("dataset")
-        if isinstance(dataset, Mapping):  # the location of a data set does not change its episodes
-            dataset = {key: value for key, value in dataset.items() if not key.endswith("_dir")}
+        if isinstance(dataset, Mapping):  # neither a data set's location nor its class's module changes its episodes
+            dataset = {key: _without_module(key, value) for key, value in dataset.items() if not key.endswith("_dir")}
         data = [self.record.choices.get("dataset"), dataset, test.split, test.metric.name, test.level]
         size = [test.ways, test.shots, test.queries]
         return json.dumps([data, size, test.seed], sort_keys=True, default=str)
@@ -179,3 +179,9 @@ def _check_episodes(episodes: Mapping[int, float], test: MetaTest, path: Path) -
     mean = sum(episodes.values()) / max(len(episodes), 1)
     if not math.isclose(mean, test.mean, rel_tol=1e-4, abs_tol=1e-6) and math.isfinite(mean):
         raise UserError(f"{path}: the mean score is {mean:.6g}, the record says {test.mean:.6g}")
+
+
+def _without_module(key: str, value: object) -> object:
+    """Return a config value; of the path of a class of metaloop's own, which may move, only the class's name."""
+    own = key == "_target_" and isinstance(value, str) and value.startswith("metaloop.")
+    return str(value).rpartition(".")[2] if own else value

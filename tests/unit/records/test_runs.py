@@ -135,3 +135,18 @@ def test_F4_an_evaluation_of_an_unfinished_training_is_not_compared(make_run: Ma
     assert not runs
     assert failures[0][0] == directory
     assert f"metaloop train resume={tmp_path / 'cut'}" in failures[0][1]
+
+
+def test_C6_episodes_stay_the_same_when_a_class_of_a_data_set_moves_to_another_module(make_run: MakeRun) -> None:
+    """So that a run that is made again is compared with earlier runs; a class of somebody else's package is another one."""
+
+    directory = make_run("a")
+
+    def key(target: str) -> str:
+        config = json.loads((directory / "record.json").read_text())["config"]
+        _rewrite(directory, config=config | {"dataset": {"_target_": target, "classes": 5}})
+        return read_run(directory).episodes_key
+
+    assert key("metaloop.data.glyphs.Glyphs") == key("metaloop.data.images.glyphs.Glyphs")
+    assert key("metaloop.data.images.glyphs.Glyphs") != key("metaloop.data.images.omniglot.Omniglot")
+    assert key("mine.glyphs.Glyphs") != key("yours.glyphs.Glyphs")
