@@ -9,7 +9,15 @@ from metaloop.inner.execution.over_tasks import Loop
 from metaloop.testing import check_comparison, check_learner, check_model
 
 APPROXIMATE = ("fomaml", "reptile")
-IN_ORDER = ("snail", "lstm", "memory", "memory, gate of the controller", "inner batches", "matching, in context")
+IN_ORDER = (
+    "snail",
+    "lstm",
+    "memory",
+    "memory, gate of the controller",
+    "inner batches",
+    "inner batches, shuffled",
+    "matching, in context",
+)
 
 
 @pytest.mark.parametrize("name", LEARNERS)
