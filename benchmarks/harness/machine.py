@@ -29,13 +29,14 @@ def matrix_product_peak(device: str, seconds: float = 1.0) -> float:
 
 def about(load_before: Sequence[float]) -> dict[str, Any]:
     """Hardware, versions, commit, load before and after, and the variables that change threads and allocation."""
-    from metaloop.records.environment import git_state, hardware, versions
+    from metaloop.records.code import framework
+    from metaloop.records.environment import hardware, versions
 
     words = ("OMP_", "MKL_", "MALLOC_", "GOMP_", "LD_PRELOAD", "CUDA_VISIBLE")
     return {
         "hardware": hardware(1),
         "versions": versions(),
-        "git": git_state(),
+        "git": framework(),
         "load_average": {"before": list(load_before), "after": list(os.getloadavg())},
         "environment": {name: value for name, value in sorted(os.environ.items()) if name.startswith(words)},
     }

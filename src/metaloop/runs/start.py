@@ -14,7 +14,7 @@ from metaloop.errors import ProcessKilled, UserError
 from metaloop.records.schema import Record, RunIdentity
 from metaloop.runs.logs import Logs
 from metaloop.system.stops import end_with
-from metaloop.training.external_ranks import announce, deciding, decision, externally_launched, is_follower
+from metaloop.training.processes.external_ranks import announce, deciding, decision, externally_launched, is_follower
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ def start(identity: RunIdentity, directory: Path, *, resume: bool) -> Record:
     from metaloop.report.paper import read_paper
     from metaloop.report.summary import print_summary
     from metaloop.system.devices import check_world, ranks_of
-    from metaloop.training.ranks import launch
+    from metaloop.training.processes.ranks import launch
 
     if is_follower():
         return _follow(identity)

@@ -11,7 +11,7 @@ import torch
 from metaloop.cli.main import main
 from metaloop.errors import UserError
 from metaloop.training import external_ranks
-from metaloop.training.ranks import launch
+from metaloop.training.processes.ranks import launch
 from small_runs import SMALL_CONF, rows, trained_all, words
 
 # The first run's momentum is its only meta-gradient. All validation episodes fit into one batch, and yet each rank has some of
