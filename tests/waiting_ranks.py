@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from metaloop.config.exit_codes import run_and_exit_code
-from metaloop.training import ranks
+from metaloop.training.processes import ranks
 
 
 def wait(folder: str, how: str) -> None:
