@@ -34,7 +34,8 @@ from metaloop.inner.autodiff import Autodiff, detached
 from metaloop.learners.gradient.gradient_learner import GradientLearner
 from metaloop.metrics.interval import mean_interval
 from metaloop.metrics.paired import paired_difference
-from metaloop.records.environment import git_state, hardware, versions
+from metaloop.records.code import framework
+from metaloop.records.environment import hardware, versions
 from metaloop.records.reading import read_identity
 from metaloop.records.writing import write_json
 from metaloop.report.figures.theme import LIGHT, curve_look, legend, new_figure, png, titles
@@ -250,7 +251,7 @@ def main() -> None:
         "changed": arguments.change,
         "hardware": hardware(1),
         "versions": versions(),
-        "git": git_state(),
+        "git": framework(),
     }
     write_json(arguments.records / f"{name}.json", whole)
     (arguments.records / f"{name}.png").write_bytes(draw(optimizers, name))

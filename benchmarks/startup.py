@@ -17,7 +17,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from metaloop.records.environment import git_state, hardware, versions
+from metaloop.records.code import framework
+from metaloop.records.environment import hardware, versions
 from metaloop.records.writing import write_json
 
 TIMES, BAR = 5, 4.0  # runs; seconds that the default may take to its first step
@@ -79,7 +80,7 @@ def main() -> None:
     print(f"{'seconds to':<36} {'median':>7} {'range':>14}")
     for row, times in rows.items():
         print(f"{row:<36} {times['median']:>7.2f} {times['lowest']:>7.2f} {times['highest']:>6.2f}")
-    about = {"hardware": hardware(1), "versions": versions(), "git": git_state()}
+    about = {"hardware": hardware(1), "versions": versions(), "git": framework()}
     write_json(RECORD, {"times": TIMES, "bar_seconds": BAR, "load_before": before, "rows": rows, **about})
 
 

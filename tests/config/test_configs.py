@@ -20,16 +20,16 @@ from small_runs import described, trained
 FILES = sorted(path.relative_to(conf_dir()) for path in conf_dir().rglob("*.yaml"))
 COUNTS = {
     ".": 1,
-    "algorithm": 52,
+    "algorithm": 54,
     "algorithm/adapted": 9,
     "algorithm/augmentation": 2,
     "algorithm/comparison": 17,
     "algorithm/head_init": 5,
     "algorithm/inner_order": 3,
-    "algorithm/meta_gradient": 12,
+    "algorithm/meta_gradient": 13,
     "algorithm/objective": 4,
     "algorithm/over_tasks": 5,
-    "algorithm/reader": 7,
+    "algorithm/reader": 8,
     "algorithm/regime": 4,
     "algorithm/rule": 15,
     "algorithm/support_loss": 2,
@@ -195,7 +195,7 @@ def test_all_files_are_found() -> None:
 def test_a_file_is_short_and_says_first_what_it_is(file: Path) -> None:
     lines = (conf_dir() / file).read_text().splitlines()
     assert len(lines) <= 40
-    if file.parts[0] == "experiment":
+    if file.parts[0] in ("experiment", "debug"):
         assert lines.pop(0) == "# @package _global_"
     assert lines[0].startswith("# ")
     assert len(lines[0]) > 8
@@ -288,7 +288,7 @@ def test_the_default_is_one_that_needs_nothing() -> None:
         "algorithm": "maml", "algorithm/adapted": "all", "algorithm/augmentation": "none", "algorithm/head_init": "learned",
         "algorithm/inner_order": "rotation", "algorithm/meta_gradient": "unrolled", "algorithm/objective": "last_step",
         "algorithm/over_tasks": "auto",
-        "algorithm/rule": "gradient_descent", "algorithm/support_loss": "mean", "dataset": "glyphs",
+        "algorithm/rule": "gradient_descent", "algorithm/support_loss": "mean", "callbacks": "none", "dataset": "glyphs",
         "episode": "5w1s", "logger": "none", "model": "conv4",
         "outer": "adam", "trainer": "cpu",
     }  # fmt: skip

@@ -42,6 +42,7 @@ from metaloop.learners.context.readers.recurrent import LSTM, Memory
 from metaloop.learners.context.readers.set_transformer import SetTransformer
 from metaloop.learners.context.readers.snail import Snail
 from metaloop.learners.context.readers.versa import Versa
+from metaloop.learners.ensemble import Ensemble
 from metaloop.learners.gradient.augmentation import GaussianNoise, NoAugmentation, SupportAugmentation
 from metaloop.learners.gradient.gradient_learner import GradientLearner
 from metaloop.learners.gradient.pretrained import Pretrained
@@ -423,7 +424,8 @@ ALL_MEMBERS: Mapping[type, set[type]] = {
     Objective: {type(each) for each in OBJECTIVES.values()},
     HeadInit: {type(each) for each in HEAD_INITS.values()},
     OverTasks: {type(make()) for make in OVER_TASKS.values()},
-    Learner: {type(make(MLP((2,), 2, [2]), Loop())) for name, make in LEARNERS.items() if name not in OF_MAPS},
+    Learner: {type(make(MLP((2,), 2, [2]), Loop())) for name, make in LEARNERS.items() if name not in OF_MAPS}
+    | {Ensemble},  # of any of these; it does not learn, and has its own tests
     Reader: {type(make(features=2, labels=2, outputs=2)) for make in READERS.values()},
     TaskLoss: {type(each) for each in TASK_LOSSES.values()},
     Comparison: {type(each if isinstance(each := make(), Comparison) else each(EMBEDDING)) for make in COMPARISONS.values()},

@@ -6,7 +6,7 @@ from made_tasks import WAYS, made_inputs, made_model
 from members import MODELS, OF_TEXTS
 from torch import Tensor
 
-from metaloop.models.norm import MODES, norm_mode
+from metaloop.models.norm import MODES, OF_EXAMPLES, norm_mode
 from metaloop.types import Inputs, map_inputs
 
 every_model = pytest.mark.parametrize("name", MODELS)
@@ -58,7 +58,7 @@ def test_examples_are_independent_unless_statistics_are_shared(name: str) -> Non
         model, x = made_model(name, norm=mode).eval(), inputs(name)
         alone = model(map_inputs(lambda t: t[:3], x))
         independent = torch.allclose(model(x)[:3], alone)
-        assert independent is (mode not in ("batch", "support"))
+        assert independent is (mode not in OF_EXAMPLES)
 
 
 @every_model
@@ -78,7 +78,7 @@ def test_every_parameter_has_an_effect(name: str) -> None:
 
 def _cancelled(name: str, mode: str) -> bool:
     """Batch statistics remove a shift before them, and the softmax cancels a key bias."""
-    return (mode in ("batch", "support", "running") and name.startswith("layers") and name.endswith("bias")) or (
+    return (mode in (*OF_EXAMPLES, "running") and name.startswith("layers") and name.endswith("bias")) or (
         name.endswith(("key.bias", "k_proj.bias"))
     )
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from functools import partial
@@ -70,12 +71,15 @@ def test_they_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_package_that_is_not_on_the_path_is_said_to_be_missing(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    """A package beside its folder of configuration would be found."""
+    shutil.copytree(MYLAB / "conf", tmp_path / "elsewhere" / "conf")
+    ours = ["--config-dir", str(tmp_path / "elsewhere" / "conf")]
     monkeypatch.setattr(sys, "path", [place for place in sys.path if place != str(MYLAB)])
     for name in [name for name in sys.modules if name.partition(".")[0] == "mylab"]:
         monkeypatch.delitem(sys.modules, name)
-    assert main(["train", *OURS, *CHOSEN, *SHORT, *QUIET, "algorithm=cosine"]) == 2
+    assert main(["train", *ours, *CHOSEN, *SHORT, *QUIET, "algorithm=cosine"]) == 2
     assert "mylab" in capsys.readouterr().err
 
 

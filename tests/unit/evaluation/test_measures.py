@@ -26,6 +26,7 @@ MAPS = ("model=conv4_maps", "model.filters=4")
 MORE = {
     "dn4": MAPS,
     "learned_optimizer": ("algorithm.steps=3", "algorithm.meta_gradient.length=2"),
+    "mamlpp": ("model.norm=batch",),
     "relation": MAPS,
 }
 REGRESSION = (*SMALL[:1], "dataset=sinusoid", "episode=regression", "model=tiny", "algorithm/over_tasks=loop")
@@ -66,7 +67,8 @@ def test_every_preset_is_looked_at_and_agrees_with_the_meta_test(preset: str) ->
         assert "parameters" not in found
         return
     assert found["steps"] == learner.steps_for(1)
-    assert [row["layer"] for row in found["representations"]] == ["layers.0", "head"]
+    norms = ["norms.0"] if preset in MORE and "model.norm=batch" in MORE[preset] else []
+    assert [row["layer"] for row in found["representations"]] == ["layers.0", *norms, "head"]
     assert found["parameters"]
     for row in found["parameters"]:
         assert row["distance"][0]["mean"] == 0
