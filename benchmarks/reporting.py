@@ -47,6 +47,7 @@ def report(folder: Path, output: Path) -> dict[str, float]:
     words = [sys.executable, "-m", "metaloop", "report", str(folder), "--output", str(output)]
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL)
     _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)  # it was waited for behind its back
     if status:
         raise SystemExit(f"{' '.join(words)} failed")
     unit = 1 if sys.platform == "darwin" else 1024

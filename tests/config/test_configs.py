@@ -83,6 +83,7 @@ WITH = {
     "algorithm/meta_gradient/implicit_cg": ("algorithm.proximal=1",),
     "algorithm/meta_gradient/implicit_neumann": ("algorithm.proximal=1",),
     "algorithm/over_tasks/auto": ("algorithm.over_tasks.expected_steps=2",),
+    "algorithm/mamlpp": ("model.norm=batch",),
     "algorithm/meta_baseline": ("algorithm.regime.classification_steps=1",),
     "algorithm/regime/classification_then_episodic": ("algorithm.regime.classification_steps=1",),
     "algorithm/relation": MAPS,

@@ -74,7 +74,7 @@ def test_it_trains_from_an_empty_folder(wheel: Path, tmp_path: Path) -> None:
     command = tmp_path / "venv" / "bin" / "metaloop"
     said = run(command, "train", *SMALL, cwd=desk)
     (record,) = desk.glob("outputs/maml_sinusoid/*/record.json")
-    assert "meta-test mse" in said
+    assert "meta-test mean squared error" in said
     content = json.loads(record.read_text())
     assert content["git"] is None
     assert content["versions"]["metaloop"]
