@@ -113,3 +113,14 @@ def test_B3_a_run_finds_its_files_from_everywhere(desk: Path, monkeypatch: pytes
     assert main(["evaluate", f"run={desk / 'run'}"]) == 0
     (again,) = (read_record(path.parent) for path in desk.glob("run/evaluations/*/record.json"))
     assert again.test.mean == read_record(desk / "run").test.mean
+
+
+def test_B2_a_sweep_says_and_takes_the_same_word(desk: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    swept = ["train", "-m", *RUN[1:-3], "seed=0", "hydra.sweep.dir=swept"]
+    assert main(swept) == 0
+    (directory,) = (path.parent for path in desk.glob("swept/*/record.json"))
+    (directory / "record.json").unlink()  # as if it had been stopped
+    write_notes(desk / "notes.csv", 12)
+    assert main([*swept, "data_changed=allow"]) == 0
+    assert (directory / "record.json").exists()
+    assert "data_changed" not in (directory / "config.yaml").read_text()

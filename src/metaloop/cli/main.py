@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 
@@ -46,13 +47,16 @@ def _dispatch(argv: list[str]) -> int:
         from metaloop.config.folder import make_importable
 
         make_importable(config_dirs)
-    if word not in _BUILDS_RUNS or not any(each.startswith(("trust=", "data_changed=")) for each in rest):
-        return COMMANDS[word](rest)
-    from metaloop.config.trust import trusting
-    from metaloop.records.contents import allowing_changes
+    with ExitStack() as stack:
+        if word in _BUILDS_RUNS and any(each.startswith("trust=") for each in rest):
+            from metaloop.config.trust import trusting
 
-    with trusting(rest) as others, allowing_changes(others) as words:
-        return COMMANDS[word](words)
+            rest = stack.enter_context(trusting(rest))
+        if word in (*_BUILDS_RUNS, "sweep") and any(each.startswith("data_changed=") for each in rest):
+            from metaloop.records.contents import allowing_changes
+
+            rest = stack.enter_context(allowing_changes(rest))
+        return COMMANDS[word](rest)
 
 
 def _config_dirs(argv: Sequence[str]) -> list[str]:

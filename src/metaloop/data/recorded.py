@@ -66,8 +66,9 @@ class RecordedDataset(Dataset):
         return self._splits[name]
 
     def _checked(self, name: str) -> TaskDistribution:
-        before, now = self._recorded.get(name), self.dataset.contents(name)
-        changed = difference(before, now) if before and now else None
+        before = self._recorded.get(name)
+        now = None if before is None else self.dataset.contents(name)  # hashes all examples
+        changed = None if before is None or now is None else difference(before, now)
         if before is None or changed is None:
             return self.dataset.split(name)
         message = f"the data set has changed since this run started; its {name} split has {changed}"
