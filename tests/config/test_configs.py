@@ -21,7 +21,7 @@ FILES = sorted(path.relative_to(conf_dir()) for path in conf_dir().rglob("*.yaml
 COUNTS = {
     ".": 1,
     "algorithm": 54,
-    "algorithm/adapted": 9,
+    "algorithm/adapted": 10,
     "algorithm/augmentation": 2,
     "algorithm/comparison": 17,
     "algorithm/head_init": 5,
@@ -37,13 +37,14 @@ COUNTS = {
     "dataset": 27,
     "dataset/augmentation": 3,
     "episode": 13,
-    "experiment": 13,
+    "experiment": 41,
+    "experiment/recipe": 3,
     "callbacks": 1,
     "debug": 1,
     "logger": 3,
     "model": 15,
     "outer": 4,
-    "sweep": 7,
+    "sweep": 8,
     "trainer": 4,
 }
 METRIC_GROUPS = ("algorithm/comparison", "algorithm/regime", "algorithm/transform")  # of metric learners alone
@@ -144,9 +145,26 @@ WITH = {
     "experiment/andrychowicz2016_quadratics": WINDOWS,
     "experiment/slots_snips_5w1s_matching": ("model.projection=8", "episode.train.queries=1", *SLOTS[:2]),
     "experiment/slots_snips_5w1s_nearest_neighbour": ("episode.queries=1", *SLOTS[:2]),
+    "experiment/finn2017_scratch_sinusoid_5shot": ("algorithm.steps=2",),
     "experiment/meta_baseline_cifarfs_5w1s": FEW_PICTURES,
     "experiment/snell2017_prototypes_cifarfs_5w1s": FEW_PICTURES,
 }
+RECIPES = sorted((conf_dir() / "experiment" / "recipe").glob("*.yaml"))
+
+
+def of_a_recipe_that_another_runs() -> list[str]:
+    """Experiments that have their recipe and their algorithm from an earlier one, and differ in numbers alone."""
+    seen: set[tuple[str, ...]] = set()
+    later = []
+    for path in sorted((conf_dir() / "experiment").glob("*.yaml")):
+        groups = [line.strip() for line in path.read_text().splitlines() if line.startswith("  - ")]
+        key = tuple(group for group in groups if group.startswith(("- recipe/", "- override")))
+        if any(group.startswith("- recipe/") for group in groups):
+            later += [path.stem] if key in seen else []
+            seen.add(key)
+    return later
+
+
 SLOT_EXPERIMENTS = ["slots_snips_5w1s_matching", "slots_snips_5w1s_nearest_neighbour"]
 # The rest of a run is the smallest there is; two steps with a validation after each.
 TWO_STEPS = (
@@ -164,11 +182,14 @@ ELSEWHERE = {
     "model/bert": "needs a folder with weights: tests/unit/models/transformers/test_text_encoder.py",
     "logger/mlflow": "a further package: tests/unit/tracking/test_lightning.py",
     "train": "composed by every other",
+    **{f"experiment/recipe/{path.stem}": "composed by experiments" for path in RECIPES},
 }
 SLOW = {"algorithm/over_tasks/compiled", "experiment/finn2017_maml_sinusoid_5shot"}  # a compiler runs
+SLOW |= {f"experiment/{name}" for name in of_a_recipe_that_another_runs()}
 NOTHING_LEARNED = ("algorithm/scratch", "algorithm/meta_gradient/none", "algorithm/nearest_centroid", "algorithm/regime/none")
 NOTHING_LEARNED += (
     "algorithm/nearest_neighbour",
+    "experiment/finn2017_scratch_sinusoid_5shot",
     "experiment/slots_snips_5w1s_nearest_neighbour",
     "model/tfidf",
     *(choice for choice, lines in WITH.items() if TEXTS[1] in lines),
@@ -312,8 +333,14 @@ WITHOUT_NUMBERS = {
     "meta_baseline_cifarfs_5w1s": "a recipe of our own, as long as its bar allows",
     "noisy_labels_glyphs": "a comparison of our own",
     **dict.fromkeys(SLOT_EXPERIMENTS, "no paper tests MiniLM so"),
+    "bertinetto2019_lr_d2_omniglot_5w1s": "beside R2-D2's rows",
+    "finn2017_scratch_sinusoid_5shot": "the paper prints no number",
+    "nichol2018_reptile_sinusoid_10shot": "the paper shows a plot",
+    "oh2021_boil_sinusoid_10shot": "beside MAML's row",
+    "raghu2020_anil_sinusoid_10shot": "beside MAML's row",
+    "vinyals2016_matching_fce_omniglot_5w1s": "the paper prints numbers for mini-ImageNet only",
 }
-EXPERIMENTS = [file for file in FILES if file.parts[0] == "experiment" and file.stem not in WITHOUT_NUMBERS]
+EXPERIMENTS = [file for file in FILES if file.parent.as_posix() == "experiment" and file.stem not in WITHOUT_NUMBERS]
 
 
 @pytest.mark.parametrize("name", WITHOUT_NUMBERS)

@@ -16,6 +16,7 @@ from metaloop.errors import UserError
 from metaloop.records.schema import RunIdentity
 
 _OPTIONAL = ("callbacks", "start_from")  # keys that runs of before do not have
+_REMARKS = ("notes", "paper")  # keys that change nothing of what is run
 _NOT_THE_RUN = ("resume",)  # keys that tell how to start and not what to run
 
 
@@ -37,8 +38,8 @@ def plain(config: DictConfig) -> dict[str, Any]:
 
 
 def fingerprint(config: Mapping[str, Any]) -> str:
-    """Hash a run's config; the order of keys does not matter, nor do notes and optional parts that a run does without."""
-    counted = {key: value for key, value in config.items() if key != "notes" and (value or key not in _OPTIONAL)}
+    """Hash a run's config; the order of keys does not matter, nor do remarks and optional parts that a run does without."""
+    counted = {key: value for key, value in config.items() if key not in _REMARKS and (value or key not in _OPTIONAL)}
     return hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()
 
 

@@ -16,8 +16,8 @@ from metaloop.records.reading import read_record
 from metaloop.records.schema import RECORD, MetaTest, Paper, Record, Training
 from metaloop.records.tables import Array, Columns, read_episodes, read_metrics
 
-# Keys in which runs of one setting may differ: the seed, names, directories, logging and workers.
-INCIDENTAL = {"seed", "name", "notes", "resume", "logger", "log_every", "workers", "hydra"}
+# Keys in which runs of one setting may differ: the seed, names, remarks, directories, logging and workers.
+INCIDENTAL = {"seed", "name", "notes", "paper", "resume", "logger", "log_every", "workers", "hydra"}
 
 
 @dataclass(frozen=True)

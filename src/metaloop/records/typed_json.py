@@ -83,7 +83,7 @@ def _dataclass(kind: Any, value: Any, source: str, key: str) -> Any:
     if unknown:
         raise UserError(f"{source}: {prefix}{unknown[0]} is an unknown key; known are {', '.join(hints)}")
     for field in fields(kind):
-        if field.name not in value and field.default is MISSING:
+        if field.name not in value and field.default is MISSING and field.default_factory is MISSING:
             raise UserError(f"{source}: {prefix}{field.name} is missing")
     return kind(**{name: _decode(hints[name], item, source, f"{prefix}{name}") for name, item in value.items()})
 

@@ -148,7 +148,7 @@ def _parse_plan(name: str, content: Mapping[str, Any]) -> Plan:
         if key not in _KEYS:
             hint = did_you_mean(str(key), _KEYS)
             raise UserError(f"{key!r} is not a key of a sweep; {hint}the keys are {', '.join(_KEYS)}")
-    points = [_parse_point(point) for point in _list(content, "points")]
+    points = [point for block in _list(content, "points") for point in _parse_points(block)]
     return Plan(
         name,
         overrides=_parse_point(content.get("overrides") or {}),
@@ -173,7 +173,7 @@ def _parse_condition(block: Any) -> Condition:
     return Condition(_parse_axes(block["if"]), _parse_axes(block["axes"]))
 
 
-def _parse_axes(block: Any) -> dict[str, Values]:
+def _parse_axes(block: Any, *, seeds: bool = False) -> dict[str, Values]:
     if not isinstance(block, dict):
         raise UserError(f"axes must be key: [values], not {block!r}")
     axes = {
@@ -183,7 +183,7 @@ def _parse_axes(block: Any) -> dict[str, Values]:
     for key, values in axes.items():
         if not values:
             raise UserError(f"the axis {key} has no value")
-        if key == "seed":
+        if key == "seed" and not seeds:
             raise UserError("seeds are not an axis; write seeds: [0, 1, 2]")
     return axes
 
@@ -192,6 +192,16 @@ def _parse_point(block: Any) -> dict[str, str]:
     if not isinstance(block, dict):
         raise UserError(f"a point must be key: value, not {block!r}")
     return {str(key): override_text(value) for key, value in block.items()}
+
+
+def _parse_points(block: Any) -> list[dict[str, str]]:
+    """A point, or with the key ``axes`` a group of points: every combination of its axes, which may include the seed."""
+    if not isinstance(block, dict) or "axes" not in block:
+        return [_parse_point(block)]
+    if not isinstance(block["axes"], dict):
+        raise UserError(f"axes of a point must be key: [values], not {block['axes']!r}")
+    shared = _parse_point({key: value for key, value in block.items() if key != "axes"})
+    return [{**shared, **values} for values in _product(_parse_axes(block["axes"], seeds=True))]
 
 
 def _parse_seeds(value: Any) -> Values:

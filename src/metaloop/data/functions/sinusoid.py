@@ -102,28 +102,39 @@ class ParametricFunctions(FunctionDistribution):
 
 
 class Sinusoids(ParametricFunctions):
-    """Sinusoids ``y = a sin(x - p)`` with uniform amplitude a and phase p.
+    """Sinusoids ``y = a sin(w x - p)`` with uniform amplitude a, frequency w and phase p.
 
-    The paper has amplitudes in [0.1, 5.0], phases in [0, pi] and x in [-5, 5]. The authors' code subtracts the phase.
+    Finn et al. have amplitudes in [0.1, 5.0], phases in [0, pi], x in [-5, 5] and the frequency 1; Li et al. 2017 (Meta-SGD)
+    have frequencies in [0.8, 1.2]. The code of Finn et al. subtracts the phase.
 
     Args:
         amplitude: (low, high), in the unit of y.
         phase: (low, high), in radians.
         domain: (low, high) of x.
+        frequency: (low, high), in radians per unit of x.
     """
 
-    def __init__(self, amplitude: tuple[float, float], phase: tuple[float, float], domain: tuple[float, float]) -> None:
+    def __init__(
+        self,
+        amplitude: tuple[float, float],
+        phase: tuple[float, float],
+        domain: tuple[float, float],
+        frequency: tuple[float, float] = (1.0, 1.0),
+    ) -> None:
         super().__init__(domain)
         self.ranges = (tuple(amplitude), tuple(phase))
+        self.frequency = tuple(frequency)
 
     def parameters(self, stream: Stream, numbers: Tensor) -> Tensor:
-        """Amplitude and phase (tasks, 2)."""
+        """Amplitude, phase and frequency (tasks, 3)."""
         u = stream.uniform(numbers, 2, "function")
-        return torch.stack([low + (high - low) * u[:, i] for i, (low, high) in enumerate(self.ranges)], -1)
+        u = torch.cat([u, stream.uniform(numbers, 1, "frequency")], -1)  # apart, so that the other two do not depend on it
+        return torch.stack([low + (high - low) * u[:, i] for i, (low, high) in enumerate((*self.ranges, self.frequency))], -1)
 
     def values(self, parameters: Tensor, x: Tensor) -> Tensor:
         """See :meth:`ParametricFunctions.values`."""
-        return parameters[:, :1] * torch.sin(x - parameters[:, 1:])
+        amplitude, phase, frequency = parameters[:, :, None].unbind(1)
+        return amplitude * torch.sin(frequency * x - phase)
 
 
 class Harmonics(ParametricFunctions):

@@ -1,4 +1,4 @@
-"""Context parameters: a short vector that describes the task to a shared network; it alone adapts."""
+"""Context parameters: a short vector that describes the task to a network; as a rule, it alone adapts."""
 
 from itertools import takewhile
 
@@ -47,7 +47,7 @@ class ContextPart(Part):
 
 
 class Context(Adapted):
-    """Context parameters (CAVIA, Zintgraf et al. 2019): only ``size`` numbers adapt, which start every task at zero.
+    """Context parameters (CAVIA, Zintgraf et al. 2019): as a rule only ``size`` numbers adapt, which start every task at zero.
 
     ``concatenate`` (section 3.2) makes them further inputs of a layer by adding ``W_c context`` to its output, with ``W_c``
     drawn as the layer's weight is; a convolution adds it at every place. ``film`` (section 3.3) scales and shifts the channels
@@ -60,9 +60,11 @@ class Context(Adapted):
         kind: "concatenate" or "film".
         residual: whether ``film`` is ``(1 + s) y + t`` with ``(s, t)`` linear in the context, so that at the start the output
             is unchanged.
+        rest: whether the rest of the network adapts, too. The context is then learned as a part of the start, as the bias
+            inputs of MAML in section 4.1.
     """
 
-    def __init__(self, size: int, at: str, kind: str, residual: bool = False) -> None:
+    def __init__(self, size: int, at: str, kind: str, residual: bool = False, rest: bool = False) -> None:
         if size < 1:
             raise UserError(f"algorithm.adapted.size={size}: at least 1")
         if kind not in KINDS:
@@ -73,6 +75,7 @@ class Context(Adapted):
         self.at = at
         self.kind = kind
         self.residual = residual
+        self.rest = rest
 
     def attach(self, model: nn.Module) -> nn.Module:
         """See :meth:`Adapted.attach`.
@@ -81,8 +84,8 @@ class Context(Adapted):
             UserError: no module fits, or neither it nor a module before it has weights that show its number of channels.
         """
         like = next(model.parameters())
-        # Not a meta-parameter, so that every task starts from zero. Its maps are not zero, or no gradient would reach it.
-        context = nn.Parameter(torch.zeros(self.size, dtype=like.dtype, device=like.device), requires_grad=False)
+        # Alone it is no meta-parameter, so that every task starts from zero. Its maps are not zero, or no gradient would reach it.
+        context = nn.Parameter(torch.zeros(self.size, dtype=like.dtype, device=like.device), requires_grad=self.rest)
         modules = layers_at(model, self.at, LINEAR_MAPS if self.kind == "concatenate" else None)
         layers = {name: self._layer_of_channels(model, name) for name in modules}
         for name, module in modules.items():
@@ -92,6 +95,8 @@ class Context(Adapted):
 
     def names(self, model: nn.Module) -> tuple[str, ...]:
         """See :meth:`Adapted.names`; the one shared vector is named by the first module that gets it."""
+        if self.rest:
+            return tuple(name for name, value in model.named_parameters() if value.requires_grad)
         parts = part_names(model, ContextPart)
         return tuple(name for name, _ in model.named_parameters() if name in parts and name.endswith(".vector"))
 
