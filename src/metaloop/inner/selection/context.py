@@ -84,7 +84,7 @@ class Context(Adapted):
             UserError: no module fits, or neither it nor a module before it has weights that show its number of channels.
         """
         like = next(model.parameters())
-        # Alone it is no meta-parameter, so that every task starts from zero. Its maps are not zero, or no gradient would reach it.
+        # Alone it is no meta-parameter: every task starts from zero. Its maps are not zero, or no gradient would reach it.
         context = nn.Parameter(torch.zeros(self.size, dtype=like.dtype, device=like.device), requires_grad=self.rest)
         modules = layers_at(model, self.at, LINEAR_MAPS if self.kind == "concatenate" else None)
         layers = {name: self._layer_of_channels(model, name) for name in modules}
