@@ -50,6 +50,7 @@ examples:
   metaloop train start_from=DIR notes='second try'          with the parameters of another run; a remark for the record
   metaloop train +callbacks.mine._target_=mylab.Mine        with a Lightning callback of your own
   metaloop train resume=auto                                continue the unfinished run of this configuration
+  metaloop train resume=DIR --config-dir conf               of a run of your own model, from your package beside conf
   metaloop train resume=DIR trust=mylab                     of a run from somebody else that names classes of mylab
   metaloop train --config-dir conf model=mine               your own model, from your own package
 
@@ -91,6 +92,7 @@ examples:
   metaloop evaluate run=DIR dataset=omniglot_challenge      the one-shot task of Lake et al.: the error rate
   metaloop evaluate run=DIR unfinished=true                 the best checkpoint so far of a run that was stopped
   metaloop evaluate run=DIR data_changed=allow              the data set has other classes now: test those that the run had left
+  metaloop evaluate run=DIR --config-dir conf               a run of your own model, from your package beside conf
   metaloop evaluate run=DIR trust=mylab                     a run from somebody else that names classes of the package mylab"""
 
 PREDICT = """usage: metaloop predict run=DIR support=FILE query=FILE [KEY=VALUE ...]
@@ -126,6 +128,7 @@ keys:
   unfinished=true   use the best checkpoint so far of a run that was stopped
   data_changed=allow   use a run whose data set has changed since, with the classes that it was trained on
   trust=NAME     a package that a run or model from somebody else may name (docs/trust.md)
+  --config-dir DIR   your folder of configuration, if the run uses your own package beside it
   out=FILE       a .csv file for the predictions; earlier predictions in it are replaced
   save=DIR       save the adapted model in this new folder"""
 
@@ -136,6 +139,7 @@ examples:
   metaloop inspect outputs/maml_glyphs/2026-01-31_12-00-00-000000
   metaloop inspect DIR --episodes 200            narrower intervals
   metaloop inspect DIR --steps 10                more inner steps than in the meta-test
+  metaloop inspect DIR --config-dir conf         a run of your own model, from your package beside conf
   metaloop inspect DIR trust=mylab               a run from somebody else that names classes of the package mylab"""
 
 REPORT = """Writes one self-contained page about runs: tables of any keys, curves, main effects and interactions, ranks,
@@ -164,6 +168,7 @@ examples:
   metaloop compare outputs/maml_glyphs/A outputs/anil_glyphs/B
   metaloop compare A B --output docs/maml_and_anil
   metaloop compare A A/evaluations/0a1b2c3d4e5f             a run and a later evaluation of it
+  metaloop compare A B --config-dir conf                    runs of your own models, from your package beside conf
   metaloop compare A B trust=mylab                          runs from somebody else that name classes of the package mylab"""
 
 LIST = """Lists what can be chosen: as tables on a terminal, as tab-separated lines elsewhere.

@@ -9,9 +9,11 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from metaloop.config.composition import own_folders
 from metaloop.config.folder import conf_dir
 from metaloop.config.identity import run_identity
 from metaloop.config.trust import remember
+from metaloop.records.code import configuration_of
 from metaloop.records.directory import unfinished
 from metaloop.runs.resume import resume
 from metaloop.runs.start import start
@@ -23,7 +25,9 @@ def job(config: DictConfig) -> float:
     settings = HydraConfig.get()
     multirun = settings.mode == hydra.types.RunMode.MULTIRUN
     group = Path(settings.sweep.dir).name if multirun else None
-    identity = run_identity(config, settings.runtime.choices, settings.overrides.task, group)
+    runtime = settings.runtime
+    configuration = configuration_of(own_folders(runtime))
+    identity = run_identity(config, runtime.choices, settings.overrides.task, group, configuration)
     remember(identity.config)
     directory = Path(settings.runtime.output_dir)
     stopped = unfinished(Path("outputs"), identity.fingerprint) if config.resume == "auto" else None

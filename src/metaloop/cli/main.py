@@ -4,7 +4,6 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from itertools import pairwise
 from pathlib import Path
 
 from metaloop import __version__
@@ -42,11 +41,14 @@ def _dispatch(argv: list[str]) -> int:
     if word not in COMMANDS:
         near = did_you_mean(word, [*COMMANDS, "--help", "--version"], also=_OTHER_WORDS)
         raise UserError(f"there is no command {word!r}; {near}commands: {', '.join(COMMANDS)}")
-    config_dirs = _config_dirs(rest)
-    if config_dirs:
-        from metaloop.config.folder import make_importable
+    if any(each.startswith(("--config-dir", "-cd")) for each in rest):
+        from metaloop.config.folder import make_importable, split_config_dirs
 
+        config_dirs, others = split_config_dirs(rest)
         make_importable(config_dirs)
+        resumes = any(each.startswith("resume=") and each not in ("resume=auto", "resume=null") for each in rest)
+        if word in _OPENS_RUNS or (word == "train" and resumes):  # they compose nothing and need the packages alone
+            rest = others
     with ExitStack() as stack:
         if word in _BUILDS_RUNS and any(each.startswith("trust=") for each in rest):
             from metaloop.config.trust import trusting
@@ -57,13 +59,6 @@ def _dispatch(argv: list[str]) -> int:
 
             rest = stack.enter_context(allowing_changes(rest))
         return COMMANDS[word](rest)
-
-
-def _config_dirs(argv: Sequence[str]) -> list[str]:
-    """Values of the option that names folders of a user's configuration."""
-    flags = ("--config-dir", "-cd")
-    joined = [word.partition("=")[2] for word in argv if word.startswith(tuple(f"{flag}=" for flag in flags))]
-    return [following for word, following in pairwise(argv) if word in flags] + joined
 
 
 def _train(argv: list[str]) -> int:
@@ -226,6 +221,7 @@ def _wandb(argv: list[str]) -> int:
 
 _OTHER_WORDS = {"test": ["evaluate"], "eval": ["evaluate"], "run": ["train"], "fit": ["train"], "download": ["data"]}
 _BUILDS_RUNS = ("train", "evaluate", "predict", "inspect", "compare")  # the commands that take trust=
+_OPENS_RUNS = ("predict", "inspect", "compare")  # with the config that they were trained with
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": _train,
     "evaluate": _evaluate,

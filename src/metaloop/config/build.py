@@ -39,6 +39,7 @@ from metaloop.types import EpisodeSpec, Inputs, Tokenizer, highest
 
 Config = Mapping[str, Any]
 _Base = TypeVar("_Base")
+_MADE_LATER = (Optimizer, LRScheduler)  # their nodes are ``_partial_``
 
 
 def make(node: Any, key: str, kind: type | None = None, **more: Any) -> Any:
@@ -75,7 +76,8 @@ def make(node: Any, key: str, kind: type | None = None, **more: Any) -> Any:
 
 def _hint(error: BaseException | None) -> str:
     missing = isinstance(error, ModuleNotFoundError) or "No module named" in str(error)
-    return "; put the folder of your package on PYTHONPATH, or install it with pip install -e" if missing else ""
+    remedy = "; name your folder of configuration with --config-dir, put the package's folder on PYTHONPATH, or install it"
+    return remedy if missing else ""
 
 
 def _arguments(node: Mapping[str, Any]) -> str:
@@ -88,6 +90,10 @@ def _check_kind(node: Any, key: str, kind: type | None) -> None:
         return
     if not isinstance(node, Mapping):
         raise UserError(f"{key}={node!r}: must be a mapping with the _target_ of a {_name(kind)}")
+    if node.get("_partial_") and kind not in _MADE_LATER:
+        raise UserError(
+            f"{key}._partial_=true: a {kind.__name__} is made whole, metaloop passes the other arguments; leave it out"
+        )
     try:
         target = _locate(str(node.get("_target_")))
     except Exception:  # instantiating says what is wrong

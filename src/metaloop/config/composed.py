@@ -14,12 +14,13 @@ from hydra.errors import CompactHydraException
 from omegaconf import DictConfig, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from metaloop.config.composition import Composer, composer, is_searchpath
+from metaloop.config.composition import Composer, composer, is_searchpath, own_folders
 from metaloop.config.identity import run_identity
 from metaloop.config.override_values import check_value, flatten
 from metaloop.config.overrides import check_overrides, parse
 from metaloop.errors import UserError
-from metaloop.records.schema import RunIdentity
+from metaloop.records.code import configuration_of
+from metaloop.records.schema import Code, RunIdentity
 
 
 def compose(*overrides: str, config_dirs: Sequence[str] = ()) -> RunIdentity:
@@ -43,10 +44,12 @@ class ComposedRun:
     Attributes:
         whole: Config with Hydra's own node.
         overrides: Overrides that it was composed from.
+        configuration: The user's own folders of configuration groups.
     """
 
     whole: DictConfig
     overrides: tuple[str, ...]
+    configuration: tuple[Code, ...]
 
     def pin_directory(self) -> Path:
         """Resolve Hydra's directory of the run, with the time of now, and keep it in the config."""
@@ -69,7 +72,8 @@ class ComposedRun:
         with open_dict(config):
             del config["hydra"]
         with _current(self.whole):
-            return run_identity(config, self.whole.hydra.runtime.choices, self.overrides, group)
+            choices = self.whole.hydra.runtime.choices
+            return run_identity(config, choices, self.overrides, group, self.configuration)
 
 
 class RunComposer:
@@ -101,7 +105,8 @@ class RunComposer:
         try:
             if key not in self._bases:
                 self._bases[key] = _Base(self.hydra.compose(key))
-            return ComposedRun(self._bases[key].with_values(values, overrides), tuple(lines))
+            base = self._bases[key]
+            return ComposedRun(base.with_values(values, overrides), tuple(lines), base.configuration)
         except (UserError, CompactHydraException, OmegaConfBaseException) as error:
             check_overrides("train", lines, self.config_dirs, multirun=False)  # raises an error with suggestions
             raise UserError(f"{error}\nwith the overrides: {' '.join(lines)}") from error
@@ -115,6 +120,7 @@ class _Base:
 
     def __init__(self, config: DictConfig) -> None:
         self.config = config
+        self.configuration = configuration_of(own_folders(config.hydra.runtime))
         self.leaves = flatten(config)
         self.choices = [str(name) for name in config.hydra.runtime.choices]
         self._checked: set[str] = set()

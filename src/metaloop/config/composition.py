@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_loader import ConfigLoader
@@ -114,6 +115,12 @@ def composer(
             yield Composer(config_name, _searchpath(config_name, config_dirs, overrides))
     finally:
         GlobalHydra.instance().hydra = running
+
+
+def own_folders(runtime: Any) -> tuple[str, ...]:
+    """The user's own folders of configuration groups, from Hydra's node ``hydra.runtime`` of a composition."""
+    folders = [source.path for source in runtime.config_sources if source.schema == "file"]
+    return tuple(dict.fromkeys(folder for folder in folders if Path(folder) != conf_dir()))
 
 
 def is_searchpath(override: Override) -> bool:

@@ -112,14 +112,25 @@ def _users_message(error: Exception) -> str | None:
         if isinstance(link, UserError):
             return str(link)
         if isinstance(link, OSError) and link.errno in _FULL:
-            where = f" while writing {link.filename}" if link.filename else ""
-            return f"the disk is full{where} ({link.strerror}); free some space, and continue a run with resume=DIR"
+            return f"{_full(link)}; free some space, and continue a run with resume=DIR"
         if isinstance(link, OSError) and link.errno in _FORBIDDEN and link.filename is not None:
             return (
                 f"{_text(link.filename)} cannot be used ({link.strerror}); check its owner and permissions, or choose another "
                 "folder (hydra.run.dir=, hydra.sweep.dir=, --output or out=)"
             )
     return _configuration_message(error)
+
+
+def full_disk(error: BaseException) -> str | None:
+    """Say that the disk is full, and while which file was written; None for any other error."""
+    full = (link for link in _chain(error) if isinstance(link, OSError) and link.errno in _FULL)
+    first = next(full, None)
+    return None if first is None else _full(first)
+
+
+def _full(error: OSError) -> str:
+    where = f" while writing {_text(error.filename)}" if error.filename else ""
+    return f"the disk is full{where} ({error.strerror})"
 
 
 def _text(filename: object) -> str:

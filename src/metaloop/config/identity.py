@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from metaloop.config.known_keys import check_known
 from metaloop.config.values import check_present, check_values
 from metaloop.errors import UserError
-from metaloop.records.schema import RunIdentity
+from metaloop.records.schema import Code, RunIdentity
 
 _OPTIONAL = ("callbacks", "start_from")  # keys that runs of before do not have
 _REMARKS = ("notes", "paper")  # keys that change nothing of what is run
@@ -43,7 +43,13 @@ def fingerprint(config: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()
 
 
-def run_identity(config: DictConfig, choices: Mapping[str, Any], overrides: Sequence[str], group: str | None) -> RunIdentity:
+def run_identity(
+    config: DictConfig,
+    choices: Mapping[str, Any],
+    overrides: Sequence[str],
+    group: str | None,
+    configuration: Sequence[Code] = (),
+) -> RunIdentity:
     """Make the identity of a run that starts now.
 
     Args:
@@ -51,6 +57,7 @@ def run_identity(config: DictConfig, choices: Mapping[str, Any], overrides: Sequ
         choices: Chosen option of each config group, from Hydra.
         overrides: Overrides of the command line.
         group: Name of the sweep; None for a single run.
+        configuration: The user's own folders of configuration groups, described.
 
     Raises:
         UserError: the config is incomplete, or has a key that nobody reads or a value that cannot be.
@@ -72,4 +79,5 @@ def run_identity(config: DictConfig, choices: Mapping[str, Any], overrides: Sequ
         fingerprint=fingerprint(resolved),
         group=group,
         folder=str(Path.cwd()),
+        configuration=tuple(configuration),
     )

@@ -20,6 +20,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+from metaloop.config.folder import check_packages
 from metaloop.config.identity import fingerprint
 from metaloop.config.refusals import ALL, Refusal, Untrusted, refusals
 from metaloop.errors import UserError
@@ -46,11 +47,13 @@ def read_received_identity(directory: Path, trust: Collection[str] = ()) -> RunI
         trust: Packages to trust, in addition to those of the environment and of entry points.
 
     Raises:
-        UserError: the directory holds no run, its run.json is broken, or its config names something that is not trusted.
+        UserError: the directory holds no run, its run.json is broken, or its config names something that is not trusted or
+            not there.
     """
     identity = read_identity(directory)
     check_received(identity.config, directory / IDENTITY, trust)
     check_complete(identity.config, directory / IDENTITY)
+    check_packages(identity.config, directory / IDENTITY, identity.configuration)
     return identity
 
 

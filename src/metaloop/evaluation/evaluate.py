@@ -19,6 +19,7 @@ from metaloop.config.trust import remember_derived
 from metaloop.config.values import check_values
 from metaloop.errors import UserError
 from metaloop.evaluation.finished_run import FinishedRun
+from metaloop.records.code import configuration_of
 from metaloop.records.schema import Record
 
 log = logging.getLogger(__name__)
@@ -138,6 +139,7 @@ def evaluate(
     identity = replace(
         run.identity,
         config=config,
+        configuration=tuple(dict.fromkeys((*run.identity.configuration, *configuration_of(config_dirs)))),
         choices={**run.identity.choices, **{n: v for n, _, v in (o.partition("=") for o in overrides) if n in GROUPS}},
         overrides=tuple(overrides),
         command=("metaloop", "evaluate", f"run={directory}", *overrides),

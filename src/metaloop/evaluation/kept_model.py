@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from metaloop.config.folder import check_packages
 from metaloop.config.trust import check_complete, check_received, remember_derived
 from metaloop.data.user.tasks import Columns, UserTask, from_tensors
 from metaloop.errors import UserError
@@ -56,6 +57,7 @@ def read_kept_model(folder: Path, trust: Collection[str]) -> KeptModel:
         tasks, columns, encoder = dict(about.pop("tasks")), Columns(**about.pop("columns")), about.pop("encoder", None)
         check_received(about["config"], folder / ABOUT, trust)
         check_complete(about["config"], folder / ABOUT)
+        check_packages(about["config"], folder / ABOUT)
         check_links(folder)
         config, build_config = _with_encoder(about["config"], folder, trust)
         remember_derived(config, about["config"])

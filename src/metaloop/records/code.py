@@ -1,11 +1,14 @@
-"""The code that a run used besides metaloop: version, repository, commit and digest of each package that its config names."""
+"""The code that a run used besides metaloop: version, repository, commit and digest of each package that its config names.
+
+The user's own folders of configuration are described in the same way.
+"""
 
 import hashlib
 import importlib.metadata
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ from typing import Any
 from metaloop.records.schema import Code, Git
 
 _FRAMEWORK = ("metaloop", "torch", "pytorch_lightning", "builtins")  # their versions stand in every record
+_PYTHON, _YAML = (".py",), (".yaml", ".yml")
 
 
 def code_of(config: Mapping[str, Any]) -> tuple[Code, ...]:
@@ -20,19 +24,29 @@ def code_of(config: Mapping[str, Any]) -> tuple[Code, ...]:
 
     Only packages that are imported are described, so nothing is imported here.
     """
-    names = sorted({target.partition(".")[0] for target in _targets(config)} - set(_FRAMEWORK))
+    names = sorted({target.partition(".")[0] for target in targets(config)} - set(_FRAMEWORK))
     return tuple(_describe(name) for name in names if name in sys.modules)
 
 
-def _targets(node: Any) -> Iterator[str]:
+def configuration_of(config_dirs: Iterable[str]) -> tuple[Code, ...]:
+    """Describe the user's own folders of configuration groups.
+
+    Call it with folders that the user named: git reads settings of the repository around a folder, which can name programs.
+    """
+    places = [Path(folder).resolve() for folder in config_dirs]
+    return tuple(Code(str(place), None, _repository(place), git_state(place, _YAML), _digest(place, _YAML)) for place in places)
+
+
+def targets(node: Any) -> Iterator[str]:
+    """Every ``_target_`` of a config, at any depth."""
     if isinstance(node, Mapping):
         if isinstance(node.get("_target_"), str):
             yield node["_target_"]
         for value in node.values():
-            yield from _targets(value)
+            yield from targets(value)
     elif isinstance(node, list | tuple):
         for value in node:
-            yield from _targets(value)
+            yield from targets(value)
 
 
 def _describe(name: str) -> Code:
@@ -57,8 +71,8 @@ def _version(name: str) -> str | None:
     return None
 
 
-def git_state(place: Path) -> Git | None:
-    """Commit of a package's checkout, and whether tracked files have changed or the package has new Python files.
+def git_state(place: Path, suffixes: tuple[str, ...] = _PYTHON) -> Git | None:
+    """Commit of a package's checkout, and whether tracked files have changed or the package has new files of these suffixes.
 
     None if no repository has the package's files.
     """
@@ -67,7 +81,7 @@ def git_state(place: Path) -> Git | None:
             return None
         new = _git(place, "ls-files", "--others", "--exclude-standard", "--", str(place)).splitlines()
         changed = _git(place, "status", "--porcelain", "--untracked-files=no")
-        return Git(_git(place, "rev-parse", "HEAD"), bool(changed) or any(file.endswith(".py") for file in new))
+        return Git(_git(place, "rev-parse", "HEAD"), bool(changed) or any(file.endswith(suffixes) for file in new))
     except (OSError, subprocess.SubprocessError):
         return None
 
@@ -93,9 +107,9 @@ def _git(place: Path, *arguments: str) -> str:
     ).stdout.strip()
 
 
-def _digest(place: Path) -> str:
-    """SHA-256 of the names and contents of all Python files."""
-    files = sorted(place.rglob("*.py")) if place.is_dir() else [place]
+def _digest(place: Path, suffixes: tuple[str, ...] = _PYTHON) -> str:
+    """SHA-256 of the names and contents of all files of these suffixes."""
+    files = sorted(file for suffix in suffixes for file in place.rglob(f"*{suffix}")) if place.is_dir() else [place]
     whole = hashlib.sha256()
     for file in files:
         name = file.relative_to(place if place.is_dir() else place.parent).as_posix()

@@ -38,7 +38,7 @@ class Job:
         started, heartbeat, ended: seconds since 1970.
         seconds: total running time of all attempts.
         result: scores of its meta-test and meta-validation, once done; see :func:`metaloop.sweeps.ledger.result_of`.
-        error: the last lines of its log, if it failed.
+        error: the last lines of its log, if it failed; what the disk said, if that interrupted it.
         owner: the attempt that owns it; see :meth:`metaloop.sweeps.ledger.Ledger.claim`.
     """
 
@@ -64,6 +64,14 @@ class Job:
     def failed_tries(self) -> int:
         """How often it ended with an error, of whatever kind."""
         return self.failures // FINAL + self.failures % FINAL
+
+    def check_space(self) -> None:
+        """Raise a UserError if the run was interrupted by a full disk, which the other runs will meet, too."""
+        if self.state == INTERRUPTED and self.error:
+            raise UserError(
+                f"{self.directory} was stopped: {self.error}. Free some space and repeat the command: unfinished runs go on "
+                f"from their last checkpoints"
+            )
 
     def abandoned(self, stale: float) -> bool:
         """Whether the ledger says that the run is running, but it is not.

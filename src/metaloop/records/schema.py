@@ -159,14 +159,14 @@ class Git:
 
 @dataclass(frozen=True)
 class Code:
-    """A package that a run's config names, besides the framework.
+    """A package that a run's config names, or a folder of configuration that it was composed from, besides the framework's.
 
     Attributes:
-        package: Name of the package or module.
+        package: Name of the package or module, or path of the folder.
         version: Version of its distribution; None if it is not installed.
         repository: Address, or else folder, of the repository that it lies in; None if there is none or it is installed.
         git: Commit of its checkout, and whether its files had changed; None if no repository has its files.
-        digest: SHA-256 of its Python files; None if it is installed.
+        digest: SHA-256 of its Python or YAML files; None if it is installed.
     """
 
     package: str
@@ -267,6 +267,7 @@ class RunIdentity:
         fingerprint: hash of the config.
         group: name shared by runs that belong together (a sweep), or None.
         folder: working folder, to which relative paths of the config belong; None if unknown.
+        configuration: the user's own folders of configuration groups, as they were when the run was composed.
     """
 
     name: str
@@ -279,6 +280,7 @@ class RunIdentity:
     fingerprint: str
     group: str | None = None
     folder: str | None = None
+    configuration: tuple[Code, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -289,7 +291,7 @@ class Record:
         status: :data:`FINISHED`, or how the training ended otherwise.
         training: None for an evaluation of an earlier training.
         paper: None if the run reproduces no published number.
-        code: The user's own and other packages that the config names.
+        code: The user's own and other packages that the config names, and the user's folders of configuration.
         examples: counts of the examples of each split; None if the data set counts none.
     """
 

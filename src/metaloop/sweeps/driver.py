@@ -99,6 +99,8 @@ def _run_by_launcher(
         todo = [job for job in _jobs(ledger, keys) if runnable(job, options.stale, options.retries)]
         if todo:
             launch(ledger, todo, overrides, launcher, options.config_dirs, options.retries)
+        for job in _jobs(ledger, keys):
+            job.check_space()
         while any(_is_elsewhere(job, ledger, options) for job in _jobs(ledger, keys)):
             time.sleep(_POLL)
     for job in _jobs(ledger, keys):

@@ -231,6 +231,6 @@ def make_record(
         training=training,
         test=decode(MetaTest, test, "the meta-test"),
         paper=None if paper is None else decode(Paper, paper, "config", "paper"),
-        code=code_of(identity.config),
+        code=(*code_of(identity.config), *identity.configuration),
         examples=dict(examples) or None,
     )

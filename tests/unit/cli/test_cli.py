@@ -194,15 +194,15 @@ def test_a_users_mistake_ends_with_status_2(argv: list[str], parts: list[str], c
 def test_train_and_evaluate_get_all_the_words(command: str, module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[str]] = []
     monkeypatch.setattr(module, "main", lambda argv: seen.append(argv) or 0)
-    assert main([command, "seed=1,2", "--config-dir", "x"]) == 0
-    assert seen == [["seed=1,2", "--config-dir", "x"]]
+    assert main([command, "seed=1,2", "--config-dir", "."]) == 0
+    assert seen == [["seed=1,2", "--config-dir", "."]]
 
 
 @pytest.mark.parametrize(
     ("words", "whose"),
     [
         (["seed=1,2", "-m"], "command"),
-        (["--multirun", "seed=1,2", "--config-dir", "x"], "command"),
+        (["--multirun", "seed=1,2", "--config-dir", "."], "command"),
         (["-m", "seed=1,2", "--cfg", "job"], "train"),
         (["-m", "seed=1,2", "hydra/sweeper=basic"], "train"),
         (["seed=1"], "train"),

@@ -9,7 +9,7 @@ import pytest
 from metaloop.records.code import code_of, framework
 from metaloop.records.reading import read_record
 from metaloop.records.schema import Code
-from small_runs import trained
+from small_runs import SMALL_CONF, trained
 
 NET = "from metaloop.models.mlp import MLP\n\n\nclass Net(MLP):\n    pass\n"
 
@@ -75,6 +75,7 @@ def test_F9_of_an_installed_package_the_version_is_told() -> None:
 
 def test_F9_it_stands_in_the_record(package: Path, tmp_path: Path) -> None:
     trained(tmp_path / "run", "model._target_=labnets.nets.Net")
-    blobs, code = sorted(read_record(tmp_path / "run").code, key=lambda code: code.package != "small_runs")
-    assert (blobs.package, code.package) == ("small_runs", "labnets")
+    packages = {code.package: code for code in read_record(tmp_path / "run").code}
+    assert sorted(packages) == [str(SMALL_CONF), "labnets", "small_runs"]
+    code = packages["labnets"]
     assert code.text.endswith(f"digest {code.digest[:12]}")  # type: ignore[index]

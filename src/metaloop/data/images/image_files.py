@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Protocol
 
@@ -21,6 +22,7 @@ FITS = ("crop", "stretch")
 MODES = {"color": 3, "grey": 1, "ink": 1}  # and their channels
 _MAX_PIXELS = 100_000_000  # which decoded take 300 MB, and as much again on the way
 _MAX_BYTES = 2**30  # of a file
+_TIFF_KIND, _NO_PAGE = 254, 1 | 4  # tag; its bits of a smaller copy and of a mask
 _STORED, _DEFLATED, _ENCRYPTED = 0, 8, 1
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, ..., lengths of name and of extra field
 
@@ -136,16 +138,17 @@ class Decode:
 def decode(content: bytes, side: int, fit: str, resample: str, *, mode: str = "color", white: int | None = None) -> np.ndarray:
     """Decode one image to (channels, side, side) uint8; see :class:`Decode`.
 
-    The image is rotated upright, and transparent parts become white.
+    The image is rotated upright, and transparent parts become white. Of an animation, the first frame is read.
 
     Raises:
-        ValueError: the image is not readable, too large, or its value of white is unknown.
+        ValueError: the image is not readable, too large, has several pages, or its value of white is unknown.
     """
     try:
         with _unlimited(), Image.open(io.BytesIO(content), formats=FORMATS) as image:
             if image.width * image.height > _MAX_PIXELS:
                 pixels = f"{image.width}x{image.height} = {image.width * image.height:,} pixels"
                 raise ValueError(f"{pixels}; at most {_MAX_PIXELS:,} are read")
+            _check_pages(image)
             image.draft("RGB", (2 * side, 2 * side))  # decode a JPEG at a fraction of its size if that is enough
             upright = _over_white(eight_bits(image, content, white))
             if mode == "color":
@@ -156,6 +159,20 @@ def decode(content: bytes, side: int, fit: str, resample: str, *, mode: str = "c
         raise ValueError("not a readable image") from error
     except (OSError, SyntaxError, struct.error, EOFError, IndexError, TypeError, ArithmeticError, MemoryError) as error:
         raise ValueError(f"not a readable image: {error}") from error  # Pillow raises all of these for broken files
+
+
+def _check_pages(image: Image.Image) -> None:
+    """Raise a ValueError for a TIFF file with further pages, which would be left out. Smaller copies and masks are none."""
+    if image.format != "TIFF":
+        return
+    for number in count(1):
+        try:
+            image.seek(number)
+        except EOFError:
+            break
+        if not image.tag_v2.get(_TIFF_KIND, 0) & _NO_PAGE:  # type: ignore[attr-defined]
+            raise ValueError("several pages; save each that counts as a file of its own")
+    image.seek(0)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from metaloop.data.user.images import ImageForm, decoder
 from metaloop.errors import UserError
 from metaloop.system.cores import available_cores
 
-_VERSION = 3  # increase it when the preparation of images changes
+_VERSION = 4  # increase it when the preparation of images changes
 _MAX_SIDE = 1024
 _HASHED = 32  # images whose contents are part of a cache key; more would cost seconds at every start
 _SAMPLE = 256  # bytes of an image that are compared first

@@ -18,6 +18,7 @@ _MAX_BYTES = 2**30  # of a text file in an archive
 _NAMED = 10  # columns that a message names
 LARGEST_TEXT = 2**24  # letters of a cell, or of a line of texts
 # str.splitlines would also split at rarer characters within a text, such as U+2028 or a form feed.
+_BLANK = re.compile(r"[ \t\r\n]*")  # that JSON allows between values
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 
 
@@ -89,10 +90,28 @@ class TextFile:
         if not self.text.lstrip().startswith("["):
             yield from self.json_lines()
             return
-        for number, value in enumerate(self.json(), 1):
+        for number, value in enumerate(self._json_entries(), 1):
             if not isinstance(value, dict):
                 raise self.problem(f"entry {number} must be a JSON object, not {str(value)[:40]!r}")
             yield number, value
+
+    def _json_entries(self) -> Iterator[Any]:
+        """Parse a JSON list entry by entry, because the objects of a long list take several times the memory of its text."""
+        decoder, text = json.JSONDecoder(), self.text
+        place = _BLANK.match(text, text.index("[") + 1).end()  # type: ignore[union-attr]
+        separator = "]" if text[place : place + 1] == "]" else ","
+        place += separator == "]"
+        while separator == ",":
+            try:
+                value, place = decoder.raw_decode(text, place)
+            except (ValueError, RecursionError) as error:
+                raise self.problem(f"not JSON, or cut short ({error})") from error
+            yield value
+            place = _BLANK.match(text, place).end()  # type: ignore[union-attr]
+            separator = text[place : place + 1]
+            place = _BLANK.match(text, place + 1).end()  # type: ignore[union-attr]
+        if separator != "]" or text[place:].strip():
+            raise self.problem(f"not JSON, or cut short (at character {place})")
 
     def csv_rows(self, delimiter: str = ",") -> Iterator[tuple[int, dict[str, Any]]]:
         """Parse CSV into pairs of line number (where the row ends) and cells by column. The first row names the columns.

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from metaloop.config.exit_codes import full_disk
 from metaloop.errors import UserError
 from metaloop.records.directory import InUse, is_complete
 from metaloop.records.jobs import DONE, FAILED, INTERRUPTED
@@ -46,7 +47,13 @@ def run_job(ledger: Ledger, key: str, device: str, retries: int) -> Record | Non
         ledger.end(key, owner, INTERRUPTED)
         return None
     except BaseException as error:
+        full = full_disk(error)
+        if full is not None:  # no fault of the run, which goes on from its last checkpoint
+            ledger.end(key, owner, INTERRUPTED, error=full)
+            raise
         text = f"{type(error).__name__}: {error}"[-_MAX_ERROR:]
+        if isinstance(error, UserError):
+            text += f"\nafter a repair, metaloop sweep retry {ledger.directory} lets it run again"
         ledger.end(key, owner, FAILED, error=text, final=isinstance(error, UserError))
         raise
     ledger.end(key, owner, DONE, result=result_of(record))

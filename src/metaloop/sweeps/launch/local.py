@@ -64,7 +64,7 @@ def run_locally(ledger: Ledger, supply: Supply, machine: Machine, retries: int, 
 
     Raises:
         KeyboardInterrupt: Ctrl-C was pressed. All runs were stopped and can be resumed.
-        UserError: a run needs more devices than the machine has.
+        UserError: a run needs more devices than the machine has, or the disk is full. All runs were stopped likewise.
     """
     context, free, running = _context(), FreeDevices(machine), Running()
     for one in set(supply(free).values()):
@@ -93,6 +93,7 @@ def run_locally(ledger: Ledger, supply: Supply, machine: Machine, retries: int, 
                 process, devices, job = running.pop(key)
                 free.release(devices)
                 _bury(ledger, job, process)
+                ledger.job(key).check_space()
     except BaseException:
         _stop(ledger, running)
         raise

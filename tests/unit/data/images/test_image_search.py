@@ -140,3 +140,19 @@ def test_decoded_pixels_are_those_of_the_file() -> None:
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
     assert np.array_equal(decode(file.getvalue(), 4, "crop", "nearest"), pixels.transpose(2, 0, 1))
+
+
+def _pages(**options: object) -> bytes:
+    packed = io.BytesIO()
+    first, second = Image.new("L", (4, 4), 10), Image.new("L", (4, 4), 200)
+    first.save(packed, "TIFF", save_all=True, append_images=[second], **options)
+    return packed.getvalue()
+
+
+def test_B10_a_file_of_several_pages_is_refused_and_an_animation_has_its_first_frame() -> None:
+    with pytest.raises(ValueError, match="several pages; save each"):
+        decode(_pages(), 4, "crop", "nearest")
+    assert decode(_pages(tiffinfo={254: 1}), 4, "crop", "nearest").max() == 10  # the second is a smaller copy of the first
+    packed = io.BytesIO()
+    Image.new("L", (4, 4), 10).save(packed, "GIF", save_all=True, append_images=[Image.new("L", (4, 4), 200)])
+    assert decode(packed.getvalue(), 4, "crop", "nearest").max() == 10

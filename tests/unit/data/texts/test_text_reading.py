@@ -1,6 +1,7 @@
 """Files of texts from folders and archives, whole and broken; a message names file, line and remedy."""
 
 import csv
+import json
 from pathlib import Path
 
 import pytest
@@ -173,3 +174,19 @@ class _Counted(str):
     def __eq__(self, other: object) -> bool:
         _Counted.compared += 1
         return str.__eq__(self, other)
+
+
+LISTS = ["[]", " [ ] \n", '[{"a": 1}]', '[{"a": 1} , {"b": "]"}]\n', '\n[\n{"a": [1, {}]}\t,\r\n{}\n]', '[{"a": "\\u00e9"}]']
+BROKEN = ["[", "[,]", '[{"a": 1}', '[{"a": 1},]', '[{"a": 1} {}]', '[{"a": 1}]]', '[{"a": 1}] x', "[" * 100_000]
+
+
+@pytest.mark.parametrize("text", LISTS)
+def test_a_json_list_is_read_entry_by_entry_as_python_reads_it(text: str) -> None:
+    assert list(file(text).json_objects()) == list(enumerate(json.loads(text), 1))
+
+
+@pytest.mark.parametrize("text", BROKEN)
+def test_a_broken_json_list_is_refused_and_the_entries_before_need_no_memory(text: str) -> None:
+    entries = file(text).json_objects()
+    with pytest.raises(UserError, match="not JSON, or cut short"):
+        assert all(entry == (1, {"a": 1}) for entry in entries)  # each is there before the next is read
