@@ -74,6 +74,34 @@ def area_under_roc(positive: Tensor, negative: Tensor, mask: Tensor | None = Non
     return wins.mean(1) if mask is None else (wins * mask).sum(1) / mask.sum(1)
 
 
+def area_under_roc_of_classes(scores: Tensor, labels: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Compute the mean area under the ROC curve of each class against all others, of every episode.
+
+    The mean runs over the classes that some queries have and others do not, as in scikit-learn's ``roc_auc_score`` with
+    ``multi_class="ovr"`` and ``average="macro"``. With two classes it is the usual area. Ties count half.
+
+    Args:
+        scores: (tasks, queries, ways), such as probabilities.
+        labels: (tasks, queries) class numbers in [0, ways).
+        mask: (tasks, queries) bool, True for real queries; None if all are real.
+
+    Returns:
+        (tasks,) in [0, 1]; 0.5, which is chance, for an episode whose queries are of one class: there is nothing to order.
+    """
+    real = torch.ones_like(labels, dtype=torch.bool) if mask is None else mask
+    areas, counted = [], []
+    for label in range(scores.shape[-1]):
+        value = scores[..., label]
+        positive, negative = real & (labels == label), real & (labels != label)
+        higher = (value[:, :, None] > value[:, None]) + 0.5 * (value[:, :, None] == value[:, None])
+        pairs = positive[:, :, None] & negative[:, None]
+        areas.append((higher * pairs).sum((1, 2)) / pairs.sum((1, 2)).clamp(min=1))
+        counted.append(pairs.any(2).any(1))
+    occurs = torch.stack(counted, 1)
+    area = (torch.stack(areas, 1) * occurs).sum(1) / occurs.sum(1).clamp(min=1)
+    return torch.where(occurs.any(1), area, 0.5)
+
+
 def calibration_error(probabilities: Tensor, labels: Tensor, mask: Tensor | None = None, bins: int = 15) -> float:
     """Compute the expected calibration error of the top class over all queries of all episodes, in [0, 1].
 

@@ -94,7 +94,7 @@ class OuterModule(LightningModule, ShowsProgress):
             if self.make_schedule is None:
                 return optimizer
             schedule = self.make_schedule(optimizer)
-        except (TypeError, ValueError, RuntimeError) as error:
+        except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
             raise UserError(f"outer.optimizer or outer.schedule cannot be made: {error}") from error
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

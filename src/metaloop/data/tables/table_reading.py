@@ -1,4 +1,4 @@
-"""Tables for tabular episodes: those of scikit-learn, and the UCI regressions from a local archive."""
+"""Tables for tabular episodes: those of scikit-learn, the UCI regressions and ADBench's tables from local files."""
 
 import io
 from dataclasses import dataclass
@@ -30,6 +30,8 @@ UCI = (
     "yacht",
 )
 ARCHIVE = "uci_regression.zip"
+ADBENCH = "adbench:"  # before the name of a table of ADBench, such as adbench:Pima
+ADBENCH_FOLDER = "adbench_classical"
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,8 @@ def read_table(name: str, data_dir: str) -> DataTable:
     """Read a table by name.
 
     Args:
-        name: one of :data:`SCIKIT_LEARN` or :data:`UCI`.
-        data_dir: folder with the archive of the UCI tables.
+        name: one of :data:`SCIKIT_LEARN` or :data:`UCI`, or ``adbench:NAME``.
+        data_dir: folder with the archive of the UCI tables and the folder of ADBench's.
 
     Raises:
         UserError: the name is unknown, scikit-learn is not installed, or the archive is missing or broken.
@@ -63,8 +65,11 @@ def read_table(name: str, data_dir: str) -> DataTable:
         return _read_scikit_learn(name)
     if name in UCI:
         return _read_uci(name, Path(data_dir) / ARCHIVE)
+    if name.startswith(ADBENCH):
+        return _read_adbench(name, Path(data_dir) / ADBENCH_FOLDER)
     raise UserError(
-        f"dataset.tables: {name!r} must be one of {', '.join([*SCIKIT_LEARN, *UCI])}, or your own .csv, .tsv or .json"
+        f"dataset.tables: {name!r} must be one of {', '.join([*SCIKIT_LEARN, *UCI])}, {ADBENCH}NAME, or your own .csv, .tsv "
+        f"or .json"
     )
 
 
@@ -97,6 +102,23 @@ def _read_uci(name: str, path: Path) -> DataTable:
         raise UserError(f"{path} is broken or has no table {name}: {error}") from error
     _check_finite(table, path)
     return table
+
+
+def _read_adbench(name: str, folder: Path) -> DataTable:
+    """Read a table of ADBench (Han et al. 2022), NUMBER_NAME.npz with ``X`` and ``y``; class 1 is an anomaly."""
+    files = {path.stem.split("_", 1)[-1]: path for path in sorted(folder.glob("*.npz"))}
+    path = files.get(name.removeprefix(ADBENCH))
+    if path is None:
+        there = f"it has {', '.join(files)}" if files else "put ADBench's folder Classical there (BSD-2), or set dataset.data_dir"
+        raise UserError(f"dataset.tables: no table {name.removeprefix(ADBENCH)!r} in {folder}: {there}")
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            x, y = arrays["X"].astype(np.float64), arrays["y"].astype(np.int64)
+    except (KeyError, ValueError, OSError, BadZipFile) as error:
+        raise UserError(f"{path} is broken: {error}") from error
+    if x.ndim != 2 or y.shape != x.shape[:1] or not np.isin(y, (0, 1)).all():
+        raise UserError(f"{path}: X {x.shape} and y {y.shape} are no table with classes 0 and 1")
+    return DataTable(name, x, y, 2)
 
 
 def _check_finite(table: DataTable, path: Path) -> None:

@@ -15,6 +15,7 @@ from metaloop.data.philox import Stream
 from metaloop.data.pool import episode_masks
 from metaloop.data.split_contents import split_contents
 from metaloop.data.tables.own_tables import is_own, read_own_table
+from metaloop.data.tables.standardization import column_statistics, inputs, standardized
 from metaloop.data.tables.table_reading import DataTable, read_table
 from metaloop.data.user.tables import read_user_table
 from metaloop.data.user.tasks import Columns, TargetScale, UserFileDataset, UserRows
@@ -23,11 +24,6 @@ from metaloop.problems.problem import Problem
 from metaloop.records.contents import SplitContents
 from metaloop.records.schema import ExampleCounts
 from metaloop.types import EpisodeSpec, Examples, Inputs, Tasks, highest
-
-_CLIP = 10.0  # standard deviations: a query can be far off in a column that hardly varies in the support set
-
-
-_ROUNDING = 1e-12  # largest difference of equal numbers, relative to their size; float64 has 16 digits
 
 
 class Tabular(UserFileDataset):
@@ -99,10 +95,10 @@ class Tabular(UserFileDataset):
         y = support.new_zeros(support.shape[:2]) if targets is None else targets
         rows = torch.cat([y[..., None], support], -1)
         query_rows = torch.cat([query.new_zeros(*query.shape[:2], 1), query], -1)
-        (_, support_x), (_, query_x) = _standardize(rows, query_rows, mask)
-        _, mean, unit, _ = _statistics(rows, mask)
+        (_, support_x), (_, query_x) = standardized(rows, query_rows, mask)
+        _, mean, unit, _ = column_statistics(rows, mask)
         scale = None if targets is None else TargetScale(mean[0, 0, 0].item(), unit[0, 0, 0].item())
-        return _inputs(support_x), _inputs(query_x), scale
+        return inputs(support_x), inputs(query_x), scale
 
     def _read(self, name: str) -> DataTable:
         if is_own(name):
@@ -240,8 +236,8 @@ class TabularTasks(TaskDistribution):
         support, query = (part.flatten(1, 2) for part in (rows[:, :, :shots], rows[:, :, shots:]))
         labels = torch.arange(ways, device=numbers.device).expand(len(numbers), ways)
         examples = [
-            Examples(_inputs(x), self._targets(y, labels, x.shape[1] // ways), mask, ways if self.num_classes else 0)
-            for (y, x), mask in zip(_standardize(support, query, masks[0]), masks, strict=True)
+            Examples(inputs(x), self._targets(y, labels, x.shape[1] // ways), mask, ways if self.num_classes else 0)
+            for (y, x), mask in zip(standardized(support, query, masks[0]), masks, strict=True)
         ]
         return Tasks(examples[0], examples[1], numbers, self._classes(groups, masks[0]))
 
@@ -265,42 +261,3 @@ class TabularTasks(TaskDistribution):
     def to(self, device: torch.device | str) -> Self:
         """See :meth:`TaskDistribution.to`."""
         return type(self)(self.rows.to(device), *self._arguments, None if self.copies is None else self.copies.to(device))
-
-
-def _standardize(support: Tensor, query: Tensor, mask: Tensor | None) -> list[tuple[Tensor, Tensor]]:
-    """Standardise support and query by the support set.
-
-    Args:
-        support: (tasks, n, 1 + features), with nan for missing values.
-        query: (tasks, m, 1 + features), with nan for missing values.
-        mask: (tasks, n) bool, True for real support rows; None if all are real.
-
-    Returns:
-        For support and query, the targets (tasks, n, 1) and the features (tasks, n, features).
-    """
-    count, mean, unit, varies = _statistics(support, mask)
-    parts = []
-    for rows in (support, query):
-        scaled = (rows - mean) / unit
-        features = scaled[..., 1:].clamp(-_CLIP, _CLIP).masked_fill(~varies[..., 1:] & ~rows[..., 1:].isnan(), 0.0)
-        # Without a value in the support set the unit of a column is unknown, so a query's value has no meaning either.
-        parts.append((scaled[..., :1], features.masked_fill(count[..., 1:] == 0, torch.nan)))
-    return parts
-
-
-def _statistics(support: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Number of values, mean, standard deviation, and whether values differ, for every column: (tasks, 1, columns) each."""
-    known = ~support.isnan() if mask is None else ~support.isnan() & mask[..., None]
-    count = known.sum(1, keepdim=True)
-    mean = support.masked_fill(~known, 0.0).sum(1, keepdim=True) / count.clamp(min=1)
-    variance = (support - mean).square().masked_fill(~known, 0.0).sum(1, keepdim=True) / count.clamp(min=1)
-    # A column that is constant in the support set has no unit. Times may vary by a millionth of their size: no rounding.
-    low = support.masked_fill(~known, torch.inf).amin(1, keepdim=True)
-    high = support.masked_fill(~known, -torch.inf).amax(1, keepdim=True)
-    varies = (high - low > _ROUNDING * torch.maximum(low.abs(), high.abs())) & (variance > 0)
-    return count, mean, torch.where(varies, variance.sqrt(), 1.0), varies
-
-
-def _inputs(x: Tensor) -> Tensor:
-    """Values with zeros for missing ones, and the mask of known values: (tasks, n, 2, features) float32."""
-    return torch.stack([x.nan_to_num(nan=0.0), (~x.isnan()).to(x.dtype)], -2).float()

@@ -1,0 +1,1 @@
+"""Synthetic tables from random causal models, on which a tabular learner is meta-trained."""
