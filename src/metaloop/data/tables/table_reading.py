@@ -109,7 +109,9 @@ def _read_adbench(name: str, folder: Path) -> DataTable:
     files = {path.stem.split("_", 1)[-1]: path for path in sorted(folder.glob("*.npz"))}
     path = files.get(name.removeprefix(ADBENCH))
     if path is None:
-        there = f"it has {', '.join(files)}" if files else "put ADBench's folder Classical there (BSD-2), or set dataset.data_dir"
+        there = (
+            f"it has {', '.join(files)}" if files else "put ADBench's folder Classical there (BSD-2), or set dataset.data_dir"
+        )
         raise UserError(f"dataset.tables: no table {name.removeprefix(ADBENCH)!r} in {folder}: {there}")
     try:
         with np.load(path, allow_pickle=False) as arrays:

@@ -127,7 +127,9 @@ def _thinned(table: DataTable) -> DataTable:
     if len(table.y) <= _MOST_ROWS:
         return table
     step = len(table.y) / _MOST_ROWS
-    groups = [np.arange(len(table.y))] if table.classes is None else [np.flatnonzero(table.y == c) for c in range(table.classes)]
+    groups = (
+        [np.arange(len(table.y))] if table.classes is None else [np.flatnonzero(table.y == c) for c in range(table.classes)]
+    )
     kept = np.concatenate([group[np.arange(0, len(group), step).astype(np.int64)] for group in groups])
     return replace(table, x=table.x[kept], y=table.y[kept])
 
