@@ -20,7 +20,7 @@ from small_runs import described, trained
 FILES = sorted(path.relative_to(conf_dir()) for path in conf_dir().rglob("*.yaml"))
 COUNTS = {
     ".": 1,
-    "algorithm": 54,
+    "algorithm": 56,
     "algorithm/adapted": 10,
     "algorithm/augmentation": 2,
     "algorithm/comparison": 17,
@@ -29,20 +29,21 @@ COUNTS = {
     "algorithm/meta_gradient": 13,
     "algorithm/objective": 4,
     "algorithm/over_tasks": 5,
-    "algorithm/reader": 8,
+    "algorithm/estimator": 6,
+    "algorithm/reader": 9,
     "algorithm/regime": 4,
     "algorithm/rule": 15,
     "algorithm/support_loss": 2,
     "algorithm/transform": 3,
-    "dataset": 27,
+    "dataset": 28,
     "dataset/augmentation": 3,
-    "episode": 13,
-    "experiment": 41,
+    "episode": 14,
+    "experiment": 42,
     "experiment/recipe": 3,
     "callbacks": 1,
     "debug": 1,
     "logger": 3,
-    "model": 15,
+    "model": 16,
     "outer": 4,
     "sweep": 8,
     "trainer": 4,
@@ -57,6 +58,7 @@ OF_ONE_SIZE = (
     "dataset/quadratics",
     "dataset/sinusoid",
     "dataset/tabular",
+    "dataset/table_prior",
     "dataset/tabular_regression",
 )
 TEXTS = ("model=tfidf", "algorithm=nearest_centroid")
@@ -72,6 +74,10 @@ FEW_PICTURES = (
 )
 WINDOWS = ("algorithm.steps=3", "algorithm.meta_gradient.length=2")  # of the 100 steps that are unrolled
 READERS = [f"algorithm/reader/{path.stem}" for path in (conf_dir() / "algorithm" / "reader").glob("*.yaml")]
+ESTIMATORS = [f"algorithm/estimator/{path.stem}" for path in (conf_dir() / "algorithm" / "estimator").glob("*.yaml")]
+CELLS = ("algorithm=tabular_transformer", "algorithm.reader.width=6")
+ESTIMATED = ("model=cells", "algorithm=estimator")
+WHOLE = ("model=cells", *CELLS, "episode=table", "episode.shots=3", "episode.queries=2", "episode.train.queries=2")
 # What a choice needs beside itself to run on small data.
 WITH = {
     **dict.fromkeys(READERS, ("algorithm=cnp",)),
@@ -79,6 +85,11 @@ WITH = {
     "algorithm/comparison/local_descriptors": MAPS,
     "algorithm/comparison/relation": MAPS,
     "algorithm/dn4": MAPS,
+    **dict.fromkeys(ESTIMATORS, ESTIMATED),
+    "algorithm/estimator": ESTIMATED[:1],
+    "algorithm/estimator/nearest_neighbours": (*ESTIMATED, "algorithm.estimator.n_neighbors=1"),
+    **{f"algorithm/estimator/{name}": (*ESTIMATED, *REGRESSION, "episode.ways=1") for name in ("forest_regressor", "ridge")},
+    "algorithm/reader/table": CELLS,
     "algorithm/head_init/fresh": ("algorithm/adapted=head",),
     "algorithm/learned_optimizer": WINDOWS,
     "algorithm/meta_gradient/implicit_cg": ("algorithm.proximal=1",),
@@ -117,6 +128,7 @@ WITH = {
     "dataset/text_files": (*TEXTS, "dataset.files=own.csv", "dataset.data_dir=${oc.env:METALOOP_DATA}/text/own"),
     "dataset/snips_slots": SLOTS,
     "dataset/tabular": ("episode=2w5s",),
+    "dataset/table_prior": WHOLE,
     "dataset/tabular_regression": ("episode=regression",),
     "episode/2w5s": MANY,
     "episode/5w1s": MANY,
@@ -128,11 +140,13 @@ WITH = {
     "episode/optimise": (*MANY[:1], "dataset.drawings=30"),
     "episode/functions": ("dataset=gp", "episode=functions"),
     "episode/regression": REGRESSION,
+    "episode/table": ("dataset=table_prior", *WHOLE),
     "episode/variable": MANY,
     "episode/own": (),
     "debug/quick": (),
     "episode/5w1s_unlabelled": ("algorithm=soft_kmeans", *MANY),
     "model/conv4": ("model.filters=4",),
+    "model/cells": CELLS,
     "model/conv4_maps": ("model.filters=4",),
     "model/tfidf": ("dataset=words", "algorithm=nearest_centroid", "model.size=100"),
     "model/minilm": ("dataset=words", "model.frozen=true", "model.projection=8"),
@@ -148,6 +162,7 @@ WITH = {
     "experiment/finn2017_scratch_sinusoid_5shot": ("algorithm.steps=2",),
     "experiment/meta_baseline_cifarfs_5w1s": FEW_PICTURES,
     "experiment/snell2017_prototypes_cifarfs_5w1s": FEW_PICTURES,
+    "experiment/pfn_tables": WHOLE[3:],
 }
 RECIPES = sorted((conf_dir() / "experiment" / "recipe").glob("*.yaml"))
 
@@ -188,6 +203,8 @@ SLOW = {"algorithm/over_tasks/compiled", "experiment/finn2017_maml_sinusoid_5sho
 SLOW |= {f"experiment/{name}" for name in of_a_recipe_that_another_runs()}
 NOTHING_LEARNED = ("algorithm/scratch", "algorithm/meta_gradient/none", "algorithm/nearest_centroid", "algorithm/regime/none")
 NOTHING_LEARNED += (
+    "algorithm/estimator",
+    *ESTIMATORS,
     "algorithm/nearest_neighbour",
     "experiment/finn2017_scratch_sinusoid_5shot",
     "experiment/slots_snips_5w1s_nearest_neighbour",
@@ -231,6 +248,8 @@ def overrides(choice: str) -> list[str]:
     small = ["dataset=blobs", "model=tiny", "algorithm/over_tasks=loop", "episode.ways=3", "episode.queries=2"]
     if group == "episode" or choice in OF_ONE_SIZE:
         small = small[:3]
+    if "estimator" in choice:  # it runs its tasks one after another
+        small.remove("algorithm/over_tasks=loop")
     if group in METRIC_GROUPS:
         small.append("algorithm=prototypes")
     small = [line for line in small if not line.startswith(f"{group}=")]
@@ -332,6 +351,7 @@ WITHOUT_NUMBERS = {
     "nguyen2022_tnp_gp_rbf": "the paper's functions have other noise, so its log-likelihoods mean something else",
     "meta_baseline_cifarfs_5w1s": "a recipe of our own, as long as its bar allows",
     "noisy_labels_glyphs": "a comparison of our own",
+    "pfn_tables": "a model of our own, on a prior of our own",
     **dict.fromkeys(SLOT_EXPERIMENTS, "no paper tests MiniLM so"),
     "bertinetto2019_lr_d2_omniglot_5w1s": "beside R2-D2's rows",
     "finn2017_scratch_sinusoid_5shot": "the paper prints no number",

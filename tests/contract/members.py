@@ -41,8 +41,10 @@ from metaloop.learners.context.readers import processes
 from metaloop.learners.context.readers.recurrent import LSTM, Memory
 from metaloop.learners.context.readers.set_transformer import SetTransformer
 from metaloop.learners.context.readers.snail import Snail
+from metaloop.learners.context.readers.table import TableTransformer
 from metaloop.learners.context.readers.versa import Versa
 from metaloop.learners.ensemble import Ensemble
+from metaloop.learners.estimator import Estimator
 from metaloop.learners.gradient.augmentation import GaussianNoise, NoAugmentation, SupportAugmentation
 from metaloop.learners.gradient.gradient_learner import GradientLearner
 from metaloop.learners.gradient.pretrained import Pretrained
@@ -67,6 +69,7 @@ from metaloop.learners.metric.metric_learner import MetricLearner
 from metaloop.learners.metric.regime import Regime
 from metaloop.learners.metric.transform import Centred, Transform, Unchanged, UnitLength
 from metaloop.models.bag_of_words import BagOfWords
+from metaloop.models.cells import Cells
 from metaloop.models.convolutional.conv4 import Conv4
 from metaloop.models.convolutional.resnet import ResNet12, ResNet18, WideResNet
 from metaloop.models.mlp import MLP
@@ -347,6 +350,7 @@ READERS: Mapping[str, Callable[..., Reader]] = {
     "memory": partial(Memory, hidden=6, slots=5, width=4, heads=2, decay=0.9),
     "memory, gate of the controller": partial(Memory, hidden=6, slots=5, width=4, heads=2, decay=0.9, gate="controller"),
     "versa": partial(Versa, width=8, layers=2, draws=3),
+    "table": partial(TableTransformer, width=8, layers=2, heads=2),
 }
 
 IN_CONTEXT: Mapping[str, Callable[[nn.Module, OverTasks], Learner]] = {
@@ -425,14 +429,14 @@ ALL_MEMBERS: Mapping[type, set[type]] = {
     HeadInit: {type(each) for each in HEAD_INITS.values()},
     OverTasks: {type(make()) for make in OVER_TASKS.values()},
     Learner: {type(make(MLP((2,), 2, [2]), Loop())) for name, make in LEARNERS.items() if name not in OF_MAPS}
-    | {Ensemble},  # of any of these; it does not learn, and has its own tests
+    | {Ensemble, Estimator},  # they do not learn, and have their own tests
     Reader: {type(make(features=2, labels=2, outputs=2)) for make in READERS.values()},
     TaskLoss: {type(each) for each in TASK_LOSSES.values()},
     Comparison: {type(each if isinstance(each := make(), Comparison) else each(EMBEDDING)) for make in COMPARISONS.values()},
     Transform: {type(make(EMBEDDING)) for make in TRANSFORMS.values()},
     SupportLoss: {type(make()) for make in SUPPORT_LOSSES.values()},
     SupportAugmentation: {type(make()) for make in AUGMENTATIONS.values()},
-    nn.Module: {type(build(shape, 2, "none")) for shape, build in MODELS.values()},  # the models
+    nn.Module: {type(build(shape, 2, "none")) for shape, build in MODELS.values()} | {Cells},  # it has no parameters
 }
 
 

@@ -1,6 +1,7 @@
 """Learners of scikit-learn as baselines: each task is fitted from scratch, on the same episodes as everything else."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -12,7 +13,7 @@ from metaloop.inner.execution.over_tasks import Loop
 from metaloop.learners.gradient.functional_model import FunctionalModel
 from metaloop.learners.learner import Learner, Predictor, Requirements
 from metaloop.problems.task_loss import TaskLoss, restricted
-from metaloop.types import Examples, Inputs, OuterLoss, Tasks
+from metaloop.types import Examples, Inputs, OuterLoss, Tasks, map_inputs
 
 _LEAST = 1e-6  # lowest probability of a class of the support set; a forest answers 0, whose logarithm is no number
 
@@ -76,8 +77,12 @@ class Estimator(Learner):
         fitted = [self._fitted(task, number) for task, number in zip(tasks, numbers, strict=True)]
 
         def answer(x: Inputs, mask: Tensor | None) -> Tensor:
-            each = [x[i] if isinstance(x, Tensor) else {k: v[i] for k, v in x.items()} for i in range(len(tasks))]
-            return torch.stack([self._answers(*fit, queries) for fit, queries in zip(fitted, each, strict=True)])
+            each = [map_inputs(lambda tensor, i=i: tensor[i], x) for i in range(len(tasks))]  # type: ignore[misc]
+            answers = []
+            for (made, classes), queries, number in zip(fitted, each, numbers, strict=True):
+                with _said(made, number):
+                    answers.append(self._answers(made, classes, queries))
+            return torch.stack(answers)
 
         return Predictor([answer])
 
@@ -104,7 +109,8 @@ class Estimator(Learner):
         made = self.estimator()
         if "random_state" in made.get_params():
             made.set_params(random_state=number % 2**32)
-        made.fit(x, y if self.classifies else y.reshape(len(y), -1).squeeze(1))
+        with _said(made, number):
+            made.fit(x, y if self.classifies else y.reshape(len(y), -1).squeeze(1))
         return made, classes
 
     def _answers(self, made: ScikitLearn | None, classes: Tensor, x: Inputs) -> Tensor:
@@ -120,3 +126,12 @@ class Estimator(Learner):
         present = torch.zeros(self.outputs, dtype=torch.bool)
         present[classes] = True
         return restricted(logits, present)
+
+
+@contextmanager
+def _said(made: ScikitLearn | None, number: int) -> Iterator[None]:
+    """Turn an estimator's refusal into a UserError that names the estimator and the task."""
+    try:
+        yield
+    except ValueError as error:
+        raise UserError(f"algorithm.estimator: {type(made).__name__} refuses the task numbered {number}: {error}") from error

@@ -93,7 +93,7 @@ def area_under_roc_of_classes(scores: Tensor, labels: Tensor, mask: Tensor | Non
     for label in range(scores.shape[-1]):
         value = scores[..., label]
         positive, negative = real & (labels == label), real & (labels != label)
-        higher = (value[:, :, None] > value[:, None]) + 0.5 * (value[:, :, None] == value[:, None])
+        higher = (value[:, :, None] > value[:, None]).double() + 0.5 * (value[:, :, None] == value[:, None]).double()
         pairs = positive[:, :, None] & negative[:, None]
         areas.append((higher * pairs).sum((1, 2)) / pairs.sum((1, 2)).clamp(min=1))
         counted.append(pairs.any(2).any(1))

@@ -151,7 +151,7 @@ def _stratified(y: Tensor, u: Tensor, has_classes: bool) -> Tensor:
     if not has_classes:
         return u.argsort()
     key = torch.empty_like(u)
-    for label in y.unique():
+    for label in torch.unique(y):
         members = (y == label).nonzero()[:, 0]
         rank = u[members].argsort().argsort()
         key[members] = (rank + u[members]) / len(members)

@@ -9,8 +9,9 @@ import torch
 
 from metaloop.data.episodes import Episodes
 from metaloop.data.philox import Stream
+from metaloop.data.tables.standardization import standardized
 from metaloop.data.tables.table_reading import SCIKIT_LEARN, UCI, read_table
-from metaloop.data.tables.tabular import Tabular, TabularTasks, _standardize
+from metaloop.data.tables.tabular import Tabular, TabularTasks
 from metaloop.errors import UserError
 from metaloop.problems.classification import Classification
 from metaloop.problems.regression import Regression
@@ -60,10 +61,10 @@ def test_standardised_by_the_support_alone() -> None:
     torch.testing.assert_close(values.mean(1), torch.zeros(40, 13), atol=1e-5, rtol=0)
     torch.testing.assert_close(values.var(1, correction=0), torch.ones(40, 13), atol=1e-4, rtol=0)
     support, query = torch.randn(2, 2, 5, 4).double().unbind()
-    (_, x), _ = _standardize(support, query, None)
-    (_, again), (_, asked) = _standardize(support, 3 * query + 1, None)
+    (_, x), _ = standardized(support, query, None)
+    (_, again), (_, asked) = standardized(support, 3 * query + 1, None)
     assert torch.equal(x, again)
-    assert not torch.allclose(asked, _standardize(support, query, None)[1][1])
+    assert not torch.allclose(asked, standardized(support, query, None)[1][1])
 
 
 def test_labels_are_of_the_tables_classes() -> None:
@@ -96,7 +97,7 @@ def test_a_column_without_a_value_or_a_unit_in_the_support_says_nothing() -> Non
     nan = float("nan")
     support = torch.tensor([[[0.0, nan, 2.0, 1.0], [1.0, nan, 2.0, 3.0]]]).double()
     query = torch.tensor([[[0.5, 5.0, 9.0, 500.0]]]).double()
-    _, (y, x) = _standardize(support, query, None)
+    _, (y, x) = standardized(support, query, None)
     assert y.tolist() == [[[0.0]]]
     assert x[0, 0].isnan().tolist() == [True, False, False]
     assert x[0, 0, 1:].tolist() == [0.0, 10.0]
@@ -107,21 +108,21 @@ def test_a_column_without_a_value_or_a_unit_in_the_support_says_nothing() -> Non
 def test_B7_a_small_spread_beside_a_large_mean_is_kept(origin: float, size: float) -> None:
     steps = torch.tensor([-1.0, 1.0, -1.0, 1.0, 0.5])
     rows = torch.stack([torch.zeros(5), steps], -1)[None].double()
-    near, far = (_standardize(part[:, :4], part[:, 4:], None) for part in (rows, rows * size + origin))
+    near, far = (standardized(part[:, :4], part[:, 4:], None) for part in (rows, rows * size + origin))
     torch.testing.assert_close(far, near, atol=1e-2, rtol=0)
 
 
 def test_B7_differences_of_rounding_are_no_spread() -> None:
     value = 0.1 + 0.2
     rows = torch.tensor([[[0.0, 0.3], [0.0, value], [0.0, 0.3]]], dtype=torch.float64)
-    assert not _standardize(rows, rows, None)[1][1].any()
+    assert not standardized(rows, rows, None)[1][1].any()
 
 
 def test_padded_rows_do_not_count() -> None:
     support, query = torch.randn(2, 1, 4, 3).double().unbind()
     mask = torch.tensor([[True, True, True, False]])
-    found = _standardize(support, query, mask)[1]
-    expected = _standardize(support[:, :3], query, None)[1]
+    found = standardized(support, query, mask)[1]
+    expected = standardized(support[:, :3], query, None)[1]
     torch.testing.assert_close(found, expected)
 
 

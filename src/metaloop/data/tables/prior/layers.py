@@ -86,7 +86,7 @@ def trees(stream: Stream, numbers: Tensor, parents: Tensor, purpose: str) -> Ten
     asks = stream.uniform(numbers, splits, f"{purpose} asks") > 0.25
     values = parents.gather(2, parent[:, None].expand(-1, rows, -1))  # (tasks, rows, splits)
     above = (values > values.gather(1, row[:, None])) & asks[:, None]
-    leaf = (above.unflatten(2, (width, _TREE_DEPTH)) * 2 ** torch.arange(_TREE_DEPTH, device=parents.device)).sum(-1)
+    leaf = (torch.unflatten(above, 2, (width, _TREE_DEPTH)) * 2 ** torch.arange(_TREE_DEPTH, device=parents.device)).sum(-1)
     leaves = stream.normal(numbers, width * 2**_TREE_DEPTH, f"{purpose} leaves").float().view(tasks, width, -1)
     reached = leaves.gather(2, leaf.transpose(1, 2)).transpose(1, 2)
     return standardize(reached)

@@ -6,10 +6,11 @@ from torch import Tensor, nn
 
 from metaloop.errors import UserError
 from metaloop.learners.context.reader import Reader
+from metaloop.learners.context.readers.attention import attend
 from metaloop.models.norm import LayerNorm
 
 
-class Table(Reader):
+class TableTransformer(Reader):
     """A transformer over the cells of a table (Hollmann et al. 2025, TabPFN v2; Pfefferle et al. 2025, nanoTabPFN).
 
     Every cell is a token, and so is the target of every row: that of a query is a learned vector. In each layer the tokens of a
@@ -48,7 +49,7 @@ class Table(Reader):
     def forward(self, support: Tensor, labels: Tensor, real: Tensor, query: Tensor, number: Tensor | None) -> Tensor:
         """See :meth:`Reader.forward`."""
         rows, context = torch.cat([support, query]), len(support)
-        values, known = rows.unflatten(1, (2, -1)).unbind(1)
+        values, known = torch.unflatten(rows, 1, (2, -1)).unbind(1)
         used = (known[:context] * real[:, None]).any(0)  # columns with a value in the support set
         known = known * used
         cells = self.cell(torch.stack([values * known, known], -1))
@@ -62,7 +63,7 @@ class Table(Reader):
 
 
 class TableLayer(nn.Module):
-    """One layer of :class:`Table`: attention over columns, attention over rows, and a perceptron.
+    """One layer of :class:`TableTransformer`: attention over columns, attention over rows, and a perceptron.
 
     Args:
         width: size of a token.
@@ -88,7 +89,8 @@ class TableLayer(nn.Module):
         across = tokens.transpose(0, 1)
         across = self.rows(across, across[:, :context], real)
         across = across + self.perceptron(self.norm(across))
-        return across.transpose(0, 1)
+        result: Tensor = across.transpose(0, 1)
+        return result
 
     def last(self, tokens: Tensor, context: int, real: Tensor, columns: Tensor) -> Tensor:
         """Compute the target tokens (queries, width) of the queries alone; arguments as for :meth:`forward`."""
@@ -130,10 +132,13 @@ class CellAttention(nn.Module):
         """
         normed = self.norm(context)
         split = (self._split(self.query(self.norm(tokens))), self._split(self.key(normed)), self._split(self.value(normed)))
-        attended = F.scaled_dot_product_attention(*split, attn_mask=allowed[None, None, None])
+        if torch._C._are_functorch_transforms_active():  # vmap has no rule for the fast kernel
+            attended = attend(*split, allowed)
+        else:
+            attended = F.scaled_dot_product_attention(*split, attn_mask=allowed[None, None, None])
         result: Tensor = tokens + self.out(attended.transpose(1, 2).flatten(2))
         return result
 
     def _split(self, x: Tensor) -> Tensor:
         """Split (batch, n, width) into heads: (batch, heads, n, width / heads)."""
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return torch.unflatten(x, -1, (self.heads, -1)).transpose(1, 2)

@@ -1,0 +1,75 @@
+"""The reader of whole tables: what it must not depend on."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from metaloop.errors import UserError
+from metaloop.learners.context.readers.table import TableTransformer
+
+ROWS, QUERIES, COLUMNS, WAYS = 9, 4, 5, 3
+
+
+@pytest.fixture
+def reader() -> TableTransformer:
+    torch.manual_seed(0)
+    return TableTransformer(2 * COLUMNS, WAYS, WAYS, width=8, layers=2, heads=2).double()
+
+
+def made(known: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Support (rows, 2 * columns), labels, which rows are real, and queries."""
+    random = torch.Generator().manual_seed(1)
+    values = torch.randn(ROWS + QUERIES, COLUMNS, generator=random, dtype=torch.float64)
+    known = torch.ones_like(values) if known is None else known
+    rows = torch.cat([values * known, known], 1)
+    labels = torch.eye(WAYS, dtype=torch.float64)[torch.arange(ROWS) % WAYS]
+    return rows[:ROWS], labels, torch.ones(ROWS, dtype=torch.bool), rows[ROWS:]
+
+
+def test_the_order_of_rows_and_of_columns_does_not_matter(reader: TableTransformer) -> None:
+    support, labels, real, query = made()
+    expected = reader(support, labels, real, query, None)
+    rows, columns = torch.randperm(ROWS), torch.randperm(COLUMNS)
+    both = torch.cat([columns, COLUMNS + columns])
+    torch.testing.assert_close(reader(support[rows], labels[rows], real, query, None), expected)
+    torch.testing.assert_close(reader(support[:, both], labels, real, query[:, both], None), expected)
+    assert not torch.allclose(reader(support[rows], labels, real, query, None), expected)
+
+
+def test_no_query_sees_another(reader: TableTransformer) -> None:
+    support, labels, real, query = made()
+    together = reader(support, labels, real, query, None)
+    for place in range(QUERIES):
+        torch.testing.assert_close(reader(support, labels, real, query[place : place + 1], None)[0], together[place])
+
+
+def test_padding_and_columns_without_a_known_value_are_left_out(reader: TableTransformer) -> None:
+    known = torch.ones(ROWS + QUERIES, COLUMNS, dtype=torch.float64)
+    known[:ROWS, 3] = 0  # a value that only queries have
+    support, labels, real, query = made(known)
+    expected = reader(support, labels, real, query, None)
+    changed = query.clone()
+    changed[:, 3] = 99.0
+    torch.testing.assert_close(reader(support, labels, real, changed, None), expected)
+    padded = torch.cat([support, torch.full((2, 2 * COLUMNS), 7.0, dtype=torch.float64)])
+    more = torch.cat([labels, torch.zeros(2, WAYS, dtype=torch.float64)])
+    shown = torch.cat([real, torch.zeros(2, dtype=torch.bool)])
+    torch.testing.assert_close(reader(padded, more, shown, query, None), expected)
+
+
+def test_a_missing_value_is_not_a_zero(reader: TableTransformer) -> None:
+    known = torch.ones(ROWS + QUERIES, COLUMNS, dtype=torch.float64)
+    known[ROWS, 0] = 0
+    support, labels, real, query = made(known)
+    zero = query.clone()
+    zero[0, COLUMNS] = 1
+    assert not torch.allclose(reader(support, labels, real, query, None), reader(support, labels, real, zero, None))
+
+
+def test_wrong_sizes_are_refused() -> None:
+    with pytest.raises(UserError, match=r"model=cells"):
+        TableTransformer(5, WAYS, WAYS, width=8, layers=1, heads=2)
+    with pytest.raises(UserError, match=r"algorithm.reader.layers=0"):
+        TableTransformer(4, WAYS, WAYS, width=8, layers=0, heads=2)
+    with pytest.raises(UserError, match=r"algorithm.reader.heads=3"):
+        TableTransformer(4, WAYS, WAYS, width=8, layers=1, heads=3)
