@@ -26,3 +26,12 @@ def test_E11_every_hydra_that_is_allowed_refuses_to_run_commands(tmp_path: Path)
         with pytest.raises(InstantiationException, match="blocklisted"):
             instantiate({"_target_": target, "_args_": [f"touch {tmp_path / 'written'}"]})
     assert not list(tmp_path.iterdir())
+
+
+def test_the_container_has_the_torch_of_a_clone_and_copies_what_there_is() -> None:
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    pins = {name: re.findall(r"torch==([\d.]+)", (ROOT / name).read_text()) for name in ("Dockerfile", "Makefile")}
+    assert pins["Dockerfile"] == pins["Makefile"] != []
+    copied = [word for line in re.findall(r"^COPY (.*) \S+$", dockerfile, re.MULTILINE) for word in line.split()]
+    assert copied
+    assert all((ROOT / word).exists() for word in copied)

@@ -78,6 +78,8 @@ examples:
   metaloop sweep retry five_choices 3               try a run again that failed too often or for good
   metaloop sweep cancel five_choices                stop it, also from another terminal
   metaloop sweep list                               the sweeps of the configuration
+  metaloop sweep five_choices --shard auto          this job's part, in an array job (docs/clusters.md)
+  metaloop sweep five_choices launcher=ray          on the Ray cluster of RAY_ADDRESS
   metaloop sweep five_choices hydra/launcher=submitit_slurm hydra.launcher.partition=gpu"""
 
 EVALUATE = """usage: metaloop evaluate run=DIR [GROUP=OPTION ...] [KEY=VALUE ...] [--config-dir DIR]

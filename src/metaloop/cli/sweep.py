@@ -2,6 +2,7 @@
 
 import argparse
 import hashlib
+import os
 import shlex
 import sys
 import time
@@ -14,6 +15,7 @@ from metaloop.cli import help_texts
 from metaloop.errors import UserError
 from metaloop.records.jobs import LEDGER, LOG, RUNNING, STATES, Job
 from metaloop.sweeps.ledger import Ledger
+from metaloop.sweeps.shard import Shard
 from metaloop.system.terminal import printable
 
 if TYPE_CHECKING:  # it imports Hydra, for which help should not wait
@@ -49,7 +51,7 @@ def multirun(argv: list[str]) -> int:
 
     if names:
         return run(read_plan(names[-1], options.config_dir), overrides, options, ROOT / names[-1])
-    identifying = sorted(word for word in overrides if not word.startswith("hydra"))
+    identifying = sorted(word for word in overrides if not word.startswith(("hydra", "launcher=")))
     name = f"sweep_{hashlib.sha256(repr(identifying).encode()).hexdigest()[:8]}"
     run_names = [word.removeprefix("name=") for word in overrides if word.startswith("name=") and "," not in word]
     return run(Plan(name), overrides, options, Path("outputs") / (run_names[-1] if run_names else "sweeps") / name)
@@ -58,11 +60,12 @@ def multirun(argv: list[str]) -> int:
 def run(plan: "Plan", overrides: Sequence[str], options: argparse.Namespace, directory: Path) -> int:
     """Start or continue the plan in ``directory``, unless the override ``hydra.sweep.dir`` names another."""
     from metaloop.config.overrides import quoted
-    from metaloop.sweeps.compose import with_overrides
+    from metaloop.sweeps.compose import LAUNCHER, RAY, with_overrides
     from metaloop.sweeps.driver import sweep
     from metaloop.sweeps.launch.devices import Machine
     from metaloop.sweeps.options import Options
 
+    shard = None if options.shard is None else Shard.parse(options.shard, os.environ)
     folders = {key: value for key, _, value in (word.partition("=") for word in overrides) if key in _FOR_HYDRA}
     for key in ("hydra.run.dir", "hydra.sweep.subdir"):
         if key in folders:
@@ -71,11 +74,14 @@ def run(plan: "Plan", overrides: Sequence[str], options: argparse.Namespace, dir
     plan = with_overrides(
         plan, [quoted(word) for word in overrides if word.partition("=")[0] not in _FOR_HYDRA], options.config_dir
     )
+    if options.gpus and plan.overrides.get(LAUNCHER) == RAY:
+        raise UserError(f"--gpus {options.gpus}: these are GPUs of this machine; Ray gives each run its own, so leave it out")
     gpus = options.gpus.split(",") if options.gpus else None
     machine = Machine.detect(gpus, options.per_gpu, options.jobs, options.threads)
     if options.retries < 0 or options.stale <= 0:
         raise UserError(f"--retries {options.retries} must be at least 0, and --stale {options.stale} above 0")
-    settings = Options(directory, options.config_dir, machine, options.retries, options.stale, options.dry_run, options.keep)
+    limits = (options.retries, options.stale)
+    settings = Options(directory, options.config_dir, machine, *limits, options.dry_run, options.keep, shard, options.jobs)
     return sweep(replace(plan, name=directory.name), settings)
 
 
@@ -91,13 +97,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("words", nargs="*", metavar="NAME KEY=VALUE", help="name of the sweep, and overrides of all its runs")
     parser.add_argument("--dry-run", action="store_true", help="list the runs and their estimated time")
-    parser.add_argument("--jobs", type=int, metavar="N", help="runs at once on the CPU (default: one for each core)")
+    parser.add_argument("--jobs", type=int, metavar="N", help="runs at once on the CPU or on Ray (default: one for each core)")
     parser.add_argument("--threads", type=int, metavar="N", help="threads of a run on the CPU (default: cores / jobs)")
     parser.add_argument("--gpus", metavar="0,1,...", help="GPUs to use (default: all)")
     parser.add_argument("--per-gpu", type=int, default=1, metavar="N", help="runs at once on one GPU (default: 1)")
     parser.add_argument("--retries", type=int, default=2, metavar="N", help="retries of a run that failed (default: 2)")
     stale = "seconds without a sign of life after which a run counts as interrupted (default: 60)"
     parser.add_argument("--stale", type=float, default=60, metavar="S", help=stale)
+    shard = "run only part I of N, for array jobs; auto takes I and N from the job's environment"
+    parser.add_argument("--shard", metavar="I/N", help=shard)
     parser.add_argument("--config-dir", "-cd", action="append", default=[], metavar="DIR", help=_CONFIG_DIR)
     parser.add_argument("--keep", action="store_true", help="finished runs whose folders are gone stay finished")
     return parser

@@ -14,6 +14,9 @@ from metaloop.report.tables.facts import short_names
 from metaloop.sweeps.ledger import Planned
 from metaloop.sweeps.plan import Plan
 
+LAUNCHER = "launcher"  # key of a sweep that says where its runs run
+LOCAL, RAY = "local", "ray"
+LAUNCHERS = (LOCAL, RAY)
 _MAX_NAME = 80  # characters of a directory's name for the run's settings
 _QUOTE = "'"
 _HASH = 8  # characters of a directory's name for the run's hash
@@ -81,7 +84,19 @@ def _directory(run: Mapping[str, str], name_keys: Sequence[str], key: str) -> st
 
 
 def split_launcher(plan: Plan) -> tuple[Plan, list[str]]:
-    """Separate a plan from its overrides of the Hydra launcher."""
+    """Separate a plan from its overrides of the launcher: ``launcher``, or those of Hydra's launcher.
+
+    Raises:
+        UserError: there is no such launcher, or there are two.
+    """
     launcher = [key for key in plan.overrides if key.lstrip("+").startswith(("hydra/launcher", "hydra.launcher."))]
+    own = plan.overrides.get(LAUNCHER)
+    if own is not None and own not in LAUNCHERS:
+        raise UserError(
+            f"{LAUNCHER}={own}: must be one of {', '.join(LAUNCHERS)}; hydra/launcher=NAME takes one that is made for Hydra"
+        )
+    if own is not None and launcher:
+        raise UserError(f"{LAUNCHER}={own} and {launcher[0]} are two launchers: leave one out")
+    launcher += [LAUNCHER] if own is not None else []
     overrides = {key: value for key, value in plan.overrides.items() if key not in launcher}
     return replace(plan, overrides=overrides), [f"{key}={plan.overrides[key]}" for key in launcher]

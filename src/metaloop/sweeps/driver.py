@@ -12,12 +12,14 @@ from metaloop.errors import UserError
 from metaloop.problems.metric import Metric
 from metaloop.records.jobs import DONE, FAILED, FINAL, INTERRUPTED, LOG, RUNNING, STATES, WAITING, Job
 from metaloop.records.schema import RECORD
-from metaloop.sweeps.compose import compose_runs, split_launcher
+from metaloop.sweeps.compose import LAUNCHER, LOCAL, RAY, compose_runs, split_launcher
 from metaloop.sweeps.launch.devices import Needs
 from metaloop.sweeps.launch.local import run_locally, warm_up
+from metaloop.sweeps.launch.ray_tasks import run_on_ray
 from metaloop.sweeps.ledger import Ledger, Planned, runnable
 from metaloop.sweeps.options import Options
 from metaloop.sweeps.plan import Plan
+from metaloop.sweeps.shard import Shard
 from metaloop.system.terminal import printable
 
 _POLL = 2.0  # seconds between two reads of the ledger, for the runs of other processes
@@ -35,37 +37,55 @@ def sweep(plan: Plan, options: Options) -> int:
     if "LOCAL_RANK" in os.environ:
         raise UserError("a sweep starts the processes of its runs by itself; start it without torchrun (LOCAL_RANK is set)")
     plan, launcher = split_launcher(plan)
-    local = not launcher or launcher[0] in ("hydra/launcher=local", "hydra/launcher=basic")
+    on_ray = launcher == [f"{LAUNCHER}={RAY}"]
+    local = not launcher or launcher[0] in (f"{LAUNCHER}={LOCAL}", "hydra/launcher=local", "hydra/launcher=basic")
+    if plan.search is not None and options.shard:
+        raise UserError(
+            f"--shard {options.shard}: a search has no fixed runs to divide; start its command without --shard in every job, "
+            "with one shared folder"
+        )
     if plan.search is not None:
         from metaloop.sweeps.search.driver import run_search
 
         return run_search(plan, plan.search, () if local else launcher, options)
     if local and not options.dry_run:
         warm_up()
-    planned = compose_runs(plan, options.config_dirs)
+    composed = compose_runs(plan, options.config_dirs)
+    planned = _of_shard(composed, options.shard)
     ledger = Ledger(options.directory.resolve(), options.stale)
     if options.dry_run:
         _dry_run(planned, ledger, options)
         return 0
     for one in planned:
         remember(one.description["config"])
-    ledger.enter(planned)
+    ledger.enter(composed)  # those of other shards too, so that runs have the same numbers and order in every ledger
     keys = [one.key for one in planned]
     print(f"sweep               {options.directory}")
+    if options.shard:
+        print(f"shard               {options.shard}: {len(planned)} of {len(composed)} runs")
     _run_again_what_is_gone(ledger, keys, options)
     jobs = _jobs(ledger, keys)
     print(f"runs                {_opening(jobs, options)}", flush=True)
     progress = _Progress(ledger, keys)
     try:
+        needs = {one.key: Needs.of(one.description["config"]) for one in planned}
         if local:
-            needs = {one.key: Needs.of(one.description["config"]) for one in planned}
             run_locally(ledger, lambda _: needs, options.machine, options.retries, progress)
+        elif on_ray:
+            run_on_ray(ledger, lambda _: needs, options.machine, options.at_once, options.retries, progress)
         else:
             _run_by_launcher(ledger, {one.key: one.overrides for one in planned}, launcher, options, progress)
     except KeyboardInterrupt:
         print("\nstopped; run the same command to resume", file=sys.stderr)
         raise
     return _close(_jobs(ledger, keys), options.directory)
+
+
+def _of_shard(composed: Sequence[Planned], shard: Shard | None) -> list[Planned]:
+    if shard is None:
+        return list(composed)
+    keys = set(shard.of([one.key for one in composed]))
+    return [one for one in composed if one.key in keys]
 
 
 def _jobs(ledger: Ledger, keys: Sequence[str]) -> list[Job]:

@@ -209,12 +209,18 @@ class Ledger:
 
     def bury(self, key: str, pid: int, state: str, error: str | None = None) -> None:
         """Record how a process of this machine ended, unless the process did so itself."""
-        now = time.time()
+        self._bury("key = ? AND pid = ? AND host = ?", (key, pid, socket.gethostname()), state, error)
+
+    def lose(self, key: str, attempt: int, state: str, error: str | None = None) -> None:
+        """Record how attempt number ``attempt`` ended on whatever machine, unless it did so itself."""
+        self._bury("key = ? AND attempts = ?", (key, attempt), state, error)
+
+    def _bury(self, which: str, values: Sequence[object], state: str, error: str | None) -> None:
         with self._transaction() as database:
             database.execute(
                 "UPDATE jobs SET state = ?, error = ?, ended = ?, failures = failures + ?, owner = NULL, "
-                "seconds = seconds + MAX(0, heartbeat - started) WHERE key = ? AND pid = ? AND host = ? AND state = ?",
-                (state, error, now, int(state == FAILED), key, pid, socket.gethostname(), RUNNING),
+                f"seconds = seconds + MAX(0, heartbeat - started) WHERE {which} AND state = ?",
+                (state, error, time.time(), int(state == FAILED), *values, RUNNING),
             )
 
     def retry(self, keys: Sequence[str]) -> int:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from metaloop.sweeps.launch.devices import Machine
+from metaloop.sweeps.shard import Shard
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,8 @@ class Options:
         stale: seconds without a heartbeat after which another process takes over a run.
         dry_run: whether to print the runs without starting them.
         keep: whether finished runs whose records are gone stay finished.
+        shard: the part of the runs that this process runs; None for all.
+        at_once: number of runs at once on a cluster; None for as many as it has room for.
     """
 
     directory: Path
@@ -28,3 +31,5 @@ class Options:
     stale: float
     dry_run: bool
     keep: bool = False
+    shard: Shard | None = None
+    at_once: int | None = None

@@ -1,4 +1,4 @@
-"""Sweeps through any Hydra launcher, such as joblib, Slurm (submitit) or Ray.
+"""Sweeps through any Hydra launcher, such as joblib or Slurm (submitit).
 
 All processes use the same ledger, so it does not matter if some are requeued, killed or started twice.
 """

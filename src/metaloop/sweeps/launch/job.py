@@ -2,24 +2,63 @@
 
 import _thread
 import logging
+import os
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from metaloop.config.exit_codes import full_disk
 from metaloop.errors import UserError
 from metaloop.records.directory import InUse, is_complete
-from metaloop.records.jobs import DONE, FAILED, INTERRUPTED
+from metaloop.records.jobs import DONE, FAILED, INTERRUPTED, LOG
 from metaloop.records.reading import read_record
 from metaloop.records.schema import IDENTITY, RECORD, Record
 from metaloop.runs.resume import complete
 from metaloop.runs.start import start
-from metaloop.sweeps.ledger import BEAT, Ledger, result_of
+from metaloop.sweeps.launch.devices import CPU
+from metaloop.sweeps.ledger import BEAT, LOG_FORMAT, Ledger, result_of
 
 _MAX_ERROR = 4000  # characters of an error that the ledger keeps
 
 log = logging.getLogger(__name__)
+
+
+def run_process(ledger: Ledger, key: str, devices: Sequence[str], threads: int, retries: int) -> int:
+    """Run a job in this process, which exists for it alone; the output goes to the run's log.
+
+    Args:
+        ledger: ledger of the sweep.
+        key: key of the run.
+        devices: its devices, "cpu" for each of its processes on the CPU.
+        threads: number of threads of each process on the CPU.
+        retries: how often a failed run is started again.
+
+    Returns:
+        The exit status.
+    """
+    import torch
+
+    from metaloop.config.exit_codes import run_and_exit_code
+
+    if devices[0] == CPU:
+        torch.set_num_threads(threads)
+    directory = ledger.directory / ledger.job(key).directory
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / LOG).open("a", buffering=1) as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, force=True)
+
+    def run(_: list[str]) -> int:
+        run_job(ledger, key, ",".join(devices), retries)
+        return 0
+
+    code = run_and_exit_code(run, [])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    return code
 
 
 def run_job(ledger: Ledger, key: str, device: str, retries: int) -> Record | None:

@@ -3,12 +3,11 @@
 A run is forked from a server that has already imported everything, so it starts at once. Runs share no state.
 """
 
-import logging
 import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from multiprocessing import forkserver
 from multiprocessing.connection import wait
@@ -17,9 +16,10 @@ from typing import Any
 
 from metaloop.errors import UserError
 from metaloop.records.directory import check_links
-from metaloop.records.jobs import FAILED, INTERRUPTED, LOG, RUNNING, Job
+from metaloop.records.jobs import FAILED, INTERRUPTED, LOG, Job
 from metaloop.sweeps.launch.devices import CPU, FreeDevices, Machine, Needs
-from metaloop.sweeps.ledger import LOG_FORMAT, Ledger, runnable
+from metaloop.sweeps.launch.schedule import GRACE, OnEnd, Place, Supply, run_all
+from metaloop.sweeps.ledger import Ledger
 from metaloop.system.stops import stop_once, stops_held_back
 
 # Modules that the server imports once. A wrong name here only makes runs start slower.
@@ -37,12 +37,6 @@ PRELOADED = (
     "scipy.special",
     "PIL.Image",
 )
-_POLL = 1.0  # seconds between two reads of the ledger, for the runs of other processes
-_GRACE = 20.0  # seconds that a stopped run has to write its state
-
-OnEnd = Callable[[Job], None]
-Supply = Callable[[FreeDevices], Mapping[str, Needs]]
-Running = dict[str, tuple[Any, tuple[str, ...], Job]]  # by key: the process, its devices, and the job before the start
 
 
 def warm_up() -> None:
@@ -52,66 +46,83 @@ def warm_up() -> None:
 
 
 def run_locally(ledger: Ledger, supply: Supply, machine: Machine, retries: int, on_end: OnEnd) -> None:
-    """Run the runs of a ledger until none is waiting or running, in this or another process.
+    """Run the runs of a ledger on this machine; see :func:`metaloop.sweeps.launch.schedule.run_all`.
 
     Args:
         ledger: ledger of the sweep.
-        supply: returns the needs of the runs, by key. It is called at every poll with the free devices, and may enter further
-            runs into the ledger.
+        supply: returns the needs of the runs, by key.
         machine: devices that the runs may use.
         retries: how often a failed run is started again.
         on_end: called after each attempt that ended.
-
-    Raises:
-        KeyboardInterrupt: Ctrl-C was pressed. All runs were stopped and can be resumed.
-        UserError: a run needs more devices than the machine has, or the disk is full. All runs were stopped likewise.
     """
-    context, free, running = _context(), FreeDevices(machine), Running()
-    for one in set(supply(free).values()):
-        FreeDevices(machine).acquire(one)  # raises before anything starts
-    reported = {(job.key, job.attempts) for job in ledger.jobs() if job.state != RUNNING}
-    try:
-        while True:
-            needs = supply(free)
-            jobs = [job for job in ledger.jobs() if job.key in needs]
-            for job in jobs:
-                attempt = (job.key, job.attempts)
-                if job.key not in running and job.attempts and job.state != RUNNING and attempt not in reported:
-                    reported.add(attempt)
-                    on_end(job)
-            ready = [job for job in jobs if job.key not in running and runnable(job, ledger.stale, retries)]
-            waiting = [job for job in ready if not ledger.held(job)]
-            if not running and not ready and not any(job.state == RUNNING for job in jobs):
-                return
-            for job in waiting:
-                devices = free.acquire(needs[job.key])
-                if devices is not None:
-                    with stops_held_back():  # a process that nobody knows could not be stopped
-                        running[job.key] = _start(context, ledger, job, devices, machine.threads, retries), devices, job
-            wait([process.sentinel for process, *_ in running.values()], timeout=_POLL)
-            for key in [key for key, (process, *_) in running.items() if not process.is_alive()]:
-                process, devices, job = running.pop(key)
-                free.release(devices)
-                _bury(ledger, job, process)
-                ledger.job(key).check_space()
-    except BaseException:
-        _stop(ledger, running)
-        raise
+    run_all(ledger, supply, LocalProcesses(ledger, machine, retries), retries, on_end)
+
+
+class LocalProcesses(Place):
+    """Processes of this machine.
+
+    Args:
+        ledger: ledger of the sweep.
+        machine: devices that the runs may use.
+        retries: how often a failed run is started again.
+    """
+
+    def __init__(self, ledger: Ledger, machine: Machine, retries: int) -> None:
+        self._ledger, self._machine, self._retries = ledger, machine, retries
+        self._free = FreeDevices(machine)
+        self._context = _context()
+        self._running: dict[str, tuple[Any, tuple[str, ...], Job]] = {}  # process, devices, and the job before the start
+
+    def capacity(self, needs: Needs) -> int:
+        """The number of such runs for which devices are free."""
+        return self._free.capacity(needs)
+
+    def running(self) -> Collection[str]:
+        """Keys of the runs whose processes were started here."""
+        return self._running.keys()
+
+    def start(self, job: Job, needs: Needs) -> bool:
+        """Fork a process for the run, if devices are free."""
+        devices = self._free.acquire(needs)
+        if devices is None:
+            return False
+        with stops_held_back():  # a process that nobody knows could not be stopped
+            self._running[job.key] = self._process(job, devices), devices, job
+        return True
+
+    def _process(self, job: Job, devices: Sequence[str]) -> Any:
+        check_links(self._ledger.directory / job.directory)
+        run = (str(self._ledger.directory), self._ledger.stale, job.key, devices, self._machine.threads, self._retries)
+        surroundings = (str(Path.cwd()), dict(os.environ))  # the server's are those of the time when it was started
+        process = self._context.Process(target=_child, args=(*run, *surroundings), name=job.directory)
+        process.start()
+        return process
+
+    def wait(self, seconds: float) -> None:
+        """Wait until a process has ended."""
+        wait([process.sentinel for process, *_ in self._running.values()], timeout=seconds)
+        for key in [key for key, (process, *_) in self._running.items() if not process.is_alive()]:
+            process, devices, job = self._running.pop(key)
+            self._free.release(devices)
+            _bury(self._ledger, job, process)
+
+    def stop(self) -> None:
+        """Interrupt all processes, and kill those that have not ended after a while."""
+        for process, *_ in self._running.values():
+            with suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGINT)
+        for process, _, job in self._running.values():
+            process.join(timeout=GRACE)
+            if process.is_alive():
+                process.kill()
+                process.join()
+            self._ledger.bury(job.key, process.pid, INTERRUPTED)
 
 
 def _context() -> Any:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(PRELOADED))
     return context
-
-
-def _start(context: Any, ledger: Ledger, job: Job, devices: Sequence[str], threads: int, retries: int) -> Any:
-    check_links(ledger.directory / job.directory)
-    sweep = (str(ledger.directory), ledger.stale, job.key)
-    surroundings = (str(Path.cwd()), dict(os.environ))  # the server's are those of the time when it was started
-    process = context.Process(target=_child, args=(*sweep, devices, threads, retries, *surroundings), name=job.directory)
-    process.start()
-    return process
 
 
 def _child(
@@ -132,29 +143,9 @@ def _child(
     os.environ.update(environment)
     if devices[0] != CPU:
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(devices)
-    import torch
+    from metaloop.sweeps.launch.job import run_process
 
-    from metaloop.config.exit_codes import run_and_exit_code
-    from metaloop.sweeps.launch.job import run_job
-
-    if devices[0] == CPU:
-        torch.set_num_threads(threads)
-    ledger = Ledger(Path(sweep), stale)
-    directory = ledger.directory / ledger.job(key).directory
-    directory.mkdir(parents=True, exist_ok=True)
-    with (directory / LOG).open("a", buffering=1) as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, force=True)
-
-    def run(_: list[str]) -> int:
-        run_job(ledger, key, ",".join(devices), retries)
-        return 0
-
-    code = run_and_exit_code(run, [])
-    sys.stdout.flush()
-    sys.stderr.flush()
-    sys.exit(code)
+    sys.exit(run_process(Ledger(Path(sweep), stale), key, devices, threads, retries))
 
 
 def _bury(ledger: Ledger, job: Job, process: Any) -> None:
@@ -169,16 +160,3 @@ def _bury(ledger: Ledger, job: Job, process: Any) -> None:
     ledger.bury(job.key, process.pid, FAILED, f"the process ended by {cause}")
     if code and ledger.job(job.key).attempts == job.attempts:
         raise UserError(f"the process of {job.directory} ended by {cause} before the run began; see {LOG} there")
-
-
-def _stop(ledger: Ledger, running: Running) -> None:
-    """Interrupt all runs as by Ctrl-C, and wait until they have written their state."""
-    for process, *_ in running.values():
-        with suppress(ProcessLookupError):
-            os.kill(process.pid, signal.SIGINT)
-    for process, _, job in running.values():
-        process.join(timeout=_GRACE)
-        if process.is_alive():
-            process.kill()
-            process.join()
-        ledger.bury(job.key, process.pid, INTERRUPTED)

@@ -14,6 +14,7 @@ from metaloop.records.jobs import CANCELLED, DONE, FAILED, LEDGER, LOG, PRUNED, 
 from metaloop.sweeps.compose import compose_runs
 from metaloop.sweeps.launch.devices import FreeDevices, Needs
 from metaloop.sweeps.launch.local import run_locally, warm_up
+from metaloop.sweeps.launch.schedule import Room
 from metaloop.sweeps.ledger import Ledger, Planned, runnable
 from metaloop.sweeps.options import Options
 from metaloop.sweeps.plan import Plan
@@ -116,7 +117,7 @@ class SearchDriver:
         self._known: dict[str, Needs] = {}
         self._ended = sum(job.state in _ENDED for job in self.ledger.jobs())
 
-    def supply(self, free: FreeDevices) -> Mapping[str, Needs]:
+    def supply(self, free: Room) -> Mapping[str, Needs]:
         """Report ended runs to the study, stop poor ones, and propose trials for the free devices.
 
         Returns:
@@ -132,7 +133,7 @@ class SearchDriver:
                 self.write(jobs)
         return self._known
 
-    def _may_ask(self, jobs: Mapping[str, Job], free: FreeDevices) -> bool:
+    def _may_ask(self, jobs: Mapping[str, Job], free: Room) -> bool:
         trials = [jobs[key] for key in self._keys() if key in jobs]
         if len(self.study.trials()) >= self.search.trials or any(job.state == CANCELLED for job in trials):
             return False
