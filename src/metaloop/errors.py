@@ -33,3 +33,14 @@ class ProcessKilled(Exception):
         cause = signal.Signals(self.number).name if known else f"signal {self.number}"
         memory = ", perhaps because memory ran out" if cause == "SIGKILL" else ""
         return f"{self.name} was killed by {cause}{memory}"
+
+
+class RankLost(Exception):
+    """Another rank of a run that torchrun started has gone, so that this one cannot go on.
+
+    Args:
+        reason: Which rank, and what is known about its end.
+    """
+
+    def __str__(self) -> str:
+        return f"this rank ends because another has: {self.args[0]}"

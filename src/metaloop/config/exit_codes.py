@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from metaloop.errors import ProcessKilled, Terminated, UserError
+from metaloop.errors import ProcessKilled, RankLost, Terminated, UserError
 from metaloop.system.stops import stoppable
 from metaloop.system.terminal import printable
 
@@ -43,6 +43,8 @@ def run_and_exit_code(function: Callable[[list[str]], int], argv: Sequence[str])
         return _report("stopped by Ctrl-C", 128 + signal.SIGINT)
     except ProcessKilled as error:
         return _report(str(error), 128 + error.number)
+    except RankLost as error:
+        return _report(str(error), 1)
     except BrokenPipeError:
         # The reader of the output, such as head, has ended. That is no error, but Python would print one when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from metaloop.errors import ProcessKilled, UserError
+from metaloop.errors import ProcessKilled, RankLost, UserError
 from metaloop.records.schema import Record, RunIdentity
 from metaloop.runs.logs import Logs
 from metaloop.system.stops import end_with
@@ -61,6 +61,7 @@ def start(identity: RunIdentity, directory: Path, *, resume: bool) -> Record:
     from metaloop.report.paper import read_paper
     from metaloop.report.summary import print_summary
     from metaloop.system.devices import check_world, ranks_of
+    from metaloop.training.processes.peers import watching_peers
     from metaloop.training.processes.ranks import launch
 
     if is_follower():
@@ -79,10 +80,11 @@ def start(identity: RunIdentity, directory: Path, *, resume: bool) -> Record:
                 end_with(os.getppid(), by_kernel=False)
                 announce(directory, resume)
             if ranks == 1 or externally_launched():
-                record = run_rank(identity, directory, resume, report=True)
+                with watching_peers():
+                    record = run_rank(identity, directory, resume, report=True)
             else:
                 record = launch(_launched, ranks, identity, directory, resume, Logs.of_this_process())
-        except (KeyboardInterrupt, ProcessKilled, OSError) as error:
+        except (KeyboardInterrupt, ProcessKilled, RankLost, OSError) as error:
             _print_how_to_continue(directory, error)
             raise
     print_summary(record, directory)
@@ -91,11 +93,14 @@ def start(identity: RunIdentity, directory: Path, *, resume: bool) -> Record:
 
 def _follow(identity: RunIdentity) -> Record:
     """Run as another rank than zero of an external launcher, where rank zero decides."""
+    from metaloop.training.processes.peers import watching_peers
+
     end_with(os.getppid(), by_kernel=False)
     chosen = decision()
     if chosen is None:
         raise UserError("rank zero runs nothing; its message says why")
-    return run_rank(identity, chosen.directory, chosen.resume)
+    with watching_peers():
+        return run_rank(identity, chosen.directory, chosen.resume)
 
 
 def _print_how_to_continue(directory: Path, error: BaseException) -> None:

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from metaloop.errors import UserError
+from metaloop.errors import RankLost, UserError
 
 if TYPE_CHECKING:
     from torch._C._distributed_c10d import Store
@@ -52,20 +52,27 @@ def announce(directory: Path, resume: bool) -> None:
 
 @cache
 def decision() -> Decision | None:
-    """Wait for rank zero's decision; None if it runs nothing."""
-    store = _store()
-    while not store.check([_KEY]):
-        time.sleep(_POLL)
-    told = json.loads(store.get(_KEY))
+    """Wait for rank zero's decision; None if it runs nothing.
+
+    Raises:
+        RankLost: rank zero has gone.
+    """
+    store = run_store()
+    try:
+        while not store.check([_KEY]):
+            time.sleep(_POLL)
+        told = json.loads(store.get(_KEY))
+    except RuntimeError as error:
+        raise RankLost(f"rank zero, or its machine, ended before it began the run ({' '.join(str(error).split())})") from error
     return told and Decision(Path(told[0]), told[1])
 
 
 def _tell(text: str) -> None:
-    _store().compare_set(_KEY, "", text)  # the first word counts
+    run_store().compare_set(_KEY, "", text)  # the first word counts
 
 
 @cache
-def _store() -> "Store":
+def run_store() -> "Store":
     """The store through which torch's process groups find each other; rank zero or the launcher holds it."""
     from torch.distributed.rendezvous import rendezvous
 
