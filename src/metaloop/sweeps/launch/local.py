@@ -18,7 +18,7 @@ from metaloop.errors import UserError
 from metaloop.records.directory import check_links
 from metaloop.records.jobs import FAILED, INTERRUPTED, LOG, Job
 from metaloop.sweeps.launch.devices import CPU, FreeDevices, Machine, Needs
-from metaloop.sweeps.launch.schedule import GRACE, OnEnd, Place, Supply, run_all
+from metaloop.sweeps.launch.schedule import GRACE, OnEnd, Supply, Workplace, run_all
 from metaloop.sweeps.ledger import Ledger
 from metaloop.system.stops import stop_once, stops_held_back
 
@@ -58,7 +58,7 @@ def run_locally(ledger: Ledger, supply: Supply, machine: Machine, retries: int, 
     run_all(ledger, supply, LocalProcesses(ledger, machine, retries), retries, on_end)
 
 
-class LocalProcesses(Place):
+class LocalProcesses(Workplace):
     """Processes of this machine.
 
     Args:

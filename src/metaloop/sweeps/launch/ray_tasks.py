@@ -20,7 +20,7 @@ from metaloop.errors import UserError
 from metaloop.records.directory import check_links
 from metaloop.records.jobs import FAILED, INTERRUPTED, LEDGER, LOG, Job
 from metaloop.sweeps.launch.devices import CPU, Machine, Needs
-from metaloop.sweeps.launch.schedule import GRACE, OnEnd, Place, Supply, run_all
+from metaloop.sweeps.launch.schedule import GRACE, OnEnd, Supply, Workplace, run_all
 from metaloop.sweeps.ledger import Ledger
 
 ADDRESS = "RAY_ADDRESS"  # Ray's own variable
@@ -78,7 +78,7 @@ def connected() -> Iterator[Any]:
         ray.shutdown()
 
 
-class RayTasks(Place):
+class RayTasks(Workplace):
     """Tasks of a Ray cluster.
 
     Args:

@@ -23,7 +23,7 @@ class Room(Protocol):
         """
 
 
-class Place(Room, ABC):
+class Workplace(Room, ABC):
     """Where runs are started: the processes of this machine, or the tasks of a cluster."""
 
     @abstractmethod
@@ -51,7 +51,7 @@ OnEnd = Callable[[Job], None]
 Supply = Callable[[Room], Mapping[str, Needs]]
 
 
-def run_all(ledger: Ledger, supply: Supply, place: Place, retries: int, on_end: OnEnd) -> None:
+def run_all(ledger: Ledger, supply: Supply, place: Workplace, retries: int, on_end: OnEnd) -> None:
     """Run the runs of a ledger until none is waiting or running, in this or another process.
 
     Args:
