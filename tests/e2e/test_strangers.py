@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from metaloop.cli.main import main
-from metaloop.config.trust import ENVIRONMENT
+from metaloop.config.targets.allowed import ENVIRONMENT
 from metaloop.errors import UserError
 from metaloop.evaluation.adapted_model import load_model
 from metaloop.evaluation.finished_run import load_run

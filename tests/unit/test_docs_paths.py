@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from metaloop.config.trust import GROUP
+from metaloop.config.targets.allowed import GROUP
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -50,7 +50,7 @@ def _dispatch(argv: list[str]) -> int:
         if word in _OPENS_RUNS or (word == "train" and resumes):  # they compose nothing and need the packages alone
             rest = others
     with ExitStack() as stack:
-        if word in _BUILDS_RUNS and any(each.startswith("trust=") for each in rest):
+        if word in (*_BUILDS_RUNS, "sweep") and any(each.startswith("trust=") for each in rest):
             from metaloop.config.trust import trusting
 
             rest = stack.enter_context(trusting(rest))
@@ -220,7 +220,7 @@ def _wandb(argv: list[str]) -> int:
 
 
 _OTHER_WORDS = {"test": ["evaluate"], "eval": ["evaluate"], "run": ["train"], "fit": ["train"], "download": ["data"]}
-_BUILDS_RUNS = ("train", "evaluate", "predict", "inspect", "compare")  # the commands that take trust=
+_BUILDS_RUNS = ("train", "evaluate", "predict", "inspect", "compare")  # these and sweep take trust=
 _OPENS_RUNS = ("predict", "inspect", "compare")  # with the config that they were trained with
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": _train,

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import hydra.utils
 import torch
 from hydra._internal.utils import _locate
 from hydra.errors import InstantiationException
@@ -20,6 +21,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from metaloop.config.exit_codes import users_fault
+from metaloop.config.targets.allowed import check_identity, named_targets
 from metaloop.data.distribution import Dataset, TaskDistribution
 from metaloop.data.encoded import EncodedDataset, Encoder
 from metaloop.data.episodes import check_spec
@@ -40,6 +42,7 @@ from metaloop.types import EpisodeSpec, Inputs, Tokenizer, highest
 Config = Mapping[str, Any]
 _Base = TypeVar("_Base")
 _MADE_LATER = (Optimizer, LRScheduler)  # their nodes are ``_partial_``
+_HYDRA_ASKS = hasattr(hydra.utils, "execution_whitelist")  # from 1.4 on
 
 
 def make(node: Any, key: str, kind: type | None = None, **more: Any) -> Any:
@@ -55,8 +58,11 @@ def make(node: Any, key: str, kind: type | None = None, **more: Any) -> Any:
         UserError: the class does not exist or is of another kind, or an argument is missing, unknown or refused.
     """
     _check_kind(node, key, kind)
+    named = dict(named_targets(node, key))
+    _check_identities(named)
+    allowed = {"_execution_whitelist_": tuple(named.values())} if _HYDRA_ASKS else {}  # names were checked when composed
     try:
-        made = instantiate(node, **more, _convert_="all")
+        made = instantiate(node, **more, **allowed, _convert_="all")
     except InstantiationException as error:
         cause = error.__cause__
         while cause is not None and not isinstance(cause, UserError):
@@ -72,6 +78,15 @@ def make(node: Any, key: str, kind: type | None = None, **more: Any) -> Any:
     if kind is not None and not node.get("_partial_") and not isinstance(made, kind):
         raise UserError(f"{key}._target_={node.get('_target_')} made a {type(made).__name__}, not a {_name(kind)}")
     return made
+
+
+def _check_identities(named: Mapping[str, str]) -> None:
+    for key, target in named.items():
+        try:
+            found = _locate(target)
+        except Exception:  # instantiating says what is wrong
+            continue
+        check_identity(key, target, found)
 
 
 def _hint(error: BaseException | None) -> str:

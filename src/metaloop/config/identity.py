@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from metaloop.config.known_keys import check_known
+from metaloop.config.targets.allowed import check_targets
 from metaloop.config.values import check_present, check_values
 from metaloop.errors import UserError
 from metaloop.records.schema import Code, RunIdentity
@@ -60,7 +61,7 @@ def run_identity(
         configuration: The user's own folders of configuration groups, described.
 
     Raises:
-        UserError: the config is incomplete, or has a key that nobody reads or a value that cannot be.
+        UserError: the config is incomplete, has a key that nobody reads or a value that cannot be, or calls what it may not.
     """
     check_known(config)
     unresolved = OmegaConf.to_container(config, resolve=False)
@@ -68,6 +69,7 @@ def run_identity(
     check_present({str(key): value for key, value in unresolved.items()})
     resolved = plain(config)
     check_values(resolved)
+    check_targets(resolved)
     return RunIdentity(
         name=resolved["name"],
         seed=resolved["seed"],

@@ -1,7 +1,8 @@
 """Configs from files: what they may name before anything of them is built.
 
-A config that the user composes is built as it stands. A config that is read from a file of a run, a kept model or a sweep may
-come from somebody else. It may name the parts of metaloop's own configuration and some plain classes of torch, no more, unless
+A config that the user composes may name more: :mod:`metaloop.config.targets.allowed`. A config that is read from a file of a run, a
+kept model or a sweep may come from somebody else. It may name the parts of metaloop's own configuration and some plain classes
+of torch, no more, unless
 
 - the user trusts the package: ``trust=NAME`` on the command line, the environment's METALOOP_TRUST, or an entry point of the
   group ``metaloop.trusted`` in an installed distribution; or
@@ -16,20 +17,18 @@ import os
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 from metaloop.config.folder import check_packages
 from metaloop.config.identity import fingerprint
-from metaloop.config.refusals import ALL, Refusal, Untrusted, refusals
+from metaloop.config.targets.allowed import ALL, ENVIRONMENT, trusted_packages
+from metaloop.config.targets.refusals import Refusal, Untrusted, refusals
 from metaloop.errors import UserError
 from metaloop.records.reading import read_identity
 from metaloop.records.schema import IDENTITY, RunIdentity
 from metaloop.system.files import state_folder
 
-ENVIRONMENT = "METALOOP_TRUST"  # packages separated by commas
-GROUP = "metaloop.trusted"  # of entry points; the value of each is a package
 _PARTS = ("algorithm", "model", "dataset", "episode", "outer", "trainer", "validation", "evaluation")
 _NUMBERS = (
     "seed", "workers", "episode.queries", "evaluation.episodes", "evaluation.batch", "evaluation.seed", "validation.episodes",
@@ -71,7 +70,7 @@ def check_received(config: Mapping[str, Any], source: Path, trust: Collection[st
     refused = refusals(config, source)
     if not refused:
         return
-    trusted = _trusted(trust)
+    trusted = trusted_packages(trust)
     refused = [one for one in refused if not _covers(trusted, one)]
     if refused and _fingerprint(config) not in _composed_here():
         raise Untrusted(_message(refused, source))
@@ -138,11 +137,6 @@ def trusting(words: Sequence[str]) -> Iterator[list[str]]:
         if names:
             os.environ.pop(ENVIRONMENT)
             os.environ.update({} if before is None else {ENVIRONMENT: before})
-
-
-def _trusted(trust: Collection[str]) -> frozenset[str]:
-    environment = filter(None, os.environ.get(ENVIRONMENT, "").replace(" ", "").split(","))
-    return frozenset([*trust, *environment, *(point.value for point in entry_points(group=GROUP))])
 
 
 def _covers(trusted: Collection[str], refusal: Refusal) -> bool:

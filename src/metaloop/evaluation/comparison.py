@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from metaloop.config.data_paths import with_absolute_paths
-from metaloop.config.refusals import Untrusted
+from metaloop.config.targets.refusals import Untrusted
 from metaloop.config.trust import check_complete, check_received
 from metaloop.errors import UserError
 from metaloop.evaluation.finished_run import FinishedRun

@@ -15,6 +15,7 @@ from metaloop.config.data_paths import with_absolute_paths
 from metaloop.config.identity import plain
 from metaloop.config.override_values import check_value, flatten, is_true
 from metaloop.config.overrides import check_overrides, parse, quoted
+from metaloop.config.targets.allowed import check_targets
 from metaloop.config.trust import remember_derived
 from metaloop.config.values import check_values
 from metaloop.errors import UserError
@@ -118,6 +119,7 @@ def evaluate(
     config = dict(with_absolute_paths(changed(run.config, overrides, config_dirs), str(Path.cwd())))
     _adapt_side(config, run, overrides)
     config["trainer"] |= {"devices": 1, "strategy": "auto"}  # several ranks would give the same scores
+    check_targets(config, run.config)
     remember_derived(config, run.identity.config)
     from metaloop.config.build import make
     from metaloop.config.identity import fingerprint

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from metaloop.config.refusals import Untrusted, refusals
-from metaloop.config.torch_classes import TORCH_CLASSES
-from metaloop.config.trust import ENVIRONMENT, check_received, remember, remember_derived, trusting
+from metaloop.config.targets.allowed import ENVIRONMENT
+from metaloop.config.targets.refusals import Untrusted, refusals
+from metaloop.config.targets.torch_classes import TORCH_CLASSES
+from metaloop.config.trust import check_received, remember, remember_derived, trusting
 from metaloop.errors import UserError
 
 SOURCE = Path(__file__).parents[3] / "src" / "metaloop"

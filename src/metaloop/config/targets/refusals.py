@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from metaloop.config.folder import conf_dir
-from metaloop.config.torch_classes import TORCH_CLASSES
+from metaloop.config.targets.allowed import ALL
+from metaloop.config.targets.torch_classes import TORCH_CLASSES
 from metaloop.errors import UserError
 
-ALL = "all"  # in the place of a package: the config as a whole
 _LIGHTNING = "pytorch_lightning"
 _TRAINER_KEYS = {
     "_target_", "accelerator", "devices", "strategy", "precision", "gradient_clip_algorithm", "deterministic",
