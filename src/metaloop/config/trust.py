@@ -1,8 +1,8 @@
 """Configs from files: what they may name before anything of them is built.
 
-A config that the user composes may name more: :mod:`metaloop.config.targets.allowed`. A config that is read from a file of a run, a
-kept model or a sweep may come from somebody else. It may name the parts of metaloop's own configuration and some plain classes
-of torch, no more, unless
+A config that the user composes may name more: :mod:`metaloop.config.targets.allowed`. A config that is read from a file of a
+run, a kept model or a sweep may come from somebody else. It may name the parts of metaloop's own configuration and some plain
+classes of torch, no more, unless
 
 - the user trusts the package: ``trust=NAME`` on the command line, the environment's METALOOP_TRUST, or an entry point of the
   group ``metaloop.trusted`` in an installed distribution; or
