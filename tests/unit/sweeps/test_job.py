@@ -87,14 +87,14 @@ def test_E2_a_full_disk_is_no_failure_of_a_run_and_pauses_the_sweep(tmp_path: Pa
     def start_on_a_full_disk(*arguments: object, **named: object) -> None:
         raise UserError("no checkpoint") from OSError(errno.ENOSPC, "No space left on device", "last.ckpt")
 
-    def begin(context: object, ledger: Ledger, job: Job, *others: object) -> _Ended:
+    def begin(processes: local.LocalProcesses, job: Job, devices: object) -> _Ended:
         with pytest.raises(UserError):
             run_job(ledger, job.key, "cpu", 0)
         return _Ended()
 
     monkeypatch.setattr(Ledger, "identity", lambda self, key: None)
     monkeypatch.setattr(module, "start", start_on_a_full_disk)
-    monkeypatch.setattr(local, "_start", begin)
+    monkeypatch.setattr(local.LocalProcesses, "_process", begin)
     needs = {f"key{number}": Needs(0, 1) for number in range(2)}
     with pytest.raises(UserError, match=r"run0 was stopped: the disk is full while writing last\.ckpt .*repeat the command"):
         local.run_locally(ledger, lambda _: needs, Machine((), 1, 1, 1), 0, lambda job: None)
