@@ -87,6 +87,12 @@ class TaskDistribution(ABC):
         """Name of the class with this number, in reports."""
         return f"class {number}"
 
+    def task_classes(self, tasks: Tasks) -> list[str] | None:
+        """Names of the classes that the labels of the first task stand for, from label 0; None if classes have no numbers."""
+        if tasks.classes is None:
+            return None
+        return [self.class_name(number) if number >= 0 else "" for number in tasks.classes[0].tolist()]
+
     def contents(self) -> SplitContents | None:
         """Classes and a digest of the examples, to notice changes; None if the split has no examples to list."""
         return None

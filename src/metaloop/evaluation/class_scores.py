@@ -8,6 +8,7 @@ from torch import Tensor
 
 from metaloop.data.distribution import TaskDistribution
 from metaloop.metrics.proportions import clustered_proportion
+from metaloop.types import Tasks
 
 
 class ClassScores:
@@ -23,6 +24,10 @@ class ClassScores:
         self._queries: dict[str, int] = defaultdict(int)
         self._possible: dict[tuple[str, str], int] = defaultdict(int)  # queries by class and other class of the episode
         self._predicted: dict[tuple[str, str], int] = defaultdict(int)  # queries by class and predicted class
+
+    def names(self, tasks: Tasks) -> list[str] | None:
+        """See :meth:`TaskDistribution.task_classes`."""
+        return self._distribution.task_classes(tasks)
 
     def add(self, guesses: Tensor, labels: Tensor, classes: Tensor | None, ways: int) -> None:
         """Count one episode.

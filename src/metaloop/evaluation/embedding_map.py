@@ -35,7 +35,8 @@ def embedding_map(learner: Learner, stepwise: Stepwise | None, trace: Trace | No
 
     Returns:
         ``before`` and, for learners that take inner steps, ``after`` (examples, 2); ``label``, ``is_query`` (examples,);
-        ``explained`` (2,), shares of the variance; ``index`` of the episode. None for a learner without such features.
+        ``explained`` (2,), shares of the variance; ``index`` of the episode. The caller adds the
+        ``names`` of its classes. None for a learner without such features.
     """
     points: list[tuple[str, Points]] = []
     if stepwise is not None and trace is not None:

@@ -97,6 +97,9 @@ def _episode(
             measured.add(inner_loss=steps.inner_loss, **_by_layer_and_measure(steps))
         if not measured.values.get("index") and problem.has_classes:
             measured.map = embedding_map(learner, inner, steps, one)
+            names = classes.names(tasks)
+            if measured.map is not None and names is not None:
+                measured.map["names"] = np.array(names, str)
         scores = [_scores(each, tasks, problem) for each in answers]
         score, loss = (torch.stack(values) for values in zip(*scores, strict=True))
         measured.add(index=one.index, score=score, query_loss=loss)

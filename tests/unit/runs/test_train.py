@@ -11,6 +11,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import wandb
@@ -20,7 +21,7 @@ from metaloop.cli.main import main
 from metaloop.training import checkpoints, meta_test
 from metaloop.training.checkpoints import load_checkpoint
 from metaloop.training.outer_module import OuterModule
-from small_runs import outcome, rows, words
+from small_runs import Blobs, outcome, rows, words
 
 Captured = pytest.CaptureFixture[str]
 
@@ -272,6 +273,14 @@ def test_E2_a_disk_that_is_full_at_the_second_checkpoint_leaves_the_first_and_th
     assert load_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")["global_step"] == 2
     assert main(["train", f"resume={tmp_path / 'run'}"]) == 0
     assert outcome(tmp_path / "run") == outcome(finished_run)
+
+
+def test_F20_the_episode_of_the_page_knows_the_names_of_its_classes(finished_run: Path) -> None:
+    samples, pool = np.load(finished_run / "samples.npz"), Blobs().split("test")
+    for image, label in zip(samples["support_x"], samples["support_y"], strict=True):
+        number = pool.names.index(samples["names"][label])
+        drawings = pool.inputs[8 * number : 8 * number + 8].numpy() / 255
+        assert np.isclose(drawings, image, atol=1e-6).all((1, 2, 3)).any()
 
 
 def test_a_directory_takes_one_run(finished_run: Path, capsys: Captured) -> None:

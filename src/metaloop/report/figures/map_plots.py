@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 
 from metaloop.problems.metric import ACCURACY
 from metaloop.records.tables import Array
-from metaloop.report.figures.theme import Theme, legend, new_figure, titles
+from metaloop.report.figures.theme import Theme, drawable, legend, new_figure, short, titles
 
 _CLASSES, _MATRIX = 30, 24  # most classes that the plot of accuracies and the matrix show
 _MARKS = ("o", "s", "^", "D", "v", "P", "X")
@@ -32,8 +32,12 @@ def map_figure(points: Mapping[str, Array], theme: Theme) -> Figure:
     looks = [_look(int(label), theme) for label in labels]
     handles = [Line2D([], [], linestyle="", marker=mark, color=color, markersize=5) for color, mark in looks]
     handles.append(Line2D([], [], linestyle="", marker="o", color=theme.muted, markeredgecolor=theme.text, markersize=9))
-    legend(figure, theme, handles, [*(f"class {label + 1}" for label in labels), "large: support"])
+    legend(figure, theme, handles, [*(_class_name(points, int(label)) for label in labels), "large: support"])
     return figure
+
+
+def _class_name(points: Mapping[str, Array], label: int) -> str:
+    return _short(str(points["names"][label])) if "names" in points else f"class {label + 1}"
 
 
 def _look(label: int, theme: Theme) -> tuple[str, str]:
@@ -124,4 +128,4 @@ def confusion_figure(inspection: Mapping[str, Any], theme: Theme) -> Figure | No
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= 28 else f"{name[:27]}…"
+    return drawable(short(name, 28))

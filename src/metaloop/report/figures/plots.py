@@ -54,6 +54,7 @@ def learning_curves(rows: Sequence[Row], theme: Theme) -> Figure | None:
         looks = _looks(rows[:COLORED], names, theme)
         handles = [_draw(ax, row, name, look, scale, single, merged) for row, name, look in looks]
         titles(ax, theme, "outer step", label)
+        ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
         _error_scale(ax, metric)
         drawn |= {str(handle.get_label()): handle for handle in handles if handle}
     if single:

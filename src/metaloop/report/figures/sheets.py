@@ -7,10 +7,12 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
+from matplotlib.textpath import text_to_path
 
-from metaloop.report.figures.theme import Theme, legend, new_figure, titles
+from metaloop.report.figures.theme import MISSING, Theme, drawable, legend, new_figure, short, titles
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -18,6 +20,7 @@ Arrays = Mapping[str, np.ndarray]
 _MAX_WAYS, _MAX_SHOTS, _MAX_QUERIES, _MAX_FUNCTIONS = 20, 5, 6, 4
 _CELL, _CAPTION, _GAP = 1.0, 0.34, 0.12  # sizes of an image, its caption and the gap between, in image sides
 _INCHES = 0.62  # side of an image
+_POINTS, _LONGEST = 8.5, 24  # size of the letters of a class's name, and their highest number
 
 
 def sample_figure(samples: Arrays, theme: Theme) -> Figure | None:
@@ -36,7 +39,7 @@ def episode_sheet(samples: Arrays, theme: Theme) -> Figure:
 
     Args:
         samples: ``support_x`` and ``query_x`` (n, channels, height, width) in [0, 1], ``support_y`` and ``query_y``
-            (n,), ``probabilities`` (queries, ways), ``index`` the episode's number.
+            (n,), ``probabilities`` (queries, ways), ``index`` the episode's number, ``names`` (ways,) of the classes if known.
         theme: colors of the figure.
     """
     support = [np.flatnonzero(samples["support_y"] == c) for c in np.unique(samples["support_y"])[:_MAX_WAYS]]
@@ -44,7 +47,9 @@ def episode_sheet(samples: Arrays, theme: Theme) -> Figure:
     shots = min(max(map(len, support)), _MAX_SHOTS)
     shown = max(1, min(max(map(len, queries)), _MAX_QUERIES))
     step, row_height = _CELL + _GAP, _CELL + _CAPTION + _GAP
-    start = 1.0 + shots * step + 0.45  # x of the first query
+    names = [_row_name(samples, int(label)) for label in np.unique(samples["support_y"])[:_MAX_WAYS]]
+    left = max(1.0, max(map(_width, names)) + 0.15)  # x of the first support image
+    start = left + shots * step + 0.45  # x of the first query
     width, height = max(start + shown * step, start + 6.2), len(support) * row_height + 1.0
     figure = Figure(figsize=(_INCHES * width, _INCHES * height), dpi=150, facecolor=theme.surface)
     FigureCanvasAgg(figure)
@@ -52,18 +57,30 @@ def episode_sheet(samples: Arrays, theme: Theme) -> Figure:
     ax.set_axis_off()
     for row, (shot_rows, query_rows) in enumerate(zip(support, queries, strict=True)):
         y = 1.0 + row * row_height
-        label = int(samples["support_y"][shot_rows[0]])
-        ax.text(0.9, y + _CELL / 2, f"class {label + 1}", ha="right", va="center", fontsize=8.5, color=theme.text)
+        place = left - 0.1, y + _CELL / 2
+        ax.text(*place, names[row], ha="right", va="center", fontsize=_POINTS, color=theme.text, parse_math=False)
         for column, number in enumerate(shot_rows[:shots]):
-            _image(ax, samples["support_x"][number], 1.0 + column * step, y, theme.muted, "-", 0.8)
+            _image(ax, samples["support_x"][number], left + column * step, y, theme.muted, "-", 0.8)
         for column, number in enumerate(query_rows[:shown]):
             _query(ax, samples, int(number), start + column * step, y, theme)
-    for x, text in ((1.0, "support"), (start, "queries, with the predicted class and its probability")):
+    for x, text in ((left, "support"), (start, "queries, with the predicted class and its probability")):
         ax.text(x, 0.75, text, ha="left", va="center", fontsize=9, fontweight="bold", color=theme.text)
     title = _sheet_title(samples, support, queries, shots, shown)
     ax.text(0.0, 0.25, title, va="center", fontsize=9, color=theme.muted)
     ax.set(xlim=(0.0, width), ylim=(height, 0.0), aspect="equal")
     return figure
+
+
+def _row_name(samples: Arrays, label: int) -> str:
+    """The number of a class, by which predictions name it, with its name if that is known and can be drawn."""
+    name = drawable(str(samples["names"][label])) if "names" in samples else ""
+    return f"{short(name, _LONGEST)}  {label + 1}" if name.strip(MISSING) else f"class {label + 1}"
+
+
+def _width(text: str) -> float:
+    """Width of a class's name, in image sides, with room for letters that are moved to whole pixels."""
+    points, _, _ = text_to_path.get_text_width_height_descent(text, FontProperties(size=_POINTS), ismath=False)
+    return 1.05 * points / 72 / _INCHES
 
 
 def regression_figure(samples: Arrays, theme: Theme) -> Figure:

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
@@ -10,6 +11,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
 from PIL import Image
 
 
@@ -44,6 +46,7 @@ DARK = Theme(
 )  # fmt: skip
 Dashes = Literal["-", "--", "-.", ":"]
 Look = tuple[str, Dashes]  # color and line style
+MISSING = "□"  # in the place of a character that the font does not have
 _LONGEST, _LETTERS_PER_INCH = 60, 15  # of a legend's labels: the most letters, and letters per inch
 STYLES: tuple[Dashes, ...] = ("-", "--", "-.", ":")
 
@@ -84,7 +87,7 @@ def legend(figure: Figure, theme: Theme, handles: Sequence[Artist], labels: Sequ
 
     Names are shown unchanged, without mathematics in dollars and without hiding names with an underscore. Long names are cut.
     """
-    cut = [label if len(label) <= _LONGEST else f"{label[: _LONGEST - 1]}…" for label in labels]
+    cut = [drawable(short(label, _LONGEST)) for label in labels]
     shown = [f" {label}" if label.startswith("_") else label for label in cut]
     letters = max(map(len, shown)) + 7  # a label's line and spacing are about seven letters wide
     columns = max(1, min(len(shown), int(figure.get_figwidth() * _LETTERS_PER_INCH / letters)))
@@ -94,6 +97,22 @@ def legend(figure: Figure, theme: Theme, handles: Sequence[Artist], labels: Sequ
     box = figure.legend(handles, shown, loc=place, fontsize=8.5, frameon=False, labelcolor=theme.text, ncols=columns)  # type: ignore[call-overload]
     for text in box.get_texts():
         text.set_parse_math(False)
+
+
+def short(name: str, most: int) -> str:
+    """Cut a long name."""
+    return name if len(name) <= most else f"{name[: most - 1]}…"
+
+
+def drawable(name: str) -> str:
+    """Replace the characters that matplotlib's font does not have, of which it would warn, by empty boxes."""
+    return "".join(letter if ord(letter) in _characters() else MISSING for letter in name)
+
+
+@cache
+def _characters() -> frozenset[int]:
+    """Characters of the font that figures have."""
+    return frozenset(get_font(findfont("DejaVu Sans")).get_charmap())
 
 
 def curve_look(theme: Theme, number: int) -> Look:

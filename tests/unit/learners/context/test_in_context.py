@@ -267,17 +267,19 @@ def test_C2_the_set_transformer_is_its_equations(norm: bool) -> None:
     support, labels = torch.randn(5, 3).double() * real[:, None], torch.randn(5, 2).double() * real[:, None]
     query = torch.randn(4, 3).double()
     found = reader(support, labels, real, query, None)
-    pairs = torch.cat([support, labels], 1)[real]
+    pairs, queries = (reader.place(support) + F.linear(labels, reader.label.weight))[real], reader.place(query)
     for block in reader.blocks:
-        pairs = by_lee(block.answered, pairs, by_lee(block.induced, block.points[0], pairs))
+        points = by_lee(block.induced, block.points[0], pairs)
+        pairs, queries = by_lee(block.answered, pairs, points), by_lee(block.answered, queries, points)
     code = by_lee(reader.pool, reader.seeds[0], pairs)
     code = by_lee(reader.among, code, code).flatten()
-    for one, answer in zip(query, found, strict=True):
-        own = by_lee(reader.pool, reader.place(one)[None], pairs)[0]
+    for one, read, answer in zip(query, queries, found, strict=True):
+        own = by_lee(reader.pool, read[None], pairs)[0]
         torch.testing.assert_close(answer, reader.decoder(torch.cat([one, own, code])[None])[0])
     order = torch.tensor([4, 0, 2, 1, 3])
     torch.testing.assert_close(reader(support[order], labels[order], real[order], query, None), found)
     assert reader.blocks[0].points.shape == (1, 3, 8)
+    assert torch.equal(reader.pool.key.weight, reader.pool.query.weight)  # at the start
 
 
 def test_versa_averages_probabilities_over_draws_of_each_class() -> None:

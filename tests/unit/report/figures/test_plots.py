@@ -118,6 +118,23 @@ def test_a_sheet_marks_right_and_wrong_by_sign_colour_and_frame(theme: Theme) ->
     assert ax.texts[-1].get_text() == "episode 17: 93.3 % of all queries right"
 
 
+def test_F20_outer_steps_are_whole_numbers(make_run: MakeRun) -> None:
+    figure = learning_curves(_rows(make_run("a")), LIGHT)
+    assert figure is not None
+    for ax in figure.axes:
+        ax.set_xlim(0, 3)
+        assert all(float(tick).is_integer() for tick in ax.get_xticks())
+
+
+def test_F20_a_sheet_names_the_classes_that_its_font_can_draw_and_numbers_all() -> None:
+    names = np.array(["heron $x_1$", "\u0b85\u0b86", "W" * 40, "ß", ""])  # the second is Tamil, which the font does not have
+    (ax,) = episode_sheet(image_samples() | {"names": names}, LIGHT).axes
+    rows = [text.get_text() for text in ax.texts if text.get_ha() == "right"]
+    assert rows == ["heron $x_1$  1", "class 2", f"{'W' * 23}…  3", "ß  4", "class 5"]
+    png(ax.figure)  # warns of nothing
+    assert min(text.get_window_extent().x0 for text in ax.texts if text.get_ha() == "right") > 0
+
+
 def test_a_large_episode_is_cut_and_says_so() -> None:
     samples = image_samples(ways=25, shots=7, queries=9, channels=3)
     (ax,) = episode_sheet(samples, LIGHT).axes

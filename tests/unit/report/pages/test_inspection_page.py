@@ -218,6 +218,8 @@ def test_nothing_is_drawn_of_nothing() -> None:
 
 
 def test_classes_that_share_a_colour_differ_in_their_mark() -> None:
+    named = map_figure(made_map() | {"names": np.array([f"name {label}" for label in range(20)])}, LIGHT)
+    assert named.legends[0].get_texts()[1].get_text() == "name 1"
     ax = map_figure(made_map(20), LIGHT).axes[0]
     looks = {
         (tuple(c.get_facecolor()[0][:3]), c.get_paths()[0].vertices.tobytes()) for c in ax.collections if len(c.get_sizes())

@@ -56,22 +56,21 @@ class InducedBlock(nn.Module):
     Its cost grows with examples times inducing points, not with the square of the examples.
 
     Args:
-        inputs: size of the rows of X.
-        width, heads, norm: see :class:`AttentionBlock`.
+        width, heads, norm: see :class:`AttentionBlock`; rows of X have the size ``width``.
         inducing: number of inducing points.
     """
 
-    def __init__(self, inputs: int, width: int, heads: int, norm: bool, inducing: int) -> None:
+    def __init__(self, width: int, heads: int, norm: bool, inducing: int) -> None:
         super().__init__()
         self.points = _points(inducing, width)
-        self.induced = AttentionBlock(width, inputs, width, heads, norm)
-        self.answered = AttentionBlock(inputs, width, width, heads, norm)
+        self.induced = AttentionBlock(width, width, width, heads, norm)
+        self.answered = AttentionBlock(width, width, width, heads, norm)
 
-    def forward(self, x: Tensor, real: Tensor) -> Tensor:
-        """Map (n, inputs) to (n, width)."""
+    def forward(self, x: Tensor, real: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+        """Map the set x (n, width), and rows that are no part of it, others (q, width), to the same shapes."""
         points = self.induced(self.points[0], x, real)
-        answered: Tensor = self.answered(x, points, torch.ones_like(points[:, 0], dtype=torch.bool))
-        return answered
+        everywhere = torch.ones_like(points[:, 0], dtype=torch.bool)
+        return self.answered(x, points, everywhere), self.answered(others, points, everywhere)
 
 
 class SetTransformer(Reader):
@@ -79,8 +78,10 @@ class SetTransformer(Reader):
 
     The support's (features, label) pairs pass induced set attention blocks. Pooling by multihead attention (equation 11) lets
     ``seeds`` learned vectors attend to them, and a self-attention block relates the results (equation 14). The paper maps sets
-    to answers and has no queries. Here each query is one more seed, and its answer is a perceptron of its features, of what it
-    pools, and of what the learned seeds pool.
+    to answers and has no queries. Here each query passes the induced blocks without a label, as no part of the set, and is one
+    more seed. Its answer is a perceptron of its features, of what it pools, and of what the learned seeds pool. The pool's keys
+    start as its queries, so that a query attends to what is like itself from the beginning, of which meta-training finds little
+    trace otherwise.
 
     Args:
         features, labels, outputs: see :class:`Reader`.
@@ -114,24 +115,26 @@ class SetTransformer(Reader):
             raise UserError(
                 f"algorithm.reader.heads={heads}: a number of at least 1 that divides algorithm.reader.width={width}"
             )
-        sizes = [features + labels, *[width] * (layers - 1)]
-        self.blocks = nn.ModuleList(InducedBlock(size, width, heads, norm, inducing) for size in sizes)
+        # With one layer for both, a few labels would hardly show beside many features.
+        self.place, self.label = nn.Linear(features, width), nn.Linear(labels, width, bias=False)
+        self.blocks = nn.ModuleList(InducedBlock(width, heads, norm, inducing) for _ in range(layers))
         self.seeds = _points(seeds, width)
         self.pool = AttentionBlock(width, width, width, heads, norm)
         self.among = AttentionBlock(width, width, width, heads, norm) if seeds > 1 else None
-        self.place = nn.Linear(features, width)
+        with torch.no_grad():
+            self.pool.key.weight.copy_(self.pool.query.weight)
         self.decoder = Perceptron(features + (1 + seeds) * width, width, outputs, 3)
 
     def forward(self, support: Tensor, labels: Tensor, real: Tensor, query: Tensor, number: Tensor | None) -> Tensor:
         """See :meth:`Reader.forward`."""
-        pairs = torch.cat([support, labels], 1)
+        pairs, own = self.place(support) + self.label(labels), self.place(query)
         for block in self.blocks:
-            pairs = block(pairs, real)
+            pairs, own = block(pairs, real, own)
         code = self.pool(self.seeds[0], pairs, real)
         if self.among is not None:
             code = self.among(code, code, torch.ones_like(code[:, 0], dtype=torch.bool))
-        own = self.pool(self.place(query), pairs, real)
-        answers: Tensor = self.decoder(torch.cat([query, own, code.flatten().expand(len(query), -1)], 1))
+        pooled = self.pool(own, pairs, real)
+        answers: Tensor = self.decoder(torch.cat([query, pooled, code.flatten().expand(len(query), -1)], 1))
         return answers
 
 
