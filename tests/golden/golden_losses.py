@@ -15,6 +15,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from metaloop.config.build import build_learner
+from metaloop.config.composition import DEFAULTS
 from metaloop.data.episodes import Episodes
 from metaloop.data.philox import Stream
 from metaloop.data.pool import ClassPool
@@ -48,7 +49,7 @@ def pool() -> ClassPool:
 
 def losses(preset: str, steps: int = STEPS) -> list[float]:
     """The meta-loss at each of the first steps of outer SGD, in float64 so that machines agree."""
-    with initialize_config_dir(str(CONF), version_base=None):
+    with initialize_config_dir(str(CONF), **DEFAULTS):
         composed = compose("train", [f"algorithm={preset}", *OVERRIDES, *WITH.get(preset, ())])
     config = {key: OmegaConf.to_container(composed[key], resolve=True) for key in ("algorithm", "model")}
     more = {"unlabelled": 2, "distractors": 2} if preset.startswith("soft_kmeans") else {}

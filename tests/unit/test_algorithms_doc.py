@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
+from metaloop.config.composition import DEFAULTS
 from metaloop.config.folder import conf_dir
 
 CHOICES = ("adapted", "rule", "meta_gradient", "objective", "head_init")
@@ -28,7 +29,7 @@ def test_every_preset_has_a_row_and_every_row_a_preset() -> None:
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_row_says_what_is_composed(preset: str) -> None:
-    with initialize_config_dir(str(conf_dir()), version_base=None):
+    with initialize_config_dir(str(conf_dir()), **DEFAULTS):
         composed = compose("train", [f"algorithm={preset}"], return_hydra_config=True)
     choices = composed.hydra.runtime.choices
     made = [str(choices[f"algorithm/{choice}"]).replace("_", " ") for choice in CHOICES if f"algorithm/{choice}" in choices]

@@ -13,6 +13,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
+from metaloop.config.composition import DEFAULTS
 from metaloop.config.folder import conf_dir
 from metaloop.data.images import cifar100, cifar100_files
 from metaloop.data.images.splits import read_cifar100_split
@@ -205,7 +206,7 @@ def test_wrong_episodes_are_noticed() -> None:
 @pytest.mark.parametrize("ranks", list(scaling.TRAINERS))
 def test_scaling_runs_a_config_that_composes(ranks: str) -> None:
     words = [word for word in scaling.overrides(ranks, 4, 4, Path("somewhere")) if not word.startswith("hydra.")]
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+    with initialize_config_dir(str(conf_dir()), **DEFAULTS):
         assert compose("train", words).trainer.devices == int(ranks)
 
 
@@ -214,7 +215,7 @@ def test_launching_runs_a_config_that_composes(launcher: str) -> None:
     words = launching.command(launcher, 2, 5, 2, Path("somewhere"))
     settings = [word for word in words if "=" in word and not word.startswith(("hydra", "seed="))]
     assert len(settings) == len(launching.WORDS) + 2
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+    with initialize_config_dir(str(conf_dir()), **DEFAULTS):
         assert compose("train", settings).trainer.max_steps == 5
 
 

@@ -9,7 +9,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from metaloop.config.composition import own_folders
+from metaloop.config.composition import DEFAULTS, own_folders
 from metaloop.config.folder import conf_dir
 from metaloop.config.identity import run_identity
 from metaloop.config.trust import remember
@@ -19,7 +19,7 @@ from metaloop.runs.resume import resume
 from metaloop.runs.start import start
 
 
-@hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")
+@hydra.main(**DEFAULTS, config_path=str(conf_dir()), config_name="train")
 def job(config: DictConfig) -> float:
     """Run once, alone or in a sweep of Hydra; return the best meta-validation score, for Hydra's sweepers."""
     settings = HydraConfig.get()

@@ -58,35 +58,51 @@ def make(node: Any, key: str, kind: type | None = None, **more: Any) -> Any:
         UserError: the class does not exist or is of another kind, or an argument is missing, unknown or refused.
     """
     _check_kind(node, key, kind)
-    named = dict(named_targets(node, key))
-    _check_identities(named)
-    allowed = {"_execution_whitelist_": tuple(named.values())} if _HYDRA_ASKS else {}  # names were checked when composed
+    names = _checked_names(node, key)
+    allowed = {"_execution_whitelist_": names} if _HYDRA_ASKS else {}
     try:
         made = instantiate(node, **more, **allowed, _convert_="all")
-    except InstantiationException as error:
-        cause = error.__cause__
-        while cause is not None and not isinstance(cause, UserError):
-            cause = cause.__cause__
-        if cause is not None:
-            raise UserError(str(cause)) from error
-        reason = " ".join(str(error).split())
-        if isinstance(error.__cause__, TypeError | ImportError | AttributeError) or error.__cause__ is None:
-            raise UserError(f"{key} cannot be built: {reason}{_hint(error.__cause__)}") from error
-        if isinstance(error.__cause__, ArithmeticError | ValueError | RuntimeError) and users_fault(error) is None:
-            raise UserError(f"{key} cannot be built with the arguments {_arguments(node)}: {reason}") from error
-        raise
+    except Exception as error:
+        message = _explained(error, node, key)
+        if message is None:
+            raise
+        raise UserError(message) from error
     if kind is not None and not node.get("_partial_") and not isinstance(made, kind):
         raise UserError(f"{key}._target_={node.get('_target_')} made a {type(made).__name__}, not a {_name(kind)}")
     return made
 
 
-def _check_identities(named: Mapping[str, str]) -> None:
-    for key, target in named.items():
+def _explained(error: Exception, node: Any, key: str) -> str | None:
+    """The message about a node that cannot be built; None for a fault of the class that it names.
+
+    Hydra 1.3 wraps what the class raises in an exception of its own, and Hydra 1.4 does not.
+    """
+    cause = error.__cause__ if isinstance(error, InstantiationException) else error
+    link: BaseException | None = cause
+    while link is not None and not isinstance(link, UserError):
+        link = link.__cause__
+    if link is not None:
+        return str(link)
+    reason = " ".join(str(error).split())
+    if cause is None or isinstance(cause, TypeError | ImportError | AttributeError):
+        return f"{key} cannot be built: {reason}{_hint(cause)}"
+    if isinstance(cause, ArithmeticError | ValueError | RuntimeError) and users_fault(error) is None:
+        return f"{key} cannot be built with the arguments {_arguments(node)}: {reason}"
+    return None
+
+
+def _checked_names(node: Any, key: str) -> tuple[str, ...]:
+    """The targets of a node, whose names were checked with the config, and where they are at home, which is checked here."""
+    names = []
+    for place, target in named_targets(node, key):
+        names.append(target)
         try:
             found = _locate(target)
         except Exception:  # instantiating says what is wrong
             continue
-        check_identity(key, target, found)
+        check_identity(place, target, found)
+        names.append(f"{getattr(found, '__module__', '')}.{getattr(found, '__qualname__', '')}".strip("."))
+    return tuple(filter(None, names))
 
 
 def _hint(error: BaseException | None) -> str:

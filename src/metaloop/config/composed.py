@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Override
 from hydra.errors import CompactHydraException
-from omegaconf import DictConfig, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from metaloop.config.composition import Composer, composer, is_searchpath, own_folders
@@ -137,11 +137,15 @@ class _Base:
         hydra: Any = config.hydra
         task_overrides = [override for override in overrides if not override.is_hydra_override()]
         hydra.overrides.task = [str(override.input_line) for override in task_overrides]
-        style = hydra.job.config.override_dirname
-        hydra.job.override_dirname = get_overrides_dirname(
-            task_overrides, kv_sep=style.kv_sep, item_sep=style.item_sep, exclude_keys=style.exclude_keys
-        )
+        if not OmegaConf.is_interpolation(hydra.job, "override_dirname"):  # from Hydra 1.4 on, it follows by itself
+            hydra.job.override_dirname = _override_dirname(task_overrides, hydra.job.config.override_dirname)
         return config
+
+
+def _override_dirname(overrides: Sequence[Override], style: Any) -> str:
+    """The part of a directory's name that Hydra makes of overrides (``hydra.job.override_dirname``)."""
+    lines = sorted(str(each.input_line) for each in overrides if each.key_or_group not in style.exclude_keys)
+    return str(style.item_sep.join(lines)).replace("=", style.kv_sep)
 
 
 @contextmanager

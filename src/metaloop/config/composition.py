@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import hydra
 from hydra import compose, initialize_config_dir
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
@@ -19,6 +20,9 @@ from metaloop.config.folder import conf_dir
 from metaloop.config.other_words import OPTIONS
 from metaloop.errors import UserError
 from metaloop.system.suggestions import did_you_mean, listed
+
+# Hydra 1.3 must be told which version's defaults to use. Hydra 1.4 has one set of defaults and warns of the argument.
+DEFAULTS: dict[str, str] = {"version_base": "1.3"} if hydra.__version__.startswith("1.3.") else {}
 
 
 class Composer:
@@ -111,7 +115,7 @@ def composer(
     running = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(str(conf_dir()), job_name=job_name, version_base="1.3"):
+        with initialize_config_dir(str(conf_dir()), job_name=job_name, **DEFAULTS):
             yield Composer(config_name, _searchpath(config_name, config_dirs, overrides))
     finally:
         GlobalHydra.instance().hydra = running

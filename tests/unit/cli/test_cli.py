@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 
 from metaloop.cli import train
 from metaloop.cli.main import main
+from metaloop.config.composition import DEFAULTS
 from metaloop.config.exit_codes import run_and_exit_code
 from metaloop.errors import ProcessKilled, Terminated, UserError
 from metaloop.evaluation import evaluate
@@ -94,14 +95,18 @@ class Target:
             raise UserError("size must be even")
 
 
+# Hydra 1.4 asks which targets may be called.
+ALLOWED = {"_execution_whitelist_": f"{__name__}.*"} if hasattr(hydra.utils, "execution_whitelist") else {}
+
+
 def hydra_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *overrides: str) -> int:
     """The status of a Hydra program that instantiates its config."""
     (tmp_path / "conf.yaml").write_text(f"target: {{_target_: {__name__}.Target, size: 2}}\nneeded: 1\nread: ${{needed}}\n")
 
-    @hydra.main(version_base="1.3", config_path=str(tmp_path), config_name="conf")
+    @hydra.main(**DEFAULTS, config_path=str(tmp_path), config_name="conf")
     def job(config: DictConfig) -> None:
         config.read
-        hydra.utils.instantiate(config.target)
+        hydra.utils.instantiate(config.target, **ALLOWED)
 
     def function(argv: list[str]) -> int:
         quiet = ["hydra/job_logging=none", "hydra/hydra_logging=none", "hydra.output_subdir=null"]

@@ -1,5 +1,6 @@
 """What a config of the user's own may call, and how the user extends the list."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import torch
 
 from metaloop.cli.main import main
 from metaloop.config.build import make
+from metaloop.config.folder import conf_dir
 from metaloop.config.targets.allowed import ENVIRONMENT, check_identity, check_targets, named_targets
 from metaloop.config.targets.torch_classes import TORCH_CLASSES
 from metaloop.errors import UserError
@@ -47,6 +49,16 @@ OWN = ["metaloop.models.mlp.MLP", "ownlab.tools.made", "nowhere.Net", "__main__.
 def test_the_framework_and_own_code_are_on_the_list(target: str) -> None:
     check_targets({"model": {"_target_": target}})
     assert "ownlab" not in __import__("sys").modules
+
+
+def test_every_target_of_our_own_configuration_is_on_the_list() -> None:
+    texts = {path: path.read_text() for path in conf_dir().rglob("*.yaml")}
+    names = [
+        (path.name, name) for path, text in texts.items() for name in re.findall(r"^\s*_target_: *([\w.]+)", text, re.MULTILINE)
+    ]
+    assert len(names) > 100
+    for path, name in names:
+        check_targets({path: {"_target_": name}})
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,8 @@ from metaloop.errors import UserError
 ENVIRONMENT = "METALOOP_TRUST"  # packages separated by commas
 GROUP = "metaloop.trusted"  # of entry points; the value of each is a package
 ALL = "all"  # in the place of a package: everything
-_FRAMEWORK = ("metaloop", "torch.nn", "torch._C._nn", "torch.optim", "pytorch_lightning")  # _C._nn: functions of torch.nn
+# torch._C._nn has functions of torch.nn, and sklearn the estimators of algorithm=estimator.
+_FRAMEWORK = ("metaloop", "torch.nn", "torch._C._nn", "torch.optim", "pytorch_lightning", "sklearn")
 _INSTALLED = {"site-packages", "dist-packages"}  # folders of installed packages
 
 
@@ -41,8 +42,8 @@ def check_targets(config: Mapping[str, Any], known: Mapping[str, Any] | None = N
             kind = "a module of Python" if package in sys.stdlib_module_names else "an installed package"
             raise UserError(
                 f"{key}={target}: {package} is {kind} that a config may not call. Allowed are metaloop, torch.nn, torch.optim, "
-                f"pytorch_lightning, your own code, and what you trust: add trust={package} if the config is meant to call it "
-                "(docs/trust.md)"
+                f"pytorch_lightning, sklearn, your own code, and what you trust: add trust={package} if the config is meant to "
+                "call it (docs/trust.md)"
             )
 
 

@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from metaloop.config.build import build_dataset, build_learner, episode_specs
+from metaloop.config.composition import DEFAULTS
 from metaloop.data.episodes import Episodes
 from metaloop.data.philox import Stream
 from metaloop.errors import UserError
@@ -33,7 +34,7 @@ SPEC = EpisodeSpec(ways=3, shots=2, queries=3)
 
 
 def learner(preset: str, strategy: str) -> Learner:
-    with initialize_config_dir(str(CONF), version_base=None):
+    with initialize_config_dir(str(CONF), **DEFAULTS):
         words = [f"algorithm={preset}", f"algorithm/over_tasks={strategy}", *OVERRIDES, *WITH.get(preset, ())]
         if strategy == "vmap":
             words.append("algorithm.over_tasks.checked=false")  # the check of the first step compares values
@@ -74,7 +75,7 @@ def test_an_outer_step_waits_for_nothing(preset: str, strategy: str) -> None:
 @pytest.mark.parametrize("episode", ["5w1s", "variable", "regression", "optimise"])
 @pytest.mark.parametrize("dataset", ["glyphs", "noisy_glyphs", "sinusoid", "harmonic", "quadratics", "optimise_glyphs"])
 def test_episodes_are_drawn_on_the_device_and_wait_for_nothing(dataset: str, episode: str) -> None:
-    with initialize_config_dir(str(CONF), version_base=None):
+    with initialize_config_dir(str(CONF), **DEFAULTS):
         composed = compose("train", [f"dataset={dataset}", f"episode={episode}"])
     config = {key: OmegaConf.to_container(composed[key], resolve=True) for key in ("dataset", "episode")}
     split = build_dataset(config).split("train")

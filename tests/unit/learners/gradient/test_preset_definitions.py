@@ -10,6 +10,7 @@ from torch.func import functional_call
 from torch.nn.utils.parametrizations import weight_norm
 
 from metaloop.config.build import build_learner
+from metaloop.config.composition import DEFAULTS
 from metaloop.config.folder import conf_dir
 from metaloop.data.episodes import Episodes
 from metaloop.data.philox import Stream
@@ -38,7 +39,7 @@ def pool() -> ClassPool:
 
 def preset(name: str, *overrides: str) -> Learner:
     small = (f"algorithm={name}", "model=conv4", "model.filters=4", "model.downsample=stride", "algorithm/over_tasks=loop")
-    with initialize_config_dir(str(conf_dir()), version_base=None):
+    with initialize_config_dir(str(conf_dir()), **DEFAULTS):
         composed = compose("train", [*small, *overrides])
     config = {key: OmegaConf.to_container(composed[key], resolve=True) for key in ("algorithm", "model")}
     return build_learner(config | {"seed": 0}, pool(), SPEC).double()

@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from metaloop.config.build import build_learner
+from metaloop.config.composition import DEFAULTS
 from metaloop.config.folder import conf_dir
 from metaloop.data.episodes import Episodes
 from metaloop.data.philox import Stream
@@ -35,7 +36,7 @@ def pool() -> ClassPool:
 def preset(*overrides: str) -> GradientLearner:
     small = ("model.filters=4", "model.downsample=stride", "algorithm/over_tasks=loop", "algorithm.inner_batch=5")
     more = ("algorithm.rule.eps_root=1e-30", "algorithm.steps=7", "algorithm.eval_steps=3", *overrides)
-    with initialize_config_dir(str(conf_dir()), version_base=None):
+    with initialize_config_dir(str(conf_dir()), **DEFAULTS):
         composed = compose("train", ["algorithm=reptile", "model=conv4", *small, *more])
     config = {key: OmegaConf.to_container(composed[key], resolve=True) for key in ("algorithm", "model")}
     learner = build_learner(config | {"seed": 0}, pool(), SPEC).double()
