@@ -22,7 +22,6 @@ _TRAINER = {  # keys of Lightning's trainer that would be ignored, or would chan
     **dict.fromkeys(("val_check_interval", "check_val_every_n_epoch"), "set validation.every"),
     "accumulate_grad_batches": "set outer.meta_batch",
     "callbacks": "name each in the group callbacks: +callbacks.NAME._target_=PACKAGE.CLASS",
-    "profiler": "it is not supported; run python -m cProfile -m metaloop train ...",
     "log_every_n_steps": "set log_every",
 }
 

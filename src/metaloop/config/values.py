@@ -32,6 +32,7 @@ _CHOICES = {
     "trainer.accelerator": ("cpu", "gpu", "cuda", "mps", "auto"),
     "trainer.precision": ("32-true", "bf16-mixed", "16-mixed", "32", "bf16", "16"),
     "trainer.gradient_clip_algorithm": ("norm", "value"),
+    "trainer.profiler": ("simple", "advanced"),
 }
 _GROUPS = {"outer.schedule": "outer=adam_cosine has one", "outer.optimizer": "outer=sgd and outer=adam have one"}
 _OURS = "metaloop."

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.profilers import Profiler
 
 from metaloop.data.distribution import Oracle
 from metaloop.data.episodes import Episodes
@@ -122,8 +123,13 @@ def restored(learner: Learner, problem: Problem, fingerprint: str, checkpoint: P
     return module
 
 
-def quiet_trainer(make_trainer: Callable[..., Trainer], callbacks: list[Callback]) -> Trainer:
+def quiet_trainer(make_trainer: Callable[..., Trainer], callbacks: list[Callback], profiler: Profiler | None = None) -> Trainer:
     """Make a trainer without Lightning's own progress bar, checkpoints and loggers, which metaloop replaces.
+
+    Args:
+        make_trainer: Makes the trainer from further arguments.
+        callbacks: Callbacks of the run.
+        profiler: Lightning's profiler; None for none, whatever the config says.
 
     Raises:
         UserError: Lightning refuses the trainer's config, or the precision is not supported.
@@ -139,6 +145,7 @@ def quiet_trainer(make_trainer: Callable[..., Trainer], callbacks: list[Callback
             num_sanity_val_steps=0,
             inference_mode=False,  # adaptation differentiates, also while evaluating
             use_distributed_sampler=False,
+            profiler=profiler,
         )
     except (TypeError, ValueError, MisconfigurationException) as error:
         raise UserError(f"Lightning refuses the keys of trainer: {error}") from error

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.profilers import AdvancedProfiler, Profiler, SimpleProfiler
 
 from metaloop.data.distribution import Dataset
 from metaloop.data.recorded import keep_contents
@@ -34,6 +35,7 @@ from metaloop.training.progress import Progress
 from metaloop.training.start_up import StartUp
 
 log = logging.getLogger(__name__)
+_PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler}  # values of trainer.profiler
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,8 @@ def train(
         keeper.last_good,
     )
     choices = KeptChoices(directory / CHOICES, parts.learner.over_tasks)
-    trainer = quiet_trainer(_make_trainer(parts), [keeper, choices, Progress(parts.problem.metric), start_up, *parts.callbacks])
+    callbacks = [keeper, choices, Progress(parts.problem.metric), start_up, *parts.callbacks]
+    trainer = quiet_trainer(_make_trainer(parts), callbacks, _profiler(identity.config["trainer"].get("profiler"), directory))
     data = EpisodeDataModule(parts.dataset, parts.plan)
     if trainer.is_global_zero:
         keep_contents(directory, parts.dataset)
@@ -122,6 +125,11 @@ def _make_trainer(parts: RunParts) -> Callable[..., Trainer]:
         return parts.trainer
     log.info("the learner has nothing to meta-train, so it takes one outer step instead of trainer.max_steps")
     return partial(parts.trainer, max_steps=1)
+
+
+def _profiler(name: str | None, directory: Path) -> Profiler | None:
+    """Lightning's profiler of this name, which writes fit-profile.txt and test-profile.txt into the run directory."""
+    return None if name is None else _PROFILERS[name](dirpath=directory, filename="profile")
 
 
 class Trackers:

@@ -71,6 +71,15 @@ def test_F21_debugging_is_a_choice_that_the_record_names(tmp_path: Path, monkeyp
     assert record["name"] == "debug_maml_blobs"
 
 
+def test_F21_profiles_lie_in_the_run_directory(tmp_path: Path) -> None:
+    assert main(words(tmp_path / "run", "debug=profile")) == 0
+    for part in ("fit", "test"):
+        assert "Total time" in (tmp_path / "run" / f"{part}-profile.txt").read_text()
+    assert main(["evaluate", f"run={tmp_path / 'run'}", "evaluation.episodes=3"]) == 0
+    with pytest.raises(UserError, match=r"trainer\.profiler=fast: must be one of simple, advanced"):
+        described(*SMALL, "+trainer.profiler=fast")
+
+
 def test_F21_the_command_line_takes_them_all(tmp_path: Path) -> None:
     assert main(words(tmp_path / "run", "notes=first", "algorithm=prototypes")) == 0
     assert main(words(tmp_path / "next", f"start_from={tmp_path / 'run'}", "algorithm=prototypes_cosine")) == 0
