@@ -10,7 +10,7 @@ import pytest
 from metaloop.cli.main import main
 from small_runs import QUIET
 
-SMALL = ["dataset=tabular", "episode=2w5s", "model=small_mlp", "trainer.max_steps=2", "validation.every=2"]
+SMALL = ["dataset=glyphs", "episode.queries=2", "model=mlp", "model.hidden=[8]", "trainer.max_steps=2", "validation.every=2"]
 EPISODES = ["validation.episodes=2", "evaluation.episodes=4"]
 
 

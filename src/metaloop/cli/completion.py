@@ -31,7 +31,7 @@ _metaloop() {
     candidates=(${(f)"$("${words[1]}" completion --complete "${(@)words[2,CURRENT]}" 2>/dev/null)"})
     if (( $#candidates )); then compadd -S '' -- $candidates; else _files; fi
 }
-compdef _metaloop metaloop
+if [[ "${funcstack[1]}" == _metaloop ]]; then _metaloop "$@"; else compdef _metaloop metaloop; fi
 """
 _FISH = """\
 function __metaloop_complete

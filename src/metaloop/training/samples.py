@@ -37,7 +37,7 @@ def answers(learner: Learner, episodes: Episodes, numbers: Sequence[int], device
         arrays = distribution.problem.samples(learner.adapt(tasks.support), tasks, line)
         if arrays is None:
             return []
-        picture = {name: value.cpu().numpy() for name, value in arrays.items()}
+        picture = {name: value.detach().cpu().numpy() for name, value in arrays.items()}
         names = distribution.task_classes(tasks)
         pictures.append(picture if names is None else picture | {"names": np.array(names, str)})
     return pictures

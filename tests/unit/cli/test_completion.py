@@ -1,6 +1,7 @@
 """Completion: the candidates, and bash's own answer."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -49,17 +50,38 @@ def test_F11_what_a_word_may_become(line: str, expected: list[str]) -> None:
 )
 def test_F11_bash_completes(line: str, expected: str, tmp_path: Path) -> None:
     """The printed script is sourced, and its function called as bash calls it."""
-    command = tmp_path / "metaloop"
-    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m metaloop "$@"\n')
-    command.chmod(0o755)
     script = (
         "source <(metaloop completion bash); complete -p metaloop >&2\n"
         f'COMP_LINE="metaloop {line}"; COMP_POINT=${{#COMP_LINE}}; _metaloop; printf "%s\\n" "${{COMPREPLY[@]}}"'
     )
-    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, env=environment, check=True)
+    done = _in_shell(["bash", "-c", script], tmp_path)
     assert done.stdout.split() == [expected]
     assert "-F _metaloop metaloop" in done.stderr
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="fish is not installed")
+def test_F11_fish_completes(tmp_path: Path) -> None:
+    done = _in_shell(["fish", "-c", "metaloop completion fish | source; complete -C 'metaloop train algorithm=anp'"], tmp_path)
+    assert done.stdout.split() == ["algorithm=anp"]
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh is not installed")
+def test_F11_zsh_completes_by_a_sourced_script_and_by_one_in_its_path(tmp_path: Path) -> None:
+    """Completion needs a terminal, so the function is called with the variables that zsh sets for it."""
+    started = "compdef() { print $1 }; compadd() { print ${@[4,-1]} }; words=(metaloop train algorithm=anp); CURRENT=3; "
+    sourced = _in_shell(["zsh", "-fc", f"{started} source <(metaloop completion zsh); _metaloop"], tmp_path)
+    assert sourced.stdout.split() == ["_metaloop", "algorithm=anp"]
+    in_path = f"{started} metaloop completion zsh > _metaloop; fpath=($PWD); autoload -Uz _metaloop; _metaloop"
+    assert _in_shell(["zsh", "-fc", in_path], tmp_path).stdout.split() == ["algorithm=anp"]
+
+
+def _in_shell(command: list[str], place: Path) -> "subprocess.CompletedProcess[str]":
+    """Run a shell in ``place``, with a command metaloop."""
+    program = place / "metaloop"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m metaloop "$@"\n')
+    program.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{place}:{os.environ['PATH']}", "HOME": str(place)}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=True, cwd=place)
 
 
 def test_F11_each_shell_has_a_script(capsys: pytest.CaptureFixture[str]) -> None:
