@@ -1,10 +1,10 @@
-# The verbs: train, test, test-slow, lint, bench, clean.
+# The verbs: train, test, test-slow, test-next, lint, bench, clean.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: train test test-slow lint bench clean
+.PHONY: train test test-slow test-next lint bench clean
 
 train: $(STAMP)
 	$(BIN)/metaloop train
@@ -14,6 +14,10 @@ test: $(STAMP)
 
 test-slow: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow --timeout=3600
+
+# The newest of everything, in an environment of its own; continuous integration can call the script.
+test-next:
+	PYTHON=$(PYTHON) sh tests/next.sh $(VENV)-next
 
 lint: $(STAMP)
 	$(BIN)/ruff check src tests benchmarks
@@ -37,7 +41,7 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/pages.py
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-next build dist .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
 
 # torch first and pinned: a range would take the newest build with everything for GPUs.
 $(STAMP): pyproject.toml constraints.txt
