@@ -13,8 +13,10 @@ from metaloop.config.folder import conf_dir
 from metaloop.config.identity import fingerprint
 from metaloop.errors import UserError
 from metaloop.problems.metric import ACCURACY, MEAN_SQUARED_ERROR
+from metaloop.problems.task_loss import CrossEntropy
 from metaloop.report.paper import MARKS, read_paper
 from metaloop.system.devices import ranks_of
+from metaloop.types import Examples
 from small_runs import described, trained
 
 FILES = sorted(path.relative_to(conf_dir()) for path in conf_dir().rglob("*.yaml"))
@@ -368,6 +370,18 @@ def test_an_experiment_without_published_numbers_claims_none(name: str) -> None:
     told = described(f"experiment={name}")
     assert told.config["name"] == name
     assert told.config["paper"] is None
+
+
+def test_C10_the_experiment_of_maml_on_omniglot_says_that_the_authors_loss_sums_the_ways() -> None:
+    """A rate on the sum over the ways is that many times as high on the mean, which is metaloop's loss."""
+    config = described("experiment=finn2017_maml_omniglot_5w1s").config
+    (said,) = [text for text in config["paper"]["deviations"] if "sums the ways" in text]
+    rate, ways = config["algorithm"]["rule"]["lr"], config["episode"]["ways"]
+    assert f"inner rate {rate} on the mean" in said
+    assert f"{rate} is {rate * ways} here" in said
+    logits, labels = torch.randn(ways, ways, dtype=torch.float64), torch.arange(ways)
+    summed = torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
+    torch.testing.assert_close(summed, ways * CrossEntropy()(logits, Examples(logits, labels)))
 
 
 @pytest.mark.parametrize("file", EXPERIMENTS, ids=str)

@@ -10,10 +10,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from metaloop.data.episodes import Episodes
+from metaloop.data.images.image_folder import ImageFolder
 from metaloop.data.labels import plain_label
 from metaloop.data.philox import Stream
 from metaloop.data.tables.tabular import Tabular
@@ -21,7 +24,7 @@ from metaloop.data.texts.text_files import TextFiles
 from metaloop.data.user.tasks import Columns, user_task
 from metaloop.errors import UserError
 from metaloop.models.hashed_words import HashedWords
-from metaloop.problems.baselines import nearest_text
+from metaloop.problems.baselines import nearest_neighbour, nearest_text
 from metaloop.problems.classification import Classification
 from metaloop.types import EpisodeSpec
 
@@ -80,9 +83,9 @@ def encoded(rows: Sequence[dict[str, Any]], suffix: str, draw: random.Random) ->
 def test_odd_texts_are_all_read_and_alike(seed: int, tmp_path: Path) -> None:
     draw = random.Random(seed)
     labels = draw.sample(LABELS, draw.randint(3, len(LABELS)))
-    rows = []
+    rows, often = [], [4.0**k for k in range(len(labels))]  # from one text to most of them in a class
     for number in range(draw.randint(len(labels), 60)):
-        label = labels[number % len(labels)]
+        label = labels[number] if number < len(labels) else draw.choices(labels, often)[0]
         words = " ".join(draw.choices(WORDS, k=draw.randint(0, 6)))
         rows.append({"id": number, "text": f"w{number} {words}", "label": spelled(label, draw)})
         if draw.random() < 0.3:
@@ -119,6 +122,33 @@ def test_noise_is_chance(copies: int, tmp_path: Path) -> None:
     assert abs(right - 0.2) < 0.04
 
 
+@pytest.mark.parametrize("copies", [1, 3])
+def test_noise_in_tables_is_chance(copies: int, tmp_path: Path) -> None:
+    draw = random.Random(copies)
+    rows = [f"{draw.gauss(0, 1)},{draw.choice([draw.gauss(0, 1), ''])},c{draw.randrange(2)}\n" for _ in range(600)] * copies
+    (tmp_path / "noise.csv").write_text("a,b,kind\n" + "".join(rows))
+    tables = {split: [str(tmp_path / "noise.csv")] if split == "train" else ["iris"] for split in SPLITS}
+    pool = Tabular(Classification(), tables, "", label="kind").split("train")
+    tasks = Episodes(pool, EpisodeSpec(2, 3, 5), Stream(0, "train")).tasks(torch.arange(200))
+    right = (nearest_neighbour(tasks.support, tasks.query.x).argmax(-1) == tasks.query.y).float().mean()
+    assert abs(right - 0.5) < 0.06
+
+
+@pytest.mark.parametrize("copies", [1, 3])
+def test_noise_in_pictures_is_chance(copies: int, tmp_path: Path) -> None:
+    noise = np.random.default_rng(copies).integers(0, 256, (30, 8, 3, 3), np.uint8)
+    for label, pictures in enumerate(noise):
+        (tmp_path / "pictures" / f"class{label}").mkdir(parents=True)
+        for number, picture in enumerate(pictures):
+            for copy in range(copies):
+                Image.fromarray(picture).save(tmp_path / "pictures" / f"class{label}" / f"{number}_{copy}.png")
+    shares, cache = {"train": 0.8, "validation": 0.1, "test": 0.1}, str(tmp_path / "cache")
+    pool = ImageFolder(str(tmp_path / "pictures"), shares, side=3, decoders=0, cache_dir=cache).split("train")
+    tasks = Episodes(pool, EpisodeSpec(5, 1, 5), Stream(0, "train")).tasks(torch.arange(200))
+    right = (nearest_neighbour(tasks.support, tasks.query.x).argmax(-1) == tasks.query.y).float().mean()
+    assert abs(right - 0.2) < 0.04
+
+
 CELLS: dict[str, Callable[[random.Random], Any]] = {
     "number": lambda draw: draw.choice(
         [draw.randint(-9, 9), draw.random(), f"{draw.random():.3e}", f" {draw.randint(0, 9)}", "", "NA"]
@@ -128,6 +158,7 @@ CELLS: dict[str, Callable[[random.Random], Any]] = {
         [f"20{draw.randint(10, 99)}-0{draw.randint(1, 9)}-1{draw.randint(0, 9)}", "2026-01-01T10:00Z", ""]
     ),
     "color": lambda draw: draw.choice(["red", "vert", "VERT", unicodedata.normalize("NFD", "bléu"), "bléu ", "", "NA"]),
+    "size": lambda draw: draw.choice([1e90, -1e90, 1e-300, -0.0, 10**15 + draw.randint(0, 9), "1E+3", ""]),
     "time": lambda draw: 1_700_000_000 + draw.randint(0, 600),
 }
 

@@ -33,3 +33,12 @@ def test_a_run_and_its_evaluation_are_as_their_configs_say(tmp_path: Path, monke
     assert not torch.backends.cudnn.allow_tf32
     assert main(["evaluate", "--config-dir", str(SMALL_CONF), f"run={tmp_path}/run"]) == 0
     assert torch.backends.cudnn.allow_tf32
+
+
+def test_D3_comparing_and_inspecting_run_as_the_configs_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(words(tmp_path / "run", "tf32=true")) == 0
+    for words_of_command in (["compare", "run", "run"], ["inspect", "run", "--episodes", "2"]):
+        allow_tf32(False)
+        assert main([*words_of_command, "--config-dir", str(SMALL_CONF)]) == 0
+        assert torch.backends.cudnn.allow_tf32
