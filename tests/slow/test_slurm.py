@@ -1,6 +1,7 @@
 """The Slurm drill: a sweep on a real Slurm, of whose runs one fails, one is preempted and one runs out of time."""
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -30,7 +31,7 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     subprocess.run([TOOL, "start", directory], check=True, timeout=120)
     monkeypatch.setenv("SLURM_CONF", str(directory / "slurm.conf"))
     monkeypatch.setenv("PATH", f"{directory / 'bin'}:{os.environ['PATH']}")
-    monkeypatch.setenv("PYTHONPATH", str(TESTS))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")])))
     yield
     subprocess.run([TOOL, "stop", directory], check=False, timeout=120)
 
@@ -95,3 +96,22 @@ def test_the_drill(tmp_path: Path) -> None:
     assert subprocess.run(command(tmp_path / "here", *points, "--jobs", "2"), timeout=1500).returncode == 0
     assert sweep_outcomes(sweep) == sweep_outcomes(tmp_path / "here")
     assert len(sweep_outcomes(sweep)) == 8
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("slurm")
+def test_the_tasks_of_an_array_run_a_part_each(tmp_path: Path) -> None:
+    """Tasks 1 to 3 of an array divide four runs; together they are the sweep that one command runs here."""
+    log = tmp_path / "task-%a.txt"
+    array = ["sbatch", "--wait", "--array=1-3", "--mem=2G", "-o", str(log), "--wrap"]
+    words = command(tmp_path / "sweep", "validation.every=2", "--jobs", "1", "--shard", "auto")
+    ended = subprocess.run([*array, shlex.join(words)], capture_output=True, text=True, timeout=900)
+    texts = [path.read_text() for path in sorted(tmp_path.glob("task-*.txt"))]
+    assert ended.returncode == 0, ended.stderr + "".join(texts)
+    shards = sorted(line for text in texts for line in text.splitlines() if line.startswith("shard "))
+    assert [line.split()[1] for line in shards] == ["0/3:", "1/3:", "2/3:"]
+    assert sum(int(line.split()[2]) for line in shards) == 4
+    assert [(job.state, job.attempts) for job in jobs(tmp_path / "sweep")] == [("done", 1)] * 4
+    assert subprocess.run(command(tmp_path / "here", "validation.every=2"), timeout=900).returncode == 0
+    assert sweep_outcomes(tmp_path / "sweep") == sweep_outcomes(tmp_path / "here")
+    assert len(sweep_outcomes(tmp_path / "sweep")) == 4

@@ -209,7 +209,7 @@ WRONG = {
     "a class that does not import": (["algorithm._target_=nowhere.Learner"], "algorithm._target_='nowhere.Learner'"),
     "a model that does not import": (["model._target_=metaloop.models.mlp.Nothing"], "model cannot be built"),
     "part of a model": (["+model._partial_=true"], "model._partial_=true: a Module is made whole"),
-    "no learner": (["algorithm._target_=builtins.dict"], "must be a metaloop.learners.learner.Learner"),
+    "no learner": (["algorithm._target_=torch.nn.Identity"], "must be a metaloop.learners.learner.Learner"),
     "an argument too many": (["+model.colour=red"], "colour"),
     "model that does not fit the data": (["model=conv4", "model.downsample=pool", "dataset.side=8"], "too small"),
     "regression of classes": (["dataset=sinusoid"], "episode=regression"),
