@@ -5,6 +5,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from metaloop.config.trust import remember
@@ -38,6 +39,8 @@ def sweep(plan: Plan, options: Options) -> int:
         raise UserError("a sweep starts the processes of its runs by itself; start it without torchrun (LOCAL_RANK is set)")
     plan, launcher = split_launcher(plan)
     on_ray = launcher == [f"{LAUNCHER}={RAY}"]
+    if f"hydra/launcher={RAY}" in launcher and find_spec("hydra_plugins.hydra_ray_launcher") is None:
+        raise UserError("hydra/launcher=ray needs hydra-ray-launcher, which is not installed; launcher=ray needs Ray alone")
     local = not launcher or launcher[0] in (f"{LAUNCHER}={LOCAL}", "hydra/launcher=local", "hydra/launcher=basic")
     if plan.search is not None and options.shard:
         raise UserError(
@@ -54,7 +57,7 @@ def sweep(plan: Plan, options: Options) -> int:
     planned = _of_shard(composed, options.shard)
     ledger = Ledger(options.directory.resolve(), options.stale)
     if options.dry_run:
-        _dry_run(planned, ledger, options)
+        _dry_run(planned, ledger, options, on_ray)
         return 0
     for one in planned:
         remember(one.description["config"])
@@ -188,7 +191,7 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {remainder} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def _dry_run(planned: Sequence[Planned], ledger: Ledger, options: Options) -> None:
+def _dry_run(planned: Sequence[Planned], ledger: Ledger, options: Options, on_ray: bool) -> None:
     known = {job.key: job for job in ledger.jobs()} if ledger.path.exists() else {}
     for one in planned:
         state = known[one.key].state if one.key in known else WAITING
@@ -199,8 +202,12 @@ def _dry_run(planned: Sequence[Planned], ledger: Ledger, options: Options) -> No
     at_once = (
         options.machine.cores if all(not each.gpus for each in needs) else len(options.machine.gpus) * options.machine.per_gpu
     )
+    if on_ray:
+        at_once = options.at_once or 0
     if not todo:
         estimate = "nothing left to do"
+    elif on_ray and not at_once:
+        estimate = "the time depends on the cluster"
     elif seconds and at_once:
         mean = sum(seconds) / len(seconds)
         total = duration(mean * len(todo) / min(at_once, len(todo)))

@@ -238,6 +238,7 @@ def test_a_cluster_that_does_not_answer_is_said(monkeypatch: pytest.MonkeyPatch)
         (["launcher=slurm"], "launcher=slurm: must be one of local, ray"),
         (["launcher=ray", "hydra/launcher=joblib"], "two launchers"),
         (["launcher=ray", "--gpus", "0"], "--gpus"),
+        (["hydra/launcher=ray"], "launcher=ray needs Ray alone"),
     ],
 )
 def test_a_launcher_that_cannot_be(
@@ -247,3 +248,11 @@ def test_a_launcher_that_cannot_be(
     assert main(["sweep", "small", "--config-dir", str(SMALL_CONF), *words]) == 2
     assert reason in capsys.readouterr().err
     assert not list(tmp_path.rglob(LOG))
+
+
+def test_a_dry_run_promises_no_time_on_a_cluster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["sweep", "small", "--config-dir", str(SMALL_CONF), "launcher=ray", "--dry-run"]) == 0
+    assert "4 runs, 4 to run: the time depends on the cluster" in capsys.readouterr().out
