@@ -97,24 +97,24 @@ def test_a_mistake_is_said_before_anything_starts(
     assert not list(tmp_path.iterdir())
 
 
-def test_shards_share_a_folder_or_have_their_own_and_are_one_sweep_afterwards(
+def test_parts_in_folders_of_their_own_are_one_sweep_afterwards(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SLURM_ARRAY_TASK_COUNT", "2")
     for task in "01":
         monkeypatch.setenv("SLURM_ARRAY_TASK_ID", task)
-        assert main([*SMALL, "--shard", "auto", "hydra.sweep.dir=shared"]) == 0
+        assert main([*SMALL, "--shard", "auto", f"hydra.sweep.dir=part{task}"]) == 0
         assert f"shard               {task}/2: 2 of 4 runs" in capsys.readouterr().out
-        states = [job.state for job in Ledger(Path("shared")).jobs()]
-        assert Counter(states) == ({DONE: 2, WAITING: 2} if task == "0" else {DONE: 4})
-        assert main([*SMALL, "--shard", f"{task}/2", f"hydra.sweep.dir=own{task}"]) == 0
-    assert len(sweep_outcomes(Path("own0"))) == len(sweep_outcomes(Path("own1"))) == 2
-    for task in "01":  # what rsync --exclude ledger.sqlite does
-        shutil.copytree(f"own{task}", "merged", dirs_exist_ok=True, ignore=shutil.ignore_patterns("ledger.sqlite"))
-    written = {path: path.stat().st_mtime_ns for path in Path("merged").rglob("record.json")}
-    assert main([*SMALL, "hydra.sweep.dir=merged"]) == 0
-    assert {path: path.stat().st_mtime_ns for path in Path("merged").rglob("record.json")} == written  # none ran again
-    assert [job.state for job in Ledger(Path("merged")).jobs()] == [DONE] * 4
-    assert sweep_outcomes(Path("merged")) == sweep_outcomes(Path("shared"))
-    assert main(["report", "merged"]) == 0
+        # A ledger knows the runs of all parts: with shared storage it is the ledger of all.
+        assert Counter(job.state for job in Ledger(Path(f"part{task}")).jobs()) == {DONE: 2, WAITING: 2}
+    parts = [sweep_outcomes(Path(f"part{task}")) for task in "01"]
+    shutil.copytree("part1", "part0", dirs_exist_ok=True, ignore=shutil.ignore_patterns("ledger.sqlite"))
+    written = {path: path.stat().st_mtime_ns for path in Path("part0").rglob("record.json")}
+    assert main([*SMALL, "hydra.sweep.dir=part0"]) == 0
+    assert "4: 2 done already, 2 to run" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in Path("part0").rglob("record.json")} == written  # none ran again
+    assert [job.state for job in Ledger(Path("part0")).jobs()] == [DONE] * 4
+    assert sweep_outcomes(Path("part0")) == parts[0] | parts[1]
+    assert [len(part) for part in parts] == [2, 2]
+    assert main(["report", "part0"]) == 0
