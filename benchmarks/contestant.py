@@ -75,6 +75,13 @@ class Session:
         """Versions, choices and threads."""
         return {**self.contestant.about(), "threads": torch.get_num_threads()}
 
+    def change(self, path: str) -> None:
+        """Take other starting weights and tasks, of a file of the same case, for `meta_gradient` and `answers`."""
+        _, weights, tasks = load(Path(path))
+        device = self.tasks["support_x"].device
+        self.tasks = {name: value.to(device) for name, value in tasks.items()}
+        self.start = [weights[name].to(device) for name, _ in self.contestant.model.named_parameters()]
+
     def outer_steps(self, count: int) -> float:
         """Take outer steps (meta-gradient and Adam); return the seconds of one."""
         return self._timed(self._outer_step, count)

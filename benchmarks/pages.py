@@ -80,6 +80,17 @@ def _versions(record: Record) -> str:
     return f"Peers: {', '.join(peers)}." if peers else "The peers were not installed: metaloop alone."
 
 
+def precision(record: Record) -> str:
+    """Distances in float32, of all contestants, and whether the bar is held."""
+    missed = [letter for letter, result in record["cases"].items() if not result["ratio"] <= record["bar"]]
+    verdict = f"missed by case {', '.join(missed)}" if missed else "held by every case"
+    note = (
+        f"Medians (worst) of {record['seeds']} weights and meta-batches of {record['tasks']} tasks. The bar, a median of at "
+        f"most {record['bar']} times autograd's, is {verdict}. {machine(record)}"
+    )
+    return markdown_table(tables.precision_rows(record["cases"])) + "\n\n" + note
+
+
 def gpu(record: Record) -> str:
     """Case a on a GPU, with the time that the paper's 60,000 outer steps would take."""
     case = record["cases"]["a"]
@@ -194,6 +205,7 @@ TABLES: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
     "settings": (("speed",), lambda r: markdown_table(tables.setting_rows(r["cases"]))),
     "speed": (("speed",), speed),
     "agreement": (("agreement",), lambda r: markdown_table(tables.agreement_rows(r["cases"]))),
+    "precision": (("agreement",), precision),
     "profile": (("speed",), lambda r: markdown_table(tables.profile_rows(r["cases"]))),
     "gpu": (("speed_cuda",), gpu),
     "evaluation": (("evaluation",), rates("episodes/s")),

@@ -65,27 +65,31 @@ def _rounds(processes: Mapping[str, Process], arguments: argparse.Namespace) -> 
     return times, [before, matrix_product_peak(arguments.device, seconds)]
 
 
-def parse(words: list[str] | None) -> argparse.Namespace:
-    """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parser(text: str | None) -> argparse.ArgumentParser:
+    """Make a parser of the words that the benchmarks of all cases take, with ``text`` as its help."""
+    parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peers", type=Path, help="virtual environment with learn2learn, higher and torchopt")
-    parser.add_argument("--cases", help=f"letters of {','.join(CASES)}; default: all on the CPU, a on a GPU")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--cases", type=_letters, help=f"letters of {','.join(CASES)}; default: all on the CPU, a on a GPU")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--quick", action="store_true", help="small sizes, to try the benchmark; its timings mean nothing")
     parser.add_argument("--records", type=Path, default=RECORDS, help="where the record and the plot go")
     parser.add_argument("overrides", nargs="*", help="of metaloop's configuration, such as algorithm/over_tasks=loop")
-    arguments = parser.parse_args(words)
-    arguments.cases = (arguments.cases or ("a" if arguments.device == "cuda" else ",".join(CASES))).split(",")
-    unknown = sorted(set(arguments.cases) - set(CASES))
+    return parser
+
+
+def _letters(text: str) -> list[str]:
+    unknown = sorted(set(text.split(",")) - set(CASES))
     if unknown:
-        parser.error(f"--cases: {', '.join(unknown)}; there are {', '.join(CASES)}")
-    return arguments
+        raise argparse.ArgumentTypeError(f"{', '.join(unknown)}; there are {', '.join(CASES)}")
+    return text.split(",")
 
 
 def main(words: list[str] | None = None) -> None:
     """Measure, print the tables and write the record."""
-    arguments = parse(words)
+    reader = parser(__doc__)
+    reader.add_argument("--rounds", type=int, default=7)
+    arguments = reader.parse_args(words)
+    arguments.cases = arguments.cases or (["a"] if arguments.device == "cuda" else list(CASES))
     if arguments.device == "cuda" and not torch.cuda.is_available():
         print(
             "no GPU found, so nothing is measured; the tests of the GPU's code path run on the CPU instead",

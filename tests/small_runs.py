@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -151,6 +152,19 @@ class Dropping(MLP):
 
     def forward(self, x: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
         return super().forward(torch.nn.functional.dropout(x, 0.5, self.training), weight)
+
+
+class Hungry(MLP):
+    """Takes memory for a moment in every forward pass, everywhere or only in worker processes."""
+
+    def __init__(self, *arguments: Any, megabytes: int, where: str, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.megabytes, self.where = megabytes, where
+
+    def forward(self, x: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
+        if self.where == "everywhere" or any("metaloop.inner.execution.worker" in word for word in sys.orig_argv):
+            torch.ones(self.megabytes, 2**18).sum()
+        return super().forward(x, weight)
 
 
 class Killer(Tracker):

@@ -78,13 +78,26 @@ class Process:
 
 
 @contextmanager
-def contestants(case: Path, peers: Path | None, device: str, overrides: Sequence[str] = ()) -> Iterator[dict[str, Process]]:
-    """Start metaloop and, if their virtual environment is given, the peers; yield them by name and end them afterwards."""
+def contestants(
+    case: Path, peers: Path | None, device: str, overrides: Sequence[str] = (), *, one_thread: bool = False
+) -> Iterator[dict[str, Process]]:
+    """Start metaloop and, if their virtual environment is given, the peers; yield them by name and end them afterwards.
+
+    Args:
+        case: file of the case.
+        peers: the peers' virtual environment.
+        device: "cpu" or "cuda".
+        overrides: further overrides of metaloop's config.
+        one_thread: whether the peers get one thread each, where nothing is timed and other work runs on the machine.
+    """
+    threads = {"OMP_NUM_THREADS": "1"} if one_thread else {}
     with ExitStack() as stack:
         started = [("metaloop", sys.executable, overrides)]
         started += [(name, str(peers / "bin" / "python"), ()) for name in PEERS] if peers else []
         yield {
-            name: stack.enter_context(Process("learner", name, python, [str(case), device, *more]))
+            name: stack.enter_context(
+                Process("learner", name, python, [str(case), device, *more], {} if name == "metaloop" else threads)
+            )
             for name, python, more in started
         }
 

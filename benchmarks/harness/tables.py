@@ -65,12 +65,20 @@ def rate_rows(cases: Cases, unit: str) -> Rows:
 
 
 def agreement_rows(cases: Cases) -> Rows:
-    """Distance of every contestant's meta-gradient to the one of plain autograd in float64."""
-    places = [(dtype, name) for dtype, far in next(iter(cases.values()))["distance"].items() for name in far]
-    rows = [["case", *(f"{name}, {dtype}" for dtype, name in places)]]
+    """Distance of every contestant's meta-gradient in float64 to the one of plain autograd."""
+    names = list(next(iter(cases.values()))["float64"])
+    return [["case", *names]] + [
+        [letter, *(f"{result['float64'][name]:.1e}" for name in names)] for letter, result in cases.items()
+    ]
+
+
+def precision_rows(cases: Cases) -> Rows:
+    """Median distance, and the worst, of every contestant's float32 meta-gradients to plain autograd in float64."""
+    names = list(next(iter(cases.values()))["float32"])
+    rows = [["case", "tasks run by", *names, "metaloop's median over autograd's"]]
     for letter, result in cases.items():
-        far = [result["distance"][dtype][name] for dtype, name in places]
-        rows.append([letter, *(f"{value:.1e}" for value in far)])
+        cells = [f"{result['float32'][name]['median']:.1e} ({result['float32'][name]['worst']:.1e})" for name in names]
+        rows.append([letter, result["chosen"], *cells, f"{result['ratio']:.2f}"])
     return rows
 
 

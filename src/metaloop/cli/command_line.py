@@ -14,7 +14,7 @@ from metaloop.config.known_keys import known_keys
 from metaloop.config.other_words import KEYS
 from metaloop.errors import UserError
 
-_OPTIONS = "options: -m, --config-dir DIR, --cfg job, --info defaults, --hydra-help; see metaloop train --help"
+_OPTIONS = "options: -m, --dry-run, --config-dir DIR, --cfg job, --info defaults, --hydra-help; see metaloop train --help"
 
 
 def read_flags(argv: Sequence[str]) -> Namespace:

@@ -34,7 +34,7 @@ examples:
 metaloop COMMAND --help explains a command; metaloop --version prints the version.
 exit status: 0 success, 2 the request cannot work, 1 an error in metaloop, 130 stopped by Ctrl-C, 143 by SIGTERM"""
 
-TRAIN = """usage: metaloop train [GROUP=OPTION ...] [KEY=VALUE ...] [-m] [--config-dir DIR] [resume=DIR|auto]
+TRAIN = """usage: metaloop train [GROUP=OPTION ...] [KEY=VALUE ...] [-m] [--dry-run] [--config-dir DIR] [resume=DIR|auto]
 
 Meta-trains, meta-tests the best checkpoint, and writes everything into one run directory under outputs/.
 
@@ -46,6 +46,7 @@ examples:
   metaloop train trainer=gpu trainer.max_steps=30000 logger=wandb
   metaloop train -m algorithm=maml,anil,boil seed=0,1,2     a sweep: nine runs
   metaloop train resume=outputs/maml_glyphs/2026-01-31_12-00-00-000000
+  metaloop train experiment=finn2017_maml_omniglot_5w1s --dry-run   what it will take in time and memory, by a short trial
   metaloop train debug=quick                                two outer steps, to see whether everything runs
   metaloop train start_from=DIR notes='second try'          with the parameters of another run; a remark for the record
   metaloop train +callbacks.mine._target_=mylab.Mine        with a Lightning callback of your own
@@ -56,6 +57,7 @@ examples:
 
 options:
   -m, --multirun       make a sweep from keys with several values; metaloop sweep --help has its options
+  --dry-run            try a few outer steps, say what the run will take and where it would be written, and end
   --config-dir DIR     another folder of configuration groups
   --cfg job            print the composed configuration instead of running
   --info defaults      print where each part of it comes from

@@ -20,6 +20,7 @@ from metaloop.runs.resume import resume
 from metaloop.training.processes.external_ranks import deciding, decision, is_follower
 
 _HYDRAS = ("cfg", "info", "hydra_help", "shell_completion", "multirun", "config_path", "config_name", "package")
+DRY_RUN = "--dry-run"
 _ONLY_SHOW = ("cfg", "info", "hydra_help", "shell_completion")
 
 
@@ -46,16 +47,26 @@ def _run(argv: list[str]) -> int:
             )
         resume(Path(resumed[-1]))
         return 0
-    argv = [quoted(word) for word in argv]
+    trying = DRY_RUN in argv
+    argv = [quoted(word) for word in argv if word != DRY_RUN]
     flags = read_flags(argv)
+    if trying and resumed and resumed[-1] != "null":
+        raise UserError(f"{DRY_RUN} tries a new run; leave out resume={resumed[-1]}")
+    if trying:
+        _check_tryable(flags, several=bool(flags.multirun))
     if any(vars(flags)[name] for name in _HYDRAS) or any(parse(line).is_sweep_override() for line in flags.overrides):
         return by_hydra(argv)
     config_dirs = _config_dirs(flags)
     with composer("train", config_dirs, [parse(line) for line in flags.overrides], job_name="train") as hydra:
         run = RunComposer(hydra, config_dirs).compose(flags.overrides)
         if run.whole.hydra.mode != RunMode.MULTIRUN:
-            _start(run, hydra)
+            if trying:
+                _try(run)
+            else:
+                _start(run, hydra)
             return 0
+    if trying:
+        _check_tryable(flags, several=True)
     return by_hydra(argv)
 
 
@@ -73,6 +84,24 @@ def by_hydra(argv: Sequence[str]) -> int:
 
 def _config_dirs(flags: Namespace) -> list[str]:
     return [flags.config_dir] if flags.config_dir else []
+
+
+def _check_tryable(flags: Namespace, *, several: bool) -> None:
+    """Check that ``--dry-run`` has one run to try, and that no other option says what to do."""
+    if any(vars(flags)[name] for name in _ONLY_SHOW):
+        raise UserError(f"{DRY_RUN} tries a run, and options that only show something run nothing: leave one of them out")
+    if several:
+        raise UserError(
+            f"{DRY_RUN} tries one run or a sweep of metaloop's own: leave out hydra/sweeper and what else is Hydra's"
+        )
+
+
+def _try(run: ComposedRun) -> None:
+    """Print what the run will take and where it would be written."""
+    from metaloop.runs.dry_run import dry_run
+
+    run.whole.hydra.mode = RunMode.RUN
+    dry_run(run.identity(None), run.pin_directory())
 
 
 def _start(run: ComposedRun, hydra: Composer) -> None:

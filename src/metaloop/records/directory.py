@@ -102,13 +102,21 @@ def describe(directory: Path, identity: RunIdentity, config_text: str) -> None:
     Raises:
         UserError: the directory already holds a run.
     """
-    path = directory / IDENTITY
-    if path.exists():
+    check_unused(directory)
+    write_atomically(directory / "config.yaml", config_text)
+    write_json(directory / IDENTITY, asdict(identity))
+
+
+def check_unused(directory: Path) -> None:
+    """Check that the directory of a new run holds none.
+
+    Raises:
+        UserError: it does.
+    """
+    if (directory / IDENTITY).exists():
         raise UserError(
             f"{directory} already holds a run: continue it with resume={directory}, or choose another hydra.run.dir"
         )
-    write_atomically(directory / "config.yaml", config_text)
-    write_json(path, asdict(identity))
 
 
 def unfinished(root: Path, fingerprint: str) -> Path | None:

@@ -114,7 +114,10 @@ class Training:
         steps: outer steps taken.
         wall_seconds, cpu_seconds, start_up_seconds: times of rank zero; None if not measured.
         tasks_per_second: rate over the whole training.
-        peak_memory_bytes: peak of the device, or of the process and its workers.
+        peak_memory_bytes: on a GPU, the largest peak of a rank's device. Else what the machine that needs most must have: the
+            sum over its ranks and all processes that they started, workers of tasks and of episodes among them, of the largest
+            resident size of each; libraries and shared memory count once. Meta-training with its validations, without the
+            meta-test and a command that only waits for its ranks.
         over_tasks: how the tasks of a meta-batch were run.
         best_step, best_validation: outer step and meta-validation score of the checkpoint that was meta-tested.
         encoder: identity of a frozen encoder; None without one.

@@ -4,9 +4,11 @@ import logging
 import os
 import shlex
 import sys
+from collections.abc import Mapping
 from contextlib import nullcontext
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import OmegaConf
 
@@ -15,6 +17,10 @@ from metaloop.records.schema import Record, RunIdentity
 from metaloop.runs.logs import Logs
 from metaloop.system.stops import end_with
 from metaloop.training.processes.external_ranks import announce, deciding, decision, externally_launched, is_follower
+
+if TYPE_CHECKING:
+    from metaloop.records.contents import SplitContents
+    from metaloop.training.run import RunParts
 
 log = logging.getLogger(__name__)
 
@@ -138,19 +144,30 @@ def run_rank(identity: RunIdentity, directory: Path, resume: bool, report: bool 
         resume: Whether to continue from the last checkpoint.
         report: Whether rank zero writes the report.
     """
+    from metaloop.records.contents import read_contents
+    from metaloop.training.run import train
+
+    parts = build_parts(identity, read_contents(directory) if resume else {})
+    return train(parts, identity, directory, resume=resume, report=_report if report else None)
+
+
+def build_parts(identity: RunIdentity, contents: Mapping[str, "SplitContents"]) -> "RunParts":
+    """Prepare this process for a run, and build the run.
+
+    Args:
+        identity: Identity of the run.
+        contents: What the splits of its data held when it began; empty for a new run.
+    """
     from metaloop.config.build import build_dataset, build_run
     from metaloop.config.data_paths import with_absolute_paths
     from metaloop.data.recorded import RecordedDataset
-    from metaloop.records.contents import read_contents
     from metaloop.system.allocator import tune
     from metaloop.training.process import set_up
-    from metaloop.training.run import train
 
     tune()
     set_up(tf32=identity.config["tf32"])
     config = with_absolute_paths(identity.config, identity.folder)
-    dataset = RecordedDataset(build_dataset(config), read_contents(directory) if resume else {})
-    return train(build_run(config, dataset), identity, directory, resume=resume, report=_report if report else None)
+    return build_run(config, RecordedDataset(build_dataset(config), contents))
 
 
 def _report(directory: Path) -> None:

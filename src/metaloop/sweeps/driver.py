@@ -5,6 +5,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from metaloop.errors import UserError
 from metaloop.problems.metric import Metric
 from metaloop.records.jobs import DONE, FAILED, FINAL, INTERRUPTED, LOG, RUNNING, STATES, WAITING, Job
 from metaloop.records.schema import RECORD
+from metaloop.report import formats
+from metaloop.runs.dry_run import rough, tried
 from metaloop.sweeps.compose import LAUNCHER, LOCAL, RAY, compose_runs, split_launcher
 from metaloop.sweeps.launch.devices import Needs
 from metaloop.sweeps.launch.local import run_locally, warm_up
@@ -20,6 +23,7 @@ from metaloop.sweeps.launch.ray_tasks import run_on_ray
 from metaloop.sweeps.ledger import Ledger, Planned, runnable
 from metaloop.sweeps.options import Options
 from metaloop.sweeps.plan import Plan
+from metaloop.sweeps.pricing import Price, priced
 from metaloop.sweeps.shard import Shard
 from metaloop.system.terminal import printable
 
@@ -212,9 +216,20 @@ def _dry_run(planned: Sequence[Planned], ledger: Ledger, options: Options, on_ra
         mean = sum(seconds) / len(seconds)
         total = duration(mean * len(todo) / min(at_once, len(todo)))
         estimate = f"about {total} ({duration(mean)} a run so far, {at_once} at once)"
+    elif at_once:
+        estimate = _estimate(priced(todo, partial(tried, in_this_process=False)), min(at_once, len(todo)))
     else:
-        estimate = "time unknown until a run of the sweep has finished"
+        estimate = "time unknown: there is no device for them here"
     print(f"{len(planned)} runs, {len(todo)} to run: {estimate}")
+
+
+def _estimate(price: Price, at_once: int) -> str:
+    sides = f", {at_once} at once if that slows none" if at_once > 1 else ""
+    kinds = f"one of each of {price.kinds} kinds" if price.tried == price.kinds else f"{price.tried} of {price.kinds} kinds"
+    return (
+        f"about {rough(price.seconds / at_once)} ({rough(price.seconds)} of runs{sides}), up to {formats.memory(price.memory)} "
+        f"a run; tried {kinds} of runs, each for a few outer steps on this machine as it is now"
+    )
 
 
 def _close(jobs: Sequence[Job], directory: Path) -> int:

@@ -17,7 +17,7 @@ from metaloop.learners.learner import Learner
 from metaloop.problems.problem import Problem
 from metaloop.records.code import code_of, framework
 from metaloop.records.directory import BEST, CHOICES, LAST
-from metaloop.records.environment import hardware, peak_memory, versions
+from metaloop.records.environment import hardware, versions
 from metaloop.records.schema import FINISHED, ExampleCounts, MetaTest, Paper, Record, RunIdentity, Training
 from metaloop.records.typed_json import decode
 from metaloop.records.writing import record_as_dict, write_record
@@ -30,6 +30,7 @@ from metaloop.training.datamodule import EpisodeDataModule, EpisodePlan
 from metaloop.training.ensembles import ensemble
 from metaloop.training.meta_test import meta_test, quiet_trainer
 from metaloop.training.outer_module import OuterModule
+from metaloop.training.peak_memory import PeakMemory
 from metaloop.training.process import stops_kept
 from metaloop.training.progress import Progress
 from metaloop.training.start_up import StartUp
@@ -100,8 +101,9 @@ def train(
         trackers.log,
         keeper.last_good,
     )
+    memory = PeakMemory(parts.learner.over_tasks)
     choices = KeptChoices(directory / CHOICES, parts.learner.over_tasks)
-    callbacks = [keeper, choices, Progress(parts.problem.metric), start_up, *parts.callbacks]
+    callbacks = [keeper, choices, Progress(parts.problem.metric), start_up, memory, *parts.callbacks]
     trainer = quiet_trainer(_make_trainer(parts), callbacks, _profiler(identity.config["trainer"].get("profiler"), directory))
     data = EpisodeDataModule(parts.dataset, parts.plan)
     if trainer.is_global_zero:
@@ -111,7 +113,7 @@ def train(
     try:
         with stops_kept():
             trainer.fit(module, data, ckpt_path=last if resumed else None, weights_only=True)
-        record = _finish(parts, identity, directory, trainer, module, keeper, data, start_up.seconds)
+        record = _finish(parts, identity, directory, trainer, module, keeper, data, start_up.seconds, memory.bytes)
         status = FINISHED
         if report is not None and trainer.is_global_zero:
             report(directory)
@@ -176,6 +178,7 @@ def _finish(
     keeper: Checkpoints,
     data: EpisodeDataModule,
     start_up_seconds: float | None,
+    peak_memory_bytes: int,
 ) -> Record:
     """Meta-test the best checkpoint and write the record."""
     steps = trainer.global_step
@@ -188,7 +191,7 @@ def _finish(
         wall_seconds=module.seconds,
         cpu_seconds=module.cpu_seconds,  # all threads of rank zero's process
         tasks_per_second=module.tasks_done / max(module.seconds, 1e-9),
-        peak_memory_bytes=peak_memory(module.device),
+        peak_memory_bytes=peak_memory_bytes,
         over_tasks=parts.learner.over_tasks.name,
         best_step=keeper.best_step,
         best_validation=keeper.best_score,

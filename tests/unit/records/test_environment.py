@@ -1,17 +1,13 @@
-"""Versions, hardware, commit and memory of a run."""
+"""Versions, hardware and commit of a run."""
 
 import subprocess
 from pathlib import Path
 
 import pytest
-import torch
 
-from metaloop.inner.autodiff import Autodiff
-from metaloop.inner.execution.workers import Workers
 from metaloop.records.code import git_state
-from metaloop.records.environment import hardware, peak_memory, versions
+from metaloop.records.environment import hardware, versions
 from metaloop.records.schema import Git
-from metaloop.types import Examples, Params, Tasks
 
 
 def test_the_commit_and_whether_it_was_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -38,20 +34,3 @@ def test_versions_and_hardware() -> None:
     assert found.ranks == 2
     assert (found.cores or 0) >= 1
     assert found.cpu
-
-
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux says what its processes took")
-def test_peak_memory_counts_the_processes_that_run_tasks() -> None:
-    alone = peak_memory(torch.device("cpu"))
-    strategy = Workers(processes=2)
-    examples = Examples(torch.ones(2, 1), torch.ones(2, 1))
-    try:
-        strategy.mean_of_gradients(own, {"w": torch.ones(1)}, Tasks(examples, examples, torch.arange(2)))
-        assert peak_memory(torch.device("cpu")) > alone + 2**26  # a process with torch in it
-    finally:
-        strategy.close()
-    assert peak_memory(torch.device("cpu")) < alone + 2**26
-
-
-def own(meta: Params, support: Examples, query: Examples, autodiff: Autodiff) -> tuple[Params, Params]:
-    return {"w": meta["w"]}, {"x": query.x}

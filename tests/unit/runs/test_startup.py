@@ -28,7 +28,7 @@ OuterModule.on_train_batch_end = leave
 sys.exit(cli(sys.argv[1:]))
 """
 HEAVY = ("wandb", "transformers", "matplotlib.figure", "matplotlib.pyplot", "scipy.stats", "scipy.signal", "pandas", "jinja2")
-HEAVY += ("torch._inductor.compile_fx", "torchmetrics.functional.text", "torchmetrics.image")
+HEAVY += ("torch._dynamo.eval_frame", "torch._inductor.compile_fx", "torchmetrics.functional.text", "torchmetrics.image")
 
 
 def python(*words: str, cwd: Path) -> str:
@@ -68,6 +68,37 @@ print(type(mean.plot()[0]).__name__, torchmetrics.__version__)
     from importlib.metadata import version
 
     assert python("-c", code, cwd=tmp_path).split() == ["Figure", version("torchmetrics")]
+
+
+def test_all_of_the_compiler_is_there_for_who_asks(tmp_path: Path) -> None:
+    code = """
+import sys, torch, torch.func
+import metaloop.training.run
+
+def square(x): return (x ** 2).sum()
+
+start = torch.nn.Parameter(torch.ones(2))
+def step(loss):
+    optimizer = torch.optim.SGD([start], lr=0.25)
+    loss(start).backward()
+    optimizer.step()
+    optimizer.zero_grad()
+
+step(square)
+assert torch.func.grad(square)(torch.ones(2)).tolist() == [2.0, 2.0]
+assert not isinstance(torch.nn.Linear(1, 1), torch._dynamo.OptimizedModule)
+print("torch._dynamo.eval_frame" in sys.modules)  # what eager code does needs no compiler
+from torch._dynamo import OptimizedModule, compiled_autograd
+module = torch.compile(torch.nn.Linear(1, 1), backend="eager")
+assert isinstance(module, OptimizedModule) and isinstance(module, torch._dynamo.OptimizedModule)
+step(torch.compile(square, backend="eager"))  # the optimizer's light functions give way to the compiler's
+assert start.tolist() == [0.25, 0.25], start
+assert torch._dynamo.config is sys.modules["torch._dynamo.config"] and torch._dynamo.utils
+assert torch.func.grad(square)(torch.ones(2)).tolist() == [2.0, 2.0]
+with compiled_autograd._disable():
+    print("torch._dynamo.eval_frame" in sys.modules, torch._dynamo.graph_break.__module__)
+"""
+    assert python("-c", code, cwd=tmp_path).split() == ["False", "True", "torch._dynamo.decorators"]
 
 
 def test_the_first_step_is_timed_once_from_the_start_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 from metaloop.cli.main import main
+from metaloop.records.schema import RunIdentity
+from metaloop.sweeps import driver, pricing
 from metaloop.sweeps.launch.local import PRELOADED
 from metaloop.sweeps.ledger import Ledger, Planned
+from metaloop.training.trial import Trial
 from small_runs import SMALL, SMALL_CONF, rows, trained
 
 Captured = pytest.CaptureFixture[str]
@@ -74,10 +77,25 @@ def test_a_run_that_fails_stops_no_other_and_is_told(capsys: Captured) -> None:
     assert "1 runs are ready" in said(capsys, "sweep", "retry", "small", str(bad.number))
 
 
-def test_a_dry_run_runs_nothing(capsys: Captured) -> None:
-    shown = said(capsys, *WORDS, "--dry-run")
-    assert "4 runs, 4 to run: time unknown" in shown
-    assert "algorithm=fomaml,seed=1" in shown
+def test_a_dry_run_tries_one_run_of_each_kind_and_leaves_nothing(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The trials are tested in tests/unit/runs/test_dry_run.py."""
+    asked: list[str] = []
+
+    def tried(identity: RunIdentity, *, in_this_process: bool) -> Trial:
+        assert not in_this_process
+        asked.append(identity.choices["algorithm"])
+        step = {"maml": 2.0, "fomaml": 1.0}[asked[-1]]
+        return Trial("loop", 10.0, (step,), 4, 0.5, 11, 1, 4, 6, False, 2**30, False)
+
+    monkeypatch.setattr(driver, "tried", tried)
+    shown = said(capsys, *WORDS, "--dry-run", "algorithm.rule.lr=0.1,0.2")
+    assert asked == ["maml", "fomaml"]  # neither seeds nor rates make a kind
+    assert "algorithm=fomaml,lr=0.2,seed=1" in shown
+    # four runs of 10 + 10 * 2 + 5 s and four of 10 + 10 * 1 + 5 s
+    assert "8 runs, 8 to run: about 2 min (4 min of runs, 2 at once if that slows none), up to 1.00 GiB a run" in shown
+    assert "tried one of each of 2 kinds" in shown
+    monkeypatch.setattr(pricing, "MOST", 1)
+    assert "tried 1 of 2 kinds" in said(capsys, *WORDS, "--dry-run")
     assert not SWEEP.exists()
 
 

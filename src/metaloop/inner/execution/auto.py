@@ -26,6 +26,7 @@ _SHARE = 0.5  # share of the free memory that a challenger may take
 _LONG = 0.02  # seconds: a shorter meta-gradient does not pay for sending it to a process; a longer task runs large kernels
 _SHORT = 0.05  # seconds: a longer meta-gradient spends its time in large kernels, which a compiler does not change
 _TIMED_TWICE, _TIMED_ONCE = 0.1, 3.0  # seconds: slower runs are timed twice or once instead of three times
+_CLEAR = 2.0  # times the best: a run that is so much slower has lost, whatever the noise
 _ROUNDING = defaultdict(lambda: 1e-2, {torch.float64: TOLERANCE})
 
 log = logging.getLogger(__name__)
@@ -37,7 +38,8 @@ class Auto(OverTasks):
 
     Loop and vmap are always timed. Compiled vmap and worker processes are timed if enough work lies ahead.
 
-    A challenger must first reproduce the loop's meta-gradient in float64, so a model for which vmap is wrong runs in the loop.
+    A challenger that is faster must also reproduce the loop's meta-gradient in float64, so a model for which vmap is wrong runs
+    in the loop. A slower one is neither timed again nor compared.
     Each kind of per-task function gets its own choice: a strategy that is right for a first-order gradient may be wrong for
     the second-order gradient that a run uses later. Checkpoints hold the choices, so a resumed run does not choose again.
 
@@ -82,7 +84,8 @@ class Auto(OverTasks):
             self.mapped = Loop()
             with torch.random.fork_rng(devices=[]):
                 try:
-                    looped, vmapped = (_seconds(lambda s=s: s.map(function, trees)) for s in (Loop(), Vmap(checked=False)))  # type: ignore[misc]
+                    looped = _seconds(lambda: Loop().map(function, trees))
+                    vmapped = _seconds(lambda: Vmap(checked=False).map(function, trees), looped / _MAP_MARGIN)
                 except Exception:  # vmap fails with many kinds of error; the loop works, or raises the user's own error below
                     looped, vmapped = 0.0, 1.0
             if vmapped * _MAP_MARGIN < looped:
@@ -100,23 +103,18 @@ class Auto(OverTasks):
         best: OverTasks = Loop()
         best_time = _seconds(lambda: run(best, meta, tasks))
         messages = [f"loop {best_time * 1e3:.2f} ms"]
-        # vmap holds the graphs of all tasks at once, and the system kills a process that runs out of memory.
-        task_bytes = graph_bytes(lambda: run(best, meta, tasks[:1]))
-        fits = task_bytes * len(tasks) < _SHARE * free_bytes(tasks.index.device)
         for offer in (_vmap, _compiled_vmap, _workers):
             challenger = offer(best, best_time, best_time * self.expected_steps, meta)
             if challenger is None:
                 continue
-            if not fits and isinstance(challenger, Vmap):
-                messages.append(f"{challenger.name} not tried: {task_bytes * len(tasks) / 2**30:.1f} GiB for the meta-batch")
-                continue
-            few = isinstance(challenger, Vmap) and best_time > _LONG * len(tasks)
-            seconds, message = (_trial_on_few if few else _trial)(run, challenger, meta, tasks)
+            trial = _vmap_trial if isinstance(challenger, Vmap) else _trial
+            seconds, message = trial(run, challenger, meta, tasks, best_time)
             messages.append(f"{challenger.name} {message}")
             if seconds * _MARGIN < best_time:
                 best, best_time = challenger, seconds
             elif isinstance(challenger, Workers):
                 challenger.close()
+                self.memory_before_close = self.memory_before_close.largest(challenger.memory_before_close)
         self.report = f"{best.name} ({'; '.join(messages)})"
         log.info("tasks run by %s", self.report)
         return best
@@ -145,21 +143,38 @@ def _workers(best: OverTasks, seconds: float, ahead: float, meta: Params) -> Ove
     return Workers(within=best) if pays and not compiled and not _devices(meta) else None
 
 
-def _trial_on_few(run: Run, challenger: OverTasks, meta: Params, tasks: Tasks) -> tuple[float, str]:
-    """Call :func:`_trial` on a few tasks, and on all of them only if the challenger wins there."""
-    few = tasks[:_FEW]
-    seconds, message = _trial(run, challenger, meta, few)
-    if seconds < float("inf") and seconds * _MARGIN >= _seconds(lambda: run(Loop(), meta, few)):
-        return float("inf"), f"no faster on {len(few)} tasks ({message})"
-    return _trial(run, challenger, meta, tasks) if seconds < float("inf") else (seconds, message)
+def _vmap_trial(run: Run, challenger: OverTasks, meta: Params, tasks: Tasks, best: float) -> tuple[float, str]:
+    """Call :func:`_trial` if the meta-batch fits into memory and, for slow tasks, if the challenger wins on a few of them.
+
+    vmap holds the graphs of all tasks at once, and the system kills a process that runs out of memory.
+    """
+    if best > _LONG * len(tasks) and len(tasks) > _FEW:  # a loop's time grows with the tasks, so it need not be timed on few
+        seconds, message = _trial(run, challenger, meta, tasks[:_FEW], best * _FEW / len(tasks), compare=False)
+        if seconds * _MARGIN >= best * _FEW / len(tasks):
+            return float("inf"), f"no faster on {_FEW} tasks ({message})" if seconds < float("inf") else message
+    needed = graph_bytes(lambda: run(Loop(), meta, tasks[:1])) * len(tasks)
+    if needed >= _SHARE * free_bytes(tasks.index.device):
+        return float("inf"), f"not tried: {needed / 2**30:.1f} GiB for the meta-batch"
+    return _trial(run, challenger, meta, tasks, best)
 
 
-def _trial(run: Run, challenger: OverTasks, meta: Params, tasks: Tasks) -> tuple[float, str]:
-    """Return the seconds of one run, infinite if the challenger is refused, and a message for the report."""
+def _trial(
+    run: Run, challenger: OverTasks, meta: Params, tasks: Tasks, best: float, *, compare: bool = True
+) -> tuple[float, str]:
+    """Return the seconds of one run, infinite if the challenger is refused, and a message for the report.
+
+    Args:
+        run: runs the tasks by a strategy.
+        challenger: the strategy.
+        meta: the meta-parameters.
+        tasks: the tasks.
+        best: seconds of the fastest strategy so far.
+        compare: whether a challenger that wins must have the loop's meta-gradient.
+    """
     try:
-        if not _agree(run, challenger, meta, tasks):
+        seconds = _seconds(lambda: run(challenger, meta, tasks), best)
+        if compare and seconds * _MARGIN < best and not _agree(run, challenger, meta, tasks):
             return float("inf"), "refused: its meta-gradient differs from the loop's"
-        seconds = _seconds(lambda: run(challenger, meta, tasks))
     except Exception as error:  # vmap, the compiler and pickle fail with many kinds of error; the loop still works
         return float("inf"), f"impossible: {type(error).__name__}: {str(error).splitlines()[0][:120]}"
     return seconds, f"{seconds * 1e3:.2f} ms"
@@ -177,8 +192,13 @@ def _devices(meta: Params) -> list[torch.device]:
     return list({value.device for value in meta.values() if value.device.type == "cuda"})
 
 
-def _seconds(run: Callable[[], Any]) -> float:
-    """Return the shortest of three timed runs after a warm-up; slow runs are timed twice or once."""
+def _seconds(run: Callable[[], Any], enough: float = float("inf")) -> float:
+    """Return the shortest of three timed runs after a warm-up; slow runs are timed twice or once.
+
+    Args:
+        run: what is timed.
+        enough: a first run that takes longer than twice these seconds, after the warm-up, is not timed again.
+    """
     run()
     times: list[float] = []
     while not times or len(times) < (3 if times[0] < _TIMED_TWICE else 2 if times[0] < _TIMED_ONCE else 1):
@@ -187,6 +207,8 @@ def _seconds(run: Callable[[], Any]) -> float:
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         times.append(time.perf_counter() - start)
+        if times[0] > _CLEAR * enough:
+            break
     return min(times)
 
 

@@ -17,6 +17,7 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_leaves, tree_map, t
 from metaloop.errors import UserError
 from metaloop.inner.autodiff import Autodiff, Eager, Functional
 from metaloop.inner.execution.agreement import check_agreement
+from metaloop.system.memory import Memory
 from metaloop.types import Examples, Params, Tasks
 
 TaskLoss = Callable[[Params, Examples, Examples, Autodiff], tuple[Tensor, Params]]
@@ -28,7 +29,13 @@ _Sums = Callable[[Params, Examples, Examples], tuple[Params, Params]]  # of meta
 
 
 class OverTasks(ABC):
-    """A strategy for running per-task functions."""
+    """A strategy for running per-task functions.
+
+    Attributes:
+        memory_before_close: largest memory of this process and its processes when the strategy last ended some of them.
+    """
+
+    memory_before_close = Memory()
 
     @property
     @abstractmethod

@@ -29,6 +29,7 @@ from metaloop.inner.execution.over_tasks import (
 )
 from metaloop.inner.execution.shared import Arena
 from metaloop.system.cores import available_cores
+from metaloop.system.memory import peak
 from metaloop.types import Params, Tasks
 
 _START = (
@@ -101,6 +102,8 @@ class Workers(OverTasks):
 
     def close(self) -> None:
         """End the other processes; the next call starts them again."""
+        if self._others:
+            self.memory_before_close = self.memory_before_close.largest(peak())
         for process in self._others:
             process.end()
         self._others = []
