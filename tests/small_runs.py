@@ -155,15 +155,18 @@ class Dropping(MLP):
 
 
 class Hungry(MLP):
-    """Takes memory for a moment in every forward pass, everywhere or only in worker processes."""
+    """Takes memory in its first forward pass and keeps it, in every process or only in workers."""
+
+    kept: ClassVar[list[torch.Tensor]] = []
 
     def __init__(self, *arguments: Any, megabytes: int, where: str, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self.megabytes, self.where = megabytes, where
 
     def forward(self, x: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
-        if self.where == "everywhere" or any("metaloop.inner.execution.worker" in word for word in sys.orig_argv):
-            torch.ones(self.megabytes, 2**18).sum()
+        here = self.where == "everywhere" or any("metaloop.inner.execution.worker" in word for word in sys.orig_argv)
+        if here and not Hungry.kept:
+            Hungry.kept.append(torch.ones(self.megabytes, 2**18))
         return super().forward(x, weight)
 
 

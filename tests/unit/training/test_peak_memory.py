@@ -37,7 +37,7 @@ def taken(directory: Path, ranks: int, *overrides: str) -> int:
     ],
 )
 def test_memory_of_workers_and_ranks_is_in_the_record(ranks: int, where: str, overrides: list[str], tmp_path: Path) -> None:
-    """Each process concerned takes 300 MB for a moment in each forward pass."""
+    """Each process concerned takes 300 MB and keeps them."""
     net = ["model._target_=small_runs.Hungry", f"+model.where={where}"]
     little, much = (
         taken(tmp_path / str(megabytes), ranks, *overrides, *net, f"+model.megabytes={megabytes}") for megabytes in (0, 300)
