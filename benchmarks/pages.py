@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import tables
+from harness.cases import CASES
 from harness.tables import markdown_table, number, span
 
 from metaloop.records.runs import Run, read_run
@@ -51,7 +52,7 @@ def _table(name: str, records: Records) -> str:
     missing = [record for record in needs if record not in records]
     if missing:
         commands = ", ".join(f"`{COMMANDS[record]}`" for record in missing)
-        return f"\nNot measured yet: {commands}.\n"
+        return f"\n{NOTHING.get(name, '')}Not measured yet: {commands}.\n"
     return f"\n{make(*(records[record] for record in needs))}\n"
 
 
@@ -82,11 +83,13 @@ def _versions(record: Record) -> str:
 
 def precision(record: Record) -> str:
     """Distances in float32, of all contestants, and whether the bar is held."""
+    others = ", ".join(letter for letter in CASES if letter not in record["cases"])
+    unmeasured = f" Not measured so far: case {others}." if others else ""
     missed = [letter for letter, result in record["cases"].items() if not result["ratio"] <= record["bar"]]
-    verdict = f"missed by case {', '.join(missed)}" if missed else "held by every case"
+    verdict = f"missed by case {', '.join(missed)}" if missed else "held by every measured case"
     note = (
         f"Medians (worst) of {record['seeds']} weights and meta-batches of {record['tasks']} tasks. The bar, a median of at "
-        f"most {record['bar']} times autograd's, is {verdict}. {machine(record)}"
+        f"most {record['bar']} times autograd's, is {verdict}.{unmeasured} {machine(record)}"
     )
     return markdown_table(tables.precision_rows(record["cases"])) + "\n\n" + note
 
@@ -201,6 +204,7 @@ def noisy_labels(record: Record) -> str:
     return f"{markdown_table(tables.noisy_rows(pairs))}\n\n{cpu}; commit {', '.join(sorted(commits))}."
 
 
+NOTHING = {"gpu": "Nothing of the GPU path has been measured: neither speed nor memory nor agreement, on one GPU or several. "}
 TABLES: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
     "settings": (("speed",), lambda r: markdown_table(tables.setting_rows(r["cases"]))),
     "speed": (("speed",), speed),
