@@ -43,7 +43,7 @@ COUNTS = {
     "experiment": 42,
     "experiment/recipe": 3,
     "callbacks": 1,
-    "debug": 1,
+    "debug": 2,
     "logger": 3,
     "model": 16,
     "outer": 4,
@@ -250,8 +250,6 @@ def overrides(choice: str) -> list[str]:
     small = ["dataset=blobs", "model=tiny", "algorithm/over_tasks=loop", "episode.ways=3", "episode.queries=2"]
     if group == "episode" or choice in OF_ONE_SIZE:
         small = small[:3]
-    if "estimator" in choice:  # it runs its tasks one after another
-        small.remove("algorithm/over_tasks=loop")
     if group in METRIC_GROUPS:
         small.append("algorithm=prototypes")
     small = [line for line in small if not line.startswith(f"{group}=")]

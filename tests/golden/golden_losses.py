@@ -29,6 +29,7 @@ STEPS, META_BATCH = 20, 2
 WITH = {
     "cavia": ("algorithm/adapted=context_film",),
     "dn4": ("model.halvings=2",),
+    "estimator": ("algorithm/estimator=logistic",),
     "es_maml": ("algorithm.meta_gradient.pairs=4",),
     "imaml": ("algorithm.steps=4",),
     "learned_optimizer": ("algorithm.steps=5", "algorithm.meta_gradient.length=3"),

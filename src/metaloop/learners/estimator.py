@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from metaloop.errors import UserError
-from metaloop.inner.execution.over_tasks import Loop
+from metaloop.inner.execution.auto import Auto
+from metaloop.inner.execution.over_tasks import Loop, OverTasks
 from metaloop.learners.gradient.functional_model import FunctionalModel
 from metaloop.learners.learner import Learner, Predictor, Requirements
 from metaloop.problems.task_loss import TaskLoss, restricted
@@ -42,24 +43,37 @@ class Estimator(Learner):
         loss: loss of one task.
         outputs: the highest ways that a task can have, or the target's size.
         estimator: makes the estimator.
+        over_tasks: how tasks are run: in a loop.
 
     Raises:
-        UserError: the estimator predicts no probabilities, in classification.
+        UserError: the estimator predicts no probabilities, in classification, or tasks are to be run in another way.
     """
 
     requires: ClassVar[Requirements] = Requirements(head=False, outputs=True)
     learns = False
     transductive = False
 
-    def __init__(self, model: nn.Module, loss: TaskLoss, outputs: int, estimator: Callable[[], ScikitLearn]) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: TaskLoss,
+        outputs: int,
+        estimator: Callable[[], ScikitLearn],
+        over_tasks: OverTasks,
+    ) -> None:
         super().__init__()
+        if not isinstance(over_tasks, Loop | Auto):
+            raise UserError(
+                f"algorithm/over_tasks: {type(over_tasks).__name__} cannot run an estimator of scikit-learn, which fits one "
+                f"task after another; take algorithm/over_tasks=loop"
+            )
         self.model, self.loss, self.outputs = model, loss, outputs
         self.estimator = estimator
         self.classifies = loss.of_classes
         made = estimator()
         if self.classifies and not hasattr(made, "predict_proba"):
             raise UserError(f"algorithm.estimator: {type(made).__name__} predicts no probabilities; take another")
-        self.over_tasks = Loop()
+        self.over_tasks = Loop()  # the fastest of one
         self.embedding = FunctionalModel(model)
         self.idle = nn.Parameter(torch.zeros(()))  # the optimizer of the one outer step needs a parameter
 

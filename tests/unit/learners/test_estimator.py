@@ -11,6 +11,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import LinearSVC
 
 from metaloop.errors import UserError
+from metaloop.inner.execution.over_tasks import Loop, Vmap
 from metaloop.learners.estimator import Estimator, ScikitLearn
 from metaloop.models.cells import Cells
 from metaloop.problems.task_loss import CrossEntropy, MeanSquaredError
@@ -26,7 +27,7 @@ def tasks(masked: bool = False) -> Tasks:
 
 
 def learner(estimator: Callable[[], ScikitLearn] = LogisticRegression) -> Estimator:
-    return Estimator(Cells((5,), None), CrossEntropy(), 4, estimator)
+    return Estimator(Cells((5,), None), CrossEntropy(), 4, estimator, Loop())
 
 
 @pytest.mark.parametrize("masked", [False, True])
@@ -58,7 +59,7 @@ def test_one_class_alone_is_answered_without_a_fit() -> None:
 def test_regression() -> None:
     made = tasks()
     y = made.support.x[..., :1] * 3
-    regressor = Estimator(Cells((5,), None), MeanSquaredError(), 1, lambda: Ridge(alpha=1e-4))
+    regressor = Estimator(Cells((5,), None), MeanSquaredError(), 1, lambda: Ridge(alpha=1e-4), Loop())
     answers = regressor.adapt(Examples(made.support.x, y))(made.query.x)
     torch.testing.assert_close(answers, made.query.x[..., :1] * 3, atol=1e-2, rtol=0)
 
@@ -79,6 +80,11 @@ def test_a_refusal_names_estimator_and_task() -> None:
     made = tasks()
     with pytest.raises(UserError, match=r"KNeighborsClassifier refuses the task numbered 0: .*n_neighbors"):
         learner(lambda: KNeighborsClassifier(30)).adapt(made.support)(made.query.x)
+
+
+def test_tasks_at_once_are_refused() -> None:
+    with pytest.raises(UserError, match=r"Vmap cannot run an estimator .*take algorithm/over_tasks=loop"):
+        Estimator(Cells((5,), None), CrossEntropy(), 4, LogisticRegression, Vmap())
 
 
 def test_a_head_is_refused() -> None:
