@@ -126,7 +126,7 @@ def _kernels() -> Facts:
     if path is None:
         return {"C++ compiler": None}
     version = subprocess.run([path, "--version"], capture_output=True, text=True, check=False, timeout=10).stdout
-    compiled = {f"{name}.cpp works": library(name) is not None for name in ("conv_block", "patches")}
+    compiled = {f"{name}.cpp works": library(name) is not None for name in ("conv_block", "conv_stack", "patches")}
     return {"C++ compiler": path, "version": next(iter(version.splitlines()), None), **compiled}
 
 

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from metaloop.errors import UserError
-from metaloop.models.convolutional import fused, fused_first
+from metaloop.models.convolutional import fused, fused_first, fused_stack
 from metaloop.models.model import Model
 from metaloop.models.norm import OF_EXAMPLES, Norm
 
@@ -44,6 +44,13 @@ class ConvBlock(nn.Module):
         x = self.norm(x, weight)
         # Pooling first gives the same result, and leaves a quarter of the numbers to ReLU.
         return F.relu(self.pool(x))
+
+    def stackable(self) -> bool:
+        """Return whether this block can be a part of ``fused_stack``: of no subclass, with no hooks, and without pooling."""
+        parts = (self, self.conv, self.norm, self.pool)
+        hooked = any(part._forward_hooks or part._forward_pre_hooks or part._backward_hooks for part in parts)
+        own = type(self) is ConvBlock and type(self.conv) is nn.Conv2d and type(self.norm) is Norm
+        return own and not hooked and self.kernels and not self.pools and self.conv.bias is None and self.norm.of_batch
 
     def fusible(self, x: Tensor) -> bool:
         """Return whether our kernels can replace the norm: they fit, and no subclass or hook changed it."""
@@ -113,15 +120,30 @@ class Conv4(nn.Module, Model):
         for block in blocks:
             nn.init.xavier_uniform_(block.conv.weight)
 
+    def last_map(self, x: Tensor, weight: Tensor | None) -> Tensor:
+        """Run the blocks, in one kernel where it can; arguments as for :meth:`forward`."""
+        blocks = [block for block in self.blocks if isinstance(block, ConvBlock)]
+        together = weight is None and all(block.stackable() for block in blocks)
+        if together and blocks[0].conv.stride == (2, 2) and fused.usable(x) and fused_stack.fits(x):
+            return fused_stack.blocks(
+                x,
+                [(block.conv.weight, block.norm.weight, block.norm.bias) for block in blocks],
+                [block.conv.stride[0] for block in blocks],
+                blocks[0].norm.eps,
+                [block.norm.observe if block.norm.observes else None for block in blocks],
+            )
+        if self.blocks[0].kernels:
+            x = fused.channels_last(x)
+        for block in self.blocks:
+            x = block(x, weight)
+        return x
+
     def forward(self, x: Tensor, weight: Tensor | None = None, *, maps: bool = False) -> Tensor:
         """Map (examples, channels, height, width) to (examples, outputs), or (examples, features) without a head.
 
         ``weight`` (examples,): see :meth:`metaloop.models.norm.Norm.forward`. With ``maps`` the result is the last feature map.
         """
-        if self.blocks[0].kernels:
-            x = fused.channels_last(x)
-        for block in self.blocks:
-            x = block(x, weight)
+        x = self.last_map(x, weight)
         if maps:
             return x.contiguous()  # comparisons may run under vmap, whose norms support no other memory format
         x = x.mean((-2, -1)) if self.average else x.flatten(1)

@@ -38,7 +38,7 @@ def library(name: str) -> ctypes.CDLL | None:
         return None
     source = Path(__file__).with_name(f"{name}.cpp")
     try:
-        path = entry(state_folder(), name, repr((source.read_bytes(), _FLAGS, command, _processor())), "so")
+        path = entry(state_folder(), name, repr((_text(source), _FLAGS, command, _processor())), "so")
         if not path.exists():
             with locked(path):
                 replace_atomically(path, partial(_compile, command, source))
@@ -48,8 +48,13 @@ def library(name: str) -> ctypes.CDLL | None:
         return None
 
 
+def _text(source: Path) -> list[bytes]:
+    """Return a source and all headers, any of which it may include."""
+    return [path.read_bytes() for path in (source, *sorted(source.parent.glob("*.h")))]
+
+
 def _compile(command: str, source: Path, to: Path) -> None:
-    subprocess.run([command, *_FLAGS, "-o", str(to), str(source)], check=True, capture_output=True, timeout=120)
+    subprocess.run([command, *_FLAGS, "-o", str(to), str(source)], check=True, capture_output=True, timeout=600)
 
 
 def _processor() -> str:
