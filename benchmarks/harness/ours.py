@@ -1,5 +1,6 @@
 """metaloop as its users run it: composed from conf/, tasks run by the choice of `auto`, with a tuned allocator."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -13,12 +14,27 @@ from harness.models import Encoder
 from harness.peers import Contestant
 from metaloop.config.build import build_learner, make
 from metaloop.config.folder import conf_dir
+from metaloop.data.episodes import Episodes
+from metaloop.data.functions.sinusoid import Sinusoids
+from metaloop.data.philox import Stream
+from metaloop.inner.execution.auto import Auto
+from metaloop.inner.execution.over_tasks import Vmap
+from metaloop.learners.learner import Learner
 from metaloop.models.norm import with_own_layer_norms
 from metaloop.problems.classification import Classification
 from metaloop.problems.problem import Problem
 from metaloop.problems.regression import Regression
 from metaloop.records.environment import versions
 from metaloop.system.allocator import tune
+from metaloop.training.stretches.captured import CapturedStep, Clipping, leaves_of, meta_batches, run_steps
+from metaloop.training.stretches.capturing import (
+    NotCapturedError,
+    capture,
+    check_captured,
+    check_pays,
+    optimizer_state,
+    parameters_of,
+)
 from metaloop.types import EpisodeSpec, Examples, Tasks
 
 EXPECTED_STEPS = 60_000  # of a long run: Finn et al.'s on Omniglot
@@ -76,6 +92,34 @@ def stacked(case: Case, tasks: Batch, first: int = 0) -> Tasks:
     return Tasks(support, query, torch.arange(first, first + len(support.y), device=support.y.device))
 
 
+class Stretch:
+    """Outer steps by one compiled function, as `metaloop train` takes them between two rows of metrics.
+
+    Args:
+        learner: a learner.
+        optimizer: its optimizer, which has taken a step.
+        tasks: a meta-batch.
+        episodes: the meta-batches that are drawn.
+    """
+
+    def __init__(self, learner: Learner, optimizer: torch.optim.Optimizer, tasks: Tasks, episodes: Episodes) -> None:
+        parameters = parameters_of(learner)
+        check_captured(learner, "always")
+        check_pays(learner, parameters, tasks, EXPECTED_STEPS)
+        self.state, self.episodes, self.size, self.step = optimizer_state(optimizer, parameters), episodes, len(tasks), 0
+        (first, _), (second, _) = meta_batches(episodes, self.size, 0, 2)
+        tree = leaves_of(episodes.tasks(torch.arange(self.size)))[1]
+        no_clipping = Clipping(None, by_norm=True)
+        self.captured: CapturedStep
+        self.captured, self.report = capture(no_clipping, learner, self.state, (list(first), list(second)), tree)
+
+    def take(self, count: int) -> None:
+        """Draw the next meta-batches and take their outer steps."""
+        batches = meta_batches(self.episodes, self.size, self.step, self.step + count)
+        run_steps(self.captured, self.state, [self.state.rate] * count, batches)
+        self.step += count
+
+
 class Metaloop(Contestant):
     """metaloop's MAML learner.
 
@@ -99,6 +143,11 @@ class Metaloop(Contestant):
         self.learner = build_learner(composed, Shapes(case), spec).to(device)
         self.learner.model.load_state_dict(weights)
         self.model = self.learner.model
+        self.stretch: Stretch | None = None
+        self.warm = False  # a first outer step makes the choice of how tasks are run, and is no measurement
+        self.report = "" if device == "cpu" and isinstance(self.learner.over_tasks, Auto | Vmap) else "one by one"
+        if self.report == "" and case.model == "perceptron" and isinstance(self.learner.over_tasks, Auto):
+            self.learner.over_tasks.allow_compiling(False)  # as Stretches.begin does
         self._make_optimizer = make(composed["outer"]["optimizer"], "outer.optimizer")
 
     def optimizer(self) -> torch.optim.Optimizer:
@@ -108,6 +157,33 @@ class Metaloop(Contestant):
     def meta_gradient(self, tasks: Batch) -> None:
         """See `Contestant.meta_gradient`."""
         self.learner.meta_loss(stacked(self.case, tasks)).loss.backward()
+
+    def outer_steps(self, optimizer: torch.optim.Optimizer, tasks: Batch, count: int) -> None:
+        """See `Contestant.outer_steps`; as in a long run, in a stretch where that pays, with episodes drawn in it."""
+        if self.stretch is None:
+            super().outer_steps(optimizer, tasks, count)
+            if self.report == "" and self.warm:
+                self._try_stretches(optimizer, stacked(self.case, tasks))
+            self.warm = True
+        else:
+            self.stretch.take(count)
+
+    def _try_stretches(self, optimizer: torch.optim.Optimizer, tasks: Tasks) -> None:
+        try:
+            self.stretch = Stretch(self.learner, optimizer, tasks, self.episodes)
+            self.report = self.stretch.report
+        except NotCapturedError as reason:
+            self.report = f"one by one, because {reason}"
+            if isinstance(self.learner.over_tasks, Auto):
+                self.learner.over_tasks.allow_compiling(True)
+
+    @property
+    def episodes(self) -> Episodes:
+        """What users' runs draw in this setting; sinusoids, which are all that is small enough for stretches."""
+        if self.case.model != "perceptron":
+            raise NotCapturedError("the setting is not drawn here")
+        distribution = Sinusoids((0.1, 5.0), (0.0, math.pi), (-5.0, 5.0))
+        return Episodes(distribution, EpisodeSpec(1, self.case.shots, self.case.queries), Stream(0, "train"))
 
     def answers(self, tasks: Batch) -> Tensor:
         """See `Contestant.answers`; in batches of the config's ``evaluation.batch``."""
@@ -126,7 +202,13 @@ class Metaloop(Contestant):
         packages = versions()
         choices = self.learner.over_tasks.choices() or {"gradient": self.learner.over_tasks.name}
         report = getattr(self.learner.over_tasks, "report", "")
-        return {"torch": packages["torch"], "metaloop": packages["metaloop"], **choices, "report": report}
+        return {
+            "torch": packages["torch"],
+            "metaloop": packages["metaloop"],
+            **choices,
+            "report": report,
+            "outer steps": self.report,
+        }
 
     def looped(self) -> "Metaloop":
         """Build the same learner with tasks run in a loop in this process, which a profiler can follow."""

@@ -41,6 +41,13 @@ class Contestant(ABC):
         """Make Adam as a user would."""
         return torch.optim.Adam(self.parameters(), lr=0.001)
 
+    def outer_steps(self, optimizer: torch.optim.Optimizer, tasks: Batch, count: int) -> None:
+        """Take outer steps, each a meta-gradient of ``tasks`` and a step of the optimizer."""
+        for _ in range(count):
+            optimizer.zero_grad()
+            self.meta_gradient(tasks)
+            optimizer.step()
+
     def parameters(self) -> list[nn.Parameter]:
         """Parameters that the outer optimizer updates."""
         return list(self.model.parameters())

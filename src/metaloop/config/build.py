@@ -36,6 +36,7 @@ from metaloop.system.devices import check_precision
 from metaloop.tracking.tracker import Tracker
 from metaloop.training.datamodule import EpisodePlan
 from metaloop.training.run import RunParts
+from metaloop.training.stretches.stretches import check_mode
 from metaloop.training.warm_start import warm_start
 from metaloop.types import EpisodeSpec, Inputs, Tokenizer, highest
 
@@ -376,6 +377,7 @@ def build_run(config: Config, dataset: Dataset | None = None) -> RunParts:
         log_every=config["log_every"],
         patience=config["validation"]["patience"],
         callbacks=[make(node, f"callbacks.{name}", Callback) for name, node in (config.get("callbacks") or {}).items()],
+        stretches=check_mode(config.get("stretches", False)),
         ensemble=config["evaluation"].get("ensemble", 1),  # runs of earlier versions have no such key
     )
 

@@ -68,6 +68,15 @@ class Episodes:
             for low in range(0, len(drawn), share):
                 yield drawn[low : low + share]
 
+    def blocks(self, first: int, stop: int, size: int) -> Iterator[Tasks]:
+        """Draw the episodes from ``first`` up to ``stop`` (exclusive) on the CPU, several meta-batches of ``size`` together.
+
+        Their number is a multiple of ``size``.
+        """
+        block = size * self._batches_at_once(size)
+        for start in range(first, stop, block):
+            yield self.tasks(torch.arange(start, min(start + block, stop)))
+
     def _batches_at_once(self, size: int) -> int:
         elements = size * self.distribution.elements(self.spec)
         return max(1, min(_BLOCK_BATCHES, _BLOCK_ELEMENTS // elements))

@@ -1,7 +1,10 @@
-"""The contract of meta-learners: :class:`Learner`, and :class:`TakesSteps` for those that take inner steps."""
+"""The contract of meta-learners: :class:`Learner`.
+
+:class:`TakesSteps` is for learners that take inner steps, :class:`PureOuterStep` for those whose outer steps can be compiled.
+"""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -155,4 +158,28 @@ class TakesSteps(ABC):
         Args:
             support: (tasks, examples, ...).
             adapted: ``Predictor.adapted`` of that predictor.
+        """
+
+
+class PureOuterStep(ABC):
+    """A learner whose meta-gradient is a pure function, so that many outer steps can be taken by one compiled function."""
+
+    @abstractmethod
+    def phase(self, outer_step: int) -> Hashable | None:
+        """Return what the function of an outer step depends on; steps of equal phases compute the same function.
+
+        None if the step does more than compute a gradient, such as moving running averages.
+        """
+
+    @abstractmethod
+    def outer_gradient(self, meta: Params, tasks: Tasks, over_tasks: OverTasks) -> tuple[Params, Params]:
+        """Return the gradient of the mean outer loss with respect to ``meta``, and outputs stacked over tasks.
+
+        Args:
+            meta: all parameters that the outer loop learns, by their names in the learner.
+            tasks: the meta-batch.
+            over_tasks: how per-task functions are run.
+
+        Returns:
+            The gradients by name, and outputs of which ``loss`` (tasks,) are the tasks' losses.
         """

@@ -119,6 +119,7 @@ class Training:
             resident size of each; libraries and shared memory count once. Meta-training with its validations, without the
             meta-test and a command that only waits for its ranks.
         over_tasks: how the tasks of a meta-batch were run.
+        stretches: how outer steps were taken: in stretches by one compiled function, or one by one and why; None if unknown.
         best_step, best_validation: outer step and meta-validation score of the checkpoint that was meta-tested.
         encoder: identity of a frozen encoder; None without one.
     """
@@ -132,6 +133,7 @@ class Training:
     best_validation: float
     start_up_seconds: float | None = None
     cpu_seconds: float | None = None
+    stretches: str | None = None
     encoder: Mapping[str, Any] | None = None
 
 

@@ -1,4 +1,4 @@
-"""The ways of running tasks that a run chose by timing, saved as soon as they are chosen."""
+"""The ways of running tasks and outer steps that a run chose by timing, saved as soon as they are chosen."""
 
 import json
 from pathlib import Path
@@ -10,10 +10,11 @@ from metaloop.errors import UserError
 from metaloop.inner.execution.over_tasks import OverTasks
 from metaloop.records.typed_json import read_object
 from metaloop.system.files import write_atomically
+from metaloop.training.stretches.stretches import CHOICE, Stretches
 
 
 class KeptChoices(Callback):
-    """Callback that saves the choices of an ``OverTasks`` to a file and restores them when the run resumes.
+    """Callback that saves what an ``OverTasks`` and :class:`Stretches` chose, and restores it when the run resumes.
 
     Checkpoints hold the choices too, but a run may be killed before its first checkpoint. If it chose again on resume, its
     numbers could differ in the last digits from those of a run that was never killed.
@@ -21,11 +22,13 @@ class KeptChoices(Callback):
     Args:
         path: File that holds the choices.
         over_tasks: The learner's ``OverTasks``.
+        stretches: Whether outer steps are taken in stretches; None if they are not.
     """
 
-    def __init__(self, path: Path, over_tasks: OverTasks) -> None:
+    def __init__(self, path: Path, over_tasks: OverTasks, stretches: Stretches | None = None) -> None:
         self.path = path
         self.over_tasks = over_tasks
+        self.stretches = stretches
         self._kept: dict[str, str] | None = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -36,7 +39,9 @@ class KeptChoices(Callback):
         """
         if self.path.exists():
             kept = self._kept = self._read()
-            self.over_tasks.restore(kept)
+            if self.stretches is not None:
+                self.stretches.restore(kept)
+            self.over_tasks.restore({name: value for name, value in kept.items() if name != CHOICE})
 
     def _read(self) -> dict[str, str]:
         try:
@@ -56,7 +61,7 @@ class KeptChoices(Callback):
         self._keep(trainer)
 
     def _keep(self, trainer: Trainer) -> None:
-        choices = self.over_tasks.choices()
+        choices = self.over_tasks.choices() | (self.stretches.choices() if self.stretches else {})
         if choices != self._kept:
             self._kept = choices
             if trainer.is_global_zero:

@@ -15,6 +15,7 @@ from metaloop.data.episodes import Episodes
 from metaloop.data.fitting import fitted_spec
 from metaloop.data.philox import Stream
 from metaloop.errors import UserError
+from metaloop.training.stretches.stretches import Stretches
 from metaloop.types import EpisodeSpec, Tasks
 
 log = logging.getLogger(__name__)
@@ -93,12 +94,18 @@ class EpisodeDataModule(LightningDataModule):
     """Lightning data module for every data set.
 
     Training and validation splits are opened at their first use; :meth:`test_dataloader` alone opens the test split.
+
+    Args:
+        dataset: The data set.
+        plan: The episodes to draw.
+        stretches: Takes some of the outer steps, whose meta-batches the training loader leaves out; None for a loader of all.
     """
 
-    def __init__(self, dataset: Dataset, plan: EpisodePlan) -> None:
+    def __init__(self, dataset: Dataset, plan: EpisodePlan, stretches: Stretches | None = None) -> None:
         super().__init__()
         self.dataset = dataset
         self.plan = plan
+        self.stretches = stretches
         self._opened: dict[tuple[str, str], Episodes] = {}
 
     def episodes(self, split: str, device: torch.device | str = "cpu") -> Episodes:
@@ -167,10 +174,23 @@ class TrainLoader:
             return iter(
                 DataLoader(steps, batch_size=None, sampler=range(first, stop), num_workers=plan.workers, generator=generator)
             )
-        size = plan.meta_batch
-        return self.episodes.batches(
-            first * size, stop * size, size, self.device, rank=trainer.global_rank, ranks=trainer.world_size
-        )
+        return self._drawn_here(first, stop)
+
+    def _drawn_here(self, first: int, stop: int) -> Iterator[Tasks]:
+        """The meta-batches of the outer steps that Lightning takes, which are all until a stretch takes others."""
+        trainer, stretches = self.module.trainer, self.module.stretches
+        assert trainer is not None
+        size, step = self.module.plan.meta_batch, first
+        while step < stop:
+            one_by_one = stretches is None or not stretches.possible
+            step = step if stretches is None else stretches.next_step(first, step, stop)
+            last = stop if one_by_one else step + 1
+            batches = self.episodes.batches(
+                step * size, last * size, size, self.device, rank=trainer.global_rank, ranks=trainer.world_size
+            )
+            for tasks in batches:
+                yield tasks
+                step += 1
 
 
 class _Steps(TorchDataset[Tasks]):

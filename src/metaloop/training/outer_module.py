@@ -17,8 +17,10 @@ from metaloop.learners.network_check import check_network
 from metaloop.learners.padding_check import check_padding
 from metaloop.metrics.interval import mean_interval
 from metaloop.problems.problem import Problem, Scores
+from metaloop.training.datamodule import EpisodeDataModule
 from metaloop.training.progress import ShowsProgress
 from metaloop.training.scores import gather, score
+from metaloop.training.stretches.stretches import Stretches
 from metaloop.types import OuterLoss, Tasks
 
 
@@ -35,6 +37,7 @@ class OuterModule(LightningModule, ShowsProgress):
             meta-gradients were measured to be 14 to 38 % wrong. Evaluation uses the trainer's precision either way.
         log: Function of a row of metrics and the outer step, called on rank zero; None to discard the rows.
         last_good: Function that names the last good checkpoint, for error messages; None for a module that only tests.
+        stretches: Takes outer steps between those of Lightning; None to take them all one by one.
 
     Raises:
         UserError: ``log_every`` is below 1.
@@ -50,6 +53,7 @@ class OuterModule(LightningModule, ShowsProgress):
         low_precision_meta_gradient: bool = False,
         log: Callable[[dict[str, float], int], None] | None = None,
         last_good: Callable[[], str] | None = None,
+        stretches: Stretches | None = None,
     ) -> None:
         super().__init__()
         if log_every < 1:
@@ -62,6 +66,7 @@ class OuterModule(LightningModule, ShowsProgress):
         self.low_precision_meta_gradient = low_precision_meta_gradient
         self.log_row = log
         self.last_good = last_good
+        self.stretches = stretches
         self.progress: dict[str, float] = {}
         self.scores: Scores = {}
         self.seconds, self.cpu_seconds, self.tasks_done = 0.0, 0.0, 0
@@ -98,8 +103,28 @@ class OuterModule(LightningModule, ShowsProgress):
             raise UserError(f"outer.optimizer or outer.schedule cannot be made: {error}") from error
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def on_train_start(self) -> None:
+        """Prepare the stretches of outer steps.
+
+        Raises:
+            UserError: the config asks for stretches, which are impossible here.
+        """
+        data = getattr(self.trainer, "datamodule", None)
+        if self.stretches is not None and isinstance(data, EpisodeDataModule):
+            self.stretches.begin(self.trainer, data.episodes("train", "cpu" if data.plan.workers else self.device))
+
+    def _take_stretch(self, tasks: Tasks) -> None:
+        """Take the outer steps between the trainer's and that of ``tasks``, which the training loader has left out."""
+        if self.stretches is None or not self.stretches.taken:
+            return
+        stop = int(tasks.index[0]) // self.stretches.meta_batch
+        steps = self.stretches.take(self.trainer, stop)
+        self._pending += steps
+        self._tasks_since += len(steps) * len(tasks)
+
     def training_step(self, tasks: Tasks, batch_idx: int) -> Tensor:
-        """The outer loss of one meta-batch."""
+        """The outer loss of one meta-batch; a stretch of outer steps before it is taken first."""
+        self._take_stretch(tasks)
         self.learner.outer_step = self.trainer.global_step
         if not self._checked:
             check_network(self.learner, tasks)
@@ -134,6 +159,8 @@ class OuterModule(LightningModule, ShowsProgress):
         """Log a row every ``log_every`` outer steps, and at the end of every epoch."""
         step = self.trainer.global_step
         self._tasks_since += len(batch) * self.trainer.world_size
+        if self.stretches is not None:
+            self.stretches.after_step(self.trainer, batch)
         if step % self.log_every == 0 or self.trainer.is_last_batch:
             self._log_training(batch, step)
 

@@ -34,6 +34,7 @@ from metaloop.training.peak_memory import PeakMemory
 from metaloop.training.process import stops_kept
 from metaloop.training.progress import Progress
 from metaloop.training.start_up import StartUp
+from metaloop.training.stretches.stretches import AUTO, Mode, Stretches
 
 log = logging.getLogger(__name__)
 _PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler}  # values of trainer.profiler
@@ -55,6 +56,7 @@ class RunParts:
     log_every: int
     patience: int | None
     callbacks: Sequence[Callback] = ()
+    stretches: Mode = AUTO  # outer steps by one compiled function, see training/stretches
     ensemble: int = 1  # best checkpoints whose answers are averaged in the meta-test
 
 
@@ -91,6 +93,8 @@ def train(
         checked(resumed, identity.fingerprint, last)
     keeper = Checkpoints(checkpoints, identity.fingerprint, parts.patience, parts.ensemble)
     trackers = Trackers([CsvTracker(), TensorBoardTracker(), *parts.trackers])
+    plan = parts.plan
+    stretches = Stretches(parts.stretches, parts.learner, plan.meta_batch, parts.log_every, plan.workers, parts.callbacks)
     module = OuterModule(
         parts.learner,
         parts.problem,
@@ -100,12 +104,13 @@ def train(
         parts.low_precision_meta_gradient,
         trackers.log,
         keeper.last_good,
+        stretches,
     )
     memory = PeakMemory(parts.learner.over_tasks)
-    choices = KeptChoices(directory / CHOICES, parts.learner.over_tasks)
+    choices = KeptChoices(directory / CHOICES, parts.learner.over_tasks, stretches)
     callbacks = [keeper, choices, Progress(parts.problem.metric), start_up, memory, *parts.callbacks]
     trainer = quiet_trainer(_make_trainer(parts), callbacks, _profiler(identity.config["trainer"].get("profiler"), directory))
-    data = EpisodeDataModule(parts.dataset, parts.plan)
+    data = EpisodeDataModule(parts.dataset, plan, stretches)
     if trainer.is_global_zero:
         keep_contents(directory, parts.dataset)
         trackers.start(_info(identity, directory, resumed["global_step"] if resumed else 0))
@@ -193,6 +198,7 @@ def _finish(
         tasks_per_second=module.tasks_done / max(module.seconds, 1e-9),
         peak_memory_bytes=peak_memory_bytes,
         over_tasks=parts.learner.over_tasks.name,
+        stretches=module.stretches.report if module.stretches else None,
         best_step=keeper.best_step,
         best_validation=keeper.best_score,
         encoder=parts.dataset.encoded_by,

@@ -13,10 +13,16 @@ from metaloop.types import Params, Tasks
 
 FEW = 2  # tasks that are compared
 TOLERANCE = 1e-8  # relative distance in float64; wrong derivatives are 1e-4 and more away
+_ROUNDING = 1e-2  # the same in all other types; ReLUs and poolings that rounding decides otherwise are far apart
 _LOOP = "take algorithm/over_tasks=loop"
 
 log = logging.getLogger(__name__)
 Gradients = Callable[[Params, Tasks], tuple[Params, Params]]
+
+
+def rounding(dtype: torch.dtype) -> float:
+    """Return the largest relative distance between two meta-gradients of a type that rounding explains."""
+    return TOLERANCE if dtype == torch.float64 else _ROUNDING
 
 
 def distance(expected: Params, actual: Params) -> float:

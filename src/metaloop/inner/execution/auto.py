@@ -3,7 +3,6 @@
 import logging
 import os
 import time
-from collections import defaultdict
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import torch
 
 from metaloop.inner.autodiff import Autodiff
-from metaloop.inner.execution.agreement import TOLERANCE, Gradients, distance, distance_in_double
+from metaloop.inner.execution.agreement import TOLERANCE, Gradients, distance, distance_in_double, rounding
 from metaloop.inner.execution.footprint import free_bytes, graph_bytes
 from metaloop.inner.execution.over_tasks import Loop, OverTasks, Result, Run, TaskGradient, TaskLoss, Tree, Vmap, kind_of
 from metaloop.inner.execution.workers import Workers, cores
@@ -27,7 +26,6 @@ _LONG = 0.02  # seconds: a shorter meta-gradient does not pay for sending it to 
 _SHORT = 0.05  # seconds: a longer meta-gradient spends its time in large kernels, which a compiler does not change
 _TIMED_TWICE, _TIMED_ONCE = 0.1, 3.0  # seconds: slower runs are timed twice or once instead of three times
 _CLEAR = 2.0  # times the best: a run that is so much slower has lost, whatever the noise
-_ROUNDING = defaultdict(lambda: 1e-2, {torch.float64: TOLERANCE})
 
 log = logging.getLogger(__name__)
 _ANY, _MAP = "gradient", "map"
@@ -52,11 +50,23 @@ class Auto(OverTasks):
         self.chosen: dict[str, OverTasks] = {}  # by kind of per-task function; _ANY stands for a choice stored without a kind
         self.mapped: OverTasks | None = None
         self.report = ""
+        self._compiles = True
 
     @property
     def name(self) -> str:
         """Name of the latest choice; "auto" before the first."""
         return list(self.chosen.values())[-1].name if self.chosen else "auto"
+
+    @property
+    def runs_by_vmap(self) -> bool:
+        """Whether a choice has been made, and every choice runs all tasks at once."""
+        return bool(self.chosen) and all(isinstance(strategy, Vmap) for strategy in self.chosen.values())
+
+    def allow_compiling(self, allowed: bool) -> None:
+        """Say whether the meta-gradient may be compiled; by default it may. If it may again, choices of vmap are made anew."""
+        if allowed and not self._compiles:
+            self.chosen = {kind: strategy for kind, strategy in self.chosen.items() if not isinstance(strategy, Vmap)}
+        self._compiles = allowed
 
     def choices(self) -> dict[str, str]:
         """See :meth:`OverTasks.choices`."""
@@ -105,7 +115,7 @@ class Auto(OverTasks):
         messages = [f"loop {best_time * 1e3:.2f} ms"]
         for offer in (_vmap, _compiled_vmap, _workers):
             challenger = offer(best, best_time, best_time * self.expected_steps, meta)
-            if challenger is None:
+            if challenger is None or (offer is _compiled_vmap and not self._compiles):
                 continue
             trial = _vmap_trial if isinstance(challenger, Vmap) else _trial
             seconds, message = trial(run, challenger, meta, tasks, best_time)
@@ -133,8 +143,18 @@ def _vmap(best: OverTasks, seconds: float, ahead: float, meta: Params) -> OverTa
 
 
 def _compiled_vmap(best: OverTasks, seconds: float, ahead: float, meta: Params) -> OverTasks | None:
-    pays = isinstance(best, Vmap) and seconds < _SHORT and ahead > _WORTH_COMPILING
+    pays = isinstance(best, Vmap) and compiling_pays(seconds, ahead)
     return Vmap(compiled=True, checked=False) if pays else None
+
+
+def compiling_pays(seconds: float, ahead: float) -> bool:
+    """Whether compiling pays for a meta-gradient that takes so long, with so many seconds of them ahead."""
+    return seconds < _SHORT and ahead > _WORTH_COMPILING
+
+
+def fewest_steps_that_pay() -> int:
+    """The number of outer steps below which compiling never pays."""
+    return int(_WORTH_COMPILING / _SHORT)
 
 
 def _workers(best: OverTasks, seconds: float, ahead: float, meta: Params) -> OverTasks | None:
@@ -230,4 +250,4 @@ def _agree(run: Run, challenger: OverTasks, meta: Params, tasks: Tasks) -> bool:
 
 
 def _close(loop: Gradients, strategy: Gradients, meta: Params, tasks: Tasks) -> bool:
-    return distance(loop(meta, tasks)[0], strategy(meta, tasks)[0]) <= _ROUNDING[next(iter(meta.values())).dtype]
+    return distance(loop(meta, tasks)[0], strategy(meta, tasks)[0]) <= rounding(next(iter(meta.values())).dtype)

@@ -1,5 +1,7 @@
 """A change from one meta-gradient to another during meta-training."""
 
+from collections.abc import Hashable
+
 from metaloop.errors import UserError
 from metaloop.inner.execution.over_tasks import OverTasks
 from metaloop.inner.meta_gradients.meta_gradient import MetaGradient
@@ -27,6 +29,10 @@ class Annealed(MetaGradient):
         """See :meth:`MetaGradient.check`; both meta-gradients must be allowed."""
         self.before.check(problem)
         self.after.check(problem)
+
+    def phase(self, outer_step: int) -> Hashable:
+        """See :meth:`MetaGradient.phase`: which of the two it is."""
+        return outer_step < self.until, (self.before if outer_step < self.until else self.after).phase(outer_step)
 
     def mean(self, problem: InnerProblem, meta: Params, tasks: Tasks, over_tasks: OverTasks) -> tuple[Params, Params]:
         """See :meth:`MetaGradient.mean`."""

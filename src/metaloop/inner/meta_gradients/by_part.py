@@ -1,5 +1,7 @@
 """A meta-gradient whose start is learned by one member and everything else by another."""
 
+from collections.abc import Hashable
+
 import torch
 
 from metaloop.inner.execution.over_tasks import OverTasks
@@ -30,6 +32,10 @@ class ByPart(MetaGradient):
         self.rest.check(problem)
         if not isinstance(self.start, Displacement):
             self.start.check(problem)
+
+    def phase(self, outer_step: int) -> Hashable:
+        """See :meth:`MetaGradient.phase`."""
+        return self.start.phase(outer_step), self.rest.phase(outer_step)
 
     def mean(self, problem: InnerProblem, meta: Params, tasks: Tasks, over_tasks: OverTasks) -> tuple[Params, Params]:
         """See :meth:`MetaGradient.mean`."""

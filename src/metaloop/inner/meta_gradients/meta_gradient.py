@@ -1,7 +1,7 @@
 """Meta-gradients: the gradient of the outer loss with respect to the meta-parameters."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -33,6 +33,10 @@ class MetaGradient(ABC):
         ``per_step`` (tasks, points), the query losses of the iterates that count. Beside them may stand tensors of the rule's
         last state (tasks, ...), their names under the prefix ``state.``.
         """
+
+    def phase(self, outer_step: int) -> Hashable:
+        """Return what :meth:`mean` depends on through the outer step: steps of equal phases compute the same function."""
+        return None
 
     def loss(self, problem: InnerProblem, meta: Params, tasks: Tasks, over_tasks: OverTasks) -> OuterLoss:
         """Return the outer loss of a meta-batch; its ``loss.backward()`` gives each of ``meta`` its mean meta-gradient."""

@@ -1,6 +1,6 @@
 """In-context learners: a network reads a task's support set and answers its queries, without inner gradient steps."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import replace
 from typing import ClassVar
 
@@ -14,7 +14,7 @@ from metaloop.inner.execution.over_tasks import OverTasks
 from metaloop.inner.module_call import ModuleCall
 from metaloop.learners.context.reader import Reader
 from metaloop.learners.gradient.functional_model import FunctionalModel, joined_masks
-from metaloop.learners.learner import Learner, Predictor, Requirements
+from metaloop.learners.learner import Learner, Predictor, PureOuterStep, Requirements
 from metaloop.learners.one_go import outer_loss, predictor
 from metaloop.models.adapter import as_model
 from metaloop.models.norm import norm_modes
@@ -25,7 +25,7 @@ TARGETS = ("query", "all")
 _READER = "reader."
 
 
-class InContext(Learner):
+class InContext(Learner, PureOuterStep):
     """An embedding and a :class:`~metaloop.learners.context.reader.Reader` over (embedding, label) pairs of the support set.
 
     With ``gaussian`` and regression it is a neural process: it predicts a normal distribution of every target and is trained by
@@ -106,8 +106,16 @@ class InContext(Learner):
     def meta_loss(self, tasks: Tasks) -> OuterLoss:
         """See :meth:`Learner.meta_loss`."""
         meta = dict(self.named_parameters())
-        gradients, per_task = self.over_tasks.mean_gradient(self._task_loss, meta, tasks)
+        gradients, per_task = self.outer_gradient(meta, tasks, self.over_tasks)
         return outer_loss(meta, gradients, per_task)
+
+    def phase(self, outer_step: int) -> Hashable | None:
+        """See :meth:`PureOuterStep.phase`; all outer steps are alike."""
+        return "always"
+
+    def outer_gradient(self, meta: Params, tasks: Tasks, over_tasks: OverTasks) -> tuple[Params, Params]:
+        """See :meth:`PureOuterStep.outer_gradient`."""
+        return over_tasks.mean_gradient(self._task_loss, meta, tasks)
 
     def _task_loss(self, meta: Params, support: Examples, query: Examples, autodiff: Autodiff) -> tuple[Tensor, Params]:
         features = self.embedding.outputs(meta, {}, support.x, support.mask)

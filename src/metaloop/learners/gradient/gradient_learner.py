@@ -1,6 +1,6 @@
 """Gradient-based meta-learning: MAML and its variants, composed from config choices."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import replace
 from typing import ClassVar
 
@@ -25,7 +25,7 @@ from metaloop.learners.gradient.kept_state import KeptState
 from metaloop.learners.gradient.step_norms import StepNorms
 from metaloop.learners.gradient.support_loss import MeanLoss, SupportLoss
 from metaloop.learners.gradient.support_order import Rotation, SupportOrder
-from metaloop.learners.learner import Learner, Predictor, Requirements, TakesSteps
+from metaloop.learners.learner import Learner, Predictor, PureOuterStep, Requirements, TakesSteps
 from metaloop.learners.refusals import errors_name_the_fix
 from metaloop.models.adapter import as_model
 from metaloop.models.norm import norm_modes, observing
@@ -35,7 +35,7 @@ from metaloop.types import Examples, Inputs, OuterLoss, Params, Tasks
 _LATE = 2**62  # an outer step after the end of every schedule
 
 
-class GradientLearner(Learner, TakesSteps):
+class GradientLearner(Learner, TakesSteps, PureOuterStep):
     """MAML and its variants, see docs/algorithms.md.
 
     Args:
@@ -180,8 +180,7 @@ class GradientLearner(Learner, TakesSteps):
 
     def meta_loss(self, tasks: Tasks) -> OuterLoss:
         """See :meth:`Learner.meta_loss`."""
-        weights = self.objective.weights(self.training_problem.steps, self.outer_step)
-        problem = replace(self.training_problem, weights=weights, outer_step=self.outer_step)
+        problem = self._problem_now()
         inputs = self._constant.tasks(tasks)
         with errors_name_the_fix():
             meta = {**self.meta_parameters(), **self.state.values()}
@@ -191,6 +190,21 @@ class GradientLearner(Learner, TakesSteps):
         if self._observes and self.training:
             self._observe(tasks)
         return loss
+
+    def phase(self, outer_step: int) -> Hashable | None:
+        """See :meth:`PureOuterStep.phase`."""
+        if self.state.values() or self._observes or self._constant.call is not None or not self.learns:
+            return None
+        return self.objective.weights(self.training_problem.steps, outer_step), self.meta_gradient.phase(outer_step)
+
+    def outer_gradient(self, meta: Params, tasks: Tasks, over_tasks: OverTasks) -> tuple[Params, Params]:
+        """See :meth:`PureOuterStep.outer_gradient`."""
+        return self.meta_gradient.mean(self._problem_now(), meta, tasks, over_tasks)
+
+    def _problem_now(self) -> InnerProblem:
+        """The inner problem of the current outer step."""
+        weights = self.objective.weights(self.training_problem.steps, self.outer_step)
+        return replace(self.training_problem, weights=weights, outer_step=self.outer_step)
 
     def _observe(self, tasks: Tasks) -> None:
         """Update running averages by one forward pass over the support sets, before adaptation."""

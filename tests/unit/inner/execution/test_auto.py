@@ -215,6 +215,30 @@ def test_processes_are_not_started_where_they_cannot_pay(
     assert "workers" not in strategy.report
 
 
+def test_compiling_can_be_left_to_stretches_and_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[str] = []
+
+    def trial(run: object, challenger: OverTasks, meta: Params, tasks: Tasks, best: float) -> tuple[float, str]:
+        tried.append(challenger.name)
+        return {"vmap": 0.02, "compiled vmap": 0.001}[challenger.name], ""
+
+    monkeypatch.setattr(auto, "_seconds", lambda run: run() and 0.04)
+    monkeypatch.setattr(auto, "_vmap_trial", trial)
+    monkeypatch.setattr(auto, "cores", lambda: 1)
+    net = network(nn.Tanh())
+    strategy, task = Auto(expected_steps=10**6), MetaLoss(net, second_order=True)
+    strategy.allow_compiling(False)
+    assert not strategy.runs_by_vmap
+    strategy.mean_gradient(task, dict(net.named_parameters()), made_tasks())
+    assert tried == ["vmap"]
+    assert strategy.runs_by_vmap
+    strategy.allow_compiling(True)
+    assert not strategy.chosen
+    monkeypatch.setattr(auto.Vmap, "mean_gradient", lambda *arguments: ({}, {}))
+    strategy.mean_gradient(task, dict(net.named_parameters()), made_tasks())
+    assert tried[1:] == ["vmap", "compiled vmap"]
+
+
 @pytest.mark.usefixtures("_vmap_wins")
 def test_a_meta_batch_that_does_not_fit_is_not_tried_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(auto, "free_bytes", lambda device: 1000)

@@ -1,0 +1,126 @@
+"""The decision to compile an outer step, and the compiling."""
+
+import logging
+import time
+from collections.abc import Callable, Hashable
+
+import torch
+from pytorch_lightning import Trainer
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.utils._pytree import TreeSpec
+
+from metaloop.inner.execution.auto import Auto, compiling_pays, fewest_steps_that_pay
+from metaloop.inner.execution.over_tasks import Vmap
+from metaloop.learners.learner import Learner, PureOuterStep
+from metaloop.training.stretches.captured import CapturedStep, Clipping, StepFunction
+from metaloop.training.stretches.layout import Layout
+from metaloop.training.stretches.optimizer_state import OptimizerState
+from metaloop.training.stretches.updates import Update, update_of
+from metaloop.types import Tasks
+
+log = logging.getLogger(__name__)
+_SMALL = 0.02  # seconds: a longer meta-gradient has kernels that pay for several threads, which a stretch does without
+
+
+class NotCapturedError(Exception):
+    """The reason, in words, why outer steps are not taken in stretches."""
+
+
+def steps_ahead(trainer: Trainer) -> float:
+    """Outer steps that the run will take; infinite if it has no end."""
+    return float("inf") if trainer.max_steps < 0 else trainer.max_steps - trainer.global_step
+
+
+def pays_at_best(trainer: Trainer) -> bool:
+    """Whether so many outer steps lie ahead that compiling can pay."""
+    return steps_ahead(trainer) >= fewest_steps_that_pay()
+
+
+def check_pays(learner: PureOuterStep, parameters: dict[str, Tensor], tasks: Tasks, ahead: float) -> None:
+    """Raise a NotCapturedError if compiling does not pay, after timing the meta-gradient."""
+    with torch.random.fork_rng(devices=[]):  # timing must not move the random numbers of training
+        seconds = _seconds(lambda: learner.outer_gradient(parameters, tasks, Vmap(checked=False)))
+    if seconds > _SMALL or not compiling_pays(seconds, seconds * ahead):
+        raise NotCapturedError(f"compiling does not pay for {ahead:,.0f} meta-gradients of {seconds * 1e3:.2f} ms")
+
+
+def _seconds(run: Callable[[], object]) -> float:
+    """The shortest of three runs, in processor time where other processes held up the clock on the wall."""
+    times = []
+    run()
+    for _ in range(3):
+        wall, processor = time.perf_counter(), time.process_time()
+        run()
+        times.append(min(time.perf_counter() - wall, time.process_time() - processor))
+    return min(times)
+
+
+def check_captured(learner: Learner, phase: Hashable | None) -> None:
+    """Raise a NotCapturedError if the first outer step showed that the learner's steps cannot be captured."""
+    if phase is None:
+        raise NotCapturedError("they move more than parameters")
+    if isinstance(learner.over_tasks, Auto) and not learner.over_tasks.runs_by_vmap:
+        raise NotCapturedError(f"tasks are run by {learner.over_tasks.name}")
+
+
+def parameters_of(learner: Learner) -> dict[str, Tensor]:
+    """The parameters that the outer loop learns, by name."""
+    return {name: parameter for name, parameter in learner.named_parameters() if parameter.requires_grad}
+
+
+def clipping_of(trainer: Trainer) -> Clipping:
+    """The clipping that the trainer does."""
+    limit = None if trainer.gradient_clip_val is None else float(trainer.gradient_clip_val)
+    return Clipping(limit, by_norm=(trainer.gradient_clip_algorithm or "norm") == "norm")
+
+
+def optimizer_state(optimizer: Optimizer, parameters: dict[str, Tensor]) -> OptimizerState:
+    """Access to the state of the outer optimiser, which has taken its first step.
+
+    Raises:
+        NotCapturedError: it does not treat all parameters alike.
+    """
+    update = update_of(optimizer)
+    assert isinstance(update, Update)
+    state = OptimizerState(optimizer, parameters, update, Layout.of(parameters))
+    if not state.complete:
+        raise NotCapturedError("the outer optimiser does not move all parameters alike")
+    return state
+
+
+def capture(
+    clipping: Clipping,
+    learner: PureOuterStep,
+    state: OptimizerState,
+    meta_batches: tuple[list[Tensor], list[Tensor]],
+    tree: TreeSpec,
+) -> tuple[CapturedStep, str]:
+    """Compile the outer step at which the learner stands.
+
+    Args:
+        clipping: Clipping of the gradient.
+        learner: The learner.
+        state: State of the outer optimiser.
+        meta_batches: The tensors of two meta-batches. The second is not traced with, and checks the first.
+        tree: Structure of a meta-batch.
+
+    Returns:
+        The compiled step and a message.
+
+    Raises:
+        NotCapturedError: the step cannot be traced or compiled, or the result differs from the plain step.
+    """
+    function = StepFunction(learner, state.layout, state.update, clipping, tree)
+    vector, buffers = state.read()
+    example, other = ([vector, state.table([state.rate])[0], *buffers, *leaves] for leaves in meta_batches)
+    start = time.perf_counter()
+    try:
+        captured = CapturedStep(function, example)
+        agrees = captured.agrees(other)
+    except Exception as error:  # tracing and compiling fail with many kinds of error; single steps still work
+        reason = " ".join(str(error).split())[:160]
+        raise NotCapturedError(f"the step cannot be compiled ({type(error).__name__}: {reason})") from error
+    if not agrees:
+        raise NotCapturedError("the compiled meta-gradient differs from the plain one")
+    return captured, f"in stretches by one compiled function, made in {time.perf_counter() - start:.0f} s"
