@@ -126,7 +126,7 @@ def run_steps(
     """
     losses = []
     vector, buffers = state.read()
-    with torch.no_grad(), _one_thread():
+    with torch.no_grad(), one_thread():
         for numbers, (leaves, index) in zip(state.table(rates).unbind(), batches, strict=True):
             vector, loss, _, *buffers = step(vector, numbers, *buffers, *leaves)
             losses.append((loss, index))
@@ -135,7 +135,7 @@ def run_steps(
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Run small operations without waiting for other threads."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
