@@ -40,8 +40,8 @@ COUNTS = {
     "dataset": 28,
     "dataset/augmentation": 3,
     "episode": 14,
-    "experiment": 42,
-    "experiment/recipe": 3,
+    "experiment": 67,
+    "experiment/recipe": 6,
     "callbacks": 1,
     "debug": 2,
     "logger": 3,
@@ -163,7 +163,11 @@ WITH = {
     "experiment/slots_snips_5w1s_nearest_neighbour": ("episode.queries=1", *SLOTS[:2]),
     "experiment/finn2017_scratch_sinusoid_5shot": ("algorithm.steps=2",),
     "experiment/meta_baseline_cifarfs_5w1s": FEW_PICTURES,
-    "experiment/snell2017_prototypes_cifarfs_5w1s": FEW_PICTURES,
+    **{
+        f"experiment/{path.stem}": FEW_PICTURES
+        for path in sorted((conf_dir() / "experiment").glob("*.yaml"))
+        if "_cifarfs_" in path.stem or "_fc100_" in path.stem
+    },
     "experiment/pfn_tables": WHOLE[3:],
 }
 RECIPES = sorted((conf_dir() / "experiment" / "recipe").glob("*.yaml"))
@@ -341,6 +345,8 @@ def test_the_fingerprint_is_of_what_is_run() -> None:
     assert base.fingerprint == described("name=small", "seed=1", "model.filters=4").fingerprint
     assert base.fingerprint == described("name=small", "seed=1", "model.filters=4", "resume=auto").fingerprint
     assert base.fingerprint != described("name=small", "seed=1", "model.filters=5").fingerprint
+    reworded = {**base.config, "paper": {"citation": "someone"}, "notes": "a remark"}
+    assert fingerprint(reworded) == fingerprint(base.config)
     assert fingerprint({"a": 1, "b": {"c": 2, "d": 3}}) == fingerprint({"b": {"d": 3, "c": 2}, "a": 1})
 
 
@@ -354,6 +360,8 @@ WITHOUT_NUMBERS = {
     "pfn_tables": "a model of our own, on a prior of our own",
     **dict.fromkeys(SLOT_EXPERIMENTS, "no paper tests MiniLM so"),
     "bertinetto2019_lr_d2_omniglot_5w1s": "beside R2-D2's rows",
+    "bertinetto2019_r2d2_cifarfs_5w1s": "their numbers of this network are of mini-ImageNet",
+    "snell2017_prototypes_fc100_5w1s": "the paper has no FC100",
     "finn2017_scratch_sinusoid_5shot": "the paper prints no number",
     "nichol2018_reptile_sinusoid_10shot": "the paper shows a plot",
     "oh2021_boil_sinusoid_10shot": "beside MAML's row",

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from metaloop.cli.main import main
+from metaloop.config.experiments import read_experiments
 
 ROOT = Path(__file__).parents[2]
 
@@ -14,5 +15,18 @@ def test_results_page_is_generated_from_the_records(monkeypatch: pytest.MonkeyPa
     """Made again from docs/records, the page is the same to the letter."""
     monkeypatch.chdir(ROOT)
     assert main(["reproduce", "--check", "--records", "docs/records"]) == 0
-    published = [path for path in Path("docs/records").rglob("record.json") if json.loads(path.read_text())["paper"]]
-    assert Path("docs/results.md").read_text().count("\n### ") == len(published) == 3
+    records = [json.loads(path.read_text()) for path in Path("docs/records").rglob("record.json")]
+    measured = {record["choices"].get("experiment") for record in records} & set(read_experiments())
+    page = Path("docs/results.md").read_text()
+    assert {line.removeprefix("### ").replace("\\", "") for line in page.splitlines() if line.startswith("### ")} == measured
+
+
+def test_numbers_from_memory_keep_their_mark() -> None:
+    """Every published number of the page has a mark, and those from memory have theirs."""
+    rows = [line for line in (ROOT / "docs" / "results.md").read_text().splitlines() if line.startswith("| ") and "±" in line]
+    assert rows
+    from_memory = [name for name, each in read_experiments().items() if each.paper and each.paper.mark == "M"]
+    for name in from_memory:
+        written = name.replace("_", r"\_")
+        lines = [line for line in rows if line.startswith((f"| {written} |", f"| {written} / "))]
+        assert all(r"\[M\]" in line or "| – |" in line for line in lines), name

@@ -156,13 +156,15 @@ examples:
   metaloop report outputs/sweeps/grid --rows algorithm --columns algorithm.steps,dataset --baseline algorithm=maml
   metaloop report outputs/sweeps/grid --rows algorithm/rule --over algorithm.steps --where dataset=omniglot"""
 
-REPRODUCE = """Says which published numbers are reproduced within the tolerance that their experiments declare, by how much the
-others are off, and which were not run. Writes docs/results.md. Named experiments are run if they have no record.
+REPRODUCE = """Says which published numbers are reproduced, by how much the others are off, and which were not run. Writes
+docs/results.md and its picture. Named experiments are run in outputs/reproduce, unless they have finished there.
 
 examples:
   metaloop reproduce                                        run nothing, write the page
   metaloop reproduce finn2017_maml_sinusoid_5shot --seeds 3
   metaloop reproduce finn2017_maml_omniglot_5w1s trainer=gpu
+  metaloop sweep reproduction                               run all, for days; can be stopped and given again
+  metaloop reproduce --keep                                 copy what the sweep has finished to docs/records
   metaloop reproduce --check                                exit status 1 if the page and the records disagree"""
 
 COMPARE = """Compares two runs over the same meta-test episodes: the difference with its interval, the episodes on which

@@ -155,7 +155,12 @@ def _list(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     from metaloop.config.listing import show
 
-    show(arguments.kind, arguments.config_dir, arguments.beginning)
+    remarks = {}
+    if arguments.kind in ("experiments", "experiment"):
+        from metaloop.cli.reproduce import standings
+
+        remarks = standings(arguments.config_dir)
+    show(arguments.kind, arguments.config_dir, arguments.beginning, remarks)
     return 0
 
 

@@ -117,14 +117,14 @@ def _pair(text: str, option: str) -> tuple[str, str]:
 def reproduce(argv: list[str]) -> int:
     """Run ``metaloop reproduce`` with these words; see :mod:`metaloop.cli.reproduce`."""
     parser = help_texts.parser("reproduce", help_texts.REPRODUCE)
-    parser.add_argument(
-        "words", nargs="*", metavar="EXPERIMENT KEY=VALUE", help="experiments to run if they have no record, and overrides"
-    )
+    parser.add_argument("words", nargs="*", metavar="EXPERIMENT KEY=VALUE", help="experiments to run, and overrides")
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="number of seeds of each experiment (default: 1)")
     folders = "folder of records (default: docs/records and outputs/reproduce)"
     parser.add_argument("--records", action="append", default=[], metavar="DIR", help=folders)
     parser.add_argument("--output", default="docs/results.md", metavar="FILE", help="the page (default: docs/results.md)")
     parser.add_argument("--check", action="store_true", help="only check whether the page and the records agree")
+    kept = "copy records of the finished runs in DIR to docs/records/reproduction (default: outputs/sweeps/reproduction)"
+    parser.add_argument("--keep", nargs="?", const="outputs/sweeps/reproduction", metavar="DIR", help=kept)
     config_dir = "folder of your own configuration"
     parser.add_argument("--config-dir", "-cd", action="append", default=[], metavar="DIR", help=config_dir)
     options = parser.parse_intermixed_args(argv)

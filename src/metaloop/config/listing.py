@@ -4,7 +4,7 @@ By convention, the first comment of a YAML file is its description.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,13 +72,14 @@ def _description(path: Path) -> str:
     return ""
 
 
-def show(kind: str | None, config_dirs: Sequence[str], beginning: str = "") -> None:
+def show(kind: str | None, config_dirs: Sequence[str], beginning: str = "", remarks: Mapping[str, str] | None = None) -> None:
     """Print tables on a terminal, else tab-separated lines of name and description, with the kind first if all are listed.
 
     Args:
         kind: Kind or group; None for the five kinds.
         config_dirs: Further folders of configuration groups.
         beginning: Beginning of the names to list; empty for all.
+        remarks: A further column by name; None for none.
 
     Raises:
         UserError: The kind is unknown, or no name has this beginning.
@@ -89,21 +90,23 @@ def show(kind: str | None, config_dirs: Sequence[str], beginning: str = "") -> N
         near = did_you_mean(beginning, [option.name for option in every])
         raise UserError(f"list {kind} {beginning}: no name begins so; {near}metaloop list {kind} shows all {len(every)}")
     if sys.stdout.isatty():
-        _show_tables(options)
+        _show_tables(options, remarks)
         return
     for entry in options:
-        print(*([entry.kind] if kind is None else []), entry.name, entry.description, sep="\t")
+        columns = [*([entry.kind] if kind is None else []), entry.name, entry.description]
+        print(*columns, *([remarks.get(entry.name, "")] if remarks else []), sep="\t")
 
 
-def _show_tables(options: Sequence[Option]) -> None:
+def _show_tables(options: Sequence[Option], remarks: Mapping[str, str] | None) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
     console = Console()
     for kind in dict.fromkeys(entry.kind for entry in options):
-        table = Table(kind, f"choose with {GROUPS.get(kind, kind)}=...", box=box.SIMPLE_HEAD, title_justify="left")
+        heads = [kind, f"choose with {GROUPS.get(kind, kind)}=...", *(["reproduced"] if remarks else [])]
+        table = Table(*heads, box=box.SIMPLE_HEAD, title_justify="left")
         for entry in options:
             if entry.kind == kind:
-                table.add_row(entry.name, entry.description)
+                table.add_row(entry.name, entry.description, *([remarks.get(entry.name, "")] if remarks else []))
         console.print(table, markup=False)

@@ -237,7 +237,7 @@ class Paper:
 
     Attributes:
         citation, table: the paper, and the table that holds the number.
-        published: the published score.
+        published: the published score; None if the paper has numbers of further rows alone, see ``also``.
         mark: how the number was verified, a key of :data:`metaloop.report.paper.MARKS`.
         tolerance: largest difference that counts as reproduced, in the unit of the stored score.
         metric: name of a standard metric, or a whole metric; None for the run's own.
@@ -248,7 +248,7 @@ class Paper:
 
     citation: str
     table: str
-    published: Published
+    published: Published | None
     mark: str
     tolerance: float
     metric: str | Metric | None = None

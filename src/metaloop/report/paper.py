@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from metaloop.errors import UserError
-from metaloop.problems.metric import ACCURACY, ENTITY_F1, LOG_LIKELIHOOD, MEAN_SQUARED_ERROR, Metric
-from metaloop.records.schema import CurvePoint, Estimate, Paper, Record
+from metaloop.problems.metric import ACCURACY, ENTITY_F1, LOG_LIKELIHOOD, MEAN_SQUARED_ERROR, MISSING, Metric
+from metaloop.records.schema import CurvePoint, Estimate, Paper, Published, Record
 from metaloop.records.typed_json import decode
 
 MARKS = {
@@ -35,6 +35,7 @@ class PaperComparison:
     @property
     def published(self) -> float:
         """The paper's mean."""
+        assert self.paper.published is not None  # compare() makes no comparison without one
         return self.paper.published.mean
 
     @property
@@ -72,7 +73,9 @@ class PaperComparison:
 
 
 def published_text(paper: Paper, metric: Metric) -> str:
-    """The published number with its interval and its mark, such as ``98.70 ± 0.40 [S]``."""
+    """The published number with its interval and its mark, such as ``98.70 ± 0.40 [S]``; a dash if there is none."""
+    if paper.published is None:
+        return MISSING
     return f"{metric.interval(paper.published.mean, paper.published.half_width)} [{paper.mark}]"
 
 
@@ -115,17 +118,25 @@ def check_paper(paper: Paper, metric: Metric | None) -> None:
     """
     if paper.mark not in MARKS:
         raise UserError(f"paper.mark={paper.mark!r}: one of {', '.join(MARKS)}")
-    widest = _widest(metric)
-    for key, value in (("published.half_width", paper.published.half_width), ("tolerance", paper.tolerance)):
-        if value is not None and not 0 <= value <= widest:
-            raise UserError(f"paper.{key}={value!r}: {_expected(metric, 0, widest)}")
+    _check_numbers("", paper.published, paper.tolerance, metric)
+    for name, row in paper.also.items():
+        if row.mark is not None and row.mark not in MARKS:
+            raise UserError(f"paper.also.{name}.mark={row.mark!r}: one of {', '.join(MARKS)}")
+        _check_numbers(f"also.{name}.", row.published, row.tolerance, metric)
     if metric is None:
         return
-    if not metric.in_bounds(paper.published.mean):
-        raise UserError(f"paper.published.mean={paper.published.mean!r}: {_expected(metric, *metric.bounds)}")
     named = paper.metric.name if isinstance(paper.metric, Metric) else paper.metric
     if named not in (None, metric.name):
         raise UserError(f"paper.metric={named!r}: the run's metric is {metric.name!r}; change paper.metric")
+
+
+def _check_numbers(prefix: str, published: Published | None, tolerance: float | None, metric: Metric | None) -> None:
+    widest = _widest(metric)
+    for key, value in (("published.half_width", published and published.half_width), ("tolerance", tolerance)):
+        if value is not None and not 0 <= value <= widest:
+            raise UserError(f"paper.{prefix}{key}={value!r}: {_expected(metric, 0, widest)}")
+    if metric is not None and published is not None and not metric.in_bounds(published.mean):
+        raise UserError(f"paper.{prefix}published.mean={published.mean!r}: {_expected(metric, *metric.bounds)}")
 
 
 def _widest(metric: Metric | None) -> float:
@@ -156,7 +167,7 @@ def at_published_step(record: Record) -> Estimate | CurvePoint:
 
 
 def compare(record: Record, measured: float | None = None) -> PaperComparison | None:
-    """Compare a record with its paper; None if it has no paper block.
+    """Compare a record with its paper; None if it has no paper block, or one without a number for this setting.
 
     Args:
         record: the record of a run.
@@ -165,7 +176,7 @@ def compare(record: Record, measured: float | None = None) -> PaperComparison | 
     Raises:
         UserError: the paper block is wrong, see :func:`check_paper`.
     """
-    if record.paper is None:
+    if record.paper is None or record.paper.published is None:
         return None
     check_paper(record.paper, record.test.metric)
     ours = at_published_step(record).mean if measured is None else measured

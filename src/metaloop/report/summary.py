@@ -31,7 +31,7 @@ def lines(record: Record, directory: Path) -> list[str]:
     messages += [f"also  {_named(value)}" for name, value in test.others.items() if name not in _LEFT_OUT]
     if test.oracle:
         messages += [f"at best  {_named(value)}  ({test.oracle.name}, same episodes)" for value in test.oracle.others.values()]
-    if paper := record.paper:
+    if (paper := record.paper) and paper.published is not None:
         messages.append(f"published  {_score(paper.published, metric)}  ({paper.citation}, {paper.table})")
     return [*messages, f"run  {_shown(directory)}", *page_lines(directory / "report" / "index.html")]
 

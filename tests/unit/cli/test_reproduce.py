@@ -1,15 +1,18 @@
 """``metaloop reproduce``: looks, runs what has no record, writes the page, and says where it disagrees."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from made_runs import MakeRun, paper_block, run_factory
 
+from metaloop.cli.kept_records import finished_runs, keep
 from metaloop.cli.main import main
-from metaloop.cli.reproduce import experiments
+from metaloop.config.experiments import read_experiments
 from metaloop.errors import UserError
 from metaloop.records.schema import SCHEMA
+from metaloop.report.tables.published import Experiment
 
 CONF = Path(__file__).parents[2] / "small_conf"
 
@@ -44,18 +47,18 @@ def _line(out: str) -> str:
 
 def test_each_outcome_is_said_and_written(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = _said(capsys)
-    assert (code, _line(out).split("  ")[-1].strip()) == (0, "not run")
+    assert (code, _line(out).split("  ")[-1].strip()) == (0, "not run yet")
     page = (place / "docs" / "results.md").read_text()
     assert "not run" in next(line for line in page.splitlines() if line.startswith(r"| someone2020\_small"))
-    _record(place, 0.91)
-    assert "reproduced: 9" in _line(_said(capsys)[1])
+    _record(place, 0.915)
+    assert "reproduced within the tolerance of 2.00: 9" in _line(_said(capsys)[1])
     _record(place, 0.85, "s1", seed=1)
     _record(place, 0.80, "s2", seed=2)
     line = _line(_said(capsys)[1])
-    assert "off by −5.1" in line
+    assert "off by −4.9" in line
     assert "(worse)" in line
     assert "3 seeds" in line
-    assert "off by −5.1" in (place / "docs" / "results.md").read_text()
+    assert "off by −4.9" in (place / "docs" / "results.md").read_text()
 
 
 def test_check_says_when_page_and_records_disagree(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -68,8 +71,8 @@ def test_check_says_when_page_and_records_disagree(place: Path, capsys: pytest.C
     _record(place, 0.91)
     code, out, _ = _said(capsys, "--check")
     assert code == 1
-    assert "+| small |" in out
-    assert "-| someone2020" in out
+    assert r"+| someone2020\_small | 5-way 1-shot | 90.00 [" in out.replace("\\[", "[")
+    assert r"-| someone2020\_small | –" in out
 
 
 def test_of_repeated_records_the_newest_counts(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -97,6 +100,30 @@ def test_a_record_of_an_older_schema_is_named(place: Path, capsys: pytest.Captur
     assert f"written with schema 0, this version reads {SCHEMA}" in err
 
 
+def test_the_list_of_experiments_says_what_is_reproduced(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def remark() -> str:
+        assert main(["list", "experiments", "someone", "--config-dir", "conf"]) == 0
+        return capsys.readouterr().out.split("\t")[-1].strip()
+
+    assert remark() == "not run yet"
+    _record(place, 0.9)
+    assert remark() == "1 of 1 numbers reproduced or better, 2 min"
+    _record(place, 0.5, created="2027-01-01T00:00:00+00:00", folder="later")
+    assert remark() == "0 of 1 numbers reproduced or better, 2 min"
+
+
+def test_kept_records_name_no_place_of_a_machine(place: Path) -> None:
+    config = {"seed": 3, "dataset": {"data_dir": "/far/away/omniglot", "side": 28}}
+    _record(place, 0.9, seed=3, config=config)
+    experiment = Experiment("someone2020_small", "glyphs", None)
+    (directory, record, _), *others = finished_runs(place / "docs", {experiment.name: experiment})
+    assert not others
+    kept = keep(directory, record, experiment, place / "kept")
+    assert kept == place / "kept" / "someone2020_small" / "seed3"
+    assert json.loads((kept / "record.json").read_text())["config"]["dataset"] == {"data_dir": "data/omniglot", "side": 28}
+    assert keep(directory, record, experiment, place / "kept") == kept  # a later run of the row takes its place
+
+
 @pytest.mark.parametrize(
     ("words", "part"),
     [
@@ -114,7 +141,7 @@ def test_mistakes_are_told(place: Path, capsys: pytest.CaptureFixture[str], word
 def test_a_wrong_block_names_its_file(place: Path) -> None:
     (place / "conf" / "experiment" / "wrong.yaml").write_text("# @package _global_\npaper: {citation: someone}\n")
     with pytest.raises(UserError, match=r"wrong\.yaml: .*paper\.table is missing"):
-        experiments(["conf"])
+        read_experiments(["conf"])
 
 
 def test_what_has_no_record_is_run_and_then_taken(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -125,12 +152,26 @@ def test_what_has_no_record_is_run_and_then_taken(place: Path, capfd: pytest.Cap
         "name: tiny_one\nepisode: {ways: 3, queries: 2}\nouter: {meta_batch: 2}\ntrainer: {max_steps: 2}\n"
         "validation: {every: 1, episodes: 4}\nevaluation: {episodes: 6}\n"
     )
-    paper = json.dumps(paper_block() | {"published": {"mean": 0.5, "half_width": None}, "tolerance": 1.0})
+    also = {"3q": {"table": "three queries a class", "overrides": ["episode.queries=3"]}}
+    paper = json.dumps(paper_block() | {"published": {"mean": 0.5, "half_width": None}, "tolerance": 1.0, "also": also})
     (folder / "tiny2021_one.yaml").write_text(f"{head}{small}paper: {paper}\n")
     words = ["reproduce", "tiny2021_one", "--seeds", "2", "-cd", "conf", "-cd", str(CONF)]
     assert main(words) == 0
     out = capfd.readouterr().out
     assert "2 done" in out
-    assert "reproduced" in next(line for line in out.splitlines() if line.startswith("tiny2021_one  "))
+    assert "2 seeds" in next(line for line in out.splitlines() if line.startswith("tiny2021_one  "))
     assert main(words) == 0  # finished records are taken
     assert "done" not in capfd.readouterr().out
+    record = json.loads(next(Path("outputs/reproduce").rglob("evaluations/*/record.json")).read_text())
+    assert record["overrides"] == ["episode.queries=3"]
+    keep = ["reproduce", "--keep", "outputs/reproduce", "-cd", "conf", "-cd", str(CONF)]
+    assert main(keep) == 0
+    kept = Path("docs/records/reproduction/tiny2021_one")
+    names = ["episodes.csv", "evaluations", "metrics.csv", "record.json"]
+    assert sorted(path.name for path in (kept / "seed0").iterdir()) == names
+    assert sorted(path.name for path in (kept / "seed1/evaluations/3q").iterdir()) == ["episodes.csv", "record.json"]
+    assert "run=tiny2021_one/seed0" in json.loads((kept / "seed0/evaluations/3q/record.json").read_text())["command"]
+    shutil.rmtree("outputs")
+    capfd.readouterr()
+    assert main(["reproduce", "-cd", "conf", "-cd", str(CONF), "--check"]) == 0
+    assert "no published number" in next(line for line in capfd.readouterr().out.splitlines() if "tiny2021_one / 3q" in line)

@@ -29,6 +29,17 @@ def test_axes_points_and_seeds_multiply_and_seeds_come_last(tmp_path: Path) -> N
     assert {"a": "0", "b": "2", "c": "null", "seed": "1"} in runs
 
 
+def test_a_point_may_be_a_group_whose_order_is_kept(tmp_path: Path) -> None:
+    groups = [{"axes": {"a": [1, 2]}}, {"axes": {"seed": [1, 2], "a": [1, 2]}, "b": 0}, {"a": 3}]
+    runs = plan(tmp_path, {"points": groups}).runs()
+    assert runs[:2] == [{"a": "1"}, {"a": "2"}]
+    assert runs[2:4] == [{"b": "0", "seed": "1", "a": "1"}, {"b": "0", "seed": "1", "a": "2"}]
+    assert runs[-1] == {"a": "3"}
+    assert len(runs) == 7
+    with pytest.raises(UserError, match="axes of a point must be key"):
+        plan(tmp_path, {"points": [{"axes": [1]}]})
+
+
 def test_conditions_add_axes_to_some_points_alone(tmp_path: Path) -> None:
     when = [{"if": {"algorithm": ["maml"]}, "axes": {"steps": [1, 5]}}, {"if": {"steps": 5}, "axes": {"lr": [0.1, 0.2]}}]
     runs = plan(tmp_path, {"axes": {"algorithm": ["maml", "reptile"]}, "when": when}).runs()

@@ -1,94 +1,133 @@
 """The page docs/results.md: published numbers beside ours, generated from records alone."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from statistics import fmean
 
 from metaloop.problems.metric import Metric
 from metaloop.records.runs import Run
-from metaloop.records.schema import Paper
 from metaloop.report import formats
-from metaloop.report.paper import MARKS, metric_of, published_text
+from metaloop.report.paper import MARKS, published_text
 from metaloop.report.tables.markdown import escape, table
-from metaloop.report.tables.rows import Row, group_rows
+from metaloop.report.tables.published import PublishedRow
+from metaloop.report.tables.rows import Row
 
 _HEADERS = (
-    "experiment", "setting", "inner steps", "outer steps", "published", "measured", "difference", "outcome", "sd over seeds",
-    "seeds", "episodes", "norm", "transductive", "commit",
+    "row", "setting", "published", "measured", "difference", "outcome", "sd over seeds", "seeds", "episodes", "inner steps",
+    "outer steps", "norm", "transductive", "wall", "CPU", "machine", "commit",
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class NotRun:
-    """An experiment with a paper block but without a record.
+def results_markdown(rows: Sequence[PublishedRow], picture: str | None = None) -> str:
+    """Make the page of all rows, grouped by data set.
 
-    Attributes:
-        name: name of the experiment.
-        paper: its paper block.
-    """
-
-    name: str
-    paper: Paper
-
-
-def results_markdown(runs: Iterable[Run], not_run: Sequence[NotRun] = ()) -> str:
-    """Make the page of all reproductions.
-
-    Runs without a paper block are left out. Runs that differ only in their seed form one line. The experiments of
-    ``not_run`` come last in their table.
+    Args:
+        rows: the rows; those with neither a published number nor a record are left out.
+        picture: path of the picture from the page; None without one.
 
     Raises:
-        UserError: a paper block is wrong; names the run's directory.
+        UserError: a record cannot be compared; names the run's directory.
     """
-    rows = sorted((row for row in group_rows(runs) if row.first.paper), key=lambda row: row.label)
+    rows = sorted((row for row in rows if row.metric is not None), key=lambda row: (row.experiment.dataset, row.label))
     marks = "; ".join(f"{mark}: {meaning}" for mark, meaning in MARKS.items())
     parts = [
         "# Results\n\nPublished numbers beside ours. `metaloop reproduce` generates this page from the records of runs, so "
-        "changes by hand are lost; `metaloop reproduce --check` tests whether page and records agree.\n",
+        "changes by hand are lost; `metaloop reproduce --check` tests whether page and records agree, and `metaloop reproduce "
+        "EXPERIMENT` runs a row again.\n",
+        _summary(rows),
         f"Marks of published numbers: {marks}. Published intervals are as printed in the paper. Ours are Student's t "
-        "intervals over meta-test episodes; the standard deviation over seeds has its own column.\n",
+        "intervals over meta-test episodes; the standard deviation over seeds has its own column. *Reproduced*: the intervals "
+        "overlap, where a number without an interval is a point, or the difference is within the tolerance that the experiment "
+        "declares, which is said. Times are means over seeds, of the training; other work may have shared the machine.\n",
     ]
-    if not rows and not not_run:
-        return "\n".join([*parts, "No run with a `paper` block was given.\n"])
-    by_metric: dict[Metric, list[Sequence[str]]] = {}
-    for row in rows:
-        by_metric.setdefault(row.metric, []).append(_cells(row))
-    for each in not_run:
-        metric = metric_of(each.paper)
-        by_metric.setdefault(metric, []).append(_missing_cells(each, metric))
-    for metric in sorted(by_metric, key=lambda metric: metric.name):
-        head = metric.heading
-        parts.append(f"## {head[0].upper()}{head[1:]}\n\n{table(_HEADERS, by_metric[metric])}")
-    if rows:
-        parts.append("## Sources and deviations\n\n" + "\n".join(_notes(row) for row in rows))
-    return "\n".join(parts)
+    if picture is not None:
+        parts.insert(1, _figure(picture))
+    if not rows:
+        return "\n".join([*parts, "No experiment has a published number or a record.\n"])
+    for dataset in dict.fromkeys(row.experiment.dataset for row in rows):
+        parts += _dataset(dataset, [row for row in rows if row.experiment.dataset == dataset])
+    notes = [_notes(each) for each in _experiments(rows)]
+    return "\n".join([*parts, "## Sources, commands and deviations\n", *notes])
 
 
-def _cells(row: Row) -> Sequence[str]:
-    comparison, test, training = row.comparison, row.first.test, row.first.training
-    assert comparison is not None
-    step = comparison.paper.step
+def _figure(picture: str) -> str:
     return (
-        row.label,
-        row.setting,
-        str(test.steps if step is None else step),
-        formats.NONE if training is None else str(training.steps),
-        comparison.published_text,
-        row.metric.interval(*row.measured),
-        comparison.difference_text,
-        comparison.outcome,
-        row.metric.number(row.spread.sd),
-        str(row.spread.n),
-        str(row.interval.n),
-        test.norm_mode,
-        "yes" if test.transductive else "no",
-        ", ".join(dict.fromkeys(_commit(run) for run in row.runs)),
+        f"![Published against measured, one dot a row]({picture})\n\nOne dot a row, with both intervals, on axes of errors. "
+        "Green: the intervals overlap or ours is better; red: ours is worse. Open dots: published numbers from memory (M).\n"
     )
 
 
-def _missing_cells(each: NotRun, metric: Metric) -> Sequence[str]:
-    blank = formats.NONE
-    published = published_text(each.paper, metric)
-    return (each.name, *[blank] * 3, published, blank, blank, "not run", *[blank] * (len(_HEADERS) - 8))
+def _summary(rows: Sequence[PublishedRow]) -> str:
+    published = [row for row in rows if row.paper is not None and row.paper.published is not None]
+    compared = [row for row in published if row.comparison is not None]
+    good = sum(row.good for row in compared)
+    return (
+        f"Of {len(published)} published numbers, {len(compared)} were measured; {good} of these are inside the published "
+        "interval or better, both intervals counted.\n"
+    )
+
+
+def _dataset(dataset: str, rows: Sequence[PublishedRow]) -> list[str]:
+    parts = [f"## {escape(dataset)}\n"]
+    metrics = {row.metric: None for row in rows if row.metric is not None}
+    for metric in sorted(metrics, key=lambda metric: metric.name):
+        head = metric.heading
+        cells = [_cells(row, metric) for row in rows if row.metric == metric]
+        parts.append(f"{head[0].upper()}{head[1:]}\n\n{table(_HEADERS, cells)}")
+    return parts
+
+
+def _cells(each: PublishedRow, metric: Metric) -> Sequence[str]:
+    published = formats.NONE if each.paper is None else published_text(each.paper, metric)
+    row, comparison = each.row, each.comparison
+    if row is None or each.measured is None:
+        blanks = [formats.NONE] * (len(_HEADERS) - 6)
+        return (each.label, formats.NONE, published, formats.NONE, formats.NONE, "not run yet", *blanks)
+    test, trained = row.first.test, each.trained or row
+    step = each.paper.step if each.paper else None
+    return (
+        row.label if not each.key and row.label != row.first.name else each.label,
+        row.setting,
+        published,
+        metric.interval(*each.measured),
+        formats.NONE if comparison is None else comparison.difference_text,
+        outcome(each),
+        metric.number(row.spread.sd) if step is None else formats.NONE,
+        str(row.spread.n),
+        str(row.interval.n),
+        str(test.steps if step is None else step) if test.steps is not None else formats.NONE,
+        formats.NONE if trained.first.training is None else str(trained.first.training.steps),
+        test.norm_mode,
+        "yes" if test.transductive else "no",
+        formats.duration(trained.training_seconds),
+        formats.duration(_processor_seconds(trained)),
+        ", ".join(dict.fromkeys(_machine(run) for run in trained.runs)),
+        ", ".join(dict.fromkeys(_commit(run) for run in trained.runs)),
+    )
+
+
+def outcome(row: PublishedRow) -> str:
+    """What came of a row, in words."""
+    comparison = row.comparison
+    if row.row is None:
+        return "not run yet"
+    if comparison is None:
+        return "no published number"
+    if row.overlaps:
+        return "reproduced"
+    if comparison.within:
+        return f"reproduced within the tolerance of {comparison.metric.number(comparison.paper.tolerance)}"
+    return comparison.outcome
+
+
+def _processor_seconds(row: Row) -> float | None:
+    times = [run.training.cpu_seconds for run in row.runs if run.training and run.training.cpu_seconds]
+    return fmean(times) if times else None
+
+
+def _machine(run: Run) -> str:
+    hardware = run.record.hardware
+    threads = f", {hardware.threads} thread{'s' if hardware.threads > 1 else ''}" if hardware.threads else ""
+    return f"{hardware.gpu or hardware.cpu}{threads}"
 
 
 def _commit(run: Run) -> str:
@@ -96,12 +135,24 @@ def _commit(run: Run) -> str:
     return f"{git.commit[:10]}{' (uncommitted changes)' if git.dirty else ''}" if git else "unknown"
 
 
-def _notes(row: Row) -> str:
-    paper = row.first.paper
-    assert paper is not None
-    command = " ".join(row.first.record.command)
-    lines = [
-        f"### {escape(row.label)}\n",
-        f"{escape(paper.citation)}; {escape(paper.table)}.\n\nRun as `{command}`.\n\nDeviations:\n",
-    ]
-    return "\n".join([*lines, *(f"- {escape(deviation)}" for deviation in paper.deviations or ("none known",)), ""])
+def _experiments(rows: Sequence[PublishedRow]) -> list[list[PublishedRow]]:
+    """The rows of each experiment that was run, by name."""
+    groups: dict[str, list[PublishedRow]] = {}
+    for row in rows:
+        if row.row is not None:
+            groups.setdefault(row.experiment.name, []).append(row)
+    return [groups[name] for name in sorted(groups)]
+
+
+def _notes(rows: Sequence[PublishedRow]) -> str:
+    experiment = rows[0].experiment
+    lines = [f"### {escape(experiment.name)}\n"]
+    if paper := experiment.paper:
+        lines.append(f"{escape(paper.citation)}; {escape(paper.table)}.\n")
+    commands = dict.fromkeys(" ".join(row.row.first.record.command) for row in rows if row.row)
+    lines.append("Run as " + ", ".join(f"`{command}`" for command in commands) + ".\n")
+    if paper:
+        lines.append("Deviations:\n")
+        lines += [f"- {escape(deviation)}" for deviation in paper.deviations or ("none known",)]
+        lines.append("")
+    return "\n".join(lines)

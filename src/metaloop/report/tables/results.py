@@ -196,6 +196,7 @@ def _paper_cell(row: Row, part: str) -> Cell:
 
 def _raw(row: Row) -> dict[str, Value]:
     test, interval, comparison = row.first.test, row.interval, row.comparison
+    published = comparison.paper.published if comparison else None
     return {
         "name": row.label,
         "algorithm": row.choice("algorithm"),
@@ -218,7 +219,7 @@ def _raw(row: Row) -> dict[str, Value]:
         "tasks_per_second": row.tasks_per_second,
         "peak_memory_bytes": row.peak_memory,
         "published": comparison.published if comparison else None,
-        "published_half_width": comparison.paper.published.half_width if comparison else None,
+        "published_half_width": published.half_width if published else None,
         "published_mark": comparison.paper.mark if comparison else None,
         "difference": comparison.difference if comparison else None,
     }

@@ -29,15 +29,26 @@ def test_points_lie_on_the_true_function(functions: FunctionDistribution) -> Non
 def test_sinusoids_have_the_ranges_of_the_paper() -> None:
     parameters = SINUSOIDS.parameters(STREAM, NUMBERS)
     low, high = parameters.amin(0), parameters.amax(0)
-    torch.testing.assert_close(low, torch.tensor([0.1, 0.0]).double(), atol=0.02, rtol=0)
-    torch.testing.assert_close(high, torch.tensor([5.0, math.pi]).double(), atol=0.02, rtol=0)
-    assert (low >= torch.tensor([0.1, 0.0])).all()
+    torch.testing.assert_close(low, torch.tensor([0.1, 0.0, 1.0]).double(), atol=0.02, rtol=0)
+    torch.testing.assert_close(high, torch.tensor([5.0, math.pi, 1.0]).double(), atol=0.02, rtol=0)
+    assert (low >= torch.tensor([0.1, 0.0, 1.0])).all()
     x = SINUSOIDS.draw(STREAM, NUMBERS, EpisodeSpec(1, 5, 5)).support.x
     assert isinstance(x, torch.Tensor)
     assert -5 <= x.min() < -4.99
     assert 4.99 < x.max() <= 5
-    values = SINUSOIDS.values(torch.tensor([[2.0, 0.5]]).double(), torch.tensor([[0.5, 0.5 + math.pi / 2]]).double())
+    values = SINUSOIDS.values(torch.tensor([[2.0, 0.5, 1.0]]).double(), torch.tensor([[0.5, 0.5 + math.pi / 2]]).double())
     torch.testing.assert_close(values, torch.tensor([[0.0, 2.0]]).double())
+
+
+def test_frequencies_are_drawn_apart_from_amplitude_and_phase() -> None:
+    several = Sinusoids((0.1, 5.0), (0.0, math.pi), (-5.0, 5.0), (0.8, 1.2))
+    amplitude, phase, frequency = several.parameters(STREAM, NUMBERS).unbind(-1)
+    torch.testing.assert_close(torch.stack([amplitude, phase], -1), SINUSOIDS.parameters(STREAM, NUMBERS)[:, :2])
+    assert 0.8 <= frequency.min() < 0.801
+    assert 1.199 < frequency.max() <= 1.2
+    assert abs(torch.corrcoef(torch.stack([amplitude, phase, frequency]))[2, :2]).max() < 0.05
+    values = several.values(torch.tensor([[2.0, 0.5, 1.1]]).double(), torch.tensor([[0.3]]).double())
+    torch.testing.assert_close(values.item(), 2 * math.sin(1.1 * 0.3 - 0.5))
 
 
 def test_harmonics_have_their_distributions() -> None:

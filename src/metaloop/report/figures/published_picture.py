@@ -1,0 +1,122 @@
+"""The picture above the table of published numbers: one dot a row, ours against theirs, intervals both ways.
+
+It is written as text, not drawn by matplotlib, so that the same records give the same file everywhere.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from html import escape
+
+from metaloop.problems.metric import Metric
+from metaloop.report.tables.published import PublishedRow
+
+_SIDE, _LEFT, _TOP, _BELOW = 330, 70, 46, 54  # pixels: a panel's side, and the margins around it
+_GOOD, _OFF = "#1b7837", "#d6604d"
+_WIDEN = 1.25  # of the range of a logarithmic axis, to either side
+_LEAST = 1e-4  # least error that is shown, as a share
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """What a panel shows: a title, and the shown value of a stored score."""
+
+    title: str
+    value: Callable[[float], float]
+
+
+@dataclass(frozen=True)
+class _Dot:
+    """A row as shown values: (low, middle, high) published and measured."""
+
+    label: str
+    published: tuple[float, float, float]
+    measured: tuple[float, float, float]
+    good: bool
+    certain: bool
+
+
+def published_svg(rows: Sequence[PublishedRow]) -> str | None:
+    """Draw the rows that have both numbers, one panel for each metric; None if there are none."""
+    panels: dict[Metric, list[_Dot]] = {}
+    for row in rows:
+        if row.comparison is not None and _scale(row.comparison.metric) is not None:
+            panels.setdefault(row.comparison.metric, []).append(_dot(row))
+    if not panels:
+        return None
+    ordered = sorted(panels, key=lambda metric: metric.name)
+    width, height = _LEFT + (_SIDE + _LEFT) * len(ordered), _TOP + _SIDE + _BELOW
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" font-family="sans-serif" font-size="12">',
+        f'<rect width="{width}" height="{height}" fill="white"/>',
+    ]
+    for number, metric in enumerate(ordered):
+        scale = _scale(metric)
+        assert scale is not None
+        parts += _panel(scale, panels[metric], _LEFT + (_SIDE + _LEFT) * number)
+    return "\n".join([*parts, "</svg>", ""])
+
+
+def _scale(metric: Metric) -> _Scale | None:
+    """Logarithmic scale of errors; None for a score that can be negative."""
+    if metric.bounds == (0.0, 1.0) and metric.higher_is_better:
+        return _Scale(f"error: 100 − {metric.title} (%)", lambda score: 100 * max(1 - score, _LEAST))
+    low = metric.bounds[0]
+    if not metric.higher_is_better and low is not None and low >= 0:
+        return _Scale(metric.heading, lambda score: max(metric.shown(score), _LEAST))
+    return None
+
+
+def _dot(row: PublishedRow) -> _Dot:
+    comparison, measured = row.comparison, row.measured
+    assert comparison is not None
+    assert measured is not None
+    scale, published = _scale(comparison.metric), comparison.paper.published
+    assert scale is not None
+    assert published is not None
+
+    def ends(mean: float, half_width: float | None) -> tuple[float, float, float]:
+        low, middle, high = sorted(scale.value(mean + part * (half_width or 0.0)) for part in (-1, 0, 1))
+        return low, middle, high
+
+    return _Dot(row.label, ends(published.mean, published.half_width), ends(*measured), row.good, comparison.paper.mark != "M")
+
+
+def _panel(scale: _Scale, dots: Sequence[_Dot], left: float) -> Iterator[str]:
+    values = [value for dot in dots for value in (*dot.published, *dot.measured)]
+    low, high = min(values) / _WIDEN, max(values) * _WIDEN
+
+    def x(value: float) -> float:
+        return left + _SIDE * math.log(value / low) / math.log(high / low)
+
+    def y(value: float) -> float:
+        return _TOP + _SIDE - (x(value) - left)
+
+    bottom = _TOP + _SIDE
+    yield f'<text x="{left}" y="{_TOP - 26}" font-size="14" font-weight="bold">{escape(scale.title)}</text>'
+    yield f'<text x="{left}" y="{_TOP - 9}" fill="#555">below the line, ours is better</text>'
+    yield f'<rect x="{left}" y="{_TOP}" width="{_SIDE}" height="{_SIDE}" fill="none" stroke="#888"/>'
+    yield f'<line x1="{left}" y1="{bottom}" x2="{left + _SIDE}" y2="{_TOP}" stroke="#bbb"/>'
+    for tick in _ticks(low, high):
+        yield f'<line x1="{x(tick):.1f}" y1="{bottom}" x2="{x(tick):.1f}" y2="{bottom + 4}" stroke="#888"/>'
+        yield f'<text x="{x(tick):.1f}" y="{bottom + 17}" text-anchor="middle">{tick:g}</text>'
+        yield f'<line x1="{left - 4}" y1="{y(tick):.1f}" x2="{left}" y2="{y(tick):.1f}" stroke="#888"/>'
+        yield f'<text x="{left - 7}" y="{y(tick) + 4:.1f}" text-anchor="end">{tick:g}</text>'
+    yield f'<text x="{left + _SIDE / 2}" y="{bottom + 38}" text-anchor="middle">published</text>'
+    middle = _TOP + _SIDE / 2
+    yield f'<text transform="translate({left - 46} {middle}) rotate(-90)" text-anchor="middle">measured</text>'
+    for dot in dots:
+        colour = _GOOD if dot.good else _OFF
+        (x0, x1, x2), (y0, y1, y2) = map(x, dot.published), map(y, dot.measured)
+        yield f'<line x1="{x0:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y1:.1f}" stroke="{colour}"/>'
+        yield f'<line x1="{x1:.1f}" y1="{y0:.1f}" x2="{x1:.1f}" y2="{y2:.1f}" stroke="{colour}"/>'
+        fill = colour if dot.certain else "white"
+        circle = f'cx="{x1:.1f}" cy="{y1:.1f}" r="4" fill="{fill}" stroke="{colour}"'
+        yield f"<circle {circle}><title>{escape(dot.label)}</title></circle>"
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Round numbers within a range, of about equal distances on a logarithmic axis."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    steps = (1, 2, 5) if high / low < 1e3 else (1,)
+    return [value for power in powers for step in steps if low <= (value := step * 10.0**power) <= high]

@@ -1,0 +1,160 @@
+"""Rows of published numbers: each with what was measured, from the records of one setting."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+
+from metaloop.problems.metric import Metric
+from metaloop.records.runs import Run
+from metaloop.records.schema import FurtherRow, Paper
+from metaloop.report.paper import PaperComparison, metric_of
+from metaloop.report.tables.rows import Row, group_rows
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What the table says of an experiment before it is run.
+
+    Attributes:
+        name: name of the experiment.
+        dataset: option of the group ``dataset``.
+        paper: its paper block; None if no paper prints a number.
+    """
+
+    name: str
+    dataset: str
+    paper: Paper | None
+
+
+@dataclass(frozen=True)
+class PublishedRow:
+    """A published number beside ours; or one of the two alone.
+
+    Attributes:
+        experiment: the experiment.
+        key: name of a further row of the experiment's training; empty for the experiment's own.
+        paper: paper block with the values of this row; None if no paper has numbers of the experiment.
+        row: our runs; None if there are none yet.
+        trained: runs that trained what ``row`` tests, if they are others.
+    """
+
+    experiment: Experiment
+    key: str
+    paper: Paper | None
+    row: Row | None
+    trained: Row | None = None
+
+    @property
+    def label(self) -> str:
+        """Name of the experiment and of the row."""
+        return self.experiment.name + (f" / {self.key}" if self.key else "")
+
+    @property
+    def metric(self) -> Metric | None:
+        """Metric of the row; None if there is neither a number nor a record."""
+        if self.row is not None:
+            return self.row.metric
+        return None if self.paper is None else metric_of(self.paper)
+
+    @property
+    def measured(self) -> tuple[float, float | None] | None:
+        """Our mean over seeds and its half-width over episodes; None if it was not run.
+
+        After fewer inner steps than the test took, the half-width is the mean of those of the seeds, since the episodes'
+        scores are those after the last step. The seeds share their episodes, so that it is rather too wide.
+        """
+        step = self.paper.step if self.paper else None
+        if self.row is None or step is None:
+            return None if self.row is None else (self.row.interval.mean, self.row.interval.half_width)
+        points = [point for run in self.row.runs for point in run.test.curve if point.step == step]
+        half_widths = [point.half_width for point in points if point.half_width is not None]
+        return fmean(point.mean for point in points), fmean(half_widths) if half_widths else None
+
+    @property
+    def comparison(self) -> PaperComparison | None:
+        """Comparison with the paper; None unless both numbers are there."""
+        if self.paper is None or self.paper.published is None or self.row is None or self.measured is None:
+            return None
+        return PaperComparison(self.paper, self.row.metric, self.measured[0])
+
+    @property
+    def overlaps(self) -> bool | None:
+        """Whether the two intervals overlap; a number without an interval is a point. None unless both numbers are there."""
+        comparison, measured = self.comparison, self.measured
+        if comparison is None or measured is None:
+            return None
+        assert comparison.paper.published is not None
+        theirs, ours = comparison.paper.published.half_width or 0.0, measured[1] or 0.0
+        return abs(comparison.difference) <= theirs + ours + 1e-12
+
+    @property
+    def good(self) -> bool:
+        """Whether the intervals overlap or ours is better."""
+        comparison = self.comparison
+        if comparison is None:
+            return False
+        return bool(self.overlaps) or comparison.metric.better(comparison.measured, comparison.published)
+
+
+def published_rows(experiments: Sequence[Experiment], runs: Mapping[str, Iterable[Run]]) -> list[PublishedRow]:
+    """All rows, in the order of the experiments.
+
+    Args:
+        experiments: the experiments.
+        runs: finished runs and later evaluations by name of the experiment.
+    """
+    rows: list[PublishedRow] = []
+    for experiment in experiments:
+        every = list(runs.get(experiment.name, ()))
+        trained = group_rows(run for run in every if not run.is_later_evaluation)
+        rows += [PublishedRow(experiment, "", experiment.paper, row) for row in trained or [None]]
+        further = experiment.paper.also if experiment.paper else {}
+        for key, one in further.items():
+            rows += _further(experiment, key, one, every, trained)
+    return rows
+
+
+def _further(
+    experiment: Experiment, key: str, one: FurtherRow, runs: Sequence[Run], trained: Sequence[Row]
+) -> list[PublishedRow]:
+    assert experiment.paper is not None
+    paper = _with_values(experiment.paper, one)
+    if not one.overrides:  # another step of the same test
+        return [PublishedRow(experiment, key, paper, row) for row in trained or [None]]
+    named = [_named(run, key) for run in runs if run.is_later_evaluation and set(run.record.overrides) == set(one.overrides)]
+    tested = group_rows(named)
+    return [PublishedRow(experiment, key, paper, row, trained[0] if trained else None) for row in tested or [None]]
+
+
+def _named(run: Run, key: str) -> Run:
+    """The evaluation under the name of its row: its folder's name is a hash, in which seeds differ."""
+    return replace(run, directory=run.directory.with_name(key))
+
+
+def _with_values(paper: Paper, one: FurtherRow) -> Paper:
+    """The paper block with the values of a further row."""
+    tolerance = paper.tolerance if one.tolerance is None else one.tolerance
+    return replace(
+        paper,
+        table=one.table,
+        published=one.published,
+        mark=one.mark or paper.mark,
+        tolerance=tolerance,
+        step=one.step,
+        also={},
+    )
+
+
+def standing(rows: Sequence[PublishedRow]) -> str:
+    """Say of the rows of one experiment what was reproduced, and in how many minutes of training.
+
+    Such as ``2 of 3 numbers reproduced or better, 12 minutes``, or ``not run yet``.
+    """
+    trained = next((row.trained or row.row for row in rows if row.row is not None), None)
+    if trained is None:
+        return "not run yet"
+    compared = [row for row in rows if row.comparison is not None]
+    good = sum(row.good or row.comparison.within for row in compared if row.comparison is not None)
+    found = f"{good} of {len(compared)} numbers reproduced or better" if compared else "run, no published number"
+    seconds = trained.training_seconds
+    return found if seconds is None else f"{found}, {max(1, round(seconds / 60))} min"

@@ -1,0 +1,95 @@
+"""Rows of published numbers: what is compared, when intervals overlap, and what stays without a number."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_runs import paper_block, run_factory
+
+from metaloop.records.runs import Run, read_run
+from metaloop.records.schema import FurtherRow, Paper, Published
+from metaloop.report.figures.published_picture import published_svg
+from metaloop.report.pages.results_page import outcome, results_markdown
+from metaloop.report.paper import read_paper
+from metaloop.report.tables.published import Experiment, PublishedRow, published_rows
+
+
+def _paper(mean: float, half_width: float | None = None, **more: object) -> Paper:
+    return read_paper(paper_block() | {"published": {"mean": mean, "half_width": half_width}, "tolerance": 0.001, **more})
+
+
+def _runs(place: Path, *means: float) -> list[Run]:
+    make = run_factory(place)
+    swing = 0.01 * (-1.0) ** np.arange(60)  # half-width 0.0026
+    return [read_run(make(f"s{seed}", name="one", seed=seed, scores=mean + swing)) for seed, mean in enumerate(means)]
+
+
+def _row(place: Path, paper: Paper, *means: float) -> PublishedRow:
+    rows = published_rows([Experiment("one", "glyphs", paper)], {"one": _runs(place, *means)})
+    assert len(rows) == 1
+    return rows[0]
+
+
+@pytest.mark.parametrize(
+    ("mean", "half_width", "overlaps", "good", "word"),
+    [
+        (0.97, None, True, True, "reproduced"),
+        (0.99, 0.019, True, True, "reproduced"),  # only theirs reaches ours
+        (0.99, 0.005, False, False, "off by −2.0"),
+        (0.95, None, False, True, "(better)"),
+    ],
+)
+def test_intervals_that_overlap_reproduce(
+    tmp_path: Path, mean: float, half_width: float | None, overlaps: bool, good: bool, word: str
+) -> None:
+    scores = _row(tmp_path, _paper(mean, half_width), 0.97)
+    assert (scores.overlaps, scores.good) == (overlaps, good)
+    assert word in outcome(scores)
+
+
+def test_what_was_not_run_has_no_number() -> None:
+    row = PublishedRow(Experiment("one", "glyphs", _paper(0.9)), "", _paper(0.9), None)
+    assert (row.measured, row.comparison, row.overlaps, row.good) == (None, None, None, False)
+    page = results_markdown([row])
+    assert "| one | – | 90.00 \\[S\\] | – | – | not run yet |" in page
+    assert "Of 1 published numbers, 0 were measured" in page
+    assert published_svg([row]) is None
+
+
+def test_a_further_step_is_read_from_the_curve_of_the_same_test(tmp_path: Path) -> None:
+    also = {"one_step": FurtherRow("after one step", Published(0.5), step=1)}
+    paper = _paper(0.97)
+    experiment = Experiment("one", "glyphs", Paper(**{**vars(paper), "also": also}))
+    runs = _runs(tmp_path, 0.97, 0.96)
+    own, further = published_rows([experiment], {"one": runs})
+    assert (own.label, further.label) == ("one", "one / one_step")
+    points = [run.test.curve[1] for run in runs]
+    assert further.measured == pytest.approx(((points[0].mean + points[1].mean) / 2, points[0].half_width))
+    assert further.comparison is not None
+    assert further.comparison.published == 0.5
+
+
+def test_a_further_setting_is_the_evaluation_with_its_overrides(tmp_path: Path) -> None:
+    make = run_factory(tmp_path)
+    trained = read_run(make("s0", name="one"))
+    others = {"a1": ["episode=20w1s"], "b2": ["model.norm=support"]}
+    runs = [read_run(make(f"s0/evaluations/{name}", name="one", overrides=words)) for name, words in others.items()]
+    also = {"20w": FurtherRow("20 ways", None, ("episode=20w1s",)), "50w": FurtherRow("50 ways", None, ("episode=50w1s",))}
+    experiment = Experiment("one", "glyphs", Paper(**{**vars(_paper(0.97)), "also": also}))
+    rows = published_rows([experiment], {"one": [trained, *runs]})
+    assert [row.label for row in rows] == ["one", "one / 20w", "one / 50w"]
+    assert rows[1].row is not None
+    assert rows[1].row.first.record.overrides == ("episode=20w1s",)
+    assert rows[1].trained is not None
+    assert (rows[1].comparison, outcome(rows[1])) == (None, "no published number")
+    assert rows[2].row is None
+
+
+def test_the_picture_has_a_dot_a_row_and_is_the_same_every_time(tmp_path: Path) -> None:
+    rows = [_row(tmp_path / str(mean), _paper(mean, 0.01, mark=mark), 0.9) for mean, mark in ((0.91, "S"), (0.99, "M"))]
+    svg = published_svg(rows)
+    assert svg is not None
+    assert svg.count("<circle") == 2
+    assert svg.count('fill="#1b7837"') == 1  # read somewhere, and inside
+    assert svg.count('fill="white" stroke="#d6604d"') == 1  # from memory, and off
+    assert published_svg(rows) == svg
