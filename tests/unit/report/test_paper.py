@@ -1,5 +1,6 @@
 """Published beside measured."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -7,9 +8,16 @@ from made_runs import MakeRun
 
 from metaloop.errors import UserError
 from metaloop.problems.metric import ACCURACY, MEAN_SQUARED_ERROR, Metric
-from metaloop.records.runs import read_run
-from metaloop.report.pages.results_page import NotRun, results_markdown
+from metaloop.records.runs import Run, read_run
+from metaloop.records.schema import Paper
+from metaloop.report.pages.results_page import results_markdown
 from metaloop.report.paper import PaperComparison, compare, metric_of, read_paper
+from metaloop.report.tables.published import Experiment, published_rows
+
+
+def _page(papers: Mapping[str, Paper | None], **runs: Sequence[Run]) -> str:
+    return results_markdown(published_rows([Experiment(name, "glyphs", paper) for name, paper in papers.items()], runs))
+
 
 RETURN = Metric("return", "average return", unit="points of Pendulum", digits=1)
 
@@ -68,10 +76,11 @@ def test_a_block_may_bring_a_metric_of_its_own(make_run: MakeRun, paper: dict[st
     block = paper | {"published": {"mean": -312.5}, "tolerance": 50, "metric": RETURN.as_dict()}
     ours = read_paper(block)
     assert metric_of(ours) == RETURN
-    text = results_markdown([read_run(make_run("a", metric=RETURN, mean=-300.0, paper=block))], [NotRun("other", ours)])
-    assert "## Average return (points of Pendulum)" in text
+    run = read_run(make_run("a", metric=RETURN, mean=-300.0, paper=block))
+    text = _page({"a": ours, "other": ours}, a=[run])
+    assert "\nAverage return (points of Pendulum)\n" in text
     assert "| −300.0 ± " in text
-    assert "| reproduced |" in text
+    assert "| reproduced within the tolerance of 50.0 |" in text
     assert r"| −312.5 \[S\] |" in text
     with pytest.raises(UserError, match=r"paper\.metric='speed': give one of accuracy, .* or a mapping"):
         metric_of(read_paper(paper | {"metric": "speed"}, None))
@@ -83,21 +92,25 @@ def test_results_page(make_run: MakeRun, paper: dict[str, Any]) -> None:
         make_run("s0", name="finn|maml", paper=paper),
         make_run("s1", name="finn|maml", seed=1, paper=paper, git=git),
     ]
-    sinus = paper | {"published": {"mean": 0.35, "half_width": None}, "mark": "M", "deviations": []}
-    runs += [make_run("sin", problem="regression", mean=0.3, paper=sinus), make_run("other", name="not a reproduction")]
-    text = results_markdown(map(read_run, runs))
+    sinus = read_paper(paper | {"published": {"mean": 0.35, "half_width": None}, "mark": "M", "deviations": []})
+    sine = [read_run(make_run("sin", problem="regression", mean=0.3))]
+    papers = {"finn|maml": read_paper(paper), "sin": sinus, "unpublished": None, "unknown": None}
+    text = _page(papers, **{"finn|maml": list(map(read_run, runs)), "sin": sine, "unpublished": [read_run(make_run("own"))]})
     line = next(line for line in text.splitlines() if line.startswith(r"| finn\|maml"))
     cells = [cell.strip() for cell in line.replace(r"\|", "!").split("|")]
-    assert cells[5] == r"98.70 ± 0.40 \[S\]"
-    assert cells[7].startswith("−")
-    assert cells[8] == f"off by {cells[7]} (worse)"
-    assert cells[10:12] == ["2", "60"]
-    assert cells[14] == "0123456789, fedcba9876 (uncommitted changes)"
+    assert cells[3] == r"98.70 ± 0.40 \[S\]"
+    assert cells[5].startswith("−")
+    assert cells[6] == f"off by {cells[5]} (worse)"
+    assert cells[8:10] == ["2", "60"]
+    assert cells[14] == "1 min 35 s"
+    assert cells[16:18] == ["Some CPU", "0123456789, fedcba9876 (uncommitted changes)"]
     assert r"0.3500 \[M\]" in text
     assert "Finn et al. 2017; Table 1, 5-way 1-shot." in text
     assert "- Adam's step size is 0.001, the paper does not say" in text
     assert "- none known" in text
-    assert "not a reproduction" not in text
+    assert "| unpublished | 5-way 1-shot | – |" in text
+    assert "unknown" not in text  # neither a number nor a record
+    assert "Of 2 published numbers, 2 were measured; 1 of these" in text
 
 
 def test_a_published_value_is_compared_after_as_many_inner_steps(make_run: MakeRun, paper: dict[str, Any]) -> None:
@@ -106,7 +119,7 @@ def test_a_published_value_is_compared_after_as_many_inner_steps(make_run: MakeR
     found = compare(early.record)
     assert found is not None
     assert found.measured == early.test.curve[0].mean != early.test.mean
-    assert "| 0 | 1000 |" in results_markdown([early])
+    assert "| 0 | 1000 |" in _page({"early": early.paper}, early=[early])
     with pytest.raises(UserError, match=r"paper\.step=99"):
         compare(read_run(make_run("late", paper=paper | {"step": 99})).record)
     curve = [{"step": step, "mean": 0.1 * (step + 1), "half_width": None} for step in (0, 5)]
@@ -117,7 +130,7 @@ def test_a_published_value_is_compared_after_as_many_inner_steps(make_run: MakeR
 
 
 def test_results_page_without_reproductions_and_with_a_wrong_one(make_run: MakeRun, paper: dict[str, Any]) -> None:
-    assert "No run with a `paper` block" in results_markdown([read_run(make_run("a"))])
-    wrong = make_run("b", paper=paper | {"mark": "?"})
-    with pytest.raises(UserError, match=rf"{wrong}: paper\.mark"):
-        results_markdown([read_run(wrong)])
+    assert "No experiment has a published number or a record" in _page({"a": None})
+    late = read_paper(paper | {"step": 99})
+    with pytest.raises(UserError, match=r"b: paper\.step=99, but the run's adaptation curve has the steps 0, 1"):
+        _page({"b": late}, b=[read_run(make_run("b"))])

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
+from metaloop.errors import UserError
 from metaloop.problems.metric import Metric
 from metaloop.records.runs import Run
 from metaloop.records.schema import FurtherRow, Paper
@@ -62,11 +63,17 @@ class PublishedRow:
 
         After fewer inner steps than the test took, the half-width is the mean of those of the seeds, since the episodes'
         scores are those after the last step. The seeds share their episodes, so that it is rather too wide.
+
+        Raises:
+            UserError: the adaptation curve does not reach the published step.
         """
         step = self.paper.step if self.paper else None
         if self.row is None or step is None:
             return None if self.row is None else (self.row.interval.mean, self.row.interval.half_width)
         points = [point for run in self.row.runs for point in run.test.curve if point.step == step]
+        if not points:
+            steps = ", ".join(str(point.step) for point in self.row.first.test.curve)
+            raise UserError(f"{self.label}: paper.step={step!r}, but the run's adaptation curve has the steps {steps}")
         half_widths = [point.half_width for point in points if point.half_width is not None]
         return fmean(point.mean for point in points), fmean(half_widths) if half_widths else None
 
