@@ -62,7 +62,7 @@ def standings(config_dirs: Sequence[str] = ()) -> dict[str, str]:
 
 def _folders() -> list[Path]:
     """The default folders of records that exist."""
-    return [folder for folder in (RECORDS, ROOT) if folder.is_dir()]
+    return [folder for folder in (ROOT, RECORDS) if folder.is_dir()]
 
 
 def _run(experiment: Experiment, overrides: Sequence[str], options: argparse.Namespace) -> int:
@@ -105,11 +105,21 @@ def _records(folders: Sequence[Path], known: Mapping[str, Experiment]) -> dict[s
     if failures:
         raise UserError("\n".join(reason for _, reason in failures))
     by_experiment: dict[str, list[Run]] = {}
-    for run in newest(runs):
+    for run in newest(_once(runs)):
         name = str(run.record.choices.get("experiment"))
         if name in known:
             by_experiment.setdefault(name, []).append(run)
     return by_experiment
+
+
+def _once(runs: Sequence[Run]) -> list[Run]:
+    """Runs without second copies, of which the last stays: kept records come after the runs that they are copies of."""
+
+    def key(run: Run) -> tuple[object, ...]:
+        record = run.record
+        return record.name, record.created, record.seed, run.is_later_evaluation, record.overrides, run.test.mean
+
+    return list({key(run): run for run in runs}.values())
 
 
 def _print_and_write(known: Mapping[str, Experiment], records: Mapping[str, Sequence[Run]], page: Path, *, check: bool) -> int:

@@ -131,8 +131,8 @@ def check_paper(paper: Paper, metric: Metric | None) -> None:
 
 
 def _check_numbers(prefix: str, published: Published | None, tolerance: float | None, metric: Metric | None) -> None:
-    widest = _widest(metric)
-    for key, value in (("published.half_width", published and published.half_width), ("tolerance", tolerance)):
+    widest, half_width = _widest(metric), None if published is None else published.half_width
+    for key, value in (("published.half_width", half_width), ("tolerance", tolerance)):
         if value is not None and not 0 <= value <= widest:
             raise UserError(f"paper.{prefix}{key}={value!r}: {_expected(metric, 0, widest)}")
     if metric is not None and published is not None and not metric.in_bounds(published.mean):

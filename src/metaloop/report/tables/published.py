@@ -114,7 +114,7 @@ def published_rows(experiments: Sequence[Experiment], runs: Mapping[str, Iterabl
     for experiment in experiments:
         every = list(runs.get(experiment.name, ()))
         trained = group_rows(run for run in every if not run.is_later_evaluation)
-        rows += [PublishedRow(experiment, "", experiment.paper, row) for row in trained or [None]]
+        rows += [PublishedRow(experiment, "", experiment.paper, row) for row in _or_none(trained)]
         further = experiment.paper.also if experiment.paper else {}
         for key, one in further.items():
             rows += _further(experiment, key, one, every, trained)
@@ -127,10 +127,15 @@ def _further(
     assert experiment.paper is not None
     paper = _with_values(experiment.paper, one)
     if not one.overrides:  # another step of the same test
-        return [PublishedRow(experiment, key, paper, row) for row in trained or [None]]
+        return [PublishedRow(experiment, key, paper, row) for row in _or_none(trained)]
     named = [_named(run, key) for run in runs if run.is_later_evaluation and set(run.record.overrides) == set(one.overrides)]
     tested = group_rows(named)
-    return [PublishedRow(experiment, key, paper, row, trained[0] if trained else None) for row in tested or [None]]
+    return [PublishedRow(experiment, key, paper, row, trained[0] if trained else None) for row in _or_none(tested)]
+
+
+def _or_none(rows: Sequence[Row]) -> Sequence[Row | None]:
+    """The rows, or one place for those that are not there yet."""
+    return rows or (None,)
 
 
 def _named(run: Run, key: str) -> Run:
