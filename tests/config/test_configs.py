@@ -41,7 +41,7 @@ COUNTS = {
     "dataset/augmentation": 3,
     "episode": 14,
     "experiment": 67,
-    "experiment/recipe": 6,
+    "experiment/recipe": 7,
     "callbacks": 1,
     "debug": 2,
     "logger": 3,
