@@ -29,7 +29,7 @@ ANSWERS = ("--help", "list", "train --help", "train algorithm=mamll")
 FIRST_STEP = """
 import json, os, resource, sys
 from metaloop.cli.main import main as cli
-from metaloop.training.start_up import StartUp
+from metaloop.training.starting.start_up import StartUp
 
 measure = StartUp.on_train_batch_end
 

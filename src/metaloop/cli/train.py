@@ -17,7 +17,7 @@ from metaloop.config.trust import remember
 from metaloop.errors import UserError
 from metaloop.records.directory import discarded_unless_begun, finished, unfinished
 from metaloop.runs.resume import resume
-from metaloop.training.processes.external_ranks import deciding, decision, is_follower
+from metaloop.system.external_ranks import deciding, decision, is_follower
 
 _HYDRAS = ("cfg", "info", "hydra_help", "shell_completion", "multirun", "config_path", "config_name", "package")
 DRY_RUN = "--dry-run"

@@ -36,8 +36,8 @@ from metaloop.system.devices import check_precision
 from metaloop.tracking.tracker import Tracker
 from metaloop.training.datamodule import EpisodePlan
 from metaloop.training.run import RunParts
+from metaloop.training.starting.warm_start import warm_start
 from metaloop.training.stretches.stretches import check_mode
-from metaloop.training.warm_start import warm_start
 from metaloop.types import EpisodeSpec, Inputs, Tokenizer, highest
 
 Config = Mapping[str, Any]

@@ -17,7 +17,7 @@ from metaloop.learners.learner import Learner
 from metaloop.training.datamodule import EpisodeDataModule
 from metaloop.training.meta_test import restored
 from metaloop.training.outer_module import OuterModule
-from metaloop.training.process import set_up
+from metaloop.training.processes.process import set_up
 
 log = logging.getLogger(__name__)
 

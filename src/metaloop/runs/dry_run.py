@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from metaloop.errors import UserError
 from metaloop.records.directory import check_unused
 from metaloop.records.schema import RunIdentity
-from metaloop.training.processes.external_ranks import externally_launched
+from metaloop.system.external_ranks import externally_launched
 
 if TYPE_CHECKING:  # it imports Lightning
     from metaloop.training.trial import Trial

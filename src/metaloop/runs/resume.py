@@ -9,7 +9,7 @@ from metaloop.records.jobs import LOG
 from metaloop.records.reading import read_record
 from metaloop.records.schema import RECORD, Record
 from metaloop.runs.logs import Logs
-from metaloop.training.processes.external_ranks import is_follower
+from metaloop.system.external_ranks import is_follower
 
 
 def resume(directory: Path, *, screen: bool = True) -> Record:

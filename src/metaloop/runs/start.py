@@ -15,8 +15,8 @@ from omegaconf import OmegaConf
 from metaloop.errors import ProcessKilled, RankLost, UserError
 from metaloop.records.schema import Record, RunIdentity
 from metaloop.runs.logs import Logs
+from metaloop.system.external_ranks import announce, deciding, decision, externally_launched, is_follower
 from metaloop.system.stops import end_with
-from metaloop.training.processes.external_ranks import announce, deciding, decision, externally_launched, is_follower
 
 if TYPE_CHECKING:
     from metaloop.records.contents import SplitContents
@@ -162,7 +162,7 @@ def build_parts(identity: RunIdentity, contents: Mapping[str, "SplitContents"]) 
     from metaloop.config.data_paths import with_absolute_paths
     from metaloop.data.recorded import RecordedDataset
     from metaloop.system.allocator import tune
-    from metaloop.training.process import set_up
+    from metaloop.training.processes.process import set_up
 
     tune()
     set_up(tf32=identity.config["tf32"])

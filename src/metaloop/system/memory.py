@@ -13,7 +13,7 @@ _ROLLUP = "smaps_rollup"  # what the kernel sums over a process's mappings
 
 
 @dataclass(frozen=True)
-class Memory:
+class MemoryUse:
     """Largest resident bytes of processes of one machine.
 
     Attributes:
@@ -36,14 +36,14 @@ class Memory:
         return max(self, other, key=lambda memory: memory.total)
 
     @staticmethod
-    def of_ranks(ranks: Iterable["Memory"]) -> "Memory":
+    def of_ranks(ranks: Iterable["MemoryUse"]) -> "MemoryUse":
         """Memory of ranks of one machine at the same time: all of them map the same libraries, and nothing else in common."""
         each = list(ranks)
         files = max((memory.files for memory in each), default=0)
-        return Memory(sum(memory.private for memory in each), files, sum(memory.shared for memory in each))
+        return MemoryUse(sum(memory.private for memory in each), files, sum(memory.shared for memory in each))
 
 
-def peak() -> Memory:
+def peak() -> MemoryUse:
     """Largest memory of this process and its living descendants: the sum of what each has taken at most so far.
 
     Pages that a process was forked with count for its parent, pages of files for the process that maps most of them, and shared
@@ -51,9 +51,9 @@ def peak() -> Memory:
     """
     if not Path("/proc/self/status").exists():
         most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return Memory(most if sys.platform == "darwin" else most * 1024)
+        return MemoryUse(most if sys.platform == "darwin" else most * 1024)
     each = [memory for process in _tree() if (memory := _of(process)) is not None]
-    return Memory(
+    return MemoryUse(
         sum(memory.private for memory in each),
         max(memory.files for memory in each),
         max(memory.shared for memory in each),
@@ -76,8 +76,8 @@ def _tree() -> list[int]:
     return processes
 
 
-def _of(process: int) -> Memory | None:
-    """Memory of one process, which may have ended; pages that it shares with its parent are not its own."""
+def _of(process: int) -> MemoryUse | None:
+    """MemoryUse of one process, which may have ended; pages that it shares with its parent are not its own."""
     try:
         status, now = _rows(process, "status"), _rows(process, _ROLLUP)
     except (OSError, ValueError):
@@ -87,7 +87,7 @@ def _of(process: int) -> Memory | None:
     files, shared = status["RssFile"], status["RssShmem"]
     forked = process != os.getpid()  # what this process was forked with, such as a sweep's imports, it needs itself
     inherited = min(now.get("Anonymous", 0), max(0, now.get("Shared_Dirty", 0) - shared)) if forked else 0
-    return Memory(max(0, status["VmHWM"] - files - shared - inherited), files, shared)
+    return MemoryUse(max(0, status["VmHWM"] - files - shared - inherited), files, shared)
 
 
 def _rows(process: int, name: str) -> dict[str, int]:

@@ -19,7 +19,7 @@ from metaloop.records.writing import write_csv
 from metaloop.training.checkpoints import AtomicCheckpointIO, checked, load_checkpoint
 from metaloop.training.datamodule import EpisodeDataModule
 from metaloop.training.outer_module import OuterModule
-from metaloop.training.process import KeptSigterm, stops_kept
+from metaloop.training.processes.process import KeptSigterm, stops_kept
 from metaloop.training.samples import save_samples
 from metaloop.training.scores import interval_of, statistics_of, summary, table
 

@@ -30,10 +30,10 @@ from metaloop.training.datamodule import EpisodeDataModule, EpisodePlan
 from metaloop.training.ensembles import ensemble
 from metaloop.training.meta_test import meta_test, quiet_trainer
 from metaloop.training.outer_module import OuterModule
-from metaloop.training.peak_memory import PeakMemory
-from metaloop.training.process import stops_kept
+from metaloop.training.processes.peak_memory import PeakMemory
+from metaloop.training.processes.process import stops_kept
 from metaloop.training.progress import Progress
-from metaloop.training.start_up import StartUp
+from metaloop.training.starting.start_up import StartUp
 from metaloop.training.stretches.stretches import AUTO, Mode, Stretches
 
 log = logging.getLogger(__name__)

@@ -14,10 +14,10 @@ from metaloop.records.schema import RunIdentity
 from metaloop.training.datamodule import EpisodeDataModule
 from metaloop.training.meta_test import quiet_trainer
 from metaloop.training.outer_module import OuterModule
-from metaloop.training.peak_memory import PeakMemory
-from metaloop.training.process import stops_kept
+from metaloop.training.processes.peak_memory import PeakMemory
+from metaloop.training.processes.process import stops_kept
 from metaloop.training.run import RunParts
-from metaloop.training.start_up import StartUp
+from metaloop.training.starting.start_up import StartUp
 
 _STEPS, _SECONDS = 20, 10.0  # a trial ends after so many timed outer steps, or after the step in which the seconds are over
 _BATCHES = 3  # of validation episodes on each rank; the first also chooses how to run them, and is not timed if there are more

@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from metaloop.training import start_up
-from metaloop.training.start_up import StartUp, process_age
+from metaloop.training.starting import start_up
+from metaloop.training.starting.start_up import StartUp, process_age
 from pairwise import covering
 
 # Runs the command and prints the imported modules at the end of the first outer step, where it leaves.
 FIRST_STEP = """
 import json, os, sys
 from metaloop.cli.main import main as cli
-from metaloop.training.start_up import StartUp
+from metaloop.training.starting.start_up import StartUp
 from metaloop.training.outer_module import OuterModule
 
 def leave(*arguments):
@@ -118,7 +118,9 @@ def test_the_first_step_is_timed_once_from_the_start_of_the_process(monkeypatch:
 
 
 def test_a_process_knows_its_age(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    began = "from metaloop.training.start_up import process_age; import time; print(process_age(), time.process_time())"
+    began = (
+        "from metaloop.training.starting.start_up import process_age; import time; print(process_age(), time.process_time())"
+    )
     age, busy = map(float, python("-c", began, cwd=tmp_path).split())
     assert busy - 0.1 < age < 600
     assert process_age() > age  # this process is older: it imported as much before it started that one

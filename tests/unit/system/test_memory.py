@@ -9,7 +9,7 @@ import torch
 
 from metaloop.inner.autodiff import Autodiff
 from metaloop.inner.execution.workers import Workers
-from metaloop.system.memory import Memory, forget_peak, peak
+from metaloop.system.memory import MemoryUse, forget_peak, peak
 from metaloop.types import Examples, Params, Tasks
 
 MB = 2**20
@@ -85,7 +85,7 @@ def test_the_highest_level_is_kept_until_it_is_forgotten() -> None:
 
 
 def test_ranks_add_up_but_for_their_libraries() -> None:
-    ranks = [Memory(100, 30, 5), Memory(200, 40, 7)]
-    assert Memory.of_ranks(ranks) == Memory(300, 40, 12)
-    assert Memory.of_ranks(ranks).total == 352
+    ranks = [MemoryUse(100, 30, 5), MemoryUse(200, 40, 7)]
+    assert MemoryUse.of_ranks(ranks) == MemoryUse(300, 40, 12)
+    assert MemoryUse.of_ranks(ranks).total == 352
     assert ranks[0].largest(ranks[1]) == ranks[1].largest(ranks[0]) == ranks[1]

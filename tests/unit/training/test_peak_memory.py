@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from metaloop.records.reading import read_record
-from metaloop.system.memory import Memory
-from metaloop.training.peak_memory import over_ranks
+from metaloop.system.memory import MemoryUse
+from metaloop.training.processes.peak_memory import over_ranks
 from metaloop.training.processes.ranks import launch
 from small_runs import trained_all
 
@@ -14,10 +14,10 @@ MB = 2**20
 
 
 def test_the_machine_or_the_device_that_needs_most_counts() -> None:
-    ranks = [("a", Memory(100, 30, 0), 0), ("a", Memory(100, 40, 0), 0), ("b", Memory(150, 40, 0), 0)]
+    ranks = [("a", MemoryUse(100, 30, 0), 0), ("a", MemoryUse(100, 40, 0), 0), ("b", MemoryUse(150, 40, 0), 0)]
     assert over_ranks(ranks) == 240
     assert over_ranks(ranks[2:]) == 190
-    assert over_ranks([("a", Memory(100), 7), ("a", Memory(100), 9), ("b", Memory(100), 8)]) == 9
+    assert over_ranks([("a", MemoryUse(100), 7), ("a", MemoryUse(100), 9), ("b", MemoryUse(100), 8)]) == 9
 
 
 def taken(directory: Path, ranks: int, *overrides: str) -> int:

@@ -10,7 +10,7 @@ import torch
 
 from metaloop.cli.main import main
 from metaloop.errors import UserError
-from metaloop.training.processes import external_ranks
+from metaloop.system import external_ranks
 from metaloop.training.processes.ranks import launch
 from small_runs import SMALL_CONF, rows, trained_all, words
 

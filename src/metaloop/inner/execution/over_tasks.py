@@ -17,7 +17,7 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_leaves, tree_map, t
 from metaloop.errors import UserError
 from metaloop.inner.autodiff import Autodiff, Eager, Functional
 from metaloop.inner.execution.agreement import check_agreement
-from metaloop.system.memory import Memory
+from metaloop.system.memory import MemoryUse
 from metaloop.types import Examples, Params, Tasks
 
 TaskLoss = Callable[[Params, Examples, Examples, Autodiff], tuple[Tensor, Params]]
@@ -35,7 +35,7 @@ class OverTasks(ABC):
         memory_before_close: largest memory of this process and its processes when the strategy last ended some of them.
     """
 
-    memory_before_close = Memory()
+    memory_before_close = MemoryUse()
 
     @property
     @abstractmethod

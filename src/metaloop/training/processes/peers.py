@@ -16,8 +16,8 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from metaloop.errors import RankLost
+from metaloop.system.external_ranks import externally_launched, run_store
 from metaloop.system.terminal import printable
-from metaloop.training.processes.external_ranks import externally_launched, run_store
 
 if TYPE_CHECKING:
     from torch._C._distributed_c10d import Store

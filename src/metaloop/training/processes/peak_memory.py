@@ -9,7 +9,7 @@ import torch.distributed as dist
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from metaloop.inner.execution.over_tasks import OverTasks
-from metaloop.system.memory import Memory, forget_peak, peak
+from metaloop.system.memory import MemoryUse, forget_peak, peak
 
 _SECONDS = 10.0  # between two looks; a process that lives shorter may be missed
 
@@ -30,7 +30,7 @@ class PeakMemory(Callback):
     def __init__(self, over_tasks: OverTasks) -> None:
         self.over_tasks = over_tasks
         self.bytes = 0
-        self._highest = Memory()
+        self._highest = MemoryUse()
         self._steps, self._due = 0, 0.0
         forget_peak()
 
@@ -57,7 +57,7 @@ class PeakMemory(Callback):
         self._due = time.monotonic() + _SECONDS
 
 
-def gathered(mine: tuple[str, Memory, int]) -> list[tuple[str, Memory, int]]:
+def gathered(mine: tuple[str, MemoryUse, int]) -> list[tuple[str, MemoryUse, int]]:
     """Gather what each rank has measured: its machine, its memory and that of its device."""
     if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
         return [mine]
@@ -66,7 +66,7 @@ def gathered(mine: tuple[str, Memory, int]) -> list[tuple[str, Memory, int]]:
     return everyone
 
 
-def over_ranks(ranks: list[tuple[str, Memory, int]]) -> int:
+def over_ranks(ranks: list[tuple[str, MemoryUse, int]]) -> int:
     """Bytes of the device that needs most or, without devices, of the machine that needs most.
 
     Args:
@@ -74,4 +74,4 @@ def over_ranks(ranks: list[tuple[str, Memory, int]]) -> int:
     """
     on_device = max(device for _, _, device in ranks)
     machines = {machine: [memory for name, memory, _ in ranks if name == machine] for machine, _, _ in ranks}
-    return on_device or max(Memory.of_ranks(each).total for each in machines.values())
+    return on_device or max(MemoryUse.of_ranks(each).total for each in machines.values())
