@@ -218,6 +218,7 @@ NOTHING_LEARNED += (
     *(choice for choice, lines in WITH.items() if TEXTS[1] in lines),
 )
 REAL = (
+    "experiment/pfn_tables",
     "dataset/tabular_regression",
     "dataset/atis_slots",
     "dataset/snips_slots",

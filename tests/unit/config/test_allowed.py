@@ -120,7 +120,8 @@ def test_sweeps_take_trust_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     sweep = ["sweep", "first_order", "--dry-run", "seed=0", "+callbacks.mine={_target_:collections.Counter}"]
     assert main(sweep) == 2
     assert "add trust=collections" in capsys.readouterr().err
-    assert main([*sweep, "trust=collections"]) == 0
+    assert main([*sweep, "trust=collections"]) == 2  # the dry run builds it: it is trusted, and no callback
+    assert "callbacks.mine._target_=collections.Counter: must be a pytorch_lightning" in capsys.readouterr().err
 
 
 def test_every_config_of_ones_own_passes_this_door() -> None:
