@@ -173,36 +173,62 @@ template <class T> void correlate(const Layer& l, const T* x, const T* g, T* to)
   }
 }
 
-// The packed weights of a kernel (out, in, 9): panels of outputs, each (9, in, width).
+// A kernel is (out, in, 9), so that of each output "numbers" = 9 * in follow one another. Squares of outputs and numbers are
+// transposed in registers; outputs come in whole vectors, and the last numbers of a few channels one by one.
+
+// The place of number k of a kernel's outputs in (9, in).
+inline long place(long k, long in) { return k % 9 * in + k / 9; }
+
+// The packed weights of a kernel: panels of outputs, each (9, in, width).
 template <class T> void pack(const Layer& l, const T* kernel, T* to) {
-  const long in = l.in * l.taps / 9, out = l.out;
-  for (long column = 0; column < out; column += WIDTH<T>) {
-    const long width = out - column < WIDTH<T> ? out - column : WIDTH<T>;
-    for (long c = 0; c < in; ++c)
-      for (long tap = 0; tap < 9; ++tap)
-        for (long v = 0; v < width; ++v)
-          to[(column * 9 + tap * width) * in + c * width + v] = kernel[((column + v) * in + c) * 9 + tap];
+  const long in = l.in * l.taps / 9, numbers = 9 * in, whole = numbers / LANES<T> * LANES<T>;
+  for (long o = 0; o < l.out; o += LANES<T>) {
+    const long column = o / WIDTH<T> * WIDTH<T>, width = l.out - column < WIDTH<T> ? l.out - column : WIDTH<T>;
+    const T* from = kernel + o * numbers;
+    T* panel = to + column * numbers + o - column;
+    for (long k = 0; k < whole; k += LANES<T>) {
+      Vec<T> square[LANES<T>];
+      for (int i = 0; i < LANES<T>; ++i) square[i] = load(from + i * numbers + k);
+      transpose<T>(square);
+      for (int i = 0; i < LANES<T>; ++i) store(panel + place(k + i, in) * width, square[i]);
+    }
+    for (long k = whole; k < numbers; ++k)
+      for (int i = 0; i < LANES<T>; ++i) panel[place(k, in) * width + i] = from[i * numbers + k];
   }
 }
 
-// The transposed packed weights of a kernel (out, in, 9): panels of inputs, each (9, out, width).
+// The transposed packed weights of a kernel: panels of inputs, each (9, out, width).
 template <class T> void pack_transposed(const Layer& l, const T* kernel, T* to) {
-  const long in = l.in, out = l.out;
-  for (long column = 0; column < in; column += WIDTH<T>) {
-    const long width = in - column < WIDTH<T> ? in - column : WIDTH<T>;
-    for (long o = 0; o < out; ++o)
-      for (long tap = 0; tap < 9; ++tap)
-        for (long v = 0; v < width; ++v)
-          to[(column * 9 + tap * width) * out + o * width + v] = kernel[(o * in + column + v) * 9 + tap];
+  for (long c = 0; c < l.in; c += LANES<T>) {
+    const long column = c / WIDTH<T> * WIDTH<T>, width = l.in - column < WIDTH<T> ? l.in - column : WIDTH<T>;
+    for (long o = 0; o < l.out; ++o) {
+      const T* from = kernel + (o * l.in + c) * 9;
+      T* panel = to + (column * 9 * l.out) + o * width + c - column;
+      for (long tap = 0; tap + LANES<T> <= 9; tap += LANES<T>) {
+        Vec<T> square[LANES<T>];
+        for (int i = 0; i < LANES<T>; ++i) square[i] = load(from + i * 9 + tap);
+        transpose<T>(square);
+        for (int i = 0; i < LANES<T>; ++i) store(panel + (tap + i) * l.out * width, square[i]);
+      }
+      for (int i = 0; i < LANES<T>; ++i) panel[8 * l.out * width + i] = from[i * 9 + 8];
+    }
   }
 }
 
-// A kernel (out, in, 9) from (9, in, out).
+// A kernel from (9, in, out).
 template <class T> void unpack(const Layer& l, const T* from, T* kernel) {
-  const long in = l.in * l.taps / 9, out = l.out;
-  for (long c = 0; c < in; ++c)
-    for (long o = 0; o < out; ++o)
-      for (long tap = 0; tap < 9; ++tap) kernel[(o * in + c) * 9 + tap] = from[(tap * in + c) * out + o];
+  const long in = l.in * l.taps / 9, numbers = 9 * in, whole = numbers / LANES<T> * LANES<T>;
+  for (long o = 0; o < l.out; o += LANES<T>) {
+    T* to = kernel + o * numbers;
+    for (long k = 0; k < whole; k += LANES<T>) {
+      Vec<T> square[LANES<T>];
+      for (int i = 0; i < LANES<T>; ++i) square[i] = load(from + place(k + i, in) * l.out + o);
+      transpose<T>(square);
+      for (int i = 0; i < LANES<T>; ++i) store(to + i * numbers + k, square[i]);
+    }
+    for (long k = whole; k < numbers; ++k)
+      for (int i = 0; i < LANES<T>; ++i) to[i * numbers + k] = from[place(k, in) * l.out + o + i];
+  }
 }
 
 }  // namespace

@@ -5,6 +5,8 @@
 
 #pragma once
 
+#include <utility>
+
 namespace {
 
 constexpr int BYTES = 32, ROWS = 128, MOST = 1024;  // a vector, rows summed in their own type, channels
@@ -21,6 +23,35 @@ template <class T> inline Vec<T> load(const T* p) {
   return v;
 }
 template <class T, class V> inline void store(T* p, V v) { __builtin_memcpy(p, &v, BYTES); }
+
+template <class T> struct Whole;
+template <> struct Whole<float> { typedef int type __attribute__((vector_size(BYTES))); };
+template <> struct Whole<double> { typedef long type __attribute__((vector_size(BYTES))); };
+
+// The lanes of a and b, numbered one after the other, in the order Lane...
+template <class T, int... Lane> inline Vec<T> shuffled(Vec<T> a, Vec<T> b) {
+#ifdef __clang__
+  return __builtin_shufflevector(a, b, Lane...);
+#else
+  return __builtin_shuffle(a, b, typename Whole<T>::type{Lane...});
+#endif
+}
+
+// Swaps, in every square of 2 * SIDE rows and lanes, the quarter at the upper right with that at the lower left.
+template <class T, int SIDE, int... Lane> inline void swap_quarters(Vec<T>* rows, std::integer_sequence<int, Lane...>) {
+  for (int i = 0; i < LANES<T>; ++i)
+    if (!(i & SIDE)) {
+      const Vec<T> a = rows[i], b = rows[i + SIDE];
+      rows[i] = shuffled<T, (Lane & SIDE ? LANES<T> + Lane - SIDE : Lane)...>(a, b);
+      rows[i + SIDE] = shuffled<T, (Lane & SIDE ? LANES<T> + Lane : Lane + SIDE)...>(a, b);
+    }
+}
+
+// Transposes a square of numbers, one vector a row.
+template <class T, int SIDE = LANES<T> / 2> inline void transpose(Vec<T>* rows) {
+  swap_quarters<T, SIDE>(rows, std::make_integer_sequence<int, LANES<T>>());
+  if constexpr (SIDE > 1) transpose<T, SIDE / 2>(rows);
+}
 
 // Adds to sum[k][c] the sums over rows of the K terms that term(row, c, out) computes for the vector of channels at c.
 template <int K, class T, class Term> void add_sums(long rows, long channels, double (*sum)[MOST], Term term) {
