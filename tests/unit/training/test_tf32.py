@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from metaloop.cli.main import main
-from metaloop.system.tf32 import allow_tf32
+from metaloop.system.devices import allow_tf32
 from small_runs import SMALL_CONF, words
 
 

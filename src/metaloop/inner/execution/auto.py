@@ -17,7 +17,9 @@ from metaloop.inner.execution.workers import Workers, cores
 from metaloop.types import Params, Tasks
 
 _MARGIN = 1.1  # a challenger must win by this much, so that noise does not decide between equals
+_TRACED_MARGIN = 1.02  # for a recording of the same operations, which saves their Python and gains more in worker processes
 _MAP_MARGIN = 2.0  # for vmap in evaluation: a clear win shows that many small operations, not arithmetic, take the time
+_WORTH_TRACING = 20.0  # seconds of work ahead that pay for a second or two of tracing
 _WORTH_COMPILING = 90.0  # seconds of work ahead that pay for half a minute of compiling
 _WORTH_PROCESSES = 180.0  # seconds of work ahead that pay for starting processes, which takes a few
 _FEW = 2  # tasks on which vmap must win first if tasks are slow: all at once take much memory and rarely pay
@@ -34,7 +36,7 @@ _ANY, _MAP = "gradient", "map"
 class Auto(OverTasks):
     """The fastest of the other strategies, timed at the first meta-batch.
 
-    Loop and vmap are always timed. Compiled vmap and worker processes are timed if enough work lies ahead.
+    Loop and vmap are always timed. Traced and compiled vmap and worker processes are timed if enough work lies ahead.
 
     A challenger that is faster must also reproduce the loop's meta-gradient in float64, so a model for which vmap is wrong runs
     in the loop. A slower one is neither timed again nor compared.
@@ -113,14 +115,15 @@ class Auto(OverTasks):
         best: OverTasks = Loop()
         best_time = _seconds(lambda: run(best, meta, tasks))
         messages = [f"loop {best_time * 1e3:.2f} ms"]
-        for offer in (_vmap, _compiled_vmap, _workers):
+        for offer in (_vmap, _traced_vmap, _compiled_vmap, _workers):
             challenger = offer(best, best_time, best_time * self.expected_steps, meta)
-            if challenger is None or (offer is _compiled_vmap and not self._compiles):
+            if challenger is None or (isinstance(best, Vmap) and best_time < _SHORT and not self._compiles):
                 continue
-            trial = _vmap_trial if isinstance(challenger, Vmap) else _trial
+            margin = _TRACED_MARGIN if offer is _traced_vmap else _MARGIN
+            trial = _vmap_trial if offer is _vmap else partial(_trial, margin=margin)
             seconds, message = trial(run, challenger, meta, tasks, best_time)
             messages.append(f"{challenger.name} {message}")
-            if seconds * _MARGIN < best_time:
+            if seconds * margin < best_time:
                 best, best_time = challenger, seconds
             elif isinstance(challenger, Workers):
                 challenger.close()
@@ -140,6 +143,10 @@ def _vmap(best: OverTasks, seconds: float, ahead: float, meta: Params) -> OverTa
         meta: the meta-parameters.
     """
     return Vmap(checked=False)
+
+
+def _traced_vmap(best: OverTasks, seconds: float, ahead: float, meta: Params) -> OverTasks | None:
+    return Vmap(traced=True, checked=False) if isinstance(best, Vmap) and ahead > _WORTH_TRACING else None
 
 
 def _compiled_vmap(best: OverTasks, seconds: float, ahead: float, meta: Params) -> OverTasks | None:
@@ -179,7 +186,7 @@ def _vmap_trial(run: Run, challenger: OverTasks, meta: Params, tasks: Tasks, bes
 
 
 def _trial(
-    run: Run, challenger: OverTasks, meta: Params, tasks: Tasks, best: float, *, compare: bool = True
+    run: Run, challenger: OverTasks, meta: Params, tasks: Tasks, best: float, *, compare: bool = True, margin: float = _MARGIN
 ) -> tuple[float, str]:
     """Return the seconds of one run, infinite if the challenger is refused, and a message for the report.
 
@@ -190,10 +197,11 @@ def _trial(
         tasks: the tasks.
         best: seconds of the fastest strategy so far.
         compare: whether a challenger that wins must have the loop's meta-gradient.
+        margin: times by which a challenger must win.
     """
     try:
         seconds = _seconds(lambda: run(challenger, meta, tasks), best)
-        if compare and seconds * _MARGIN < best and not _agree(run, challenger, meta, tasks):
+        if compare and seconds * margin < best and not _agree(run, challenger, meta, tasks):
             return float("inf"), "refused: its meta-gradient differs from the loop's"
     except Exception as error:  # vmap, the compiler and pickle fail with many kinds of error; the loop still works
         return float("inf"), f"impossible: {type(error).__name__}: {str(error).splitlines()[0][:120]}"
@@ -202,9 +210,10 @@ def _trial(
 
 def _named(name: str) -> OverTasks | None:
     """Return the strategy named ``name``; None if it is not among those that can be chosen."""
-    known: list[OverTasks] = [Loop(), Vmap(checked=False), Vmap(compiled=True, checked=False)]
+    traced = Vmap(traced=True, checked=False)
+    known: list[OverTasks] = [Loop(), Vmap(checked=False), traced, Vmap(compiled=True, checked=False)]
     if os.name == "posix":
-        known += [Workers(), Workers(within=Vmap(checked=False))]
+        known += [Workers(), Workers(within=Vmap(checked=False)), Workers(within=traced)]
     return next((strategy for strategy in known if strategy.name == name), None)
 
 
@@ -235,12 +244,13 @@ def _seconds(run: Callable[[], Any], enough: float = float("inf")) -> float:
 def _agree(run: Run, challenger: OverTasks, meta: Params, tasks: Tasks) -> bool:
     """Return whether the challenger's meta-gradient of a few tasks equals the loop's.
 
-    It is computed in float64. Compiled code is compared in its own type and on all tasks, whose shapes it is made for; it is
-    tried only where vmap agreed.
+    It is computed in float64. A recording is compared in its own type and on all tasks, whose shapes it is made for; it is
+    tried only where vmap agreed. The tasks come in another order than when it was made, so that what is constant in it shows.
     """
     pair = partial(run, Loop()), partial(run, challenger)
-    if isinstance(challenger, Vmap) and challenger.compiled:
-        return _close(*pair, meta, tasks)
+    inner = challenger.within if isinstance(challenger, Workers) else challenger
+    if isinstance(inner, Vmap) and (inner.traced or inner.compiled):
+        return _close(partial(run, Vmap(checked=False)), partial(run, challenger), meta, tasks.map(lambda each: each.flip(0)))
     try:
         return distance_in_double(*pair, meta, tasks) <= TOLERANCE
     except RuntimeError:  # a constant inside the network has another type

@@ -12,11 +12,12 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import TreeSpec, tree_flatten, tree_leaves, tree_map, tree_unflatten
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_leaves, tree_map
 
 from metaloop.errors import UserError
 from metaloop.inner.autodiff import Autodiff, Eager, Functional
 from metaloop.inner.execution.agreement import check_agreement
+from metaloop.inner.execution.recording import recorded
 from metaloop.system.memory import MemoryUse
 from metaloop.types import Examples, Params, Tasks
 
@@ -25,6 +26,7 @@ TaskGradient = Callable[[Params, Examples, Examples, Autodiff], tuple[Params, Pa
 Tree = TypeVar("Tree")  # tensors in dicts, tuples, Examples, ...: any pytree of torch.utils._pytree
 Result = TypeVar("Result")  # likewise
 Run = Callable[["OverTasks", Params, Tasks], tuple[Params, Params]]
+_MOST_TRACES = 16  # recordings that are kept; a function of more kinds runs as it is
 _Sums = Callable[[Params, Examples, Examples], tuple[Params, Params]]  # of meta-parameters, support and query of stacked tasks
 
 
@@ -147,27 +149,35 @@ class Vmap(OverTasks):
 
     Args:
         chunk: number of tasks at once, which bounds memory; None for the whole meta-batch.
-        compiled: compile the meta-gradient of a chunk, on a GPU into CUDA graphs. It pays if outer steps are short and many,
-            and needs a C++ compiler.
+        traced: record the tensor operations of a chunk's meta-gradient once, which takes a second or two, and then run them
+            without the Python around them. It pays unless outer steps are few.
+        compiled: compile these operations, on a GPU into CUDA graphs. It pays if outer steps are short and many, and needs a
+            C++ compiler.
         checked: compare the first meta-gradient of each kind with the loop's, because vmap is wrong for some networks.
 
     Raises:
         UserError: the chunk is empty; later, vmap cannot run the network, or is wrong for it.
     """
 
-    def __init__(self, chunk: int | None = None, *, compiled: bool = False, checked: bool = True) -> None:
+    def __init__(self, chunk: int | None = None, *, traced: bool = False, compiled: bool = False, checked: bool = True) -> None:
         if chunk is not None and chunk < 1:
             raise UserError(f"algorithm.over_tasks.chunk={chunk}: at least 1, or null for the whole meta-batch")
         self.chunk = chunk
+        self.traced = traced and not compiled
         self.compiled = compiled
         self.checked = checked
         self._agreed: set[str] = set()  # kinds of per-task functions whose meta-gradient was compared
-        self._compiled: dict[Hashable, tuple[TreeSpec, _Sums]] = {}
+        self._recorded: dict[Hashable, tuple[TreeSpec, _Sums]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the recordings, which every process makes itself."""
+        return {**self.__dict__, "_recorded": {}}
 
     @property
     def name(self) -> str:
         """See :attr:`OverTasks.name`."""
-        return ("compiled " if self.compiled else "") + "vmap" + (f", chunks of {self.chunk}" if self.chunk else "")
+        kind = "compiled " if self.compiled else "traced " if self.traced else ""
+        return f"{kind}vmap" + (f", chunks of {self.chunk}" if self.chunk else "")
 
     def choices(self) -> dict[str, str]:
         """See :meth:`OverTasks.choices`."""
@@ -217,17 +227,24 @@ class Vmap(OverTasks):
             for start in range(0, len(tasks), self.chunk or len(tasks)):
                 part = tasks[start : start + (self.chunk or len(tasks))]
                 arguments = (plain, part.support, part.query)
-                # Compiled code is kept by per-task function and shape, so that a new closure each step does not compile again.
-                parts.append(self._compile(key, sums, arguments)(*arguments) if self.compiled else sums(*arguments))
+                parts.append(self._fastest(key, sums, arguments)(*arguments))
         gradients = tree_map(lambda *terms: sum(terms[1:], terms[0]) / len(tasks), *(gradient for gradient, _ in parts))
         return gradients, tree_map(lambda *terms: torch.cat(terms), *(auxiliary for _, auxiliary in parts))
 
-    def _compile(self, key: Hashable, sums: _Sums, arguments: tuple[Params, Examples, Examples]) -> _Sums:
+    def _fastest(self, key: Hashable, sums: _Sums, arguments: tuple[Params, Examples, Examples]) -> _Sums:
+        """Return ``sums`` or a recording of it.
+
+        Recordings are kept by per-task function and shape, so that a new closure each step is not recorded again.
+        """
+        if not (self.traced or self.compiled):
+            return sums
         leaves, layout = tree_flatten(arguments)
         key = (key, tuple((leaf.shape, leaf.dtype, leaf.device) for leaf in leaves))
-        known = self._compiled.get(key)
+        known = self._recorded.get(key)
         if known is None or known[0] != layout:  # equal shapes may be another tree: a mask where another tensor stood before
-            known = self._compiled[key] = layout, _compiled(sums, leaves, layout)
+            if self.traced and len(self._recorded) >= _MOST_TRACES:  # a function of the step: every one would be recorded
+                return sums
+            known = self._recorded[key] = layout, recorded(sums, arguments, compiled=self.compiled)
         return known[1]
 
     def map(self, function: Callable[[Tree, Autodiff], Result], trees: Tree) -> Result:
@@ -235,41 +252,6 @@ class Vmap(OverTasks):
         with torch.no_grad():
             mapped = torch.func.vmap(lambda tree: function(tree, Functional()), chunk_size=self.chunk, randomness="different")
             return mapped(trees)
-
-
-def _compiled(function: _Sums, leaves: list[Tensor], layout: TreeSpec) -> _Sums:
-    """Return ``function`` compiled for these shapes.
-
-    It is first traced to a flat graph of tensor operations, so that the Python around them (above all the parameter swapping
-    of ``functional_call``) does not run at every call.
-    """
-    from torch.fx.experimental.proxy_tensor import make_fx  # slow to import, and only needed here
-
-    outputs: list[TreeSpec] = []
-
-    def flat(*tensors: Tensor) -> list[Tensor]:
-        results, out_layout = tree_flatten(function(*tree_unflatten(list(tensors), layout)))
-        outputs[:] = [out_layout]
-        return results
-
-    traced, on_gpu = make_fx(flat)(*leaves), _on_gpu(leaves)
-    # CUDA graphs launch thousands of small kernels as one.
-    graph = torch.compile(traced, dynamic=False, mode="reduce-overhead" if on_gpu else None)
-
-    def call(meta: Params, support: Examples, query: Examples) -> tuple[Params, Params]:
-        if on_gpu:
-            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]  # torch declares no types for it
-        results = graph(*tree_leaves((meta, support, query)))
-        if on_gpu:  # the next replay overwrites the results of this one
-            results = [result.clone() for result in results]
-        gradients, auxiliary = tree_unflatten(results, outputs[0])
-        return gradients, auxiliary
-
-    return call
-
-
-def _on_gpu(leaves: list[Tensor]) -> bool:
-    return any(leaf.device.type == "cuda" for leaf in leaves)
 
 
 def with_gradient(value: Tensor, params: Params, gradients: Params) -> Tensor:

@@ -118,7 +118,8 @@ class Workers(OverTasks):
         seed = int(torch.randint(2**62, ()))
         try:
             for i, (process, part) in enumerate(zip(self._others, parts[1:], strict=False)):
-                process.ask((run, self.within, task, plain, part, seed + i + 1))
+                # As a tensor, so that equal steps are equal requests.
+                process.ask((run, self.within, task, plain, part, torch.tensor(seed + i + 1)))
             results = [self._in_this_process(run, task, meta, parts[0], seed)]
             results += [process.answer() for process in self._others[: len(parts) - 1]]
         except BaseException:  # answers that are still to come would be mistaken for those of the next call

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from metaloop.models.convolutional.native import library
+from metaloop.system.operators import Operator, untraced
 
 Observe = Callable[[Tensor, Tensor, int], None]  # mean and biased variance (channels,), number of values
 
@@ -27,8 +28,7 @@ def usable(x: Tensor) -> bool:
     return (
         x.device.type == "cpu"
         and x.dtype in _NAMES
-        and not torch.compiler.is_compiling()
-        and torch._C._len_torch_dispatch_stack() == 0
+        and untraced()
         and not torch.is_autocast_enabled("cpu")
         and library(_LIBRARY) is not None
         and library(_PATCHES) is not None
@@ -79,18 +79,7 @@ def convolution(x: Tensor, weight: Tensor, stride: int) -> Tensor:
     return out.view(n, (h - 1) // stride + 1, (w - 1) // stride + 1, -1).permute(0, 3, 1, 2)
 
 
-class _Kernel(torch.autograd.Function):
-    """An autograd function that works in a loop and under torch.func."""
-
-    @classmethod
-    def apply(cls, *inputs: Any) -> Any:
-        if torch._C._are_functorch_transforms_active():
-            return super().apply(*inputs)  # type: ignore[no-untyped-call]  # torch declares no types for it
-        # The public one looks up a signature, 50 us a call. This one is of a base class in C++.
-        return super(torch.autograd.Function, cls).apply(*inputs)  # type: ignore[misc]  # torch declares no types for it
-
-
-class _NormReluPool(_Kernel):
+class _NormReluPool(Operator):
     """The fused norm, ReLU and pooling of x (tasks * examples, channels, height, width), weight and bias (tasks, channels).
 
     It returns the result and, for the derivatives, the input chosen in each window, the means and the inverse deviations.
@@ -123,7 +112,7 @@ class _NormReluPool(_Kernel):
         return _stacked(_NormReluPool, info.batch_size, in_dims, inputs)
 
 
-class _Backward(_Kernel):
+class _Backward(Operator):
     """Gradients with respect to x, weight and bias, as a function of the output's gradient, x and weight."""
 
     @staticmethod
@@ -150,7 +139,7 @@ class _Backward(_Kernel):
         return _stacked(_Backward, info.batch_size, in_dims, inputs)
 
 
-class _Second(_Kernel):
+class _Second(Operator):
     """Gradients of ``_Backward`` with respect to the output's gradient, x and weight. There is no third derivative."""
 
     @staticmethod
@@ -176,8 +165,10 @@ class _Second(_Kernel):
         return _stacked(_Second, info.batch_size, in_dims, inputs)
 
 
-class _Patches(_Kernel):
+class _Patches(Operator):
     """The 3x3 patches of (examples, channels, height, width) as rows (examples * places, 9 * channels)."""
+
+    one = True
 
     @staticmethod
     def forward(x: Tensor, stride: int) -> Tensor:
@@ -201,8 +192,10 @@ class _Patches(_Kernel):
         return rows.unflatten(0, (info.batch_size, -1)), 0
 
 
-class _Gathered(_Kernel):
+class _Gathered(Operator):
     """The adjoint of ``_Patches``: at each place, the sum of the patches' entries for it."""
+
+    one = True
 
     @staticmethod
     def forward(rows: Tensor, shape: tuple[int, ...], stride: int) -> Tensor:

@@ -16,8 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metaloop.models.convolutional.fused import Observe, _function, _Kernel, variance
+from metaloop.models.convolutional.fused import Observe, _function, variance
 from metaloop.models.convolutional.native import library
+from metaloop.system.operators import Operator
 
 _LIBRARY = "conv_stack"
 _AXES = (4, 1, 1)  # of a kernel, a scale and an offset
@@ -66,7 +67,7 @@ def blocks(
     return out
 
 
-class _Stack(_Kernel):
+class _Stack(Operator):
     """The output of the blocks for x (examples, depth, height, width), and the state that the derivatives need."""
 
     @staticmethod
@@ -101,7 +102,7 @@ class _Stack(_Kernel):
         return axis.split(outputs, [axis.within(x, in_dims[0])] * 2)
 
 
-class _Backward(_Kernel):
+class _Backward(Operator):
     """Outputs' gradients where they are positive, and the gradients of parameters, summed over the tasks of each stack.
 
     ``counts`` has the number of stacks of each gradient, 0 for no such axis. Under vmap it is larger than that of the
@@ -148,7 +149,7 @@ class _Backward(_Kernel):
         return axis.split(outputs, [axis.within(x, in_dims[2]), *counts])
 
 
-class _Second(_Kernel):
+class _Second(Operator):
     """Gradients of ``_Backward`` with respect to the outputs' gradient, the state and the parameters; no third derivative."""
 
     @staticmethod

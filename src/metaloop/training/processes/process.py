@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from metaloop.system.tf32 import allow_tf32
+from metaloop.system.devices import allow_tf32
 
 
 def set_up(*, tf32: bool) -> None:

@@ -124,7 +124,15 @@ def test_choosing_moves_no_random_numbers() -> None:
     assert all(torch.equal(found[name], expected[name]) for name in meta)
 
 
-STRATEGIES = [Loop(), Vmap(), Vmap(compiled=True), Workers(), Workers(within=Vmap())]
+STRATEGIES = [
+    Loop(),
+    Vmap(),
+    Vmap(traced=True),
+    Vmap(compiled=True),
+    Workers(),
+    Workers(within=Vmap()),
+    Workers(within=Vmap(traced=True)),
+]
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES, ids=lambda s: s.name)
@@ -218,12 +226,13 @@ def test_processes_are_not_started_where_they_cannot_pay(
 def test_compiling_can_be_left_to_stretches_and_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
     tried: list[str] = []
 
-    def trial(run: object, challenger: OverTasks, meta: Params, tasks: Tasks, best: float) -> tuple[float, str]:
+    def trial(run: object, challenger: OverTasks, *arguments: object, **settings: object) -> tuple[float, str]:
         tried.append(challenger.name)
-        return {"vmap": 0.02, "compiled vmap": 0.001}[challenger.name], ""
+        return {"vmap": 0.02, "traced vmap": 0.015, "compiled vmap": 0.001}[challenger.name], ""
 
     monkeypatch.setattr(auto, "_seconds", lambda run: run() and 0.04)
     monkeypatch.setattr(auto, "_vmap_trial", trial)
+    monkeypatch.setattr(auto, "_trial", trial)
     monkeypatch.setattr(auto, "cores", lambda: 1)
     net = network(nn.Tanh())
     strategy, task = Auto(expected_steps=10**6), MetaLoss(net, second_order=True)
@@ -236,7 +245,31 @@ def test_compiling_can_be_left_to_stretches_and_taken_back(monkeypatch: pytest.M
     assert not strategy.chosen
     monkeypatch.setattr(auto.Vmap, "mean_gradient", lambda *arguments: ({}, {}))
     strategy.mean_gradient(task, dict(net.named_parameters()), made_tasks())
-    assert tried[1:] == ["vmap", "compiled vmap"]
+    assert tried[1:] == ["vmap", "traced vmap", "compiled vmap"]
+
+
+class Remembering(nn.Module):
+    """A network whose number of calls is a constant of a recording."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return x * (1.0 + self.calls)
+
+
+def test_a_recording_is_taken_for_a_small_win_but_not_if_it_misses_what_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    for middle, name in ((nn.Tanh(), "traced vmap"), (Remembering(), "vmap")):
+        net = network(middle)
+        task, meta = one_step(net)
+        strategy, clock = Auto(expected_steps=1000), iter([0.3, 0.1, 0.1, 0.097])
+        monkeypatch.setattr(auto, "_seconds", lambda run, enough=0.0, clock=clock: run() and next(clock))
+        monkeypatch.setattr(auto, "cores", lambda: 1)
+        monkeypatch.setattr(auto, "distance_in_double", lambda *arguments: 0.0)
+        strategy.mean_gradient(task, meta, made_tasks())
+        assert strategy.name == name
 
 
 @pytest.mark.usefixtures("_vmap_wins")

@@ -20,7 +20,7 @@ from metaloop.data.episodes import Episodes
 from metaloop.data.philox import Stream
 from metaloop.errors import UserError
 from metaloop.inner.autodiff import Autodiff
-from metaloop.inner.execution import over_tasks
+from metaloop.inner.execution import recording
 from metaloop.inner.execution.over_tasks import Vmap
 from metaloop.learners.learner import Learner
 from metaloop.types import EpisodeSpec, Examples, Params, Tasks
@@ -111,7 +111,7 @@ def test_results_of_a_replayed_graph_are_not_written_over(monkeypatch: pytest.Mo
         return replay
 
     monkeypatch.setattr(torch, "compile", replayed)
-    monkeypatch.setattr(over_tasks, "_on_gpu", lambda leaves: True)
+    monkeypatch.setattr(recording, "_on_gpu", lambda leaves: True)
     examples = Examples(torch.randn(4, 3), torch.zeros(4, 3), None, 1)
     tasks = Tasks(examples, examples, torch.arange(4))
     meta = {"w": torch.randn(3)}
@@ -121,7 +121,7 @@ def test_results_of_a_replayed_graph_are_not_written_over(monkeypatch: pytest.Mo
 
 
 def test_the_graph_mode_compiles_and_agrees(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(over_tasks, "_on_gpu", lambda leaves: True)
+    monkeypatch.setattr(recording, "_on_gpu", lambda leaves: True)
     examples = Examples(torch.randn(4, 3), torch.zeros(4, 3), None, 1)
     tasks = Tasks(examples, examples, torch.arange(4))
     meta = {"w": torch.randn(3)}

@@ -88,6 +88,37 @@ def test_they_give_the_loops_numbers(workers: Workers, tasks: int, within: Vmap 
         torch.testing.assert_close(beside, expected_beside, rtol=1e-14, atol=1e-14)
 
 
+RUNS: list[int] = []  # of Python, in each process
+
+
+class Counting(nn.Module):
+    """A loss that reads a buffer, and returns how often Python ran."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("factor", torch.ones((), dtype=torch.float64))
+
+    def __call__(self, meta: Params, support: Examples, query: Examples, autodiff: Autodiff) -> tuple[Tensor, Params]:
+        RUNS.append(1)
+        value, _ = loss(meta, support, query, autodiff)
+        value = self.factor * value
+        return value, {"loss": value, "runs": torch.tensor(float(len(RUNS)))}
+
+
+def test_a_worker_records_once_and_sees_what_changes() -> None:
+    strategy, task = Workers(processes=2, within=Vmap(traced=True, checked=False)), Counting()
+    try:
+        for factor in (1.0, 2.0, 3.0):
+            task.factor.fill_(factor)
+            meta = {"w": factor * META["w"]}
+            found, outputs = strategy.mean_gradient(task, meta, made_tasks(4))
+            expected, _ = Loop().mean_gradient(Counting(), meta, made_tasks(4))
+            torch.testing.assert_close(found["w"], factor * expected["w"])
+            assert outputs["runs"][-1] == 1  # of the other process
+    finally:
+        strategy.close()
+
+
 def test_every_process_has_one_thread_and_this_one_gets_its_own_back(workers: Workers) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(2)

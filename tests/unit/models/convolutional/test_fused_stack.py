@@ -7,10 +7,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from metaloop.models.convolutional import fused, fused_stack
 from metaloop.models.convolutional.conv4 import Conv4, ConvBlock
 from metaloop.models.norm import observing
+from metaloop.system.operators import recordable
 
 EPS = 1e-5
 CASES = [  # images, filters and strides
@@ -215,3 +217,22 @@ def test_images_that_are_differentiated_get_their_gradient() -> None:
     mapped = torch.func.grad(lambda at: torch.func.vmap(lambda each: net(each).square().sum())(at[None]).sum())(x)
     nearly_equal([mapped], [expected])
     assert expected.norm() > 0
+
+
+def test_a_trace_records_the_kernels_and_gives_their_numbers() -> None:
+    _, shared = made((3, 2, 6, 7), (8, 16))
+    x, _ = made((3, 2, 6, 7), (8,), (4,))
+
+    def meta_gradient(images: Tensor, *parameters: Tensor) -> list[Tensor]:
+        def total(at: Parameters) -> Tensor:
+            each = torch.func.vmap(lambda one: adapted_loss(own, at, at[4], one, one.flip(0)))
+            result: Tensor = each(images).sum()
+            return result
+
+        return list(torch.func.grad(total)(list(parameters)))
+
+    with recordable():
+        graph = make_fx(meta_gradient)(x, *shared)
+    assert sum("metaloop.kernel" in str(node.target) for node in graph.graph.nodes) == 6
+    others = [1.1 * each for each in shared]
+    nearly_equal(graph(x + 1, *others), meta_gradient(x + 1, *others))
