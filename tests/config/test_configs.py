@@ -9,6 +9,7 @@ import torch
 import yaml
 
 from fake_texts import write_official
+from made_scenario import write_scenario
 from metaloop.config.folder import conf_dir
 from metaloop.config.identity import fingerprint
 from metaloop.errors import UserError
@@ -22,7 +23,7 @@ from small_runs import described, trained
 FILES = sorted(path.relative_to(conf_dir()) for path in conf_dir().rglob("*.yaml"))
 COUNTS = {
     ".": 1,
-    "algorithm": 56,
+    "algorithm": 60,
     "algorithm/adapted": 10,
     "algorithm/augmentation": 2,
     "algorithm/comparison": 17,
@@ -32,22 +33,23 @@ COUNTS = {
     "algorithm/objective": 4,
     "algorithm/over_tasks": 5,
     "algorithm/estimator": 6,
+    "algorithm/policy": 4,
     "algorithm/reader": 9,
     "algorithm/regime": 4,
     "algorithm/rule": 15,
     "algorithm/support_loss": 2,
     "algorithm/transform": 3,
-    "dataset": 28,
+    "dataset": 29,
     "dataset/augmentation": 3,
-    "episode": 14,
-    "experiment": 67,
+    "episode": 15,
+    "experiment": 68,
     "experiment/recipe": 7,
     "callbacks": 1,
     "debug": 2,
     "logger": 3,
     "model": 16,
     "outer": 4,
-    "sweep": 8,
+    "sweep": 9,
     "trainer": 4,
 }
 METRIC_GROUPS = ("algorithm/comparison", "algorithm/regime", "algorithm/transform")  # of metric learners alone
@@ -55,6 +57,7 @@ MANY = ("dataset.classes=20", "dataset.drawings=24")
 REGRESSION = ("dataset=sinusoid", "episode=regression")
 MAPS = ("model=conv4_maps", "model.filters=4")
 OF_ONE_SIZE = (
+    "dataset/aslib",
     "dataset/gp",
     "dataset/harmonic",
     "dataset/quadratics",
@@ -80,8 +83,16 @@ ESTIMATORS = [f"algorithm/estimator/{path.stem}" for path in (conf_dir() / "algo
 CELLS = ("algorithm=tabular_transformer", "algorithm.reader.width=6")
 ESTIMATED = ("model=cells", "algorithm=estimator")
 WHOLE = ("model=cells", *CELLS, "episode=table", "episode.shots=3", "episode.queries=2", "episode.train.queries=2")
+SELECTION = ("dataset=aslib", "episode=scenario", "model=cells", "episode.ways=1", "episode.queries=1")
+POLICIES = [f"algorithm/policy/{path.stem}" for path in (conf_dir() / "algorithm" / "policy").glob("*.yaml")]
+SELECTORS = [f"algorithm/{name}" for name in ("meta_forest", "meta_tree", "nearest_datasets", "dataset_embedding")]
+SCENARIOS = (*POLICIES, *SELECTORS, "dataset/aslib", "episode/scenario", "experiment/meta_knowledge")
 # What a choice needs beside itself to run on small data.
 WITH = {
+    **dict.fromkeys(POLICIES, ("algorithm=meta_forest", *SELECTION)),
+    **dict.fromkeys(SELECTORS, SELECTION),
+    "dataset/aslib": ("algorithm=meta_forest", *SELECTION[1:]),
+    "episode/scenario": ("algorithm=meta_forest", SELECTION[0], SELECTION[2]),
     **dict.fromkeys(READERS, ("algorithm=cnp",)),
     "algorithm/adapted/pattern": ("algorithm.adapted.pattern=head",),
     "algorithm/comparison/local_descriptors": MAPS,
@@ -211,6 +222,7 @@ NOTHING_LEARNED = ("algorithm/scratch", "algorithm/meta_gradient/none", "algorit
 NOTHING_LEARNED += (
     "algorithm/estimator",
     *ESTIMATORS,
+    *SCENARIOS,
     "algorithm/nearest_neighbour",
     "experiment/finn2017_scratch_sinusoid_5shot",
     "experiment/slots_snips_5w1s_nearest_neighbour",
@@ -277,6 +289,9 @@ def data(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_pa
     choice = request.node.callspec.params.get("choice", "")
     if any(word in choice for word in PICTURES) and not choice.startswith("algorithm/"):
         request.getfixturevalue("picture_files")
+    if choice in SCENARIOS:
+        write_scenario(tmp_path / "data" / "tabular" / "aslib" / "OPENML-WEKA-2017.zip")  # a folder in the archive's place
+        monkeypatch.setenv("METALOOP_DATA", str(tmp_path / "data"))
     if choice in WRITTEN:
         write_official(tmp_path / "data")
         monkeypatch.setenv("METALOOP_DATA", str(tmp_path / "data"))
@@ -358,6 +373,7 @@ WITHOUT_NUMBERS = {
     "nguyen2022_tnp_gp_rbf": "the paper's functions have other noise, so its log-likelihoods mean something else",
     "meta_baseline_cifarfs_5w1s": "a recipe of our own, as long as its bar allows",
     "noisy_labels_glyphs": "a comparison of our own",
+    "meta_knowledge": "a comparison of our own",
     "pfn_tables": "a model of our own, on a prior of our own",
     **dict.fromkeys(SLOT_EXPERIMENTS, "no paper tests MiniLM so"),
     "bertinetto2019_lr_d2_omniglot_5w1s": "beside R2-D2's rows",

@@ -68,6 +68,7 @@ from metaloop.learners.metric.comparisons.svm import SVM
 from metaloop.learners.metric.metric_learner import MetricLearner
 from metaloop.learners.metric.regime import Regime
 from metaloop.learners.metric.transform import Centred, Transform, Unchanged, UnitLength
+from metaloop.learners.selection.selector import Selector
 from metaloop.models.bag_of_words import BagOfWords
 from metaloop.models.cells import Cells
 from metaloop.models.convolutional.conv4 import Conv4
@@ -429,7 +430,7 @@ ALL_MEMBERS: Mapping[type, set[type]] = {
     HeadInit: {type(each) for each in HEAD_INITS.values()},
     OverTasks: {type(make()) for make in OVER_TASKS.values()},
     Learner: {type(make(MLP((2,), 2, [2]), Loop())) for name, make in LEARNERS.items() if name not in OF_MAPS}
-    | {Ensemble, Estimator},  # they do not learn, and have their own tests
+    | {Ensemble, Estimator, Selector},  # they do not learn, and have their own tests
     Reader: {type(make(features=2, labels=2, outputs=2)) for make in READERS.values()},
     TaskLoss: {type(each) for each in TASK_LOSSES.values()},
     Comparison: {type(each if isinstance(each := make(), Comparison) else each(EMBEDDING)) for make in COMPARISONS.values()},

@@ -1,30 +1,35 @@
-"""Losses of twenty outer steps of each preset in conf/algorithm, on made-up images.
+"""Losses of twenty outer steps of each preset in conf/algorithm, on made-up images, or made-up meta-features.
 
 They stand in one JSON file a preset and hold still what no oracle says: the presets' defaults, initialisation, the stream
 of episodes.
 After a change that is meant to move them, write them anew and explain the change in CHANGELOG.md:
 
-    python tests/golden/golden_losses.py
+    PYTHONPATH=tests python tests/golden/golden_losses.py [PRESETS]
 """
 
 import json
+import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from made_scenario import write_scenario
 from metaloop.config.build import build_learner
 from metaloop.config.composition import DEFAULTS
 from metaloop.data.episodes import Episodes
 from metaloop.data.philox import Stream
 from metaloop.data.pool import ClassPool
+from metaloop.data.scenarios.selection import ASlib, SelectionTasks
 from metaloop.types import EpisodeSpec
 
 LOSSES = Path(__file__).parent / "losses"
 CONF = Path(__file__).parents[2] / "conf"
 PRESETS = sorted(path.stem for path in (CONF / "algorithm").glob("*.yaml"))
 STEPS, META_BATCH = 20, 2
+SELECTORS = ("meta_tree", "meta_forest", "nearest_datasets", "dataset_embedding")  # they read no images
 # What a preset needs to run on small images, or to run in a second.
 WITH = {
     "cavia": ("algorithm/adapted=context_film",),
@@ -35,6 +40,7 @@ WITH = {
     "learned_optimizer": ("algorithm.steps=5", "algorithm.meta_gradient.length=3"),
     "meta_baseline": ("algorithm.regime.classification_steps=10",),
     "relation": ("model.halvings=2",),
+    **dict.fromkeys(SELECTORS, ("model=cells",)),
     "scratch": ("algorithm.steps=5",),
 }
 OVERRIDES = ("algorithm/over_tasks=loop", "model=conv4", "model.filters=4", "model.downsample=stride")
@@ -48,17 +54,25 @@ def pool() -> ClassPool:
     return ClassPool((means + noise).flatten(0, 1).to(torch.uint8), [8] * 10, [f"class {i}" for i in range(10)])
 
 
+def scenario() -> SelectionTasks:
+    """The tasks of a made-up scenario of algorithm selection."""
+    with TemporaryDirectory() as folder:
+        return ASlib(str(write_scenario(Path(folder)))).split("train")
+
+
 def losses(preset: str, steps: int = STEPS) -> list[float]:
     """The meta-loss at each of the first steps of outer SGD, in float64 so that machines agree."""
     with initialize_config_dir(str(CONF), **DEFAULTS):
-        composed = compose("train", [f"algorithm={preset}", *OVERRIDES, *WITH.get(preset, ())])
+        images = () if preset in SELECTORS else OVERRIDES
+        composed = compose("train", [f"algorithm={preset}", *images, *WITH.get(preset, ())])
     config = {key: OmegaConf.to_container(composed[key], resolve=True) for key in ("algorithm", "model")}
     more = {"unlabelled": 2, "distractors": 2} if preset.startswith("soft_kmeans") else {}
-    spec = EpisodeSpec(ways=3, shots=2, queries=3, **more)
-    learner = build_learner(config | {"seed": 0}, pool(), spec).double()
+    spec = EpisodeSpec(1, 1000, 1) if preset in SELECTORS else EpisodeSpec(ways=3, shots=2, queries=3, **more)
+    data = scenario() if preset in SELECTORS else pool()
+    learner = build_learner(config | {"seed": 0}, data, spec).double()
     sgd = torch.optim.SGD(learner.parameters(), lr=0.1)
     found = []
-    episodes = Episodes(pool(), spec, Stream(0, "train")).batches(0, steps * META_BATCH, META_BATCH, "cpu")
+    episodes = Episodes(data, spec, Stream(0, "train")).batches(0, steps * META_BATCH, META_BATCH, "cpu")
     for learner.outer_step, tasks in enumerate(episodes):
         sgd.zero_grad()
         loss = learner.meta_loss(tasks.map(lambda t: t.double() if t.is_floating_point() else t)).loss
@@ -69,5 +83,5 @@ def losses(preset: str, steps: int = STEPS) -> list[float]:
 
 
 if __name__ == "__main__":
-    for each in PRESETS:
+    for each in sys.argv[1:] or PRESETS:
         (LOSSES / f"{each}.json").write_text(json.dumps([round(loss, 8) for loss in losses(each)], indent=0) + "\n")

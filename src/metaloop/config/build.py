@@ -285,6 +285,12 @@ def _learned(model: Config) -> Config:
 def check_learner(learner: Learner, distribution: TaskDistribution, spec: EpisodeSpec) -> None:
     """Raise a UserError if the learner cannot handle episodes of this size, or would ignore their unlabelled examples."""
     ways = highest(spec.ways)
+    if distribution.cross_validated and learner.learns:
+        raise UserError(
+            "algorithm: this data set is a cross-validation, whose support sets together hold every query; a learner that "
+            "learns from one task to the next would know them. Take algorithm=meta_forest, meta_tree, nearest_datasets or "
+            "dataset_embedding, model=cells"
+        )
     classes = distribution.outputs(spec) if distribution.problem.has_classes else ways
     try:
         learner.check(classes)

@@ -14,7 +14,7 @@ from metaloop.errors import UserError
 from metaloop.problems.problem import Baseline, Line, Problem
 from metaloop.records.contents import SplitContents
 from metaloop.records.schema import ExampleCounts
-from metaloop.types import EpisodeSpec, Inputs, Tasks, highest
+from metaloop.types import EpisodeSpec, Examples, Inputs, Tasks, highest
 
 SPLITS = ("train", "validation", "test")
 
@@ -38,6 +38,21 @@ class Oracle:
     predict: Callable[[Stream, Tasks], Tensor]
 
 
+@dataclass(frozen=True)
+class NamedExamples:
+    """Examples with the names of what they hold.
+
+    Attributes:
+        examples: (1, examples, ...), one support set.
+        features: names of the features.
+        outputs: names of the targets' entries.
+    """
+
+    examples: Examples
+    features: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
 class TaskDistribution(ABC):
     """The distribution p(T) over the tasks of one split, on one device.
 
@@ -49,6 +64,8 @@ class TaskDistribution(ABC):
         has_unlabelled: whether :meth:`draw` supports ``spec.unlabelled``.
         num_classes: number of classes of the split, which ``Tasks.classes`` numbers from 0; None if there are no such numbers.
         inputs: all examples of the split, (examples, *input); None if they are not listed.
+        cross_validated: whether the support sets of the split's tasks together hold its queries, as in a cross-validation, so
+            that no learner may learn from one task to the next.
     """
 
     problem: Problem
@@ -58,6 +75,7 @@ class TaskDistribution(ABC):
     num_classes: int | None = None
     has_unlabelled: bool = False
     inputs: Inputs | None = None
+    cross_validated: bool = False
 
     @abstractmethod
     def check(self, spec: EpisodeSpec) -> None:
@@ -103,6 +121,10 @@ class TaskDistribution(ABC):
 
     def oracle(self) -> Oracle | None:
         """The best possible predictions; None if they are not known."""
+        return None
+
+    def all_examples(self) -> NamedExamples | None:
+        """All examples as one support set, for learners that explain themselves; None if tasks have no common features."""
         return None
 
     def line(self, stream: Stream, numbers: Tensor, spec: EpisodeSpec) -> Line | None:

@@ -1,10 +1,11 @@
 """The contract of meta-learners: :class:`Learner`.
 
-:class:`TakesSteps` is for learners that take inner steps, :class:`PureOuterStep` for those whose outer steps can be compiled.
+:class:`TakesSteps` is for learners that take inner steps, :class:`PureOuterStep` for those whose outer steps can be compiled,
+:class:`Explains` for those that say how they predict.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -130,6 +131,38 @@ class Learner(nn.Module, ABC):
     @abstractmethod
     def meta_loss(self, tasks: Tasks) -> OuterLoss:
         """Compute the outer loss of a meta-batch; its ``loss.backward()`` gives the meta-gradient."""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What a learner says about how it predicts.
+
+    Attributes:
+        importances: how much each feature matters, as shares that add up to 1, most important first; empty if unknown.
+        tree: lines of a printed decision tree; empty for a learner without one.
+        choice: sentences about the prediction for one query; empty without a query.
+    """
+
+    importances: Mapping[str, float]
+    tree: Sequence[str]
+    choice: Sequence[str]
+
+
+class Explains(ABC):
+    """A learner that can say in words of named features how it predicts."""
+
+    @abstractmethod
+    def explain(
+        self, support: Examples, features: Sequence[str], actions: Sequence[str], query: Tensor | None = None
+    ) -> Explanation:
+        """Explain the predictor of one task's support set (1, examples, ...).
+
+        Args:
+            support: the support set.
+            features: names of the features.
+            actions: names of the outputs.
+            query: (*input) of a query whose prediction is to be explained; None for none.
+        """
 
 
 class TakesSteps(ABC):

@@ -18,6 +18,7 @@ from metaloop.problems.problem import Baseline, Problem
 from metaloop.records.writing import write_csv
 from metaloop.training.checkpoints import AtomicCheckpointIO, checked, load_checkpoint
 from metaloop.training.datamodule import EpisodeDataModule
+from metaloop.training.explanations import save_explanation
 from metaloop.training.outer_module import OuterModule
 from metaloop.training.processes.process import KeptSigterm, stops_kept
 from metaloop.training.samples import save_samples
@@ -63,6 +64,7 @@ def meta_test(trainer: Trainer, module: OuterModule, data: EpisodeDataModule, di
     if trainer.is_global_zero:
         write_csv(directory / "episodes.csv", table(scores))
         save_samples(directory / "samples.npz", learner, episodes, device)
+        save_explanation(directory, learner, episodes.distribution)
         baseline, count = episodes.distribution.baseline(), len(scores["index"])
         if baseline is not None:
             result["baseline"] = baseline_scores(baseline, module.problem, episodes, count, device)

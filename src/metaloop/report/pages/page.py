@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from metaloop.errors import UserError
+from metaloop.records.explanations import read_explanation
 from metaloop.records.runs import Run, find_runs
 from metaloop.records.tables import read_samples
+from metaloop.report.figures.importance_plot import feature_figure
 from metaloop.report.figures.pictures import Draw, Picture, picture
 from metaloop.report.figures.plots import adaptation_curves, learning_curves
 from metaloop.report.figures.sheets import sample_figure
@@ -164,6 +166,7 @@ def _checked(runs: Sequence[Run]) -> tuple[list[Run], list[Failure]]:
             compare(run.record)
             if len(runs) <= SECTIONS_UP_TO:
                 read_samples(run.directory)
+                read_explanation(run.directory)
             sound.append(run)
         except UserError as error:
             broken.append(Failure(run.directory, str(error)))
@@ -233,9 +236,12 @@ def _lines(rows: Sequence[Row], destination: Path) -> list[tuple[str, str, str, 
 
 
 def _sheet(run: Run) -> list[Picture]:
-    samples = read_samples(run.directory)
-    if samples is None:
-        return []
-    draw: Draw = lambda theme: sample_figure(samples, theme)  # noqa: E731
-    drawn = picture(draw, "one episode with its predictions")
-    return [drawn] if drawn else []
+    samples, explanation = read_samples(run.directory), read_explanation(run.directory)
+    draws: list[tuple[Draw, str]] = []
+    if samples is not None:
+        draws.append((lambda theme: sample_figure(samples, theme), "one episode with its predictions"))
+    if explanation is not None:
+        importances = explanation.importances
+        draws.append((lambda theme: feature_figure(importances, theme), "the features that matter most, as bars"))
+    drawn = [picture(draw, alt) for draw, alt in draws]
+    return [each for each in drawn if each is not None]

@@ -4,8 +4,10 @@ import base64
 from collections.abc import Mapping
 from pathlib import Path
 
+from metaloop.records.explanations import read_explanation
 from metaloop.records.runs import Run, read_run
 from metaloop.records.tables import read_samples
+from metaloop.report.figures.importance_plot import feature_figure
 from metaloop.report.figures.pictures import Draw, Picture, picture
 from metaloop.report.figures.plots import adaptation_curves, learning_curves
 from metaloop.report.figures.sheets import sample_figure
@@ -17,8 +19,9 @@ from metaloop.system.files import write_atomically
 def write_run_report(run_directory: Path) -> list[Path]:
     """Write ``report/`` into the directory of a finished run, or of a later evaluation.
 
-    ``learning.png``, ``adaptation.png`` and ``episode.png`` are written if the run has their data. ``index.html`` is always
-    written; it is self-contained and shows the score beside baseline and published value, the settings and the config.
+    ``learning.png``, ``adaptation.png``, ``features.png`` and ``episode.png`` are written if the run has their data.
+    ``index.html`` is always written; it is self-contained and shows the score beside baseline and published value, the
+    learner's decision tree if it has one, the settings and the config.
 
     Returns:
         Paths of the written files, the page last.
@@ -49,6 +52,10 @@ def _draws(run: Run) -> Mapping[str, tuple[Draw, str]]:
         "adaptation": (lambda theme: adaptation_curves(rows, theme), f"{metric} over inner steps, with its interval"),
         "learning": (lambda theme: learning_curves(rows, theme), f"loss and {metric} over outer steps"),
     }
+    explanation = read_explanation(run.directory)
+    if explanation is not None:
+        importances = explanation.importances
+        draws["features"] = (lambda theme: feature_figure(importances, theme), "the features that matter most, as bars")
     if samples is not None:
         draws["episode"] = (lambda theme: sample_figure(samples, theme), "one episode with its predictions")
     return draws

@@ -8,6 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from metaloop.records.explanations import read_explanation
 from metaloop.records.runs import Run
 from metaloop.records.schema import FINISHED, Record
 from metaloop.report import formats
@@ -29,6 +30,8 @@ class RunView:
         against: (label, text) of the baseline and the published number.
         facts: (name, value) of the run's other settings and results.
         pictures: figures of the run.
+        tree: lines of the learner's decision tree; empty without one.
+        tree_of: number of examples that the tree was fitted to.
         deviations: differences from the paper's set-up.
         config: (dotted key, value) of the resolved config.
     """
@@ -42,6 +45,8 @@ class RunView:
     against: Sequence[tuple[str, str]]
     facts: Sequence[tuple[str, str]]
     pictures: Sequence[Picture]
+    tree: Sequence[str]
+    tree_of: int
     deviations: Sequence[str]
     config: Sequence[tuple[str, str]]
 
@@ -50,11 +55,12 @@ def run_view(run: Run, title: str, anchor: str, pictures: Sequence[Picture]) -> 
     """Collect the content of a run's section.
 
     Raises:
-        UserError: the paper block is wrong.
+        UserError: the paper block or the learner's explanation is wrong.
     """
     test, metric = run.test, run.metric
     level = f"{formats.percent(test.level)} interval over {test.episodes} meta-test episodes"
     status = run.record.status
+    explanation = read_explanation(run.directory)
     return RunView(
         title=title,
         anchor=anchor,
@@ -65,6 +71,8 @@ def run_view(run: Run, title: str, anchor: str, pictures: Sequence[Picture]) -> 
         against=list(_against(run)),
         facts=[(name, value) for name, value in _facts(run) if value],
         pictures=pictures,
+        tree=() if explanation is None else explanation.tree,
+        tree_of=0 if explanation is None else explanation.examples,
         deviations=run.paper.deviations if run.paper else (),
         config=list(flatten(run.record.config)),
     )

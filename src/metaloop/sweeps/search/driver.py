@@ -202,7 +202,8 @@ class SearchDriver:
         with self.study.locked():
             known = len(self.study.trials())
         objectives = ", ".join(f"{name} ({direction}d)" for name, direction in self.study.directions.items())
-        return f"{self.search.trials} trials, {known} known already, over {', '.join(self.search.space)}; by {objectives}"
+        warm = f"; the first from {', '.join(self.search.warm_start)}" if self.search.warm_start else ""
+        return f"{self.search.trials} trials, {known} known already, over {', '.join(self.search.space)}; by {objectives}{warm}"
 
     def print_end(self, job: Job) -> None:
         """Print one line about a run that ended."""

@@ -71,6 +71,7 @@ class Search:
         objectives: directions by objective, a key of ``OBJECTIVES``; None for the direction of the metric.
         sampler: "tpe" (tree-structured Parzen estimators), "random" or "nsga2" (for several objectives).
         seed: seed of the sampler.
+        warm_start: folders of finished sweeps over the same keys on other data sets, which propose the first trials.
         prune: rule that stops poor trials early: "median" of the earlier trials, or "hyperband"; None for never.
 
     Raises:
@@ -83,8 +84,11 @@ class Search:
     sampler: Sampler = "tpe"
     seed: int = 0
     prune: Prune | None = None
+    warm_start: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        folders = (self.warm_start,) if isinstance(self.warm_start, str) else self.warm_start
+        object.__setattr__(self, "warm_start", tuple(map(str, folders or ())))
         _check(self)
 
     def identity(self) -> dict[str, Any]:
@@ -142,6 +146,11 @@ def _check(search: Search) -> None:
         raise UserError(
             f"search.prune={search.prune} needs validation as the only objective, but search.objectives has "
             f"{', '.join(search.objectives)}; set search.prune=null"
+        )
+    if search.warm_start and list(search.objectives) != ["validation"]:
+        raise UserError(
+            f"search.warm_start needs validation as the only objective, but search.objectives has "
+            f"{', '.join(search.objectives)}"
         )
     if search.sampler == "nsga2" and len(search.objectives) == 1:
         raise UserError("search.sampler=nsga2 needs several objectives; set search.sampler=tpe")

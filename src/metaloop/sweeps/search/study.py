@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import optuna
@@ -23,8 +23,12 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from metaloop.errors import UserError
+from metaloop.sweeps.search.finished_sweeps import Params, read_finished
 from metaloop.sweeps.search.search import Direction, Parameter, Search
 from metaloop.system.files import open_lock
+
+if TYPE_CHECKING:
+    from metaloop.sweeps.search.warm_start import WarmStart
 
 _DAMAGED = (ValueError, KeyError, TypeError, AttributeError, IndexError, AssertionError, RecursionError)  # of Optuna, by byte
 JOURNAL, LOCK = "search.journal", "search.lock"
@@ -32,7 +36,8 @@ IMPORTANCE = "PED-ANOVA"  # Watanabe et al. 2023; needs no package besides Optun
 _NAME = "search"
 _MIN_TRIALS = 10  # finished trials that importances need
 _MIN_GOOD = 5  # smallest number of good trials that PED-ANOVA compares with the others
-_KEY, _AGAIN = "key", "again"  # attributes of a trial: its run in the ledger; the failed trial that it replaces
+# Attributes of a trial: its run in the ledger, the failed trial that it replaces, and what proposed it.
+_KEY, _AGAIN, _ORIGIN = "key", "again", "origin"
 
 
 class Study:
@@ -62,6 +67,7 @@ class Study:
         with self.locked():
             self._storage, self._study = self._open(_pruner(search, resource))
             self._check_identity(search.identity() | {"overrides": dict(overrides)})
+        self.warm = self._warm_start()
         self._id = self._storage.get_study_id_from_name(_NAME)
 
     def _open(self, pruner: optuna.pruners.BasePruner) -> tuple[JournalStorage, optuna.Study]:
@@ -109,9 +115,42 @@ class Study:
 
     def ask(self) -> FrozenTrial:
         """Propose a new trial. It depends on the ended trials, the seed and its own number, but not on the process."""
-        self._study.sampler = _sampler(self.search, len(self._study.get_trials(deepcopy=False)))
-        number = self._study.ask(self.space).number
+        number = len(self._study.get_trials(deepcopy=False))
+        known = self._known_best(number)
+        if known is not None:
+            params, origin = known
+            self._study.add_trial(
+                create_trial(
+                    state=TrialState.RUNNING, params=dict(params), distributions=self.space, user_attrs={_ORIGIN: origin}
+                )
+            )
+        else:
+            self._study.sampler = _sampler(self.search, number)
+            number = self._study.ask(self.space).number
         return self._study.get_trials(deepcopy=False)[number]
+
+    def _warm_start(self) -> "WarmStart | None":
+        """Proposals from the finished sweeps that the search names; None if it names none."""
+        if not self.search.warm_start:
+            return None
+        from metaloop.sweeps.search.warm_start import WarmStart  # it imports the learners
+
+        folders = [Path(each).expanduser() for each in self.search.warm_start]
+        for folder in folders:
+            if folder.resolve() == self.directory.resolve():
+                raise UserError(
+                    f"search.warm_start: {folder} is the folder of this search itself; name sweeps on other data sets"
+                )
+        return WarmStart([read_finished(each, self.search.space) for each in folders], self.search.space, self.search.seed)
+
+    def _known_best(self, number: int) -> "tuple[Params, str] | None":
+        """What the finished sweeps propose for the trial with this number."""
+        if self.warm is None:
+            return None
+        trials = [trial for trial in self.trials() if set(trial.params) == set(self.space)]
+        sign = 1.0 if next(iter(self.directions.values())) == "maximize" else -1.0
+        scores = [sign * t.values[0] if t.state == TrialState.COMPLETE and t.values else None for t in trials]
+        return self.warm.propose(number, [trial.params for trial in trials], scores)
 
     def is_complete(self, trial: FrozenTrial) -> bool:
         """Whether the trial has all its parameters. A trial whose proposal was interrupted is marked as failed."""

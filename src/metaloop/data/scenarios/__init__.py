@@ -1,0 +1,1 @@
+"""Algorithm-selection scenarios: how well which learner does on which data set."""

@@ -1,0 +1,1 @@
+"""Learners that choose a learner for a data set."""
