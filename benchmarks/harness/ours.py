@@ -26,9 +26,10 @@ from metaloop.problems.problem import Problem
 from metaloop.problems.regression import Regression
 from metaloop.records.environment import versions
 from metaloop.system.allocator import tune
-from metaloop.training.stretches.captured import CapturedStep, Clipping, leaves_of, meta_batches, run_steps
+from metaloop.training.stretches.captured import CapturedStep, Clipping, StepFunction, leaves_of, meta_batches, run_steps
 from metaloop.training.stretches.capturing import (
     NotCapturedError,
+    arguments,
     capture,
     check_captured,
     check_pays,
@@ -109,9 +110,9 @@ class Stretch:
         self.state, self.episodes, self.size, self.step = optimizer_state(optimizer, parameters), episodes, len(tasks), 0
         (first, _), (second, _) = meta_batches(episodes, self.size, 0, 2)
         tree = leaves_of(episodes.tasks(torch.arange(self.size)))[1]
-        no_clipping = Clipping(None, by_norm=True)
+        function = StepFunction(learner, self.state.layout, self.state.update, Clipping(None, by_norm=True), tree)
         self.captured: CapturedStep
-        self.captured, self.report = capture(no_clipping, learner, self.state, (list(first), list(second)), tree)
+        self.captured, self.report = capture(function, arguments(self.state, first), arguments(self.state, second))
 
     def take(self, count: int) -> None:
         """Draw the next meta-batches and take their outer steps."""

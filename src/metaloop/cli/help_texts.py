@@ -82,6 +82,7 @@ examples:
   metaloop sweep list                               the sweeps of the configuration
   metaloop sweep five_choices --shard auto          this job's part, in an array job (docs/clusters.md)
   metaloop sweep five_choices launcher=ray          on the Ray cluster of RAY_ADDRESS
+  metaloop sweep five_choices sweep.pack=false      runs of small nets are not computed together
   metaloop sweep five_choices hydra/launcher=submitit_slurm hydra.launcher.partition=gpu"""
 
 EVALUATE = """usage: metaloop evaluate run=DIR [GROUP=OPTION ...] [KEY=VALUE ...] [--config-dir DIR]

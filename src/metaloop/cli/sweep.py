@@ -51,7 +51,7 @@ def multirun(argv: list[str]) -> int:
 
     if names:
         return run(read_plan(names[-1], options.config_dir), overrides, options, ROOT / names[-1])
-    identifying = sorted(word for word in overrides if not word.startswith(("hydra", "launcher=")))
+    identifying = sorted(word for word in overrides if not word.startswith(("hydra", "launcher=", "sweep.pack=")))
     name = f"sweep_{hashlib.sha256(repr(identifying).encode()).hexdigest()[:8]}"
     run_names = [word.removeprefix("name=") for word in overrides if word.startswith("name=") and "," not in word]
     return run(Plan(name), overrides, options, Path("outputs") / (run_names[-1] if run_names else "sweeps") / name)

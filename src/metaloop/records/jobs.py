@@ -18,6 +18,7 @@ LEDGER_VERSION = 1  # PRAGMA user_version of the file
 LOG = "train.log"  # in a run's directory
 WAITING, RUNNING, INTERRUPTED, DONE, FAILED, CANCELLED = "waiting", "running", "interrupted", "done", "failed", "cancelled"
 PRUNED = "pruned"  # stopped for good because the search had better runs
+PACK = "METALOOP_PACK"  # variable of a run's process: the socket of the runs that are computed together with it
 FINAL = 1_000_000  # failures of a run that is not tried again, whatever --retries says
 STATES = (WAITING, RUNNING, INTERRUPTED, DONE, PRUNED, FAILED, CANCELLED)
 

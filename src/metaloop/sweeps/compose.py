@@ -11,10 +11,12 @@ from metaloop.config.composition import Composer, composer
 from metaloop.config.overrides import parse
 from metaloop.errors import UserError
 from metaloop.report.tables.facts import short_names
+from metaloop.sweeps.launch.packs import AUTO, check_mode
 from metaloop.sweeps.ledger import Planned
 from metaloop.sweeps.plan import Plan
 
 LAUNCHER = "launcher"  # key of a sweep that says where its runs run
+PACK = "sweep.pack"  # key of a sweep that says whether runs are computed together
 LOCAL, RAY = "local", "ray"
 LAUNCHERS = (LOCAL, RAY)
 _MAX_NAME = 80  # characters of a directory's name for the run's settings
@@ -100,3 +102,19 @@ def split_launcher(plan: Plan) -> tuple[Plan, list[str]]:
     launcher += [LAUNCHER] if own is not None else []
     overrides = {key: value for key, value in plan.overrides.items() if key not in launcher}
     return replace(plan, overrides=overrides), [f"{key}={plan.overrides[key]}" for key in launcher]
+
+
+def split_pack(plan: Plan) -> tuple[Plan, str]:
+    """Separate a plan from its key ``sweep.pack``.
+
+    Returns:
+        The plan, and the value: auto, true or false.
+
+    Raises:
+        UserError: the value is none of them.
+    """
+    overrides = dict(plan.overrides)
+    mode = check_mode(overrides.pop(PACK, AUTO))
+    if PACK in plan.axes:
+        raise UserError(f"{PACK} is one value for all runs of a sweep: auto, true or false")
+    return replace(plan, overrides=overrides), mode

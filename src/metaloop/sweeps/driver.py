@@ -16,9 +16,10 @@ from metaloop.records.jobs import DONE, FAILED, FINAL, INTERRUPTED, LOG, RUNNING
 from metaloop.records.schema import RECORD
 from metaloop.report import formats
 from metaloop.runs.dry_run import rough, tried
-from metaloop.sweeps.compose import LAUNCHER, LOCAL, RAY, compose_runs, split_launcher
+from metaloop.sweeps.compose import LAUNCHER, LOCAL, RAY, compose_runs, split_launcher, split_pack
 from metaloop.sweeps.launch.devices import Needs
 from metaloop.sweeps.launch.local import run_locally, warm_up
+from metaloop.sweeps.launch.packs import kinds_of
 from metaloop.sweeps.launch.ray_tasks import run_on_ray
 from metaloop.sweeps.ledger import Ledger, Planned, runnable
 from metaloop.sweeps.options import Options
@@ -42,6 +43,7 @@ def sweep(plan: Plan, options: Options) -> int:
     if "LOCAL_RANK" in os.environ:
         raise UserError("a sweep starts the processes of its runs by itself; start it without torchrun (LOCAL_RANK is set)")
     plan, launcher = split_launcher(plan)
+    plan, pack = split_pack(plan)
     on_ray = launcher == [f"{LAUNCHER}={RAY}"]
     if f"hydra/launcher={RAY}" in launcher and find_spec("hydra_plugins.hydra_ray_launcher") is None:
         raise UserError("hydra/launcher=ray needs hydra-ray-launcher, which is not installed; launcher=ray needs Ray alone")
@@ -77,7 +79,8 @@ def sweep(plan: Plan, options: Options) -> int:
     try:
         needs = {one.key: Needs.of(one.description["config"]) for one in planned}
         if local:
-            run_locally(ledger, lambda _: needs, options.machine, options.retries, progress)
+            kinds = kinds_of({one.key: one.description["config"] for one in planned})
+            run_locally(ledger, lambda _: needs, options.machine, options.retries, progress, pack, kinds)
         elif on_ray:
             run_on_ray(ledger, lambda _: needs, options.machine, options.at_once, options.retries, progress)
         else:

@@ -30,6 +30,7 @@ from metaloop.training.datamodule import EpisodeDataModule, EpisodePlan
 from metaloop.training.ensembles import ensemble
 from metaloop.training.meta_test import meta_test, quiet_trainer
 from metaloop.training.outer_module import OuterModule
+from metaloop.training.packs.member import Membership
 from metaloop.training.processes.peak_memory import PeakMemory
 from metaloop.training.processes.process import stops_kept
 from metaloop.training.progress import Progress
@@ -94,7 +95,8 @@ def train(
     keeper = Checkpoints(checkpoints, identity.fingerprint, parts.patience, parts.ensemble)
     trackers = Trackers([CsvTracker(), TensorBoardTracker(), *parts.trackers])
     plan = parts.plan
-    stretches = Stretches(parts.stretches, parts.learner, plan.meta_batch, parts.log_every, plan.workers, parts.callbacks)
+    limits = plan.meta_batch, parts.log_every, plan.workers
+    stretches = Stretches(parts.stretches, parts.learner, *limits, parts.callbacks, Membership.of_process())
     module = OuterModule(
         parts.learner,
         parts.problem,

@@ -87,7 +87,7 @@ def test_E2_a_full_disk_is_no_failure_of_a_run_and_pauses_the_sweep(tmp_path: Pa
     def start_on_a_full_disk(*arguments: object, **named: object) -> None:
         raise UserError("no checkpoint") from OSError(errno.ENOSPC, "No space left on device", "last.ckpt")
 
-    def begin(processes: local.LocalProcesses, job: Job, devices: object) -> _Ended:
+    def begin(processes: local.LocalProcesses, job: Job, devices: object, pack: object) -> _Ended:
         with pytest.raises(UserError):
             run_job(ledger, job.key, "cpu", 0)
         return _Ended()

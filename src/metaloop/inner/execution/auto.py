@@ -70,6 +70,10 @@ class Auto(OverTasks):
             self.chosen = {kind: strategy for kind, strategy in self.chosen.items() if not isinstance(strategy, Vmap)}
         self._compiles = allowed
 
+    def take_vmap(self) -> None:
+        """Run all tasks at once, because that won in an equal run. What was chosen before stays."""
+        self.chosen.setdefault(_ANY, Vmap(checked=False))
+
     def choices(self) -> dict[str, str]:
         """See :meth:`OverTasks.choices`."""
         kinds = {kind: strategy.name for kind, strategy in self.chosen.items() if kind != _ANY}

@@ -16,10 +16,11 @@ from typing import Any
 
 from metaloop.errors import UserError
 from metaloop.records.directory import check_links
-from metaloop.records.jobs import FAILED, INTERRUPTED, LOG, Job
+from metaloop.records.jobs import FAILED, INTERRUPTED, LOG, PACK, Job
 from metaloop.sweeps.launch.devices import CPU, FreeDevices, Machine, Needs
+from metaloop.sweeps.launch.packs import Packs
 from metaloop.sweeps.launch.schedule import GRACE, OnEnd, Supply, Workplace, run_all
-from metaloop.sweeps.ledger import Ledger
+from metaloop.sweeps.ledger import Ledger, runnable
 from metaloop.system.stops import stop_once, stops_held_back
 
 # Modules that the server imports once. A wrong name here only makes runs start slower.
@@ -27,6 +28,7 @@ PRELOADED = (
     "metaloop.sweeps.launch.job",
     "metaloop.config.build",
     "metaloop.training.run",
+    "metaloop.training.packs.server",
     "metaloop.training.meta_test",
     "metaloop.report.pages.run_report",
     "metaloop.report.paper",
@@ -45,7 +47,15 @@ def warm_up() -> None:
     forkserver.ensure_running()
 
 
-def run_locally(ledger: Ledger, supply: Supply, machine: Machine, retries: int, on_end: OnEnd) -> None:
+def run_locally(
+    ledger: Ledger,
+    supply: Supply,
+    machine: Machine,
+    retries: int,
+    on_end: OnEnd,
+    pack: str = "false",
+    kinds: Mapping[str, str] | None = None,
+) -> None:
     """Run the runs of a ledger on this machine; see :func:`metaloop.sweeps.launch.schedule.run_all`.
 
     Args:
@@ -54,8 +64,14 @@ def run_locally(ledger: Ledger, supply: Supply, machine: Machine, retries: int, 
         machine: devices that the runs may use.
         retries: how often a failed run is started again.
         on_end: called after each attempt that ended.
+        pack: value of ``sweep.pack``.
+        kinds: kinds of the runs that may be computed together, by key.
     """
-    run_all(ledger, supply, LocalProcesses(ledger, machine, retries), retries, on_end)
+    packs = Packs(pack, kinds or {}, machine, _context())
+    try:
+        run_all(ledger, supply, LocalProcesses(ledger, machine, retries, packs), retries, on_end)
+    finally:
+        packs.end()
 
 
 class LocalProcesses(Workplace):
@@ -65,11 +81,13 @@ class LocalProcesses(Workplace):
         ledger: ledger of the sweep.
         machine: devices that the runs may use.
         retries: how often a failed run is started again.
+        packs: which of the runs are computed together.
     """
 
-    def __init__(self, ledger: Ledger, machine: Machine, retries: int) -> None:
+    def __init__(self, ledger: Ledger, machine: Machine, retries: int, packs: Packs) -> None:
         self._ledger, self._machine, self._retries = ledger, machine, retries
         self._free = FreeDevices(machine)
+        self._packs = packs
         self._context = _context()
         self._running: dict[str, tuple[Any, tuple[str, ...], Job]] = {}  # process, devices, and the job before the start
 
@@ -82,28 +100,40 @@ class LocalProcesses(Workplace):
         return self._running.keys()
 
     def start(self, job: Job, needs: Needs) -> bool:
-        """Fork a process for the run, if devices are free."""
-        devices = self._free.acquire(needs)
+        """Fork a process for the run, if devices are free or the run has a seat in a pack."""
+        pack = self._packs.join(job.key)
+        devices = self._free.acquire(needs) if pack is None else pack.devices
         if devices is None:
             return False
         with stops_held_back():  # a process that nobody knows could not be stopped
-            self._running[job.key] = self._process(job, devices), devices, job
+            pack = pack or self._packs.begin(job.key, self._waiting(), devices)
+            process = self._process(job, devices, None if pack is None else pack.address)
+            self._running[job.key] = process, devices, job
         return True
 
-    def _process(self, job: Job, devices: Sequence[str]) -> Any:
+    def _waiting(self) -> list[str]:
+        jobs = [job for job in self._ledger.jobs() if job.key not in self._running]
+        return [job.key for job in jobs if runnable(job, self._ledger.stale, self._retries)]
+
+    def _process(self, job: Job, devices: Sequence[str], pack: str | None) -> Any:
         check_links(self._ledger.directory / job.directory)
         run = (str(self._ledger.directory), self._ledger.stale, job.key, devices, self._machine.threads, self._retries)
-        surroundings = (str(Path.cwd()), dict(os.environ))  # the server's are those of the time when it was started
+        environment = dict(os.environ) | ({} if pack is None else {PACK: pack})
+        surroundings = (str(Path.cwd()), environment)  # the server's are those of the time when it was started
         process = self._context.Process(target=_child, args=(*run, *surroundings), name=job.directory)
         process.start()
         return process
 
     def wait(self, seconds: float) -> None:
-        """Wait until a process has ended."""
-        wait([process.sentinel for process, *_ in self._running.values()], timeout=seconds)
+        """Wait until a process has ended or a pack has its verdict."""
+        self._packs.settle()
+        wait([*(process.sentinel for process, *_ in self._running.values()), *self._packs.pipes()], timeout=seconds)
+        self._packs.look()
         for key in [key for key, (process, *_) in self._running.items() if not process.is_alive()]:
             process, devices, job = self._running.pop(key)
-            self._free.release(devices)
+            of_pack = self._packs.leave(key)
+            if of_pack is None or of_pack:
+                self._free.release(of_pack or devices)
             _bury(self._ledger, job, process)
 
     def stop(self) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.fx import GraphModule
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from metaloop.data.episodes import Episodes
@@ -151,10 +152,19 @@ def meta_batches(episodes: Episodes, size: int, first: int, stop: int) -> Iterat
     Yields:
         The tensors of a meta-batch, as :func:`leaves_of` orders them, and the numbers of its tasks.
     """
+    for leaves, index in stacked_batches(episodes, size, first, stop):
+        yield from zip(zip(*(leaf.unbind() for leaf in leaves), strict=True), index.unbind(), strict=True)
+
+
+def stacked_batches(episodes: Episodes, size: int, first: int, stop: int) -> Iterator[tuple[list[Tensor], Tensor]]:
+    """Draw the meta-batches of :func:`meta_batches` in blocks of several steps.
+
+    Yields:
+        Tensors (steps, tasks, ...), and the numbers of the tasks (steps, tasks).
+    """
     for block in episodes.blocks(first * size, stop * size, size):
-        steps = len(block) // size
-        leaves = [torch.unflatten(leaf, 0, (steps, size)).unbind() for leaf in leaves_of(block)[0]]
-        yield from zip(zip(*leaves, strict=True), torch.unflatten(block.index, 0, (steps, size)).unbind(), strict=True)
+        shape = (len(block) // size, size)
+        yield [torch.unflatten(leaf, 0, shape) for leaf in leaves_of(block)[0]], torch.unflatten(block.index, 0, shape)
 
 
 def leaves_of(tasks: Tasks) -> tuple[list[Tensor], TreeSpec]:
@@ -163,14 +173,20 @@ def leaves_of(tasks: Tasks) -> tuple[list[Tensor], TreeSpec]:
     return [leaf.contiguous() for leaf in leaves], tree
 
 
-def compiled(function: StepFunction, example: Sequence[Tensor]) -> Callable[..., Sequence[Tensor]]:
+def compiled(function: Callable[..., Sequence[Tensor]], example: Sequence[Tensor]) -> Callable[..., Sequence[Tensor]]:
     """Trace a function to a flat graph and compile it into one C++ function, which is called without guards."""
     from torch._inductor import config as inductor_config  # slow to import, and only needed here
     from torch._inductor import standalone_compile
-    from torch.fx.experimental.proxy_tensor import make_fx
+
+    graph = traced(function, example)
+    # Without cpp_wrapper, Python calls every kernel. Kernels are too short to wait for a second thread.
+    with torch.no_grad(), inductor_config.patch({"cpp_wrapper": True, "cpp.threads": 1}):
+        return standalone_compile(graph, list(example), dynamic_shapes="from_example_inputs")
+
+
+def traced(function: Callable[..., Sequence[Tensor]], example: Sequence[Tensor]) -> GraphModule:
+    """Trace a function of tensors to a flat graph of tensor operations."""
+    from torch.fx.experimental.proxy_tensor import make_fx  # slow to import, and only needed here
 
     with torch.no_grad():
-        traced = make_fx(function, tracing_mode="fake", _allow_non_fake_inputs=True)(*example)
-        # Without cpp_wrapper, Python calls every kernel. Kernels are too short to wait for a second thread.
-        with inductor_config.patch({"cpp_wrapper": True, "cpp.threads": 1}):
-            return standalone_compile(traced, list(example), dynamic_shapes="from_example_inputs")
+        return make_fx(function, tracing_mode="fake", _allow_non_fake_inputs=True)(*example)

@@ -2,13 +2,12 @@
 
 import logging
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 
 import torch
 from pytorch_lightning import Trainer
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.utils._pytree import TreeSpec
 
 from metaloop.inner.execution.auto import Auto, compiling_pays, fewest_steps_that_pay
 from metaloop.inner.execution.over_tasks import Vmap
@@ -90,21 +89,24 @@ def optimizer_state(optimizer: Optimizer, parameters: dict[str, Tensor]) -> Opti
     return state
 
 
-def capture(
-    clipping: Clipping,
-    learner: PureOuterStep,
-    state: OptimizerState,
-    meta_batches: tuple[list[Tensor], list[Tensor]],
-    tree: TreeSpec,
-) -> tuple[CapturedStep, str]:
-    """Compile the outer step at which the learner stands.
+def arguments(state: OptimizerState, leaves: Sequence[Tensor]) -> list[Tensor]:
+    """Arguments of a :class:`StepFunction` at which the optimiser stands.
 
     Args:
-        clipping: Clipping of the gradient.
-        learner: The learner.
-        state: State of the outer optimiser.
-        meta_batches: The tensors of two meta-batches. The second is not traced with, and checks the first.
-        tree: Structure of a meta-batch.
+        state: State of the optimiser.
+        leaves: The tensors of a meta-batch.
+    """
+    vector, buffers = state.read()
+    return [vector, state.table([state.rate])[0], *buffers, *leaves]
+
+
+def capture(function: StepFunction, example: Sequence[Tensor], other: Sequence[Tensor]) -> tuple[CapturedStep, str]:
+    """Compile an outer step.
+
+    Args:
+        function: The step.
+        example: Arguments of its shapes.
+        other: Other arguments, not traced with, which check the result.
 
     Returns:
         The compiled step and a message.
@@ -112,9 +114,6 @@ def capture(
     Raises:
         NotCapturedError: the step cannot be traced or compiled, or the result differs from the plain step.
     """
-    function = StepFunction(learner, state.layout, state.update, clipping, tree)
-    vector, buffers = state.read()
-    example, other = ([vector, state.table([state.rate])[0], *buffers, *leaves] for leaves in meta_batches)
     start = time.perf_counter()
     try:
         captured = CapturedStep(function, example)

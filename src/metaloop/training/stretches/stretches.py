@@ -16,9 +16,11 @@ from metaloop.data.episodes import Episodes
 from metaloop.errors import UserError
 from metaloop.inner.execution.auto import Auto
 from metaloop.learners.learner import Learner, PureOuterStep
-from metaloop.training.stretches.captured import CapturedStep, leaves_of, meta_batches, run_steps
+from metaloop.training.packs.member import Membership, PackedSteps, PackLostError
+from metaloop.training.stretches.captured import CapturedStep, StepFunction, leaves_of, meta_batches, run_steps
 from metaloop.training.stretches.capturing import (
     NotCapturedError,
+    arguments,
     capture,
     check_captured,
     check_pays,
@@ -61,6 +63,7 @@ class Stretches:
         log_every: Outer steps between two rows of metrics.
         workers: Number of processes that prepare episodes.
         callbacks: Callbacks of the user.
+        pack: Place among runs whose stretches are computed together; None for a run by itself.
 
     Attributes:
         report: How outer steps are taken and why, for the log and the record.
@@ -74,6 +77,7 @@ class Stretches:
         log_every: int,
         workers: int = 0,
         callbacks: Sequence[Callback] = (),
+        pack: Membership | None = None,
     ) -> None:
         self.mode = check_mode(mode)
         self.meta_batch = meta_batch
@@ -83,9 +87,10 @@ class Stretches:
         self._log_every = log_every
         self._workers = workers
         self._callbacks = tuple(callbacks)
+        self._pack = pack
         self._decided: bool | None = None if mode == AUTO else bool(mode)
         self._chosen = ""  # by timing
-        self._captured: dict[Hashable, CapturedStep | None] = {}  # by phase of the learner; None: not compiled
+        self._captured: dict[Hashable, CapturedStep | PackedSteps | None] = {}  # by phase of the learner; None: not compiled
         self._state: OptimizerState | None = None
         self._episodes: Episodes | None = None
 
@@ -117,14 +122,24 @@ class Stretches:
         """
         self._captured, self._state, self._episodes = {}, None, episodes
         if not self.possible:
+            self._leave_pack("its steps are taken one by one")
             return
         reason = refusal(trainer, self._learner, self._callbacks, self._workers)
         if reason:
             self._refuse(reason)
         elif self._decided is None and not pays_at_best(trainer):
             self._decided = False
+            self._leave_pack(f"{steps_ahead(trainer):,.0f} outer steps are too few to compile for")
         elif isinstance(self._learner.over_tasks, Auto):
             self._learner.over_tasks.allow_compiling(False)  # the few steps that Lightning takes do not pay for that
+            if self._pack is not None and self._pack.is_decided():
+                self._learner.over_tasks.take_vmap()
+                self._decided, self._chosen = True, _YES if self.mode == AUTO else ""
+
+    def _leave_pack(self, reason: str) -> None:
+        if self._pack is not None:
+            self._pack.leave(reason)
+            self._pack = None
 
     def _refuse(self, reason: str) -> None:
         """Go on step by step, and say why.
@@ -135,6 +150,7 @@ class Stretches:
         if self.mode is True:
             raise UserError(f"stretches=true: outer steps can only be taken one by one, because {reason}; take stretches=auto")
         self._decided, self._state = False, None
+        self._leave_pack(reason)
         self.report = f"one by one, because {reason}"
         log.info("outer steps are taken %s", self.report)
         if isinstance(self._learner.over_tasks, Auto):
@@ -175,8 +191,10 @@ class Stretches:
                 self._chosen = _NO
                 self._refuse(str(reason))
 
-    def _capture(self, trainer: Trainer, learner: PureOuterStep, tasks: Tasks, phase: Hashable | None) -> CapturedStep | None:
-        """Compile the step; None if a schedule soon changes its function."""
+    def _capture(
+        self, trainer: Trainer, learner: PureOuterStep, tasks: Tasks, phase: Hashable | None
+    ) -> CapturedStep | PackedSteps | None:
+        """Compile the step, or join a pack with it; None if a schedule soon changes its function."""
         assert self._episodes is not None
         check_captured(self._learner, phase)
         parameters, ahead = parameters_of(self._learner), steps_ahead(trainer)
@@ -184,14 +202,30 @@ class Stretches:
             check_pays(learner, parameters, tasks, ahead)
             self._decided, self._chosen = True, _YES
         if self.mode == AUTO and learner.phase(trainer.global_step + int(min(ahead, _FEWEST))) != phase:
+            self._leave_pack("a schedule changes its step")
             return None
         state = optimizer_state(trainer.optimizers[0], parameters)
         leaves, tree = leaves_of(tasks)
         following, _ = next(meta_batches(self._episodes, self.meta_batch, trainer.global_step, trainer.global_step + 1))
-        captured, self.report = capture(clipping_of(trainer), learner, state, (leaves, list(following)), tree)
+        function = StepFunction(learner, state.layout, state.update, clipping_of(trainer), tree)
+        example, other = arguments(state, leaves), arguments(state, following)
+        step: CapturedStep | PackedSteps | None = self._join_pack(function, example, other)
+        if step is None:
+            step, self.report = capture(function, example, other)
         log.info("outer steps are taken %s", self.report)
         self._state = state
-        return captured
+        return step
+
+    def _join_pack(self, function: StepFunction, example: Sequence[Tensor], other: Sequence[Tensor]) -> PackedSteps | None:
+        """Join the pack that the scheduler has made for this run, if there is one and it pays."""
+        pack, self._pack = self._pack, None
+        joined = None if pack is None else pack.join(function, example, other)
+        if isinstance(joined, str):
+            log.info("outer steps are not computed together with those of other runs: %s", joined)
+            return None
+        if joined is not None:
+            self.report = f"in stretches, together with other runs: {joined.message}"
+        return joined
 
     def take(self, trainer: Trainer, stop: int) -> list[tuple[Tensor, Tensor]]:
         """Take the outer steps before ``stop``; the trainer then stands there.
@@ -202,12 +236,23 @@ class Stretches:
         first = trainer.global_step
         if first == stop or self._pure is None:
             return []
-        state, captured = self._state, self._captured[self._pure.phase(first)]
+        state, phase = self._state, self._pure.phase(first)
+        step = self._captured[phase]
         assert state is not None
-        assert captured is not None
+        assert step is not None
         assert self._episodes is not None
         rates = _rates(trainer, state, stop - first)
-        losses = run_steps(captured, state, rates, meta_batches(self._episodes, self.meta_batch, first, stop))
+        losses: list[tuple[Tensor, Tensor]] = []
+        if isinstance(step, PackedSteps):
+            try:
+                for part in step.take(state, rates, self._episodes, self.meta_batch, first):
+                    losses += part
+            except PackLostError as error:
+                log.warning("%s; this run goes on by itself", error)
+                step = self._captured[phase] = step.by_itself()
+        if isinstance(step, CapturedStep):
+            batches = meta_batches(self._episodes, self.meta_batch, first + len(losses), stop)
+            losses += run_steps(step, state, rates[len(losses) :], batches)
         count_steps(trainer, stop - first)
         return losses
 
