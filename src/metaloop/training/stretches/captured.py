@@ -1,5 +1,6 @@
 """One outer step as a compiled function of flat vectors: meta-gradient, clipping and the optimiser's update."""
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,9 +16,11 @@ from metaloop.inner.execution.over_tasks import Vmap
 from metaloop.learners.learner import PureOuterStep
 from metaloop.training.stretches.layout import Layout
 from metaloop.training.stretches.optimizer_state import OptimizerState
+from metaloop.training.stretches.products import with_thin_products
 from metaloop.training.stretches.updates import Update
 from metaloop.types import Tasks
 
+log = logging.getLogger(__name__)
 _SMALL = 1e-6  # that torch adds to a norm before it divides by it
 
 
@@ -185,8 +188,13 @@ def compiled(function: Callable[..., Sequence[Tensor]], example: Sequence[Tensor
 
 
 def traced(function: Callable[..., Sequence[Tensor]], example: Sequence[Tensor]) -> GraphModule:
-    """Trace a function of tensors to a flat graph of tensor operations."""
+    """Trace a function of tensors to a flat graph of tensor operations, with products of thin matrices as their factors."""
     from torch.fx.experimental.proxy_tensor import make_fx  # slow to import, and only needed here
 
     with torch.no_grad():
-        return make_fx(function, tracing_mode="fake", _allow_non_fake_inputs=True)(*example)
+        graph = make_fx(function, tracing_mode="fake", _allow_non_fake_inputs=True)(*example)
+    try:
+        return with_thin_products(graph, example)
+    except Exception as error:  # a shape that was not thought of; the graph works as it is
+        log.warning("products are taken as they are: %s: %s", type(error).__name__, error)
+        return graph
