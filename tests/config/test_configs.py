@@ -42,14 +42,14 @@ COUNTS = {
     "dataset": 29,
     "dataset/augmentation": 3,
     "episode": 15,
-    "experiment": 68,
-    "experiment/recipe": 7,
-    "callbacks": 1,
+    "experiment": 74,
+    "experiment/recipe": 8,
+    "callbacks": 2,
     "debug": 2,
     "logger": 3,
     "model": 16,
     "outer": 4,
-    "sweep": 9,
+    "sweep": 12,
     "trainer": 4,
 }
 METRIC_GROUPS = ("algorithm/comparison", "algorithm/regime", "algorithm/transform")  # of metric learners alone
@@ -218,6 +218,7 @@ ELSEWHERE = {
 }
 SLOW = {"algorithm/over_tasks/compiled", "experiment/finn2017_maml_sinusoid_5shot"}  # a compiler runs
 SLOW |= {f"experiment/{name}" for name in of_a_recipe_that_another_runs()}
+SLOW |= {f"experiment/nguyen2022_{name}_gp_protocol" for name in ("anp", "cnp")}  # a compiler runs, as for that of TNP-D
 NOTHING_LEARNED = ("algorithm/scratch", "algorithm/meta_gradient/none", "algorithm/nearest_centroid", "algorithm/regime/none")
 NOTHING_LEARNED += (
     "algorithm/estimator",
@@ -371,6 +372,7 @@ WITHOUT_NUMBERS = {
     "andrychowicz2016_quadratics": "the paper shows curves and prints no numbers",
     "nguyen2022_tnp_gp_mixture": "the paper trains one model for each kernel",
     "nguyen2022_tnp_gp_rbf": "the paper's functions have other noise, so its log-likelihoods mean something else",
+    "study_maml_omniglot": "the training of our studies",
     "meta_baseline_cifarfs_5w1s": "a recipe of our own, as long as its bar allows",
     "noisy_labels_glyphs": "a comparison of our own",
     "meta_knowledge": "a comparison of our own",

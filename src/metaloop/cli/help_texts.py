@@ -18,6 +18,7 @@ commands:
   report      make tables and plots from the records of runs
   compare     compare two runs, episode by episode
   reproduce   compare published numbers of papers with measured ones
+  study       run a study of our own and write its page: what a number means, feature reuse, score for minutes
   list        list algorithms, models, data sets, experiments and sweeps
   data        show, download or verify data sets: status, get, verify
   new         write the skeleton of a learner of your own, with config and test
@@ -95,6 +96,8 @@ examples:
   metaloop evaluate run=DIR algorithm.eval_steps=10         more inner steps than in training
   metaloop evaluate run=DIR dataset=omniglot                another data set
   metaloop evaluate run=DIR dataset=omniglot_challenge      the one-shot task of Lake et al.: the error rate
+  metaloop evaluate run=DIR algorithm/adapted=head          what adapts at test: all, head or body
+  metaloop evaluate run=DIR checkpoint=minutes-5.ckpt       another checkpoint that the run kept, see callbacks=cpu_budget
   metaloop evaluate run=DIR unfinished=true                 the best checkpoint so far of a run that was stopped
   metaloop evaluate run=DIR data_changed=allow              the data set has other classes now: test those that the run had left
   metaloop evaluate run=DIR --config-dir conf               a run of your own model, from your package beside conf
@@ -167,6 +170,20 @@ examples:
   metaloop sweep reproduction                               run all, for days; can be stopped and given again
   metaloop reproduce --keep                                 copy what the sweep has finished to docs/records
   metaloop reproduce --check                                exit status 1 if the page and the records disagree"""
+
+STUDY = """Runs a study: trainings of the sweep study_NAME, evaluations of each in many settings, and a page. Overrides
+change the trainings, those of evaluation.* the evaluations. What has finished is not done again. Without a name, the
+pages are written again from docs/records/studies.
+
+studies:
+  number    what a published accuracy depends on: queries, tasks, norm statistics, rotation, inner steps, order
+  reuse     rapid learning or feature reuse: what adapts in training and at test, and how representations change
+  minutes   learners at equal budgets of processor time
+
+examples:
+  metaloop study number                                     the full study, for hours
+  metaloop study number trainer.max_steps=2000 evaluation.episodes=400
+  metaloop study --check                                    exit status 1 if a page and its records disagree"""
 
 COMPARE = """Compares two runs over the same meta-test episodes: the difference with its interval, the episodes on which
 they disagree most, and the differences between their configs.

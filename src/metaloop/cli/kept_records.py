@@ -38,12 +38,12 @@ def evaluate_further(directory: Path, experiment: Experiment) -> None:
     Raises:
         UserError: an evaluation is refused.
     """
-    from metaloop.evaluation.evaluate import evaluate
+    from metaloop.evaluation.evaluate import evaluate, evaluation_of
     from metaloop.records.writing import write_record
 
     further = experiment.paper.also if experiment.paper else {}
     for key, one in further.items():
-        if one.overrides and _evaluation(directory, one.overrides) is None:
+        if one.overrides and evaluation_of(directory, one.overrides) is None:
             print(f"{experiment.name} / {key}: metaloop evaluate run={directory} {' '.join(one.overrides)}", flush=True)
             record, target = evaluate(directory, one.overrides)
             write_record(target, record)
@@ -55,24 +55,18 @@ def keep(directory: Path, record: Record, experiment: Experiment, root: Path) ->
     Returns:
         The folder of the copies.
     """
+    from metaloop.evaluation.evaluate import evaluation_of
+
     target = root / experiment.name / f"seed{record.seed}"
     if target.is_dir():
         shutil.rmtree(target)  # an earlier run of the same row
     _copy(directory, target, f"{experiment.name}/seed{record.seed}")
     further = experiment.paper.also if experiment.paper else {}
     for key, one in further.items():
-        source = _evaluation(directory, one.overrides) if one.overrides else None
+        source = evaluation_of(directory, one.overrides) if one.overrides else None
         if source is not None:
             _copy(source, target / "evaluations" / key, f"{experiment.name}/seed{record.seed}")
     return target
-
-
-def _evaluation(directory: Path, overrides: tuple[str, ...]) -> Path | None:
-    """The folder of the evaluation with these overrides; None if there is none."""
-    for path in sorted((directory / "evaluations").glob(f"*/{RECORD}")):
-        if set(json.loads(path.read_text())["overrides"]) == set(overrides):
-            return path.parent
-    return None
 
 
 def _copy(source: Path, target: Path, name: str) -> None:

@@ -126,6 +126,12 @@ def _reproduce(argv: list[str]) -> int:
     return report_command.reproduce(argv)
 
 
+def _study(argv: list[str]) -> int:
+    from metaloop.cli import study
+
+    return study.main(argv)
+
+
 def _inspect(argv: list[str]) -> int:
     parser = help_texts.parser("inspect", help_texts.INSPECT)
     parser.add_argument("run", metavar="DIR", help="a run directory")
@@ -236,6 +242,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "report": _report,
     "compare": _compare,
     "reproduce": _reproduce,
+    "study": _study,
     "list": _list,
     "data": _data,
     "doctor": _doctor,

@@ -46,6 +46,11 @@ def main(options: argparse.Namespace) -> int:
         if options.keep is not None:
             _keep(Path(options.keep), known)
     folders = [Path(folder) for folder in options.records] if options.records else _folders()
+    if options.check and not folders and not Path(options.output).is_file():
+        raise UserError(
+            f"--check: there is neither {options.output} nor {RECORDS} here; give the command in a checkout of metaloop's "
+            "repository, which has both"
+        )
     return failed | _print_and_write(known, _records(folders, known), Path(options.output), check=options.check)
 
 
@@ -155,7 +160,7 @@ def _checked(path: Path, text: str) -> int:
 def _said(row: PublishedRow) -> str:
     if row.row is None or row.measured is None:
         return "not run yet"
-    metric, training, n = row.row.metric, (row.trained or row.row).first.training, row.row.spread.n
+    metric, training, n = row.metric or row.row.metric, (row.trained or row.row).first.training, row.row.spread.n
     published = f", published {row.comparison.published_text}" if row.comparison else ""
     steps = f"{training.steps if training else 'no'} outer steps"
     return f"{outcome(row)}: {metric.number(row.measured[0])}{published}; {steps}, {n} seed{'s' if n > 1 else ''}"

@@ -1,6 +1,7 @@
 """``metaloop evaluate run=DIR``: meta-test a finished run again, optionally with changed settings."""
 
 import argparse
+import json
 import logging
 import sys
 from collections.abc import Collection, Mapping, Sequence
@@ -21,12 +22,15 @@ from metaloop.config.values import check_values
 from metaloop.errors import UserError
 from metaloop.evaluation.finished_run import FinishedRun
 from metaloop.records.code import configuration_of
-from metaloop.records.schema import Record
+from metaloop.records.schema import RECORD, Record
 
 log = logging.getLogger(__name__)
+_SELECTION = "metaloop.inner.selection.adapted"
 
 GROUPS = ("dataset", "episode", "trainer")  # groups that an evaluation may replace
 _STEPS = ("algorithm.eval_steps", "algorithm.eval_passes", "algorithm.eval_inner_batch")
+ADAPTED, PARTS = "algorithm/adapted", ("all", "head", "body")  # a group of which an evaluation may take these members
+_GROUPS = (*GROUPS, ADAPTED)
 KEYS = ("tf32", "dataset.", "episode.", "evaluation.", "trainer.", *_STEPS, "algorithm.over_tasks", "model.norm")
 
 
@@ -42,13 +46,15 @@ def changed(config: Mapping[str, Any], overrides: Sequence[str], config_dirs: Se
         UserError: an override is unknown or mistyped, or would change what was trained.
     """
     for override in overrides:
-        name = override.partition("=")[0]
-        if name not in GROUPS and not name.startswith(KEYS):
+        name, _, value = override.partition("=")
+        if name not in GROUPS and not name.startswith(KEYS) and (name != ADAPTED or value not in PARTS):
             raise UserError(
                 f"{override!r}: an evaluation can change the groups {', '.join(GROUPS)}, their keys, evaluation.*, "
-                f"{', '.join(_STEPS)}, algorithm.over_tasks, model.norm and tf32; for anything else train a new run"
+                f"{', '.join(_STEPS)}, algorithm.over_tasks, {ADAPTED} ({', '.join(PARTS)}), model.norm and tf32; for anything "
+                "else train a new run"
             )
-    overrides = [quoted(override) for override in overrides]
+    overrides, adapted = [quoted(each) for each in overrides], [each for each in overrides if each.startswith(ADAPTED)]
+    overrides = [override for override in overrides if override not in adapted]
     groups = [override for override in overrides if override.partition("=")[0] in GROUPS]
     node = OmegaConf.create(dict(config))
     if groups or config_dirs:
@@ -61,8 +67,20 @@ def changed(config: Mapping[str, Any], overrides: Sequence[str], config_dirs: Se
         if override not in groups:
             _change(node, override)
     result = plain(node)
+    if adapted:
+        result["algorithm"] = _with_adapted(result["algorithm"], adapted[-1], config_dirs)
     check_values(result)
     return result
+
+
+def _with_adapted(algorithm: Mapping[str, Any], override: str, config_dirs: Sequence[str]) -> dict[str, Any]:
+    """The algorithm with another choice of what adapts at test, among parameters that it has anyway."""
+    known = [algorithm.get("adapted", {}).get("_target_") == f"{_SELECTION}.{each.title()}" for each in PARTS]
+    if not any(known):
+        raise UserError(f"{override}: for runs that were trained with {ADAPTED} one of {', '.join(PARTS)}")
+    with composer("train", config_dirs, []) as hydra:
+        chosen = plain(hydra.compose(["algorithm=maml", override]).algorithm.adapted)
+    return {**algorithm, "adapted": chosen}
 
 
 def _change(node: DictConfig, line: str) -> None:
@@ -96,8 +114,9 @@ def evaluate(
     *,
     unfinished: bool = False,
     trust: Collection[str] = (),
+    checkpoint: str | None = None,
 ) -> tuple[Record, Path]:
-    """Score the best checkpoint of a finished run, on one device.
+    """Score a checkpoint of a finished run, on one device.
 
     Args:
         directory: Run directory.
@@ -105,6 +124,7 @@ def evaluate(
         config_dirs: Further folders of configuration groups.
         unfinished: Whether to accept a run whose training was stopped; the record's status then says so.
         trust: Packages that the run's config may name besides metaloop, if the run comes from elsewhere.
+        checkpoint: File in the run's folder of checkpoints; None for the best by meta-validation.
 
     Returns:
         The record of the evaluation and the folder to write it to.
@@ -116,6 +136,7 @@ def evaluate(
     run = FinishedRun.open(
         directory, unfinished=unfinished, trust=trust
     )  # before torch is imported, so that a wrong folder fails fast
+    run = run if checkpoint is None else run.at(checkpoint)
     config = dict(with_absolute_paths(changed(run.config, overrides, config_dirs), str(Path.cwd())))
     _adapt_side(config, run, overrides)
     config["trainer"] |= {"devices": 1, "strategy": "auto"}  # several ranks would give the same scores
@@ -131,27 +152,37 @@ def evaluate(
 
     ranks_of(config)  # refuses a GPU if the machine has none
     test = run.test(config, own_episodes=not any(override.startswith("episode") for override in overrides))
-    target = run.directory / "evaluations" / fingerprint(config)[:12]
+    of_checkpoint = "" if checkpoint is None else f"_{Path(checkpoint).stem}"
+    target = run.directory / "evaluations" / f"{fingerprint(config)[:12]}{of_checkpoint}"
     target.mkdir(parents=True, exist_ok=True)
     trainer = quiet_trainer(make(config["trainer"], "trainer"), [Progress(test.module.problem.metric)])
     count = config["evaluation"].get("ensemble", 1)
     if count > 1:
         test.module.learner = ensemble(test.learner, run.checkpoint.parent, count, run.identity.fingerprint).eval()
     result = meta_test(trainer, test.module, test.data, target)
+    words = (*overrides, *([] if checkpoint is None else [f"checkpoint={checkpoint}"]))
     identity = replace(
         run.identity,
         config=config,
         configuration=tuple(dict.fromkeys((*run.identity.configuration, *configuration_of(config_dirs)))),
-        choices={**run.identity.choices, **{n: v for n, _, v in (o.partition("=") for o in overrides) if n in GROUPS}},
-        overrides=tuple(overrides),
-        command=("metaloop", "evaluate", f"run={directory}", *overrides),
+        choices={**run.identity.choices, **{n: v for n, _, v in (o.partition("=") for o in overrides) if n in _GROUPS}},
+        overrides=words,
+        command=("metaloop", "evaluate", f"run={directory}", *words),
     )
     record = make_record(identity, None, result, 1, test.data.dataset.counts())
     return (record if run.record is not None else replace(record, status="unfinished")), target
 
 
+def evaluation_of(directory: Path, overrides: Sequence[str]) -> Path | None:
+    """The folder of a run's evaluation with these overrides; None if it was not evaluated with them."""
+    for path in sorted((directory / "evaluations").glob(f"*/{RECORD}")):
+        if set(json.loads(path.read_text())["overrides"]) == set(overrides):
+            return path.parent
+    return None
+
+
 def main(argv: list[str]) -> int:
-    """Run the command and print the score; takes ``run=DIR``, overrides, ``unfinished=true`` and ``--config-dir``."""
+    """Run the command and print the score; its words are in ``help_texts.EVALUATE``."""
     parser = argparse.ArgumentParser(prog="metaloop evaluate", allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--config-dir", "-cd", action="append", default=[])
     parser.add_argument("words", nargs="*")
@@ -165,8 +196,15 @@ def main(argv: list[str]) -> int:
     if len(runs) != 1:
         raise UserError("name one run to evaluate: metaloop evaluate run=outputs/... [overrides]")
     unfinished = [word.removeprefix("unfinished=") for word in options.words if word.startswith("unfinished=")]
-    overrides = [word for word in options.words if not word.startswith(("run=", "unfinished="))]
-    record, target = evaluate(runs[0], overrides, options.config_dir, unfinished=is_true("unfinished", unfinished))
+    checkpoints = [word.removeprefix("checkpoint=") for word in options.words if word.startswith("checkpoint=")]
+    overrides = [word for word in options.words if not word.startswith(("run=", "unfinished=", "checkpoint="))]
+    record, target = evaluate(
+        runs[0],
+        overrides,
+        options.config_dir,
+        unfinished=is_true("unfinished", unfinished),
+        checkpoint=checkpoints[-1] if checkpoints else None,
+    )
     from metaloop.records.writing import write_record
     from metaloop.report.pages.run_report import write_run_report
     from metaloop.report.summary import print_summary

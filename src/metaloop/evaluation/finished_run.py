@@ -4,7 +4,7 @@ torch is imported only after the run directory has been read, so that a wrong fo
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,11 +31,13 @@ class FinishedRun:
         directory: Run directory.
         identity: Identity of the run, with the config that it was trained with.
         record: Record of the run; None for an unfinished run.
+        checkpoint_name: File of the checkpoint that counts, in the run's folder of checkpoints.
     """
 
     directory: Path
     identity: RunIdentity
     record: Record | None
+    checkpoint_name: str = BEST
 
     @classmethod
     def open(cls, directory: str | Path, *, unfinished: bool = False, trust: Collection[str] = ()) -> "FinishedRun":
@@ -73,8 +75,19 @@ class FinishedRun:
 
     @property
     def checkpoint(self) -> Path:
-        """Path of the best checkpoint."""
-        return self.directory / "checkpoints" / BEST
+        """Path of the checkpoint that counts, the best one unless another was chosen."""
+        return self.directory / "checkpoints" / self.checkpoint_name
+
+    def at(self, name: str) -> "FinishedRun":
+        """Choose another checkpoint that the run kept, such as ``minutes-5.ckpt`` (see callbacks=cpu_budget).
+
+        Raises:
+            UserError: the run kept no such checkpoint; names those that it has.
+        """
+        kept = sorted(path.name for path in (self.directory / "checkpoints").glob("*.ckpt"))
+        if name not in kept:
+            raise UserError(f"checkpoint={name}: {self.directory} kept {', '.join(kept) or 'no checkpoint'}")
+        return replace(self, checkpoint_name=name)
 
     @property
     def training(self) -> Training | None:

@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,28 @@ def inspect_run(directory: str | Path, count: int = 50, steps: int | None = None
         write_atomically(target / "inspection.npz", _npz(arrays))
     write_inspection_page(target)
     return target
+
+
+def measured_with(directory: Path, count: int, overrides: Sequence[str]) -> dict[str, Any]:
+    """Measure how a finished run adapts to the first ``count`` meta-test episodes under an evaluation's overrides.
+
+    Args:
+        directory: Run directory.
+        count: Number of episodes, at least 2.
+        overrides: Those of ``metaloop evaluate``, such as ``algorithm/adapted=all``.
+
+    Returns:
+        The measurements, as in ``inspection.json``. Nothing is written.
+
+    Raises:
+        UserError: the run is not finished, or an override is refused.
+    """
+    from metaloop.evaluation.evaluate import changed
+    from metaloop.evaluation.measures import inspect
+
+    run = FinishedRun.open(directory)
+    test = run.test(changed(run.config, overrides))
+    return inspect(test.learner, test.episodes, count, test.data.plan.eval_batch, None, test.device)[0]
 
 
 def _measured(run: FinishedRun, count: int, steps: int | None) -> tuple[dict[str, Any], Any]:

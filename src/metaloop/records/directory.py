@@ -25,6 +25,19 @@ class InUse(UserError):
     """Another process works in the directory."""
 
 
+def minutes_checkpoint(minutes: float) -> str:
+    """Name the checkpoint that was the best after some minutes of processor time; see ``training/cpu_budget.py``."""
+    return f"minutes-{minutes:g}.ckpt"
+
+
+def minutes_of(name: str) -> float:
+    """The minutes in the name of such a checkpoint; 0 for one of another kind."""
+    try:
+        return float(name.removeprefix("minutes-").removesuffix(".ckpt"))
+    except ValueError:
+        return 0.0
+
+
 @contextmanager
 def claimed(directory: Path) -> Iterator[None]:
     """Hold the directory's lock during the block. The lock ends with the process, however that ends.

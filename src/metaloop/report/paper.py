@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from metaloop.errors import UserError
 from metaloop.problems.metric import ACCURACY, ENTITY_F1, LOG_LIKELIHOOD, MEAN_SQUARED_ERROR, MISSING, Metric
-from metaloop.records.schema import CurvePoint, Estimate, Paper, Published, Record
+from metaloop.records.schema import CurvePoint, Estimate, MetaTest, Paper, Published, Record
 from metaloop.records.typed_json import decode
 
 MARKS = {
@@ -110,6 +110,15 @@ def metric_of(paper: Paper) -> Metric:
     return _BY_NAME[paper.metric or ACCURACY.name]
 
 
+def published_metric(paper: Paper | None, test: MetaTest) -> Metric:
+    """Metric of the published number: that of the run's score, or of a statistic beside it which ``paper.metric`` names.
+
+    Neural processes are scored by squared errors here, and published by log-likelihoods.
+    """
+    named = None if paper is None else paper.metric.name if isinstance(paper.metric, Metric) else paper.metric
+    return test.metric if named in (None, test.metric.name) or named not in test.others else test.others[named].metric
+
+
 def check_paper(paper: Paper, metric: Metric | None) -> None:
     """Check the values of a block beyond their types.
 
@@ -151,12 +160,16 @@ def _expected(metric: Metric | None, low: float | None, high: float | None) -> s
 
 
 def at_published_step(record: Record) -> Estimate | CurvePoint:
-    """Our score after the published number of inner steps (``paper.step``; None: all steps).
+    """Our score after the published number of inner steps (``paper.step``; None: all steps), in the published metric.
 
     Raises:
         UserError: the run's adaptation curve does not reach that step.
     """
     step, test = record.paper.step if record.paper else None, record.test
+    metric = published_metric(record.paper, test)
+    if metric != test.metric:
+        statistic = test.others[metric.name]
+        return Estimate(statistic.mean, statistic.half_width)
     if step is None:
         return Estimate(test.mean, test.half_width)
     points = [point for point in test.curve if point.step == step]
@@ -178,6 +191,7 @@ def compare(record: Record, measured: float | None = None) -> PaperComparison | 
     """
     if record.paper is None or record.paper.published is None:
         return None
-    check_paper(record.paper, record.test.metric)
+    metric = published_metric(record.paper, record.test)
+    check_paper(record.paper, metric)
     ours = at_published_step(record).mean if measured is None else measured
-    return PaperComparison(record.paper, record.test.metric, ours)
+    return PaperComparison(record.paper, metric, ours)

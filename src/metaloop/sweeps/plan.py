@@ -18,7 +18,8 @@ from metaloop.system.suggestions import did_you_mean
 
 Values = tuple[str, ...]
 Axes = Mapping[str, Values]
-_KEYS = ("overrides", "axes", "points", "when", "seeds", "search")
+_KEYS = ("overrides", "axes", "points", "when", "seeds", "search", "evaluations", "inspect")
+_BLOCKS = ("points", "evaluations")
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ class Plan:
         when: conditions, applied in order.
         seeds: seeds of the outermost loop, so that every point runs once before any runs again; empty for the config's seed.
         search: search that takes the place of axes, points, conditions and seeds; None for none.
+        evaluations: overrides by key, with each of which ``metaloop study`` evaluates every finished run.
+        inspect: episodes over which ``metaloop study`` inspects every finished run in the first of these; 0 for none.
     """
 
     name: str
@@ -59,6 +62,8 @@ class Plan:
     when: Sequence[Condition] = ()
     seeds: Values = ()
     search: Search | None = None
+    evaluations: Sequence[Mapping[str, str]] = ()
+    inspect: int = 0
 
     def with_fixed(self, key: str, value: str) -> "Plan":
         """The same sweep with ``key`` fixed at ``value``, whether it was swept before or not."""
@@ -148,7 +153,16 @@ def _parse_plan(name: str, content: Mapping[str, Any]) -> Plan:
         if key not in _KEYS:
             hint = did_you_mean(str(key), _KEYS)
             raise UserError(f"{key!r} is not a key of a sweep; {hint}the keys are {', '.join(_KEYS)}")
-    points = [point for block in _list(content, "points") for point in _parse_points(block)]
+    points, evaluations = ([each for block in _list(content, key) for each in _parse_points(block)] for key in _BLOCKS)
+    inspect = content.get("inspect", 0)
+    if (
+        isinstance(inspect, bool)
+        or not isinstance(inspect, int)
+        or inspect < 0
+        or inspect == 1
+        or (inspect and not evaluations)
+    ):
+        raise UserError(f"inspect must be a number of episodes, at least 2, beside evaluations, not {inspect!r}")
     return Plan(
         name,
         overrides=_parse_point(content.get("overrides") or {}),
@@ -157,6 +171,8 @@ def _parse_plan(name: str, content: Mapping[str, Any]) -> Plan:
         when=[_parse_condition(one) for one in _list(content, "when")],
         seeds=_parse_seeds(content.get("seeds")),
         search=read_search(content["search"], content) if "search" in content else None,
+        evaluations=evaluations,
+        inspect=inspect,
     )
 
 

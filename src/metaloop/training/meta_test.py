@@ -1,6 +1,6 @@
 """Meta-test: the only place that opens the test split for scoring."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,7 @@ import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.profilers import Profiler
+from torch import Tensor
 
 from metaloop.data.distribution import Oracle
 from metaloop.data.episodes import Episodes
@@ -119,10 +120,15 @@ def restored(learner: Learner, problem: Problem, fingerprint: str, checkpoint: P
     checked(saved, fingerprint, checkpoint)
     module = OuterModule(learner, problem)
     try:
-        module.load_state_dict(saved["state_dict"])
+        module.load_state_dict(_without_averages(saved["state_dict"], set(module.state_dict())))
     except RuntimeError as error:
         raise UserError(f"{checkpoint} does not fit the model: {' '.join(str(error).split())[:300]}") from error
     return module
+
+
+def _without_averages(state: Mapping[str, Tensor], wanted: Collection[str]) -> dict[str, Tensor]:
+    """Leave out running averages that norm layers in another mode (``model.norm`` of an evaluation) do not have."""
+    return {n: value for n, value in state.items() if n in wanted or not n.endswith((".running_mean", ".running_var"))}
 
 
 def quiet_trainer(make_trainer: Callable[..., Trainer], callbacks: list[Callback], profiler: Profiler | None = None) -> Trainer:

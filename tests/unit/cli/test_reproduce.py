@@ -63,8 +63,8 @@ def test_each_outcome_is_said_and_written(place: Path, capsys: pytest.CaptureFix
 
 def test_check_says_when_page_and_records_disagree(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = _said(capsys, "--check")
-    assert code == 1
-    assert "disagree" in err
+    assert code == 2
+    assert "in a checkout" in err
     assert not (place / "docs").exists()
     assert _said(capsys)[0] == 0
     assert _said(capsys, "--check")[0] == 0

@@ -8,6 +8,7 @@ import numpy as np
 import PIL
 import torch
 
+from metaloop.data.augmentation import Augmentation
 from metaloop.data.distribution import check_split
 from metaloop.data.files.archives import RESAMPLING
 from metaloop.data.images.omniglot_archives import DRAWINGS, OMNIGLOT, ORIGINAL_SIDE, archive_name, read_characters
@@ -36,6 +37,7 @@ class Omniglot(UserImageDataset):
         resample: "lanczos" smooths the original black and white to greys. "nearest" is the effect of Finn et al.'s code: it
             requests Lanczos, which Pillow does not apply to black and white images.
         cache_dir: folder of the prepared images; None means METALOOP_CACHE, or ``metaloop`` in the user's cache folder.
+        augmentation: random changes of meta-training images; None for none.
 
     Raises:
         UserError: an argument has a value that is not allowed.
@@ -49,6 +51,7 @@ class Omniglot(UserImageDataset):
         side: int = 28,
         resample: str = "lanczos",
         cache_dir: str | None = None,
+        augmentation: Augmentation | None = None,
     ) -> None:
         for key, value, allowed in (
             ("split_scheme", split_scheme, SCHEMES),
@@ -60,7 +63,7 @@ class Omniglot(UserImageDataset):
         check_side(side)
         self._data_dir = Path(data_dir).expanduser()
         self._scheme, self._rotations = split_scheme, rotations
-        self._side, self._resample = side, resample
+        self._side, self._resample, self._augmentation = side, resample, augmentation
         self._cache = cache_folder(cache_dir)
         self._splits: dict[str, ClassPool] = {}
 
@@ -97,7 +100,9 @@ class Omniglot(UserImageDataset):
         rotations = self._rotations
         if rotations == TRAIN_CLASSES:
             rotations = "classes" if split == "train" else "none"
-        return ClassPool(stacked, [DRAWINGS] * len(names), names, rotations=rotations, split=split)
+        augmentation = self._augmentation if split == "train" else None
+        sizes = [DRAWINGS] * len(names)
+        return ClassPool(stacked, sizes, names, rotations=rotations, split=split, augmentation=augmentation)
 
 
 def check_side(side: int) -> None:

@@ -14,6 +14,8 @@ from metaloop.report.tables.published import PublishedRow
 _SIDE, _LEFT, _TOP, _BELOW = 330, 70, 46, 54  # pixels: a panel's side, and the margins around it
 _GOOD, _OFF = "#1b7837", "#d6604d"
 _WIDEN = 1.25  # of the range of a logarithmic axis, to either side
+_TICKS = ((1,), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), (1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9))  # times 10**n
+_FEW = 4  # least ticks, where there are as many round numbers
 _LEAST = 1e-4  # least error that is shown, as a share
 
 
@@ -116,7 +118,11 @@ def _panel(scale: _Scale, dots: Sequence[_Dot], left: float) -> Iterator[str]:
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Round numbers within a range, of about equal distances on a logarithmic axis."""
+    """Round numbers within a range, of about equal distances on a logarithmic axis: the roundest of which there are enough."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    steps = (1, 2, 5) if high / low < 1e3 else (1,)
-    return [value for power in powers for step in steps if low <= (value := step * 10.0**power) <= high]
+    ticks: list[float] = []
+    for steps in _TICKS:
+        ticks = [value for power in powers for step in steps if low <= (value := round(step * 10.0**power, 12)) <= high]
+        if len(ticks) >= _FEW:
+            break
+    return ticks

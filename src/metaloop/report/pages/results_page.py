@@ -91,7 +91,7 @@ def _cells(each: PublishedRow, metric: Metric) -> Sequence[str]:
         metric.interval(*each.measured),
         formats.NONE if comparison is None else comparison.difference_text,
         outcome(each),
-        metric.number(row.spread.sd) if step is None else formats.NONE,
+        metric.number(row.spread.sd) if step is None and metric == row.metric else formats.NONE,
         str(row.spread.n),
         str(row.interval.n),
         str(test.steps if step is None else step) if test.steps is not None else formats.NONE,

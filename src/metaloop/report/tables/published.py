@@ -8,7 +8,7 @@ from metaloop.errors import UserError
 from metaloop.problems.metric import Metric
 from metaloop.records.runs import Run
 from metaloop.records.schema import FurtherRow, Paper
-from metaloop.report.paper import PaperComparison, metric_of
+from metaloop.report.paper import PaperComparison, metric_of, published_metric
 from metaloop.report.tables.rows import Row, group_rows
 
 
@@ -52,9 +52,9 @@ class PublishedRow:
 
     @property
     def metric(self) -> Metric | None:
-        """Metric of the row; None if there is neither a number nor a record."""
+        """Metric of the row's numbers; None if there is neither a number nor a record."""
         if self.row is not None:
-            return self.row.metric
+            return published_metric(self.paper, self.row.first.test)
         return None if self.paper is None else metric_of(self.paper)
 
     @property
@@ -68,6 +68,8 @@ class PublishedRow:
             UserError: the adaptation curve does not reach the published step.
         """
         step = self.paper.step if self.paper else None
+        if self.row is not None and self.metric != self.row.metric:
+            return self._statistic(self.row)
         if self.row is None or step is None:
             return None if self.row is None else (self.row.interval.mean, self.row.interval.half_width)
         points = [point for run in self.row.runs for point in run.test.curve if point.step == step]
@@ -77,12 +79,20 @@ class PublishedRow:
         half_widths = [point.half_width for point in points if point.half_width is not None]
         return fmean(point.mean for point in points), fmean(half_widths) if half_widths else None
 
+    def _statistic(self, row: Row) -> tuple[float, float | None]:
+        """A statistic beside the score, of which only the half-widths of single seeds are known."""
+        assert self.metric is not None
+        found = [run.test.others[self.metric.name] for run in row.runs]
+        half_widths = [each.half_width for each in found if each.half_width is not None]
+        return fmean(each.mean for each in found), fmean(half_widths) if half_widths else None
+
     @property
     def comparison(self) -> PaperComparison | None:
         """Comparison with the paper; None unless both numbers are there."""
         if self.paper is None or self.paper.published is None or self.row is None or self.measured is None:
             return None
-        return PaperComparison(self.paper, self.row.metric, self.measured[0])
+        assert self.metric is not None
+        return PaperComparison(self.paper, self.metric, self.measured[0])
 
     @property
     def overlaps(self) -> bool | None:

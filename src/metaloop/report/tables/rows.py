@@ -14,7 +14,7 @@ from metaloop.records.runs import INCIDENTAL, Run
 from metaloop.records.schema import Training
 from metaloop.records.tables import Array
 from metaloop.report import formats
-from metaloop.report.paper import PaperComparison, at_published_step, compare
+from metaloop.report.paper import PaperComparison, at_published_step, compare, published_metric
 
 
 @dataclass(frozen=True)
@@ -65,12 +65,13 @@ class Row:
 
     @cached_property
     def measured(self) -> tuple[float, float | None]:
-        """Mean over seeds after the published number of inner steps, and its half-width over episodes if known.
+        """Mean over seeds in the published metric after the published number of inner steps, and its half-width if known.
 
         Raises:
             UserError: an adaptation curve does not reach the published step.
         """
-        if self.first.paper is None or self.first.paper.step is None:
+        paper = self.first.paper
+        if paper is None or (paper.step is None and published_metric(paper, self.first.test) == self.metric):
             return self.interval.mean, self.interval.half_width
         points = [at_published_step(run.record) for run in self.runs]
         return sum(point.mean for point in points) / len(points), points[0].half_width if len(points) == 1 else None

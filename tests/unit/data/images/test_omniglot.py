@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from metaloop.data.augmentation import Augmentation
 from metaloop.data.images import omniglot as module
 from metaloop.data.images.omniglot import Omniglot
 from metaloop.data.images.splits import SCHEMES, read_split
@@ -100,3 +101,8 @@ def test_bad_arguments(arguments: dict[str, str | int], message: str) -> None:
 def test_unknown_split(folder: Path) -> None:
     with pytest.raises(UserError, match="one of train, validation, test"):
         make(folder).split("dev")
+
+
+def test_only_images_of_meta_training_are_augmented(folder: Path) -> None:
+    data = Omniglot(str(folder), cache_dir=str(folder / "cache"), augmentation=Augmentation(padding=2, rotation=15.0))
+    assert [data.split(name).augmentation is None for name in ("train", "validation", "test")] == [False, True, True]

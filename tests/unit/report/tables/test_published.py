@@ -1,17 +1,20 @@
 """Rows of published numbers: what is compared, when intervals overlap, and what stays without a number."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from made_runs import paper_block, run_factory
 
+from metaloop.problems.metric import LOG_LIKELIHOOD
 from metaloop.records.runs import Run, read_run
 from metaloop.records.schema import FurtherRow, Paper, Published
-from metaloop.report.figures.published_picture import published_svg
+from metaloop.report.figures.published_picture import _ticks, published_svg
 from metaloop.report.pages.results_page import outcome, results_markdown
 from metaloop.report.paper import read_paper
 from metaloop.report.tables.published import Experiment, PublishedRow, published_rows
+from metaloop.report.tables.rows import group_rows
 
 
 def _paper(mean: float, half_width: float | None = None, **more: object) -> Paper:
@@ -83,6 +86,31 @@ def test_a_further_setting_is_the_evaluation_with_its_overrides(tmp_path: Path) 
     assert rows[1].trained is not None
     assert (rows[1].comparison, outcome(rows[1])) == (None, "no published number")
     assert rows[2].row is None
+
+
+def test_a_log_likelihood_is_compared_beside_a_squared_error(tmp_path: Path) -> None:
+    make, paper = run_factory(tmp_path), _paper(0.3, 0.02, metric="log_likelihood")
+    others = {"log_likelihood": {"metric": LOG_LIKELIHOOD.as_dict(), "mean": 0.25, "half_width": 0.04}}
+    run = read_run(make("s0", name="one", problem="regression", mean=1.9, test={"others": others}))
+    (row,) = published_rows([Experiment("one", "gp", paper)], {"one": [run]})
+    assert (row.metric, row.measured) == (LOG_LIKELIHOOD, (0.25, 0.04))
+    assert (row.overlaps, outcome(row)) == (True, "reproduced")
+    page = results_markdown([row])
+    assert "Log-likelihood of a query (nats)" in page
+    assert r"| 0.3000 ± 0.0200 \[S\] | 0.2500 ± 0.0400 |" in page
+    recorded = replace(run, record=replace(run.record, paper=paper))
+    (own,) = group_rows([recorded])
+    assert own.measured == (0.25, 0.04)
+    assert own.comparison is not None
+    assert own.comparison.measured == 0.25
+
+
+@pytest.mark.parametrize(("low", "high", "least"), [(0.28, 0.75, 4), (0.9, 1.45, 3), (0.02, 30.0, 4), (1.1, 7.5, 4)])
+def test_an_axis_has_enough_ticks_that_can_be_read(low: float, high: float, least: int) -> None:
+    ticks = _ticks(low, high)
+    assert least <= len(ticks) <= 10
+    assert ticks == sorted(ticks)
+    assert all(low <= tick <= high and len(f"{tick:g}") <= 4 for tick in ticks)
 
 
 def test_the_picture_has_a_dot_a_row_and_is_the_same_every_time(tmp_path: Path) -> None:
