@@ -31,7 +31,7 @@ COUNTS = {
     "algorithm/inner_order": 3,
     "algorithm/meta_gradient": 13,
     "algorithm/objective": 4,
-    "algorithm/over_tasks": 5,
+    "algorithm/over_tasks": 6,
     "algorithm/estimator": 6,
     "algorithm/policy": 4,
     "algorithm/reader": 9,
