@@ -30,3 +30,11 @@ def test_numbers_from_memory_keep_their_mark() -> None:
         written = name.replace("_", r"\_")
         lines = [line for line in rows if line.startswith((f"| {written} |", f"| {written} / "))]
         assert all(r"\[M\]" in line or "| – |" in line for line in lines), name
+
+
+def test_pages_of_studies_are_generated_from_their_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert main(["study", "--check"]) == 0
+    assert {path.name for path in Path("docs/records/studies").iterdir()} == {
+        path.stem.removeprefix("study_") for path in Path("docs").glob("study_*.md")
+    }

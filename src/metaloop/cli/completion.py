@@ -49,6 +49,7 @@ _WORDS = {
     "completion": tuple(SHELLS),
     "wandb": ("sync",),
     "new": ("learner",),
+    "study": ("number", "reuse", "minutes"),
     "predict": tuple(
         f"{key}=" for key in ("run", "model", "support", "query", "text", "path", "label", "steps", "out", "save")
     ),

@@ -172,7 +172,7 @@ examples:
   metaloop reproduce --check                                exit status 1 if the page and the records disagree"""
 
 STUDY = """Runs a study: trainings of the sweep study_NAME, evaluations of each in many settings, and a page. Overrides
-change the trainings, those of evaluation.* the evaluations. What has finished is not done again. Without a name, the
+change the trainings, those of evaluation.* the evaluations, too. What has finished is not done again. Without a name, the
 pages are written again from docs/records/studies.
 
 studies:

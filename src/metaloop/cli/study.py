@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # help should not wait for numpy and matplotlib
 STUDIES = ("number", "reuse", "minutes")
 PREFIX = "study_"  # of the sweep, the page and its pictures
 RECORDS = Path("docs") / "records" / "studies"
-_OF_EVALUATIONS = "evaluation."  # overrides that go to the evaluations, not to the trainings
+_OF_EVALUATIONS = "evaluation."  # overrides that go to the evaluations, too
 
 
 def main(argv: list[str]) -> int:
@@ -64,11 +64,10 @@ def _run(name: str, overrides: Sequence[str], more: Sequence[str]) -> int:
     from metaloop.sweeps.compose import compose_runs, with_overrides
     from metaloop.sweeps.plan import read_plan
 
-    of_training = [word for word in overrides if not word.startswith(_OF_EVALUATIONS)]
     of_evaluations = dict(word.split("=", 1) for word in overrides if word.startswith(_OF_EVALUATIONS))
     sweep = f"{PREFIX}{name}"
-    failed = command.main([sweep, *of_training, *more])
-    plan = with_overrides(read_plan(sweep), of_training, [])
+    failed = command.main([sweep, *overrides, *more])
+    plan = with_overrides(read_plan(sweep), overrides, [])
     settings = [{**of_evaluations, **each} for each in plan.evaluations]
     runs: list[tuple[dict[str, str], Run, Mapping[str, Any] | None]] = []
     evaluations: list[tuple[int, Mapping[str, str], Run]] = []

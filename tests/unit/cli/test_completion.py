@@ -23,7 +23,15 @@ EXPECTED = [
     ("evaluate run=", ["run=outputs/maml_glyphs/first"]),
     ("inspect out", ["outputs/maml_glyphs/first"]),
     ("list algorithm/ru", ["algorithm/rule"]),
-    ("list experiments nguyen", ["nguyen2022_tnp_gp_mixture", "nguyen2022_tnp_gp_rbf"]),
+    (
+        "list experiments nguyen",
+        [
+            *(f"nguyen2022_{name}_gp_protocol" for name in ("anp", "cnp")),
+            "nguyen2022_tnp_gp_mixture",
+            "nguyen2022_tnp_gp_protocol",
+            "nguyen2022_tnp_gp_rbf",
+        ],
+    ),
     ("sweep five", ["five_choices"]),
     ("data g", ["get"]),
     ("help da", ["data"]),
