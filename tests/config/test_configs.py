@@ -39,7 +39,7 @@ COUNTS = {
     "algorithm/rule": 15,
     "algorithm/support_loss": 2,
     "algorithm/transform": 3,
-    "dataset": 29,
+    "dataset": 30,
     "dataset/augmentation": 3,
     "episode": 15,
     "experiment": 74,
@@ -58,6 +58,7 @@ REGRESSION = ("dataset=sinusoid", "episode=regression")
 MAPS = ("model=conv4_maps", "model.filters=4")
 OF_ONE_SIZE = (
     "dataset/aslib",
+    "dataset/learners_on_tables",
     "dataset/gp",
     "dataset/harmonic",
     "dataset/quadratics",
@@ -86,12 +87,14 @@ WHOLE = ("model=cells", *CELLS, "episode=table", "episode.shots=3", "episode.que
 SELECTION = ("dataset=aslib", "episode=scenario", "model=cells", "episode.ways=1", "episode.queries=1")
 POLICIES = [f"algorithm/policy/{path.stem}" for path in (conf_dir() / "algorithm" / "policy").glob("*.yaml")]
 SELECTORS = [f"algorithm/{name}" for name in ("meta_forest", "meta_tree", "nearest_datasets", "dataset_embedding")]
-SCENARIOS = (*POLICIES, *SELECTORS, "dataset/aslib", "episode/scenario", "experiment/meta_knowledge")
+OF_SCENARIOS = ("dataset/aslib", "dataset/learners_on_tables", "episode/scenario", "experiment/meta_knowledge")
+SCENARIOS = (*POLICIES, *SELECTORS, *OF_SCENARIOS)
 # What a choice needs beside itself to run on small data.
 WITH = {
     **dict.fromkeys(POLICIES, ("algorithm=meta_forest", *SELECTION)),
     **dict.fromkeys(SELECTORS, SELECTION),
     "dataset/aslib": ("algorithm=meta_forest", *SELECTION[1:]),
+    "dataset/learners_on_tables": ("algorithm=nearest_datasets", *SELECTION[1:]),
     "episode/scenario": ("algorithm=meta_forest", SELECTION[0], SELECTION[2]),
     **dict.fromkeys(READERS, ("algorithm=cnp",)),
     "algorithm/adapted/pattern": ("algorithm.adapted.pattern=head",),

@@ -14,6 +14,7 @@ commands:
   sweep       many runs; given again, it continues with those that are not done
   evaluate    meta-test a finished run again, also on other episodes or data
   predict     adapt a finished run to your own labelled texts, pictures or table, and predict
+  recommend   say which learner to try first on your own table, and why
   inspect     show what adaptation does in a finished run, layer by layer
   report      make tables and plots from the records of runs
   compare     compare two runs, episode by episode
@@ -139,6 +140,20 @@ keys:
   --config-dir DIR   your folder of configuration, if the run uses your own package beside it
   out=FILE       a .csv file for the predictions; earlier predictions in it are replaced
   save=DIR       save the adapted model in this new folder"""
+
+RECOMMEND = """Says which learner and settings to try first on your own table, and why, from its meta-features: how it resembles
+tables on which all learners were tried. The table is not trained on. docs/knowledge.md lists the meta-features.
+
+keys:
+  label=NAME         column of the classes (default: label)
+  ignore=NAME,NAME   columns that are no features
+  categories=NAME,NAME   columns of codes that are categories, not numbers
+  run=DIR            a run of experiment=meta_knowledge dataset=learners_on_tables (default: a forest on that scenario)
+
+examples:
+  metaloop recommend patients.csv label=outcome ignore=id
+  metaloop recommend patients.csv label=outcome --features       and print its thirty meta-features
+  metaloop recommend patients.csv label=outcome run=outputs/meta_knowledge/2026-01-31_12-00-00-000000   by its decision tree"""
 
 INSPECT = """Shows what adaptation does in a finished run: how far parameters and representations move in each layer, losses,
 the gain from adapting the head or the body, accuracy by class. Writes a page, pictures and data into DIR/inspection/.

@@ -100,6 +100,12 @@ def _predict(argv: list[str]) -> int:
     return predict.main(argv)
 
 
+def _recommend(argv: list[str]) -> int:
+    from metaloop.cli import recommend
+
+    return recommend.main(argv)
+
+
 def _wants_help(argv: list[str], text: str) -> bool:
     """Print metaloop's help in place of Hydra's if it is requested, and return whether it is."""
     requested = "-h" in argv or "--help" in argv
@@ -237,6 +243,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": _train,
     "evaluate": _evaluate,
     "predict": _predict,
+    "recommend": _recommend,
     "sweep": _sweep,
     "inspect": _inspect,
     "report": _report,

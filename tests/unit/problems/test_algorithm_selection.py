@@ -34,5 +34,6 @@ def test_the_baseline_is_the_single_best() -> None:
     assert baseline is not None
     support = Examples(torch.zeros(1, 2, 2, 1), torch.tensor([[[0.1, 0.5, 0.5], [0.3, 0.4, 0.4]]]))
     answer = baseline.answer(support, torch.zeros(1, 1, 2, 1))
-    assert answer.argmax(-1).item() == 1
+    assert answer.argmax(-1).item() == 2  # the last entry
+    assert answer.shape == (1, 1, 3)
     assert not PROBLEM.metric.higher_is_better

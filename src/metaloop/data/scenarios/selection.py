@@ -18,6 +18,8 @@ from metaloop.records.contents import SplitContents
 from metaloop.system.suggestions import did_you_mean
 from metaloop.types import EpisodeSpec, Examples, Tasks, highest
 
+SHIPPED = Path(__file__).parent / "tables"  # the scenario that comes with the package
+
 
 class SelectionTasks(TaskDistribution):
     """The data sets of a scenario, each as one task with the other folds' data sets as its support set.
@@ -151,15 +153,17 @@ class ASlib(Dataset):
     cross-validation.
 
     Args:
-        path: folder or zip archive of the scenario.
+        path: folder or zip archive of the scenario; None for the one that comes with the package, learners of scikit-learn on
+            tables.
         features: names of the meta-features to use; empty for all.
 
     Raises:
         UserError: the scenario cannot be read, has fewer than three folds, or has no such meta-feature.
     """
 
-    def __init__(self, path: str, features: Sequence[str] = ()) -> None:
-        self._path, self._features = Path(path).expanduser(), tuple(features)
+    def __init__(self, path: str | None = None, features: Sequence[str] = ()) -> None:
+        self._path = SHIPPED if path is None else Path(path).expanduser()
+        self._features = tuple(features)
         self._splits: dict[str, SelectionTasks] = {}
 
     def split(self, name: str) -> SelectionTasks:

@@ -14,6 +14,7 @@ from metaloop.sweeps.search.search import Parameter
 
 Params = Mapping[str, Any]  # value by key; choices are texts
 _LEAST = 3  # settings that a sweep must have tried
+_SPREAD = 0.1  # share of a range, or probability of another choice, by which a setting is changed
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class FinishedSweep:
 
     Attributes:
         params: of each setting, its value by key of the space.
-        scores: (settings,) meta-validation scores in standard deviations of the sweep, higher is better.
+        scores: (settings,) normal scores of the meta-validation scores, higher is better; see :func:`normal_scores`.
     """
 
     params: Sequence[Params]
@@ -54,8 +55,18 @@ def read_finished(folder: Path, space: Mapping[str, Parameter]) -> FinishedSweep
 
 def finished_sweep(params: Sequence[Params], scores: Sequence[Any]) -> FinishedSweep:
     """Make a sweep from settings and their scores, higher is better, in any unit."""
-    values = np.array(scores, dtype=np.float64)
-    return FinishedSweep(list(params), (values - values.mean()) / max(float(values.std()), 1e-12))
+    return FinishedSweep(list(params), normal_scores(np.array(scores, dtype=np.float64)))
+
+
+def normal_scores(scores: np.ndarray) -> np.ndarray:
+    """Replace scores (n,) by the normal quantiles of their ranks, the mean of those of equal scores.
+
+    Sweeps on different data sets are then comparable, and a disastrous setting is no farther from a poor one than a good one
+    from the best (Salinas et al. 2020, section 3).
+    """
+    from scipy import special, stats
+
+    return np.asarray(special.ndtri((stats.rankdata(scores) - 0.5) / len(scores)))
 
 
 def _values(job: Job, space: Mapping[str, Parameter]) -> tuple[Any, ...] | None:
@@ -104,3 +115,22 @@ def encoded(params: Sequence[Params], space: Mapping[str, Parameter]) -> np.ndar
             numbers, ends = np.log(numbers), np.log(ends)
         columns.append(((numbers - ends[0]) / (ends[1] - ends[0])).tolist())
     return np.array(columns).T
+
+
+def drawn(space: Mapping[str, Parameter], random: np.random.Generator, near: Params | None = None) -> Params:
+    """Draw a setting uniformly, each range on its scale; or one near another, about a tenth of each range away."""
+    params: dict[str, Any] = {}
+    for key, one in space.items():
+        if one.kind == "choice":
+            keeps = near is not None and random.random() > _SPREAD
+            params[key] = near[key] if keeps and near is not None else one.choices[int(random.integers(len(one.choices)))]
+            continue
+        u = random.random()
+        if near is not None:
+            u = float(np.clip(encoded([near], {key: one})[0, 0] + random.normal(0, _SPREAD), 0.0, 1.0))
+        value = one.low * (one.high / one.low) ** u if one.log else one.low + u * (one.high - one.low)
+        step = one.step or (1 if one.kind == "int" else None)
+        if step is not None:
+            value = one.low + step * min(round((value - one.low) / step), int((one.high - one.low) / step + 1e-9))
+        params[key] = int(value) if one.kind == "int" else float(value)
+    return params

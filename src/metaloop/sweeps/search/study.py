@@ -34,6 +34,7 @@ _DAMAGED = (ValueError, KeyError, TypeError, AttributeError, IndexError, Asserti
 JOURNAL, LOCK = "search.journal", "search.lock"
 IMPORTANCE = "PED-ANOVA"  # Watanabe et al. 2023; needs no package besides Optuna
 _NAME = "search"
+_UNINFORMED, _INFORMED = 10, 5  # finished trials before TPE takes them into account
 _MIN_TRIALS = 10  # finished trials that importances need
 _MIN_GOOD = 5  # smallest number of good trials that PED-ANOVA compares with the others
 # Attributes of a trial: its run in the ledger, the failed trial that it replaces, and what proposed it.
@@ -125,7 +126,7 @@ class Study:
                 )
             )
         else:
-            self._study.sampler = _sampler(self.search, number)
+            self._study.sampler = _sampler(self.search, number, informed=self.warm is not None)
             number = self._study.ask(self.space).number
         return self._study.get_trials(deepcopy=False)[number]
 
@@ -289,12 +290,15 @@ def _distribution(one: Parameter) -> BaseDistribution:
     return FloatDistribution(one.low, one.high, log=one.log, step=one.step)
 
 
-def _sampler(search: Search, number: int) -> optuna.samplers.BaseSampler:
+def _sampler(search: Search, number: int, *, informed: bool = False) -> optuna.samplers.BaseSampler:
     """The sampler of one trial. Every trial has its own seed, so that a resumed search does not repeat random numbers."""
     seed = int(np.random.SeedSequence([search.seed, number]).generate_state(1)[0])
     if search.sampler == "random":
         return optuna.samplers.RandomSampler(seed)
-    return optuna.samplers.NSGAIISampler(seed=seed) if search.sampler == "nsga2" else optuna.samplers.TPESampler(seed=seed)
+    if search.sampler == "nsga2":
+        return optuna.samplers.NSGAIISampler(seed=seed)
+    # TPE begins with random trials; those that finished sweeps propose take their place.
+    return optuna.samplers.TPESampler(seed=seed, n_startup_trials=_INFORMED if informed else _UNINFORMED)
 
 
 def _pruner(search: Search, resource: tuple[int, int]) -> optuna.pruners.BasePruner:

@@ -2,19 +2,19 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from metaloop.learners.selection.policy import greedy_portfolio
-from metaloop.sweeps.search.finished_sweeps import FinishedSweep, Params, encoded
+from metaloop.sweeps.search.finished_sweeps import FinishedSweep, Params, drawn, encoded, normal_scores
 from metaloop.sweeps.search.search import Parameter
 from metaloop.sweeps.search.sweep_process import SweepProcess
 
 PORTFOLIO, PROCESS = "portfolio", "process"  # where a proposal comes from
 _PORTFOLIO = 5  # most settings of the portfolio
-_LENGTH, _NOISE = 0.2, 0.1  # of the smoother: in units of the encoded space, and variance of scores
-_RANDOM = 256  # random settings among which the surrogate chooses
+_LENGTH, _NOISE = 0.2, 0.1  # of the smoother: per root of the encoded dimensions, and variance of scores
+_RANDOM, _BEST = 128, 3  # random settings among which the surrogate chooses, uniform ones and near each of the best
+_TURN = 3  # every third trial is the sampler's
 _STEPS = 600  # training of the surrogate
 _ENOUGH = 3  # finished trials that the surrogate needs
 
@@ -23,9 +23,9 @@ class WarmStart:
     """Proposals from finished sweeps.
 
     The first trials are a portfolio: settings of which, greedily chosen, the best does well on all finished sweeps. A sweep
-    has not tried the others' settings, so their scores there are filled in by a Gaussian process. Then every second trial is
-    the setting with the highest expected improvement (Jones et al. 1998) by a neural process that was meta-learned on the
-    sweeps; the others come from the search's sampler, which corrects it where the new data set is different.
+    has not tried the others' settings, so their scores there are filled in by a Gaussian process. Further trials are settings
+    with the highest expected improvement (Jones et al. 1998) by a neural process that was meta-learned on these sweeps. Every
+    third one comes from the search's sampler, which does not depend on what was learned.
 
     Args:
         sweeps: at least one finished sweep.
@@ -54,19 +54,20 @@ class WarmStart:
             if params not in tried:
                 return params, PORTFOLIO
         done = [(params, score) for params, score in zip(tried, scores, strict=True) if score is not None]
-        if len(done) < _ENOUGH or number % 2:
+        if len(done) < _ENOUGH or number % _TURN == 0:
             return None
         return self._improvement(number, tried, *zip(*done, strict=True)), PROCESS
 
     def _improvement(self, number: int, tried: Sequence[Params], done: Sequence[Params], scores: Sequence[float]) -> Params:
-        """The setting with the highest expected improvement."""
+        """The setting with the highest expected improvement, of random ones and those of finished sweeps."""
         if self._process is None:
             data = [(encoded(each.params, self.space), each.scores) for each in self.sweeps]
             self._process = SweepProcess(data, self.seed, _STEPS)
         random = np.random.default_rng([self.seed, number])
-        candidates: list[Params] = [_random(self.space, random) for _ in range(_RANDOM)]
+        best = [done[place] for place in np.argsort(scores)[::-1][:_BEST]]
+        candidates = [drawn(self.space, random, near) for near in (*best, None) for _ in range(_RANDOM)]
         candidates += [params for sweep in self.sweeps for params in sweep.params if params not in tried]
-        y = np.array(scores)
+        y = normal_scores(np.array(scores))
         mean, deviation = self._process.predict(encoded(done, self.space), y, encoded(candidates, self.space))
         return candidates[int(expected_improvement(mean, deviation, float(y.max())).argmax())]
 
@@ -90,24 +91,6 @@ def _filled_in(x: np.ndarray, y: np.ndarray, queries: np.ndarray) -> np.ndarray:
     """Mean (n,) of a Gaussian process with a squared-exponential kernel and unit variance, given scores at ``x``."""
 
     def kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return np.asarray(np.exp(-((a[:, None] - b[None]) ** 2).sum(-1) / (2 * _LENGTH**2)))
+        return np.asarray(np.exp(-((a[:, None] - b[None]) ** 2).mean(-1) / (2 * _LENGTH**2)))
 
     return np.asarray(kernel(queries, x) @ np.linalg.solve(kernel(x, x) + _NOISE * np.eye(len(x)), y))
-
-
-def _random(space: Mapping[str, Parameter], random: np.random.Generator) -> dict[str, Any]:
-    """A setting drawn uniformly, on the scale of each parameter."""
-    params: dict[str, Any] = {}
-    for key, one in space.items():
-        if one.kind == "choice":
-            params[key] = one.choices[int(random.integers(len(one.choices)))]
-            continue
-        u = random.random()
-        value = one.low * (one.high / one.low) ** u if one.log else one.low + u * (one.high - one.low)
-        if one.kind == "int":
-            step = int(one.step or 1)
-            value = min(one.low + step * round((value - one.low) / step), one.high - (one.high - one.low) % step)
-        elif one.step:
-            value = min(one.low + one.step * round((value - one.low) / one.step), one.high)
-        params[key] = int(value) if one.kind == "int" else float(value)
-    return params
