@@ -101,9 +101,16 @@ def _predict(argv: list[str]) -> int:
 
 
 def _recommend(argv: list[str]) -> int:
-    from metaloop.cli import recommend
+    parser = help_texts.parser("recommend", help_texts.RECOMMEND)
+    parser.add_argument("table", metavar="TABLE", help="CSV, TSV or JSON with a column of classes")
+    parser.add_argument("words", nargs="*", metavar="KEY=VALUE", help="label=, ignore=, categories=, run=")
+    parser.add_argument("--features", action="store_true", help="also print all meta-features of the table")
+    parser.add_argument("--top", type=int, default=3, metavar="N", help="number of learners to name (default: 3)")
+    options = parser.parse_intermixed_args(argv)
+    from metaloop.evaluation.recommendation import recommend
 
-    return recommend.main(argv)
+    recommend(options.table, options.words, options.top, features=options.features)
+    return 0
 
 
 def _wants_help(argv: list[str], text: str) -> bool:

@@ -84,5 +84,5 @@ def _tasks(data: Sequence[tuple[Tensor, Tensor]]) -> Tasks:
         values = ((y - y[support].mean()) / scale).clamp(-_CLIP, _CLIP)[:, None]
         supports.append((x[support], values[support]))
         queries.append((x[query], values[query]))
-    parts = [Examples(*map(torch.stack, zip(*pairs, strict=True))) for pairs in (supports, queries)]
+    parts = [Examples(torch.stack([x for x, _ in p]), torch.stack([y for _, y in p])) for p in (supports, queries)]
     return Tasks(parts[0], parts[1], torch.arange(len(data)))

@@ -4,7 +4,6 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from metaloop.cli import help_texts
 from metaloop.errors import UserError
 from metaloop.system.terminal import printable
 
@@ -13,28 +12,29 @@ if TYPE_CHECKING:  # they import torch, for which the error for a mistyped word 
     from metaloop.learners.selection.selector import Selector
 
 _WIDTH = 110  # characters of a line
+_KEYS = ("label", "ignore", "categories", "run")
 
 
-def main(argv: list[str]) -> int:
-    """Run ``metaloop recommend`` with these words."""
-    parser = help_texts.parser("recommend", help_texts.RECOMMEND)
-    parser.add_argument("table", metavar="TABLE", help="CSV, TSV or JSON with a column of classes")
-    parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="label=, ignore=, categories=, run=")
-    parser.add_argument("--features", action="store_true", help="also print all meta-features of the table")
-    parser.add_argument("--top", type=int, default=3, metavar="N", help="number of learners to name (default: 3)")
-    options = parser.parse_intermixed_args(argv)
-    if options.top < 1:
-        raise UserError(f"--top {options.top}: must be at least 1")
-    settings = _settings(options.settings)
-    values = _meta_features(options.table, settings)
-    if options.features:
+def recommend(table: str, words: Sequence[str], top: int, *, features: bool) -> None:
+    """Print which learners to try first on a table, and why.
+
+    Args:
+        table: path of the table.
+        words: KEY=VALUE, with the keys label, ignore, categories and run.
+        top: most learners to name.
+        features: whether to print the table's meta-features, too.
+
+    Raises:
+        UserError: a word or the table is wrong, or the run chooses no learners by meta-features that a table has.
+    """
+    if top < 1:
+        raise UserError(f"--top {top}: must be at least 1")
+    settings = _settings(words)
+    values = _meta_features(table, settings)
+    if features:
         _print_features(values)
     learner, named = _knowledge(settings.get("run"))
-    _recommend(learner, named, values, options.top)
-    return 0
-
-
-_KEYS = ("label", "ignore", "categories", "run")
+    _recommend(learner, named, values, top)
 
 
 def _settings(words: Sequence[str]) -> dict[str, str]:
