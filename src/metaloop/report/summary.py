@@ -6,6 +6,7 @@ from pathlib import Path
 from metaloop.problems.metric import Metric
 from metaloop.records.schema import BaselineScore, MetaTest, Published, Record, Statistic
 from metaloop.report import formats
+from metaloop.report.paper import published_metric
 from metaloop.system.terminal import printable
 
 _LEFT_OUT = ("loss", "recall", "f1", "calibration_error", "rejection_by_logit")  # statistics that only the page shows
@@ -32,7 +33,9 @@ def lines(record: Record, directory: Path) -> list[str]:
     if test.oracle:
         messages += [f"at best  {_named(value)}  ({test.oracle.name}, same episodes)" for value in test.oracle.others.values()]
     if (paper := record.paper) and paper.published is not None:
-        messages.append(f"published  {_score(paper.published, metric)}  ({paper.citation}, {paper.table})")
+        theirs = published_metric(paper, test)
+        of = "" if theirs == metric else f" {theirs.title}"
+        messages.append(f"published  {_score(paper.published, theirs)}{of}  ({paper.citation}, {paper.table})")
     return [*messages, f"run  {_shown(directory)}", *page_lines(directory / "report" / "index.html")]
 
 

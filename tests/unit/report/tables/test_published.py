@@ -13,6 +13,7 @@ from metaloop.records.schema import FurtherRow, Paper, Published
 from metaloop.report.figures.published_picture import _ticks, published_svg
 from metaloop.report.pages.results_page import outcome, results_markdown
 from metaloop.report.paper import read_paper
+from metaloop.report.summary import lines
 from metaloop.report.tables.published import Experiment, PublishedRow, published_rows
 from metaloop.report.tables.rows import group_rows
 
@@ -103,6 +104,7 @@ def test_a_log_likelihood_is_compared_beside_a_squared_error(tmp_path: Path) -> 
     assert own.measured == (0.25, 0.04)
     assert own.comparison is not None
     assert own.comparison.measured == 0.25
+    assert "published  0.3000 ± 0.0200 nats log-likelihood of a query" in "\n".join(lines(recorded.record, tmp_path))
 
 
 @pytest.mark.parametrize(("low", "high", "least"), [(0.28, 0.75, 4), (0.9, 1.45, 3), (0.02, 30.0, 4), (1.1, 7.5, 4)])
