@@ -37,6 +37,7 @@ bench: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/kernels.py
 	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/launching.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/seeds.py
 	$(BIN)/python benchmarks/reporting.py
 	$(BIN)/python benchmarks/pages.py
 

@@ -156,6 +156,17 @@ def launching(record: Record) -> str:
     return markdown_table(tables.launching_rows(record)) + "\n\n" + note
 
 
+def seeds(record: Record) -> str:
+    """Several seeds against one."""
+    packs = dict.fromkeys(line.partition(":")[2].strip() for way in record["ways"].values() for line in way["packs"])
+    loads = [way["load_after"] for way in record["ways"].values()]
+    note = (
+        f"`experiment={record['experiment']}`, {record['seeds']} seeds, one thread a process. Trials before the packs: "
+        f"{'; '.join(packs)}. Load average after each command: {', '.join(f'{load:.1f}' for load in loads)}. {machine(record)}"
+    )
+    return markdown_table(tables.seed_rows(record["ways"])) + "\n\n" + note
+
+
 def images(record: Record) -> str:
     """Warm episodes from CIFAR-100."""
     note = (
@@ -222,6 +233,7 @@ TABLES: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
     "kernels": (("kernels",), kernels),
     "scaling": (("scaling",), scaling),
     "launching": (("launching",), launching),
+    "seeds": (("seeds",), seeds),
     "images": (("images",), images),
     "reporting": (("reporting",), reporting),
     "quadratics": (("andrychowicz2016_quadratics",), optimizers),
@@ -239,6 +251,7 @@ COMMANDS = {
     "kernels": "OMP_NUM_THREADS=1 python benchmarks/kernels.py",
     "scaling": "python benchmarks/scaling.py",
     "launching": "python benchmarks/launching.py",
+    "seeds": "OMP_NUM_THREADS=1 python benchmarks/seeds.py",
     "images": "python benchmarks/images.py --data DIR",
     "reporting": "python benchmarks/reporting.py",
     "andrychowicz2016_quadratics": "python benchmarks/optimizers.py",

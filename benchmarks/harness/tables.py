@@ -160,6 +160,16 @@ def launching_rows(result: Mapping[str, Any]) -> Rows:
     return rows
 
 
+def seed_rows(ways: Mapping[str, Mapping[str, Any]]) -> Rows:
+    """Sweeps over seeds against one run, which is the first way."""
+    rows = [["", "seconds", "times one run", "processor seconds", "times one run"]]
+    one = next(iter(ways.values()))
+    for name, way in ways.items():
+        cells = [(number(way[key]), number(way[key] / one[key])) for key in ("seconds", "processor")]
+        rows.append([name, *(cell for pair in cells for cell in pair)])
+    return rows
+
+
 def reporting_rows(result: Mapping[str, Any]) -> Rows:
     """A report over many records, and its page in a browser."""
     rows = [["", "median (lowest to highest)"]]

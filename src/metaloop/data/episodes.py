@@ -13,6 +13,7 @@ from metaloop.types import EpisodeSpec, Tasks
 
 # Drawing many episodes together costs little more than drawing one. So several meta-batches are drawn together, up to:
 _BLOCK_BATCHES = 64
+_STRETCH_BATCHES = 256  # the same where hundreds of meta-batches are needed at once
 _BLOCK_ELEMENTS = 2**22
 
 
@@ -73,10 +74,10 @@ class Episodes:
 
         Their number is a multiple of ``size``.
         """
-        block = size * self._batches_at_once(size)
+        block = size * self._batches_at_once(size, _STRETCH_BATCHES)
         for start in range(first, stop, block):
             yield self.tasks(torch.arange(start, min(start + block, stop)))
 
-    def _batches_at_once(self, size: int) -> int:
+    def _batches_at_once(self, size: int, most: int = _BLOCK_BATCHES) -> int:
         elements = size * self.distribution.elements(self.spec)
-        return max(1, min(_BLOCK_BATCHES, _BLOCK_ELEMENTS // elements))
+        return max(1, min(most, _BLOCK_ELEMENTS // elements))
