@@ -46,10 +46,11 @@ def test_a_pack_equals_runs_by_themselves_and_goes_on_after_kills(tmp_path: Path
     assert started(command(whole), messages).wait() == 0, messages.read_text()
     assert "packed              up to 4 runs at a time" in messages.read_text()
     for job in jobs(whole):
-        assert job.device == "cpu in a pack"
         training = read_record(whole / job.directory).training
         assert training is not None
         assert "together with other runs: a step of 4 runs takes" in (training.stretches or "")
+        assert job.result is not None
+        assert job.result["steps"] == training.stretches
     first = next(job for job in jobs(whole) if {"seed=1", "algorithm.rule.lr=0.02"} <= set(job.overrides))
     assert described(*SINUSOID, "seed=1", "algorithm.rule.lr=0.02").fingerprint == first.key
     trained(tmp_path / "alone", "seed=1", "algorithm.rule.lr=0.02", small=SINUSOID)

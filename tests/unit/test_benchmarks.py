@@ -13,6 +13,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
+import metaloop
 from metaloop.config.composition import DEFAULTS
 from metaloop.config.folder import conf_dir
 from metaloop.data.images import cifar100, cifar100_files
@@ -36,6 +37,7 @@ import pages  # noqa: E402
 import reporting  # noqa: E402
 import sampling  # noqa: E402
 import scaling  # noqa: E402
+import seeds  # noqa: E402
 import speed  # noqa: E402
 from harness import driver, reference, samplers  # noqa: E402
 from harness.cases import CASES, Case, load, quick, save  # noqa: E402
@@ -181,7 +183,7 @@ def test_the_page_is_filled_from_what_the_benchmarks_write(tmp_path: Path) -> No
         path.write_text(path.read_text().replace('"quick": true', '"quick": false'))
     found = pages.records(tmp_path)
     page = pages.fill(pages.PERFORMANCE.read_text(), found | {"speed_cuda": found["speed"]})
-    assert page.count("Not measured yet") == 4  # scaling, launching and reporting, which take whole runs, and images
+    assert page.count("Not measured yet") == 5  # scaling, launching, seeds and reporting, which take whole runs, and images
     rate = found["evaluation"]["cases"]["a"]["rates"]["metaloop"]["median"]
     assert pages.number(rate) in page
     assert found["kernels"]["cases"]["d"]["distance"]["kernels"]["high"] < 1e-4
@@ -211,6 +213,26 @@ def test_scaling_runs_a_config_that_composes(ranks: str) -> None:
     words = [word for word in scaling.overrides(ranks, 4, 4, Path("somewhere")) if not word.startswith("hydra.")]
     with initialize_config_dir(str(conf_dir()), **DEFAULTS):
         assert compose("train", words).trainer.devices == int(ranks)
+
+
+@pytest.mark.parametrize("way", [seeds.ONE, *seeds.SWEEPS])
+def test_seeds_runs_a_config_that_composes(way: str) -> None:
+    words = [word for word in seeds.command(way, 3, Path("somewhere"), seeds.SHORT)[4:] if "=" in word]
+    settings = [word for word in words if not word.startswith(("hydra.", "sweep.", "seed=range"))]
+    assert metaloop.compose(*settings).config["trainer"]["max_steps"] == 600
+    assert ("seed=range(3)" in words) == (way != seeds.ONE)
+
+
+def test_the_table_of_seeds_is_filled(tmp_path: Path) -> None:
+    def measured(took: float, *packs: str) -> dict[str, Any]:
+        return {"seconds": took, "processor": 2 * took, "scores": {0: 0.5}, "packs": packs, "load_after": 1.0, "training": 1.0}
+
+    ways = {seeds.ONE: measured(10), "in packs": measured(25, "packed              up to 5 runs at a time: it pays")}
+    head = {"benchmark": "seeds", "quick": False, "seeds": 10, "experiment": seeds.EXPERIMENT, "ways": ways}
+    record = json.loads(write_json(tmp_path / "seeds.json", {**head, **launching.about([0.0, 0.0, 0.0])}).read_text())
+    page = pages.seeds(record)
+    assert "| in packs | 25 | 2.5 | 50 | 2.5 |" in page
+    assert "Trials before the packs: it pays." in page
 
 
 @pytest.mark.parametrize("launcher", list(launching.LAUNCHERS))

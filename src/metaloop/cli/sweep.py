@@ -196,6 +196,7 @@ def _show(ledger: Ledger, job: Job) -> None:
         "command": shlex.join(["metaloop", "train", *job.overrides]), "key": job.key,
         "tries": f"{job.attempts}, of which {job.failed_tries} failed; {duration(job.seconds)} in all",
         "where": f"{job.host or '-'}, process {job.pid or '-'}, device {job.device or '-'}", "score": score(job) or "-",
+        "steps": (job.result or {}).get("steps") or "-",
         "error": job.error or "-",
     }  # fmt: skip
     for name, value in rows.items():

@@ -48,6 +48,8 @@ def sweep(plan: Plan, options: Options) -> int:
     if f"hydra/launcher={RAY}" in launcher and find_spec("hydra_plugins.hydra_ray_launcher") is None:
         raise UserError("hydra/launcher=ray needs hydra-ray-launcher, which is not installed; launcher=ray needs Ray alone")
     local = not launcher or launcher[0] in (f"{LAUNCHER}={LOCAL}", "hydra/launcher=local", "hydra/launcher=basic")
+    if pack == "true" and (plan.search is not None or not local):
+        raise UserError("sweep.pack=true: runs are computed together on this machine, and not in a search; leave it out")
     if plan.search is not None and options.shard:
         raise UserError(
             f"--shard {options.shard}: a search has no fixed runs to divide; start its command without --shard in every job, "

@@ -302,4 +302,5 @@ def result_of(record: Record) -> dict[str, Any]:
         "tasks_per_second": training and training.tasks_per_second,
         "peak_memory_bytes": training and training.peak_memory_bytes,
         "wall_seconds": training and training.wall_seconds,
+        "steps": training and training.stretches,
     }

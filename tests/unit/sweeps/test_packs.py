@@ -151,5 +151,7 @@ def test_a_sweep_says_why_its_runs_are_not_packed(
     assert "not packed          each run by itself: algorithm/over_tasks is loop" in shown
     assert "2 done" in shown
     assert main([*words, "sweep.pack=perhaps"]) == 2
+    assert main([*words, "sweep.pack=true", "launcher=ray"]) == 2
+    assert "sweep.pack=true: runs are computed together on this machine" in capsys.readouterr().err
     assert main([*words, "sweep.pack=false"]) == 0
     assert "2 done already" in capsys.readouterr().out

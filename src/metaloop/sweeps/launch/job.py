@@ -12,7 +12,7 @@ from pathlib import Path
 from metaloop.config.exit_codes import full_disk
 from metaloop.errors import UserError
 from metaloop.records.directory import InUse, is_complete
-from metaloop.records.jobs import DONE, FAILED, INTERRUPTED, LOG, PACK
+from metaloop.records.jobs import DONE, FAILED, INTERRUPTED, LOG
 from metaloop.records.reading import read_record
 from metaloop.records.schema import IDENTITY, RECORD, Record
 from metaloop.runs.resume import complete
@@ -52,7 +52,7 @@ def run_process(ledger: Ledger, key: str, devices: Sequence[str], threads: int, 
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, force=True)
 
     def run(_: list[str]) -> int:
-        run_job(ledger, key, ",".join(devices) + (" in a pack" if PACK in os.environ else ""), retries)
+        run_job(ledger, key, ",".join(devices), retries)
         return 0
 
     code = run_and_exit_code(run, [])

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from metaloop.inner.execution.footprint import free_bytes
+from metaloop.system.allocator import tune
 from metaloop.training.packs.messages import Arrays, Departure, Hello, Stretch, Verdict, VerdictRequest, accept, listen
 from metaloop.training.packs.packed import PackedStep
 
@@ -57,7 +58,7 @@ class PackServer:
         self._members: dict[Connection, _Member] = {}
         self._strangers: list[Connection] = []  # runs that have said nothing yet
         self._expected, self._deadline = 1, float("inf")
-        self._idle_since, self._last = time.monotonic(), 0.0
+        self._since, self._last = 0.0, 0.0  # when the first run began to wait, and seconds of the last stretch
 
     def serve(self) -> None:
         """Answer until the scheduler has gone and so have all runs; a sweep that is killed leaves its runs going."""
@@ -96,6 +97,8 @@ class PackServer:
         elif isinstance(message, VerdictRequest):
             _answer(connection, self._verdict)
         elif isinstance(message, Stretch):
+            if not self._waiting:
+                self._since = time.monotonic()
             self._members[connection].stretch = message
         elif isinstance(message, Departure):
             self._lose(connection)
@@ -158,16 +161,19 @@ class PackServer:
     def _arguments(hello: Hello) -> list[torch.Tensor]:
         return [torch.from_numpy(each) for each in (*hello.example, *hello.program.constants)]
 
+    @property
+    def _waiting(self) -> int:
+        return sum(member.stretch is not None for member in self._members.values())
+
     def _due(self) -> float:
         """When the next stretch is computed, by the clock; infinite if no run waits for one."""
-        waiting = sum(member.stretch is not None for member in self._members.values())
-        if not waiting:
+        if not self._waiting:
             return float("inf")
         if len(self._members) < self._expected and time.monotonic() < self._deadline:
             return self._deadline
-        if waiting == len(self._members):
+        if self._waiting == len(self._members):
             return 0.0
-        return self._idle_since + max(_LEAST_WAIT, _WAIT_SHARE * self._last)
+        return self._since + max(_LEAST_WAIT, _WAIT_SHARE * self._last)
 
     def _compute(self) -> None:
         """Compute the stretches that are waited for, equally long ones together."""
@@ -180,8 +186,8 @@ class PackServer:
             one_by_one = 1 in self._steps and len(group) * self._seconds[1] <= self._seconds[max(self._steps)]
             for part in [[each] for each in group] if one_by_one else [group]:
                 self._take(part)
-        self._idle_since = time.monotonic()
-        self._last = self._idle_since - start
+        self._since = time.monotonic()
+        self._last = self._since - start
 
     def _take(self, connections: Sequence[Connection]) -> None:
         members = [self._members[connection] for connection in connections]
@@ -217,6 +223,7 @@ def serve(address: str, scheduler: Connection, seats: int, threads: int, *, forc
         threads: Threads of the process.
         forced: See :class:`PackServer`.
     """
+    tune()
     torch.set_num_threads(threads)
     with listen(address) as listener:
         PackServer(listener, scheduler, seats, forced=forced).serve()
