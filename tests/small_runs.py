@@ -43,6 +43,19 @@ SMALL = (
     "evaluation.episodes=6",
     "log_every=1",
 )
+# A small run of whole tables, as experiment=pfn_tables is; meta-test on iris.
+TABLES = (
+    "dataset=table_prior",
+    "model=cells",
+    "algorithm=tabular_transformer",
+    "algorithm.reader.width=8",
+    "episode=table",
+    "episode.ways=3",
+    "episode.shots=5",
+    "episode.queries=5",
+    "episode.train.shots=[2,5]",
+    "outer.optimizer.lr=0.01",
+)
 _BASES: dict[Any, Any] = {}  # compositions by the choices of groups
 # Keeps Hydra from changing the logging of the test process.
 QUIET = ("hydra/job_logging=none", "hydra/hydra_logging=none")

@@ -39,10 +39,10 @@ COUNTS = {
     "algorithm/rule": 15,
     "algorithm/support_loss": 2,
     "algorithm/transform": 3,
-    "dataset": 30,
+    "dataset": 31,
     "dataset/augmentation": 3,
     "episode": 15,
-    "experiment": 74,
+    "experiment": 75,
     "experiment/recipe": 8,
     "callbacks": 2,
     "debug": 2,
@@ -183,6 +183,7 @@ WITH = {
         if "_cifarfs_" in path.stem or "_fc100_" in path.stem
     },
     "experiment/pfn_tables": WHOLE[3:],
+    "experiment/pfn_tables_regression": (WHOLE[2], "episode.shots=30", "episode.queries=20", "episode.train.queries=2"),
 }
 RECIPES = sorted((conf_dir() / "experiment" / "recipe").glob("*.yaml"))
 
@@ -215,6 +216,7 @@ ELSEWHERE = {
     "trainer/ddp_cpu": "two processes: tests/unit/training/test_ranks.py",
     "dataset/omniglot_challenge": "for evaluation alone: tests/unit/evaluation/test_evaluate.py",
     "model/bert": "needs a folder with weights: tests/unit/models/transformers/test_text_encoder.py",
+    "dataset/tabicl_prior": "a further package: tests/unit/data/tables/test_tabicl_prior.py",
     "logger/mlflow": "a further package: tests/unit/tracking/test_lightning.py",
     "train": "composed by every other",
     **{f"experiment/recipe/{path.stem}": "composed by experiments" for path in RECIPES},
@@ -235,6 +237,7 @@ NOTHING_LEARNED += (
 )
 REAL = (
     "experiment/pfn_tables",
+    "experiment/pfn_tables_regression",
     "dataset/tabular_regression",
     "dataset/atis_slots",
     "dataset/snips_slots",
@@ -380,6 +383,7 @@ WITHOUT_NUMBERS = {
     "noisy_labels_glyphs": "a comparison of our own",
     "meta_knowledge": "a comparison of our own",
     "pfn_tables": "a model of our own, on a prior of our own",
+    "pfn_tables_regression": "as pfn_tables",
     **dict.fromkeys(SLOT_EXPERIMENTS, "no paper tests MiniLM so"),
     "bertinetto2019_lr_d2_omniglot_5w1s": "beside R2-D2's rows",
     "bertinetto2019_r2d2_cifarfs_5w1s": "their numbers of this network are of mini-ImageNet",

@@ -32,6 +32,9 @@ def test_notebook_runs(path: Path, tmp_path: Path) -> None:
         assert shown.count("meta-test accuracy") == 3
         assert "3/3 done" in shown
         assert all(f"\n{name}" in shown for name in ("all ", "head ", "body "))
+    if path.stem == "own_table":
+        assert "adapted to          2 classes" in shown
+        assert "most important: delay" in shown
     if path.stem == "own_texts":
         assert "adapted to          3 classes, 5 examples of each" in shown
         assert "same predictions: True" in shown

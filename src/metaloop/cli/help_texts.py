@@ -106,6 +106,7 @@ examples:
 
 PREDICT = """usage: metaloop predict run=DIR support=FILE query=FILE [KEY=VALUE ...]
        metaloop predict model=DIR query=FILE [KEY=VALUE ...]
+       metaloop predict model=pfn support=FILE query=FILE [KEY=VALUE ...]
 
 Adapts the best checkpoint of a finished run to a few labelled examples of yours (support) and predicts others (query). The
 run's data set prepares your files as it prepared its own examples. Classes and examples per class can be any number.
@@ -115,6 +116,8 @@ pictures    a folder or zip archive with one folder per class, or a CSV file wit
             also pictures without class folders
 tables      CSV with a column label (a class, or the number to predict); all other columns are numbers, truth values, dates
             or categories, or empty; ignore=NAME,NAME leaves columns out
+
+model=pfn and model=pfn_regression come with metaloop: they predict small tables without any training (docs/tables.md).
 
 Labels of a query are optional; they are scored but never used for prediction. Writes predictions.csv, and predictions.json
 with everything that was used, in a new folder under DIR/predictions/, or to the file that out= names.
@@ -128,7 +131,7 @@ examples:
 
 keys:
   run=DIR        a finished run; needs support=
-  model=DIR      an adapted model that save= saved
+  model=DIR      an adapted model that save= saved; or pfn, pfn_regression, which need support=
   support=FILE   labelled examples to adapt to
   query=FILE     examples to predict; optional with save=
   text=, path=, label=NAME   names of the columns in the files (default: text, path, label)

@@ -45,6 +45,7 @@ def words(argv: Sequence[str]) -> dict[str, str]:
         if not value or key in values:
             raise UserError(f"predict {word}: {'given a second time' if key in values else 'a value is needed'}")
         values[key] = value
+    values = _with_shipped(values)
     if ("run" in values) == ("model" in values):
         raise UserError("predict: name one of run=DIR (with support=FILE) and model=DIR")
     if "run" in values and "support" not in values:
@@ -56,6 +57,23 @@ def words(argv: Sequence[str]) -> dict[str, str]:
         raise UserError("predict: query=FILE is needed, the examples to predict; or save=DIR to save the adapted model")
     _check_targets(values)
     return values
+
+
+def _with_shipped(values: dict[str, str]) -> dict[str, str]:
+    """The values with ``run=`` in the place of a ``model=`` that comes with the package.
+
+    Raises:
+        UserError: the support set is missing.
+    """
+    from metaloop.evaluation.shipped import shipped_run
+
+    model = values.get("model")
+    directory = None if model is None or "run" in values else shipped_run(model)
+    if directory is None:
+        return values
+    if "support" not in values:
+        raise UserError(f"predict model={model}: support=FILE is needed, your labelled examples")
+    return {key: value for key, value in values.items() if key != "model"} | {"run": str(directory)}
 
 
 def _check_targets(values: Mapping[str, str]) -> None:
@@ -82,8 +100,13 @@ def _check_inputs(values: Mapping[str, str], unfinished: bool) -> None:
     if "run" in values:
         FinishedRun.open(values["run"], unfinished=unfinished)
     elif not (Path(values["model"]) / _MODEL).is_file():
+        from metaloop.evaluation.shipped import shipped_runs
+
         folder = values["model"]
-        raise UserError(f"model={folder} holds no adapted model ({_MODEL}); metaloop predict run=... save={folder} makes one")
+        raise UserError(
+            f"model={folder} holds no adapted model ({_MODEL}); metaloop predict run=... save={folder} makes one. Models that "
+            f"come with metaloop: {', '.join(shipped_runs())}"
+        )
     for key in ("support", "query"):
         if key in values and not Path(values[key]).expanduser().exists():
             raise UserError(f"predict {key}={values[key]}: there is no such file or folder")
@@ -143,11 +166,13 @@ def main(argv: list[str]) -> int:
 
 
 def _write(model: "AdaptedModel", result: "Predictions", values: Mapping[str, str], base: Path, argv: Sequence[str]) -> Path:
-    """Write the predictions and their record; return the path of the predictions."""
+    """Write the predictions and their record, never into the package; return the path of the predictions."""
+    from metaloop.evaluation.shipped import shipped_run
     from metaloop.records.writing import write_csv, write_json
 
     identity = f"{model.about} {result.rows.path.resolve()} {result.rows.digest} {model.columns}"
-    target = base / _FOLDER / hashlib.sha256(identity.encode()).hexdigest()[:12] / "predictions.csv"
+    folder = Path("outputs") / base.name if shipped_run(base.name) == base else base
+    target = folder / _FOLDER / hashlib.sha256(identity.encode()).hexdigest()[:12] / "predictions.csv"
     target = Path(values.get("out", target))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -23,6 +23,7 @@ from metaloop.evaluation.finished_run import FinishedRun
 from metaloop.evaluation.kept_model import ABOUT, ENCODER, TENSORS, read_kept_model, with_model
 from metaloop.evaluation.predictions import Predictions, predictions
 from metaloop.evaluation.restored import set_up_device
+from metaloop.evaluation.shipped import shipped_run
 from metaloop.learners.learner import Learner, Predictor, TakesSteps
 from metaloop.records.directory import BEST
 from metaloop.records.environment import versions
@@ -133,7 +134,7 @@ def adapt_to(
     """Adapt the best checkpoint of a finished run to a user's own support set.
 
     Args:
-        run: Run directory.
+        run: Run directory, or the name of a run that comes with the package (``"pfn"``).
         support: Texts or tables as a CSV, TSV, JSON or JSON lines file with a column of labels; pictures as a folder or zip
             archive with one folder for each class, or as a file of paths and labels. The run's data set prepares them like
             its own examples.
@@ -147,7 +148,7 @@ def adapt_to(
             the file.
     """
     support, columns = Path(support), columns or Columns()
-    opened = FinishedRun.open(run, unfinished=unfinished, trust=trust)
+    opened = FinishedRun.open(shipped_run(run) or run, unfinished=unfinished, trust=trust)
     config = _config(opened.config, steps)
     remember_derived(config, opened.identity.config)
     device = set_up_device(config)

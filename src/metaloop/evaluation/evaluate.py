@@ -31,7 +31,8 @@ GROUPS = ("dataset", "episode", "trainer")  # groups that an evaluation may repl
 _STEPS = ("algorithm.eval_steps", "algorithm.eval_passes", "algorithm.eval_inner_batch")
 ADAPTED, PARTS = "algorithm/adapted", ("all", "head", "body")  # a group of which an evaluation may take these members
 _GROUPS = (*GROUPS, ADAPTED)
-KEYS = ("tf32", "dataset.", "episode.", "evaluation.", "trainer.", *_STEPS, "algorithm.over_tasks", "model.norm")
+_MORE = ("algorithm.over_tasks", "algorithm.reader.members", "model.norm")
+KEYS = ("tf32", "dataset.", "episode.", "evaluation.", "trainer.", *_STEPS, *_MORE)
 
 
 def changed(config: Mapping[str, Any], overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> dict[str, Any]:
@@ -50,8 +51,7 @@ def changed(config: Mapping[str, Any], overrides: Sequence[str], config_dirs: Se
         if name not in GROUPS and not name.startswith(KEYS) and (name != ADAPTED or value not in PARTS):
             raise UserError(
                 f"{override!r}: an evaluation can change the groups {', '.join(GROUPS)}, their keys, evaluation.*, "
-                f"{', '.join(_STEPS)}, algorithm.over_tasks, {ADAPTED} ({', '.join(PARTS)}), model.norm and tf32; for anything "
-                "else train a new run"
+                f"{', '.join((*_STEPS, *_MORE))}, {ADAPTED} ({', '.join(PARTS)}) and tf32; for anything else train a new run"
             )
     overrides, adapted = [quoted(each) for each in overrides], [each for each in overrides if each.startswith(ADAPTED)]
     overrides = [override for override in overrides if override not in adapted]

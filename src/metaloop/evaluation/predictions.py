@@ -17,7 +17,7 @@ from metaloop.metrics.proportions import Proportion, proportion
 from metaloop.problems.metric import ACCURACY, MEAN_SQUARED_ERROR, Metric
 from metaloop.types import Inputs, map_inputs
 
-_BATCH = 64  # queries that are predicted at once, unless predictions depend on the other queries
+_BATCH = 64  # queries that are predicted at once, or as many as the support set has, unless they depend on each other
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,8 @@ def predictions(
         UserError: a prediction is not finite.
     """
     device = next((parameter.device for parameter in learner.parameters()), torch.device("cpu"))
-    size = len(rows) if learner.transductive else _BATCH
+    # In-context learners read the support set again for each batch, which must not be most of their work.
+    size = len(rows) if learner.transductive else max(_BATCH, task.y.shape[1])
     answers, scale = [], None
     for query in _with_progress(list(_batches(rows.inputs, len(rows), size))):
         _, x, scale = dataset.user_inputs(task.inputs, task.targets, task.mask, query)

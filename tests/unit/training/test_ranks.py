@@ -12,7 +12,7 @@ from metaloop.cli.main import main
 from metaloop.errors import UserError
 from metaloop.system import external_ranks
 from metaloop.training.processes.ranks import launch
-from small_runs import SMALL_CONF, rows, trained_all, words
+from small_runs import SMALL_CONF, TABLES, rows, trained_all, words
 
 # The first run's momentum is its only meta-gradient. All validation episodes fit into one batch, and yet each rank has some of
 # them (E5).
@@ -27,6 +27,7 @@ RUNS = {
     ],
     "in context": ["algorithm=transformer"],
     "closed form": ["algorithm=r2d2"],
+    "tables": [*TABLES],
     "steps": ["trainer.max_steps=10", "log_every=5", "validation.episodes=5"],
 }
 BOTH = ["outer.meta_batch=4", "evaluation.episodes=5", "evaluation.batch=4"]
@@ -60,7 +61,7 @@ def test_two_ranks_have_one_ranks_meta_gradient(directories: tuple[Path, Path]) 
     assert error(one, two) < 1e-6
 
 
-@pytest.mark.parametrize("name", ["steps", "regimes", "in context", "closed form"])
+@pytest.mark.parametrize("name", ["steps", "regimes", "in context", "closed form", "tables"])
 def test_two_ranks_reach_one_ranks_parameters(name: str, directories: tuple[Path, Path]) -> None:
     states = [checkpoint(directory, name)["state_dict"] for directory in directories]
     one, two = ([value for value in state.values() if isinstance(value, torch.Tensor)] for state in states)

@@ -3,20 +3,25 @@
 import random
 from pathlib import Path
 
+import pytest
+
 from gated_runs import Gate
 from metaloop.cli.main import main
-from small_runs import killed, lines_reach, outcome, words
+from small_runs import TABLES, killed, lines_reach, outcome, words
 
-LONG = ("trainer.max_steps=40", "validation.every=7", "model._target_=small_runs.Dropping")
+LONG = ("trainer.max_steps=40", "validation.every=7")
+RUNS = {"pictures": ("model._target_=small_runs.Dropping",), "tables": TABLES}
 
 
-def test_a_run_killed_at_a_random_moment_goes_on_to_the_same_end(tmp_path: Path) -> None:
-    assert main(words(tmp_path / "whole", *LONG)) == 0
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_killed_at_a_random_moment_goes_on_to_the_same_end(name: str, tmp_path: Path) -> None:
+    long = (*LONG, *RUNS[name])
+    assert main(words(tmp_path / "whole", *long)) == 0
     directory = tmp_path / "killed"
     directory.mkdir()
     moment = random.SystemRandom().randrange(1, 30)
     with Gate(tmp_path / "gate", step=35) as gate:
-        killed(directory, lines_reach(directory / "metrics.csv", moment), words(directory, *LONG, gate.override))
+        killed(directory, lines_reach(directory / "metrics.csv", moment), words(directory, *long, gate.override))
         assert not (directory / "record.json").exists()
         gate.open()
         assert main(["train", f"resume={directory}"]) == 0

@@ -14,8 +14,8 @@ from metaloop.data.distribution import SPLITS, TaskDistribution, check_split
 from metaloop.data.philox import Stream
 from metaloop.data.pool import episode_masks
 from metaloop.data.split_contents import split_contents
-from metaloop.data.tables.own_tables import is_own, read_own_table
-from metaloop.data.tables.standardization import column_statistics, inputs, standardized
+from metaloop.data.tables.own_tables import is_own, own_inputs, read_own_table
+from metaloop.data.tables.standardization import inputs, standardized
 from metaloop.data.tables.table_reading import DataTable, read_table
 from metaloop.data.user.tables import read_user_table
 from metaloop.data.user.tasks import Columns, TargetScale, UserFileDataset, UserRows
@@ -90,15 +90,7 @@ class Tabular(UserFileDataset):
         self, support: Inputs, targets: Tensor | None, mask: Tensor | None, query: Inputs
     ) -> tuple[Inputs, Inputs, TargetScale | None]:
         """See :meth:`metaloop.data.user.tasks.UserFileDataset.user_inputs`. The scale is the support set's."""
-        assert isinstance(support, Tensor)
-        assert isinstance(query, Tensor)
-        y = support.new_zeros(support.shape[:2]) if targets is None else targets
-        rows = torch.cat([y[..., None], support], -1)
-        query_rows = torch.cat([query.new_zeros(*query.shape[:2], 1), query], -1)
-        (_, support_x), (_, query_x) = standardized(rows, query_rows, mask)
-        _, mean, unit, _ = column_statistics(rows, mask)
-        scale = None if targets is None else TargetScale(mean[0, 0, 0].item(), unit[0, 0, 0].item())
-        return inputs(support_x), inputs(query_x), scale
+        return own_inputs(support, targets, mask, query)
 
     def _read(self, name: str) -> DataTable:
         if is_own(name):

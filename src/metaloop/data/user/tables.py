@@ -21,11 +21,11 @@ _FEW = 20  # different texts that are categories in a table of any length
 _NAMED = 3  # categories that a warning names
 
 
-def read_user_table(path: Path, columns: Columns, width: int | None, *, labelled: bool) -> UserRows:
+def read_user_table(path: Path, columns: Columns, width: int | None, *, labelled: bool, one_hot: bool = True) -> UserRows:
     """Read a table as (rows, width) float64, with nan for missing values; a width of None is that of the table.
 
     All columns are features, except the label's and those to ignore. They are encoded as ``columns.encoding`` says, or by what
-    they hold. Numbers beyond them are nan.
+    they hold; without ``one_hot`` each category is its place in alphabetical order. Numbers beyond them are nan.
 
     Raises:
         UserError: the file is missing or broken, a cell is of another kind than its column, columns differ from the encoding's,
@@ -37,7 +37,7 @@ def read_user_table(path: Path, columns: Columns, width: int | None, *, labelled
     names = tuple(name for name in table.columns if name != columns.label and name not in columns.ignore)
     encoding = columns.encoding
     if encoding is None:
-        encoding = _encoding(table, names, columns, width)
+        encoding = _encoding(table, names, columns, width, one_hot)
     else:
         _check_names(path, names, encoding)
     features = tuple(name for column in encoding for name in column.features)
@@ -57,7 +57,9 @@ def read_user_table(path: Path, columns: Columns, width: int | None, *, labelled
     return UserRows(path, table.digest, stored, labels, captions, example_hashes(stored), features, encoding=encoding)
 
 
-def _encoding(table: RowFile, names: Sequence[str], columns: Columns, width: int | None) -> tuple[TableColumn, ...]:
+def _encoding(
+    table: RowFile, names: Sequence[str], columns: Columns, width: int | None, one_hot: bool
+) -> tuple[TableColumn, ...]:
     """How the columns of a support set are encoded: by what they hold, categories one by one if the width allows it."""
     for key, chosen in (("ignore", columns.ignore), ("categories", columns.categories)):
         for unknown in (name for name in chosen if name not in table.columns):
@@ -67,7 +69,7 @@ def _encoding(table: RowFile, names: Sequence[str], columns: Columns, width: int
             log.warning("%s: %s", table.file.path, fault)  # it may be a column of another table of the run
     if not names:
         raise table.file.problem(f"no features: {columns.label!r} is the only column")
-    encoding = tuple(_column(table, name, columns) for name in names)
+    encoding = tuple(replace(_column(table, name, columns), one_hot=one_hot) for name in names)
     if width is None:
         return encoding
     if sum(len(column.features) for column in encoding) > width and any(column.kind == CATEGORY for column in encoding):

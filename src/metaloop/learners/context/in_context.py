@@ -12,13 +12,14 @@ from metaloop.errors import UserError
 from metaloop.inner.autodiff import Autodiff
 from metaloop.inner.execution.over_tasks import OverTasks
 from metaloop.inner.module_call import ModuleCall
+from metaloop.learners.context.bar_distribution import BarDistribution
 from metaloop.learners.context.reader import Reader
 from metaloop.learners.gradient.functional_model import FunctionalModel, joined_masks
 from metaloop.learners.learner import Learner, Predictor, PureOuterStep, Requirements
 from metaloop.learners.one_go import outer_loss, predictor
 from metaloop.models.adapter import as_model
 from metaloop.models.norm import norm_modes
-from metaloop.problems.task_loss import NegativeLogLikelihood, TaskLoss, without_absent_classes
+from metaloop.problems.task_loss import NegativeLogLikelihood, TaskLoss, mean_over_real, without_absent_classes
 from metaloop.types import Examples, Inputs, OuterLoss, Params, Tasks
 
 TARGETS = ("query", "all")
@@ -44,6 +45,9 @@ class InContext(Learner, PureOuterStep):
         floor: lowest standard deviation, at least 0 and below 1: it is ``floor + (1 - floor) softplus(output)``. It is 0.1 in
             the code of Garnelo et al. 2018 and Kim et al. 2019.
         targets: which examples the training loss averages over: "query", or "all", the support's, too, as in that code.
+        bars: in regression to one number, the number of bars of a distribution that is constant on each (:class:`BarDistribution`); it is
+            trained by its log-likelihood, and the reader sees the bar of a target. Answers are its mean and standard
+            deviation. 0 for none. Classification ignores it.
     """
 
     requires: ClassVar[Requirements] = Requirements(head=False, outputs=True)
@@ -60,22 +64,29 @@ class InContext(Learner, PureOuterStep):
         gaussian: bool,
         floor: float = 0.01,
         targets: str = "query",
+        bars: int = 0,
     ) -> None:
         super().__init__()
         if not 0 <= floor < 1:
             raise UserError(f"algorithm.floor={floor}: at least 0 and below 1")
         if targets not in TARGETS:
             raise UserError(f"algorithm.targets={targets!r}: one of {', '.join(TARGETS)}")
+        if bars == 1 or bars < 0:
+            raise UserError(f"algorithm.bars={bars}: 0, or at least 2")
         if "running" in norm_modes(model):
             raise UserError("model.norm=running: in-context learners do not support it; take batch, support or group")
         self.classifies = loss.of_classes
-        self.gaussian = gaussian and not self.classifies
+        self.bars = 0 if self.classifies else bars
+        if self.bars and (outputs != 1 or targets != "query"):
+            raise UserError(f"algorithm.bars={bars}: needs targets of one number and algorithm.targets=query")
+        self.gaussian = gaussian and not self.classifies and not self.bars
         self.floor = floor
         self.targets = targets
         self.outputs = outputs
         self.model = model
         self.loss: TaskLoss = NegativeLogLikelihood() if self.gaussian else loss
-        self.reader = reader(features=_feature_count(model), labels=outputs, outputs=outputs * (2 if self.gaussian else 1))
+        labels, answers = self.bars or outputs, self.bars or outputs * (2 if self.gaussian else 1)
+        self.reader = reader(features=_feature_count(model), labels=labels, outputs=answers)
         self._read = ModuleCall(self.reader)
         self.over_tasks = over_tasks
         self.embedding = FunctionalModel(model)
@@ -120,6 +131,10 @@ class InContext(Learner, PureOuterStep):
     def _task_loss(self, meta: Params, support: Examples, query: Examples, autodiff: Autodiff) -> tuple[Tensor, Params]:
         features = self.embedding.outputs(meta, {}, support.x, support.mask)
         queries = self.embedding.query_outputs(meta, {}, support, query.x, query.mask)
+        if self.bars:
+            bars, logits = self._bars(support), self._outputs(meta, support, features, queries)
+            loss = mean_over_real(bars.negative_log_density(logits, query.y[:, 0]), query.mask)
+            return loss, {"loss": loss, "answers": bars.moments(logits)[:, None]}
         if self.targets == "query":
             answers = self._read_support(meta, support, features, queries)
             loss = self.loss(answers, query)
@@ -136,11 +151,9 @@ class InContext(Learner, PureOuterStep):
 
     def _read_support(self, meta: Params, support: Examples, features: Tensor, queries: Tensor) -> Tensor:
         """Answer ``queries`` (queries, features) from the support's ``features`` (examples, features)."""
-        real = torch.ones_like(features[:, 0], dtype=torch.bool) if support.mask is None else support.mask
-        labels = self._labels(support, features) * real[:, None]
-        parameters = {name.removeprefix(_READER): value for name, value in meta.items() if name.startswith(_READER)}
-        arguments = (features * real[:, None], labels, real, queries, support.number)
-        outputs: Tensor = self._read(parameters, arguments)
+        outputs = self._outputs(meta, support, features, queries)
+        if self.bars:
+            return self._bars(support).moments(outputs)[:, None]
         if self.classifies:
             return without_absent_classes(outputs, support)
         target = support.y.shape[1:]
@@ -150,12 +163,44 @@ class InContext(Learner, PureOuterStep):
         deviation = self.floor + (1 - self.floor) * F.softplus(spread)
         return torch.unflatten(torch.stack([mean, deviation], -1), 1, target)
 
+    def _outputs(self, meta: Params, support: Examples, features: Tensor, queries: Tensor) -> Tensor:
+        """What the reader puts out for ``queries``, (queries, outputs); arguments as for :meth:`_read_support`."""
+        real = _real(support)
+        labels = self._labels(support, features) * real[:, None]
+        parameters = {name.removeprefix(_READER): value for name, value in meta.items() if name.startswith(_READER)}
+        arguments = (features * real[:, None], labels, real, queries, support.number)
+        outputs: Tensor = self._read(parameters, arguments)
+        return outputs
+
+    def distribution(self, support: Examples, x: Tensor) -> tuple[BarDistribution, Tensor]:
+        """The bars of one task and the logits (queries, bars) of its queries ``x``, for a learner with bars.
+
+        Raises:
+            UserError: the learner has none.
+        """
+        if not self.bars:
+            raise UserError("the run has no bars, so it predicts no quantiles: train a regression with algorithm.bars=10")
+        meta = {name: value.detach() for name, value in self.named_parameters()}
+        features = self.embedding.outputs(meta, {}, support.x, support.mask)
+        queries = self.embedding.query_outputs(meta, {}, support, x, None)
+        return self._bars(support), self._outputs(meta, support, features, queries)
+
+    def _bars(self, support: Examples) -> BarDistribution:
+        return BarDistribution.of(support.y[:, 0], _real(support), self.bars)
+
     def _labels(self, support: Examples, features: Tensor) -> Tensor:
-        """Encode the labels, (examples, labels): classes as one-hot vectors, targets as they are."""
+        """Encode the labels, (examples, labels): classes and bars as one-hot vectors, other targets as they are."""
+        if self.bars:
+            return self._bars(support).places(support.y[:, 0]).to(features.dtype)
         if not self.classifies:
             return support.y.flatten(1).to(features.dtype)
         ways = torch.arange(self.outputs, device=support.y.device)
         return (support.y[:, None] == ways).to(features.dtype)
+
+
+def _real(support: Examples) -> Tensor:
+    """Which examples are real, (examples,) bool."""
+    return torch.ones(len(support.y), dtype=torch.bool, device=support.y.device) if support.mask is None else support.mask
 
 
 def _feature_count(model: nn.Module) -> int:

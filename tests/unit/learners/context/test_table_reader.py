@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from metaloop.errors import UserError
-from metaloop.learners.context.readers.table import TableTransformer
+from metaloop.learners.context.readers.table import TableTransformer, mid_ranks, normal_scores
 
 ROWS, QUERIES, COLUMNS, WAYS = 9, 4, 5, 3
 
@@ -66,10 +66,56 @@ def test_a_missing_value_is_not_a_zero(reader: TableTransformer) -> None:
     assert not torch.allclose(reader(support, labels, real, query, None), reader(support, labels, real, zero, None))
 
 
+def test_ranks_are_the_share_below_less_the_share_above() -> None:
+    random = torch.Generator().manual_seed(2)
+    values = torch.randint(0, 4, (12, 3), generator=random).double()
+    rows = torch.cat([values, torch.tensor([[-1.0, 1.5, 9.0]], dtype=torch.float64)])
+    known = (torch.rand(12, 3, generator=random) < 0.7).double()
+    known[:, 2] = 0
+    expected = ((rows[:, None] - values).sign() * known).sum(1) / known.sum(0).clamp(min=1)
+    torch.testing.assert_close(mid_ranks(rows, values, known), expected)
+    assert mid_ranks(rows, values, known)[-1].tolist() == [-1.0, expected[-1, 1].item(), 0.0]
+
+
+def test_normal_scores_have_the_ranks_as_probabilities() -> None:
+    ranks = torch.linspace(-0.99, 0.99, 7, dtype=torch.float64)
+    torch.testing.assert_close(2 * torch.special.ndtr(normal_scores(ranks)) - 1, ranks)
+    assert normal_scores(torch.tensor([1.0])).item() == pytest.approx(3.0, abs=0.01)
+
+
+def test_what_is_trained_is_one_member_and_what_is_tested_the_mean_of_all(reader: TableTransformer) -> None:
+    support, labels, real, query = made()
+    alone = reader(support, labels, real, query, None)
+    reader.members = 2
+    torch.testing.assert_close(reader(support, labels, real, query, None), alone)  # in training
+    reader.eval()
+    both = reader(support, labels, real, query, torch.tensor(5)).exp()
+    torch.testing.assert_close(both.sum(1), torch.ones(QUERIES, dtype=torch.float64))
+    second = 2 * both - alone.softmax(1)
+    assert (second > 0).all()
+    assert not torch.allclose(second, alone.softmax(1))
+    torch.testing.assert_close(reader(support, labels, real, query, torch.tensor(5)).exp(), both)  # the same draw
+
+
+def test_permuted_classes_permute_the_answers_of_many_members(reader: TableTransformer) -> None:
+    """Each member permutes the classes at random, so their mean hardly knows the classes' order."""
+    support, labels, real, query = made()
+    order = torch.tensor([2, 0, 1])
+    gaps = []
+    for members in (1, 60):
+        reader.members = members
+        reader.eval()
+        before, after = (reader(support, each, real, query, torch.tensor(0)) for each in (labels, labels[:, order]))
+        gaps.append((before.softmax(1)[:, order] - after.softmax(1)).abs().mean().item())
+    assert gaps[1] < 0.5 * gaps[0]
+
+
 def test_wrong_sizes_are_refused() -> None:
     with pytest.raises(UserError, match=r"model=cells"):
         TableTransformer(5, WAYS, WAYS, width=8, layers=1, heads=2)
     with pytest.raises(UserError, match=r"algorithm.reader.layers=0"):
         TableTransformer(4, WAYS, WAYS, width=8, layers=0, heads=2)
+    with pytest.raises(UserError, match=r"algorithm.reader.members=0"):
+        TableTransformer(4, WAYS, WAYS, width=8, layers=1, heads=2, members=0)
     with pytest.raises(UserError, match=r"algorithm.reader.heads=3"):
         TableTransformer(4, WAYS, WAYS, width=8, layers=1, heads=3)

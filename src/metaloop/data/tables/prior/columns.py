@@ -67,8 +67,8 @@ def incomplete(stream: Stream, numbers: Tensor, columns: Tensor, share: float) -
 
 
 def fewer(stream: Stream, numbers: Tensor, columns: Tensor, least: int) -> Tensor:
-    """Make the last columns (tasks, rows, columns) unknown: a table has from ``least`` to all of them; half have all."""
+    """Make the last columns (tasks, rows, columns) unknown: a table has from ``least`` to all of them."""
     width = columns.shape[2]
-    count = least + stream.integers(numbers, 1, "columns", max(2 * (width - least), 1))
-    beyond = torch.arange(width, device=columns.device) >= count.clamp(max=width)
+    count = least + stream.integers(numbers, 1, "columns", width - least + 1)
+    beyond = torch.arange(width, device=columns.device) >= count
     return columns.masked_fill(beyond[:, None], torch.nan)

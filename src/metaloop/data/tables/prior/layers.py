@@ -93,9 +93,9 @@ def trees(stream: Stream, numbers: Tensor, parents: Tensor, purpose: str) -> Ten
 
 
 def noisy(stream: Stream, numbers: Tensor, nodes: Tensor, purpose: str) -> Tensor:
-    """Add noise to standardized ``nodes``, whose standard deviation is log-uniform from 0.003 to 0.3 and each task's own."""
+    """Add noise to standardized ``nodes``, whose standard deviation is log-uniform from 0.005 to 0.5 and each task's own."""
     tasks, rows, width = nodes.shape
-    scale = 0.3 * torch.exp(math.log(0.01) * stream.uniform(numbers, 1, f"{purpose} noise scale").float())[..., None]
+    scale = 0.5 * torch.exp(math.log(0.01) * stream.uniform(numbers, 1, f"{purpose} noise scale").float())[..., None]
     return standardize(
         nodes + scale * stream.normal(numbers, rows * width, f"{purpose} noise").float().view(tasks, rows, width)
     )

@@ -1,26 +1,35 @@
 """Tasks that are whole synthetic tables, drawn from random causal models and addressed by number."""
 
+import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Self
 
 import torch
 from torch import Tensor
 
-from metaloop.data.distribution import Dataset, TaskDistribution, check_split
+from metaloop.data.distribution import TaskDistribution, check_split
 from metaloop.data.philox import Stream
+from metaloop.data.tables.own_tables import own_inputs
 from metaloop.data.tables.prior.causal_model import LAYERS, causal_nodes
 from metaloop.data.tables.prior.columns import categorical, fewer, incomplete, irrelevant, warped
 from metaloop.data.tables.prior.targets import classes
 from metaloop.data.tables.standardization import inputs, standardized
 from metaloop.data.tables.table_reading import read_table
 from metaloop.data.tables.whole_tables import WholeTables, known_classes, table_sizes
+from metaloop.data.user.tables import read_user_table
+from metaloop.data.user.tasks import Columns, TargetScale, UserFileDataset, UserRows
 from metaloop.errors import UserError
 from metaloop.problems.problem import Problem
-from metaloop.types import EpisodeSpec, Examples, Tasks, highest, lowest
+from metaloop.types import EpisodeSpec, Examples, Inputs, Tasks, highest, lowest
+
+log = logging.getLogger(__name__)
+
+_WIDEST = 100  # features of a user's table
 
 
-class TablePrior(Dataset):
-    """Meta-training and meta-validation on synthetic tables, meta-test on real ones.
+class TablePrior(UserFileDataset):
+    """Meta-training and meta-validation on synthetic tables, meta-test on real ones, predictions for a user's own.
 
     An episode is a whole table: its rows are the support set and the queries, in random order and with classes in their own
     proportions. It has ``ways * shots`` support rows and ``ways * queries`` queries, where ``ways`` is the highest number of
@@ -38,11 +47,15 @@ class TablePrior(Dataset):
     def __init__(
         self, problem: Problem, columns: int, nodes: int, missing: float, tables: Sequence[str], data_dir: str
     ) -> None:
-        self.synthetic = SyntheticTables(problem, columns, nodes, missing)
+        self.synthetic: TaskDistribution = self.make_synthetic(problem, columns, nodes, missing)
         self.problem = problem
         self.tables = tuple(tables)
         self.data_dir = data_dir
         self._real: WholeTables | None = None
+
+    def make_synthetic(self, problem: Problem, columns: int, nodes: int, missing: float) -> TaskDistribution:
+        """The distribution of synthetic tables; arguments as for the class."""
+        return SyntheticTables(problem, columns, nodes, missing)
 
     def split(self, name: str) -> TaskDistribution:
         """See :meth:`Dataset.split`; the real tables are read when the test split is first asked for."""
@@ -53,6 +66,25 @@ class TablePrior(Dataset):
             real = [read_table(each, self.data_dir) for each in self.tables]
             self._real = WholeTables(real, self.problem, self.synthetic.input_shape[1])
         return self._real
+
+    def read_user_file(self, path: Path, columns: Columns, input_shape: tuple[int, ...], *, labelled: bool) -> UserRows:
+        """See :meth:`UserFileDataset.read_user_file`. A category is one number, its place in alphabetical order.
+
+        A table may have more features than the synthetic ones; a warning says so.
+        """
+        rows = read_user_table(path, columns, _WIDEST, labelled=labelled, one_hot=False)
+        if labelled and len(rows.features) > input_shape[-1]:
+            log.warning(
+                "%s has %s features, and the model was meta-trained on tables of up to %s; it reads them all, but expect less, "
+                "or leave some out with ignore=", path, len(rows.features), input_shape[-1],
+            )  # fmt: skip
+        return rows
+
+    def user_inputs(
+        self, support: Inputs, targets: Tensor | None, mask: Tensor | None, query: Inputs
+    ) -> tuple[Inputs, Inputs, TargetScale | None]:
+        """See :meth:`UserFileDataset.user_inputs`. The scale is the support set's."""
+        return own_inputs(support, targets, mask, query)
 
 
 class SyntheticTables(TaskDistribution):
@@ -90,11 +122,7 @@ class SyntheticTables(TaskDistribution):
     def draw(self, stream: Stream, numbers: Tensor, spec: EpisodeSpec) -> Tasks:
         """See :meth:`TaskDistribution.draw`."""
         most, (rows, queries) = highest(spec.ways), table_sizes(spec)
-        features, nodes, target, cluster = self._nodes(stream, numbers, rows + queries)
-        if self.problem.has_classes:
-            y = classes(stream, numbers, nodes, target, cluster, most)
-        else:
-            y = warped(stream, numbers, target[..., None])[..., 0]
+        features, y = self.tables(stream, numbers, rows + queries, most)
         mask = self._support_mask(stream, numbers, spec)
         table = torch.cat([y[..., None].to(features.dtype), features], -1).double()
         (support_y, support_x), (query_y, query_x) = standardized(table[:, :rows], table[:, rows:], mask)
@@ -104,6 +132,24 @@ class SyntheticTables(TaskDistribution):
         support = Examples(inputs(support_x), y[:, :rows], mask, most)
         real = known_classes(y[:, :rows], mask, y[:, rows:], most)
         return Tasks(support, Examples(inputs(query_x), y[:, rows:], real, most), numbers)
+
+    def tables(self, stream: Stream, numbers: Tensor, rows: int, most: int) -> tuple[Tensor, Tensor]:
+        """Draw tables.
+
+        Args:
+            stream: random numbers of the split.
+            numbers: (tasks,) numbers of the episodes.
+            rows: number of rows of each table.
+            most: highest number of classes.
+
+        Returns:
+            Features (tasks, rows, columns), nan where a value is missing or a table has no such column, and classes or targets
+            (tasks, rows).
+        """
+        features, nodes, target, cluster = self._nodes(stream, numbers, rows)
+        if self.problem.has_classes:
+            return features, classes(stream, numbers, nodes, target, cluster, most)
+        return features, warped(stream, numbers, target[..., None])[..., 0]
 
     def _nodes(self, stream: Stream, numbers: Tensor, rows: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Features (tasks, rows, columns), the last layer's nodes, the target node and the rows' clusters."""

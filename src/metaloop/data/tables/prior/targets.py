@@ -6,17 +6,25 @@ from torch import Tensor
 from metaloop.data.philox import Stream
 from metaloop.data.tables.prior.layers import standardize
 
+_RARE = 10
+
 
 def class_counts(stream: Stream, numbers: Tensor, most: int) -> Tensor:
-    """Draw the number of classes (tasks, 1) of each task, from 2 to ``most``; few classes are more frequent."""
+    """Draw the number of classes (tasks, 1) of each task, from 2 to ``most``; half of the tasks of up to ten have two."""
     u = stream.uniform(numbers, 1, "number of classes")
-    return 2 + (u.square() * (most - 1)).long().clamp(max=most - 2)
+    return 2 + (u**3 * (most - 1)).long().clamp(max=most - 2)
 
 
 def ranked_classes(stream: Stream, numbers: Tensor, node: Tensor, count: Tensor, most: int) -> Tensor:
-    """Classes (tasks, rows) by cutting one ``node`` (tasks, rows) at the values of random rows."""
+    """Classes (tasks, rows) by cutting one ``node`` (tasks, rows) at the values of random rows.
+
+    In a third of the tasks a cut is the highest value of ten random rows, so that high values are rare classes.
+    """
     rows = node.shape[1]
-    cut = node.gather(1, stream.integers(numbers, most - 1, "rows of cuts", rows))
+    row = stream.integers(numbers, (most - 1) * _RARE, "rows of cuts", rows)
+    values = torch.unflatten(node.gather(1, row), 1, (most - 1, _RARE))
+    rare = stream.uniform(numbers, 1, "rare classes") < 1 / 3
+    cut = torch.where(rare, values.amax(2), values[..., 0])
     cut = cut.masked_fill(torch.arange(most - 1, device=node.device) >= count - 1, torch.inf)
     return (node[..., None] > cut[:, None]).sum(-1)
 

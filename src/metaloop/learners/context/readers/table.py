@@ -1,5 +1,7 @@
 """A reader of whole tables, with attention over the features of a row and over the rows of a feature in turn."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,12 +15,14 @@ from metaloop.models.norm import LayerNorm
 class TableTransformer(Reader):
     """A transformer over the cells of a table (Hollmann et al. 2025, TabPFN v2; Pfefferle et al. 2025, nanoTabPFN).
 
-    Every cell is a token, and so is the target of every row: that of a query is a learned vector. In each layer the tokens of a
+    Every cell is a token, and so is the target of every row: that of a query is a learned vector. A cell is its value and its
+    rank among the support set's values of the column, which outliers do not change. In each layer the tokens of a
     row attend to each other, then the tokens of a column to those of the support rows; no query sees another. The order of rows
     and that of columns do not matter. Columns without a known value in the support set are left out.
 
     Deviations: one feature a token where TabPFN v2 has two, no random vectors that tell equal columns apart, normalization
-    before attention rather than after. In the last layer only the queries' target tokens are computed.
+    before attention rather than after and without weights of its own, ranks. In the last layer only the queries' target tokens
+    are computed. In a loop over tasks, padded rows and unused columns are cut off, which changes nothing but the time.
 
     Args:
         features: twice the number of columns: values, then ones where they are known.
@@ -27,11 +31,14 @@ class TableTransformer(Reader):
         width: size of a token, a multiple of ``heads``.
         layers: number of layers.
         heads: number of attention heads.
+        members: number of versions of a task whose predicted probabilities, or values, are averaged outside of training. The
+            first is the task as it is; others have their classes permuted at random, and in every second one a value is the
+            normal score of its rank.
     """
 
     ordered = False
 
-    def __init__(self, features: int, labels: int, outputs: int, width: int, layers: int, heads: int) -> None:
+    def __init__(self, features: int, labels: int, outputs: int, width: int, layers: int, heads: int, members: int = 1) -> None:
         super().__init__()
         if features % 2:
             raise UserError(
@@ -40,22 +47,57 @@ class TableTransformer(Reader):
             )
         if layers < 1:
             raise UserError(f"algorithm.reader.layers={layers}: at least 1")
-        self.cell = nn.Sequential(nn.Linear(2, width), nn.GELU(), nn.Linear(width, width))
+        if members < 1:
+            raise UserError(f"algorithm.reader.members={members}: at least 1")
+        self.members = members
+        self.cell = nn.Sequential(nn.Linear(3, width), nn.GELU(), nn.Linear(width, width))
         self.target = nn.Linear(labels, width)
         self.unknown = nn.Parameter(0.02 * torch.randn(width))
         self.layers = nn.ModuleList(TableLayer(width, heads) for _ in range(layers))
-        self.answer = nn.Sequential(LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, outputs))
+        self.answer = nn.Sequential(_norm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, outputs))
 
     def forward(self, support: Tensor, labels: Tensor, real: Tensor, query: Tensor, number: Tensor | None) -> Tensor:
         """See :meth:`Reader.forward`."""
-        rows, context = torch.cat([support, query]), len(support)
-        values, known = torch.unflatten(rows, 1, (2, -1)).unbind(1)
-        used = (known[:context] * real[:, None]).any(0)  # columns with a value in the support set
-        known = known * used
-        cells = self.cell(torch.stack([values * known, known], -1))
-        targets = torch.cat([self.target(labels), self.unknown.expand(len(query), -1)])
-        tokens = torch.cat([cells, targets[:, None]], 1)  # (rows, columns + 1, width)
-        columns = torch.cat([used, torch.ones_like(used[:1])])
+        (values, known), (new, new_known) = (torch.unflatten(each, 1, (2, -1)).unbind(1) for each in (support, query))
+        used = (known * real[:, None]).any(0)  # columns with a value in the support set
+        if not _is_traced() and bool(real.any()):
+            values, known, labels = values[real][:, used], known[real][:, used], labels[real]
+            new, new_known, real, used = new[:, used], new_known[:, used], real[real], used[used]
+        seen = torch.cat([known, new_known]) * used
+        ranks = mid_ranks(torch.cat([values, new]), values, known * real[:, None])
+        cells = torch.stack([torch.cat([values, new]) * seen, ranks * seen, seen], -1)
+        if self.training or self.members == 1:
+            return self._answer(cells, labels, real, used)
+        return self._averaged(cells, labels, real, used, 0 if number is None else int(number))
+
+    def _averaged(self, cells: Tensor, labels: Tensor, real: Tensor, used: Tensor, seed: int) -> Tensor:
+        """Answers (queries, outputs) averaged over the members; arguments as for :meth:`_answer`, and a seed."""
+        generator = torch.Generator().manual_seed(seed)
+        classes = int(labels.any(0).nonzero().amax()) + 1 if labels.shape[1] > 1 else 0  # 0 in regression
+        scores = torch.cat([normal_scores(cells[..., 1:2]), cells[..., 1:]], -1)
+        answers = []
+        for member in range(self.members):
+            order = torch.arange(labels.shape[1])
+            order[:classes] = torch.randperm(classes, generator=generator) if member else order[:classes]
+            answer = self._answer(scores if member % 2 else cells, labels[:, order.to(labels.device)], real, used)
+            if classes:
+                answer = answer[:, order.argsort()].log_softmax(-1)
+            answers.append(answer)
+        return torch.stack(answers).logsumexp(0) - math.log(len(answers)) if classes else torch.stack(answers).mean(0)
+
+    def _answer(self, cells: Tensor, labels: Tensor, real: Tensor, used: Tensor) -> Tensor:
+        """Answer the queries, (queries, outputs).
+
+        Args:
+            cells: (rows, columns, 3) value, rank and whether they are known; the first rows are the support set.
+            labels: (context, labels), encoded labels of the support set.
+            real: (context,) bool, which support rows are real.
+            used: (columns,) bool, which columns are used.
+        """
+        context = len(labels)
+        targets = torch.cat([self.target(labels), self.unknown.expand(len(cells) - context, -1)])
+        tokens = torch.cat([self.cell(cells), targets[:, None]], 1)  # (rows, columns + 1, width)
+        columns = torch.cat([used, used.new_ones(1)])
         for layer in self.layers[:-1]:
             tokens = layer(tokens, context, real, columns)
         answers: Tensor = self.answer(self.layers[-1].last(tokens, context, real, columns))  # type: ignore[operator]
@@ -73,7 +115,7 @@ class TableLayer(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.columns, self.rows = CellAttention(width, heads), CellAttention(width, heads)
-        self.norm = LayerNorm(width)
+        self.norm = _norm(width)
         self.perceptron = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
 
     def forward(self, tokens: Tensor, context: int, real: Tensor, columns: Tensor) -> Tensor:
@@ -85,9 +127,8 @@ class TableLayer(nn.Module):
             real: (context,) bool, which support rows are real.
             columns: (columns,) bool, which columns are used.
         """
-        tokens = self.columns(tokens, tokens, columns)
-        across = tokens.transpose(0, 1)
-        across = self.rows(across, across[:, :context], real)
+        tokens = self.columns(tokens, len(columns), columns)
+        across = self.rows(tokens.transpose(0, 1), context, real)
         across = across + self.perceptron(self.norm(across))
         result: Tensor = across.transpose(0, 1)
         return result
@@ -115,30 +156,60 @@ class CellAttention(nn.Module):
                 f"algorithm.reader.heads={heads}: a number of at least 1 that divides algorithm.reader.width={width}"
             )
         self.heads = heads
-        self.norm = LayerNorm(width)
-        self.query, self.value, self.out = (nn.Linear(width, width) for _ in range(3))
-        self.key = nn.Linear(width, width, bias=False)  # softmax ignores what a bias adds to all of a query's scores
+        self.norm = _norm(width)
+        self.query, self.out = nn.Linear(width, width), nn.Linear(width, width)
+        # One product is faster than two. Softmax ignores a bias of keys, and a bias of values is one of ``out``.
+        self.key_and_value = nn.Linear(width, 2 * width, bias=False)
 
-    def forward(self, tokens: Tensor, context: Tensor, allowed: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, context: Tensor | int, allowed: Tensor) -> Tensor:
         """Attend along the second axis.
 
         Args:
             tokens: (batch, m, width).
-            context: (batch, n, width), what the tokens attend to.
+            context: (batch, n, width), what the tokens attend to, or n for the first n of themselves.
             allowed: (n,) bool, which of them.
 
         Returns:
             (batch, m, width).
         """
-        normed = self.norm(context)
-        split = (self._split(self.query(self.norm(tokens))), self._split(self.key(normed)), self._split(self.value(normed)))
-        if torch._C._are_functorch_transforms_active():  # vmap has no rule for the fast kernel
+        normed = self.norm(tokens)
+        seen = normed[:, :context] if isinstance(context, int) else self.norm(context)
+        keys, values = self.key_and_value(seen).chunk(2, -1)
+        split = (self._split(self.query(normed)), self._split(keys), self._split(values))
+        if _is_traced():  # vmap has no rule for the fast kernel
             attended = attend(*split, allowed)
         else:
-            attended = F.scaled_dot_product_attention(*split, attn_mask=allowed[None, None, None])
+            attended = F.scaled_dot_product_attention(*split, attn_mask=None if bool(allowed.all()) else allowed)
         result: Tensor = tokens + self.out(attended.transpose(1, 2).flatten(2))
         return result
 
     def _split(self, x: Tensor) -> Tensor:
         """Split (batch, n, width) into heads: (batch, heads, n, width / heads)."""
         return torch.unflatten(x, -1, (self.heads, -1)).transpose(1, 2)
+
+
+def mid_ranks(rows: Tensor, values: Tensor, known: Tensor) -> Tensor:
+    """Ranks (rows, columns) of ``rows`` (rows, columns) among the known of ``values`` (examples, columns), in [-1, 1].
+
+    A rank is the share of values below, less the share above, so that equal values have equal ranks. Without values it is 0.
+    """
+    ordered = values.masked_fill(known == 0, torch.inf).T.contiguous().sort(1).values.contiguous()  # (columns, examples)
+    points = rows.T.contiguous()
+    count = known.sum(0)[:, None]
+    below, up_to = (torch.searchsorted(ordered, points, right=right).clamp(max=count) for right in (False, True))
+    return ((below + up_to - count) / count.clamp(min=1)).T.to(rows.dtype)
+
+
+def normal_scores(ranks: Tensor) -> Tensor:
+    """Values of a standard normal variable that have these ``ranks`` in [-1, 1], at most three standard deviations."""
+    return (math.sqrt(2) * torch.erfinv(ranks.clamp(-0.9973, 0.9973))).to(ranks.dtype)
+
+
+def _norm(width: int) -> LayerNorm:
+    """A norm without scale and offset: the linear maps that follow it have their own."""
+    return LayerNorm(width, elementwise_affine=False)
+
+
+def _is_traced() -> bool:
+    """Whether shapes must not depend on values: under vmap."""
+    return torch._C._are_functorch_transforms_active()
