@@ -45,9 +45,9 @@ class InContext(Learner, PureOuterStep):
         floor: lowest standard deviation, at least 0 and below 1: it is ``floor + (1 - floor) softplus(output)``. It is 0.1 in
             the code of Garnelo et al. 2018 and Kim et al. 2019.
         targets: which examples the training loss averages over: "query", or "all", the support's, too, as in that code.
-        bars: in regression to one number, the number of bars of a distribution that is constant on each (:class:`BarDistribution`); it is
-            trained by its log-likelihood, and the reader sees the bar of a target. Answers are its mean and standard
-            deviation. 0 for none. Classification ignores it.
+        bars: in regression to one number, the number of bars of a :class:`BarDistribution`, which is trained by its
+            log-likelihood; the reader sees the bar of a target, and answers are mean and standard deviation. 0 for none.
+            Classification ignores it.
     """
 
     requires: ClassVar[Requirements] = Requirements(head=False, outputs=True)
