@@ -2,6 +2,7 @@
 
     python benchmarks/tables.py                # fills the tables of docs/tables.md from docs/records/pfn_tables
     python benchmarks/tables.py --picture      # also draws docs/images/tables.png, from the shipped model
+    python benchmarks/tables.py --keep outputs/pfn_tables/DATE pfn_tables/pfn    # keeps a run's or an evaluation's record
 
 An episode is a split of table ``index % tables``. A table's score is its mean over its splits; intervals are over tables.
 """
@@ -10,6 +11,7 @@ import argparse
 import csv
 import json
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +23,7 @@ from metaloop.metrics.interval import mean_interval
 ROOT = Path(__file__).resolve().parents[1]
 RECORDS, PAGE, PICTURE = ROOT / "docs" / "records", ROOT / "docs" / "tables.md", ROOT / "docs" / "images" / "tables.png"
 NAMES = {
-    "pfn": "prior-fitted transformer, 4 members",
+    "pfn": "prior-fitted transformer, 8 members",
     "one_member": "the same, 1 member",
     "random_forest": "random forest",
     "logistic": "logistic regression",
@@ -41,14 +43,14 @@ class Result:
         scores: (tables,) mean score of each table's splits.
         splits: number of splits of each table.
         others: further statistics of the record by name.
-        cpu_minutes: of meta-training; None for a learner that is not meta-trained.
+        sign: 1 if a higher score is better, else -1.
     """
 
     tables: tuple[str, ...]
     scores: np.ndarray
     splits: int
     others: Mapping[str, float]
-    cpu_minutes: float | None
+    sign: int
 
 
 def read(folder: Path) -> Result:
@@ -59,9 +61,8 @@ def read(folder: Path) -> Result:
         rows = [(int(row["index"]), float(row["score"])) for row in csv.DictReader(file)]
     scores = np.array([np.mean([score for index, score in rows if index % len(tables) == t]) for t in range(len(tables))])
     others = {name: each["mean"] for name, each in record["test"]["others"].items()}
-    training = record["training"]
-    minutes = None if training is None or "algorithm" not in record["choices"] else (training["cpu_seconds"] or 0) / 60
-    return Result(tables, scores, len(rows) // len(tables), others, minutes)
+    sign = 1 if record["test"]["metric"]["higher_is_better"] else -1
+    return Result(tables, scores, len(rows) // len(tables), others, sign)
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:
@@ -78,7 +79,7 @@ def summary(results: Mapping[str, Result], first: str, statistics: Mapping[str, 
         interval = mean_interval(difference.tolist())
         paired = [
             f"{interval.mean:+.{digits}f} ± {interval.half_width:.{digits}f}",
-            f"{(difference > 0).sum()} of {len(difference)}",
+            f"{(result.sign * difference > 0).sum()} of {len(difference)}",
         ]
         more = [f"{scale * result.others[key]:.{places}f}" for key, scale, places in statistics.values()]
         rows.append([NAMES[name], f"{result.scores.mean():.{digits}f}", *(paired if name != first else ["", ""]), *more])
@@ -112,6 +113,20 @@ def filled(page: str) -> str:
         return f"{match[1]}{text}\n{match[4]}"
 
     return _BLOCK.sub(block, page)
+
+
+def keep(source: Path, target: Path) -> None:
+    """Copy the record and the tables of a run or evaluation, without the folders of the machine."""
+    record = json.loads((source / "record.json").read_text())
+    record["config"]["dataset"]["data_dir"] = "data/tabular"
+    record["config"]["start_from"] = None
+    for key in ("command", "overrides"):
+        record[key] = [word for word in record[key] if not word.startswith(("hydra.", "start_from=", "run="))]
+    target.mkdir(parents=True, exist_ok=True)
+    (target / "record.json").write_text(json.dumps(record, indent=1) + "\n")
+    for name in ("episodes.csv", "metrics.csv"):
+        if (source / name).is_file():
+            shutil.copyfile(source / name, target / name)
 
 
 def draw(path: Path) -> None:
@@ -161,7 +176,11 @@ def main() -> None:
     """Fill the page, and draw on request."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--picture", action="store_true")
-    if parser.parse_args().picture:
+    parser.add_argument("--keep", nargs=2, metavar=("RUN", "NAME"))
+    options = parser.parse_args()
+    if options.keep:
+        keep(Path(options.keep[0]), RECORDS / options.keep[1])
+    if options.picture:
         draw(PICTURE)
     PAGE.write_text(filled(PAGE.read_text()))
 
