@@ -1,6 +1,6 @@
 """Put a finished run into the package, without what only its training needs.
 
-    python benchmarks/ship_run.py outputs/pfn_tables/DATE pfn 8
+    python benchmarks/ship_run.py outputs/pfn_tables/DATE pfn 4
 
 Copies config, record and the best checkpoint's parameters to src/metaloop/shipped/NAME. Folders of data become relative, and
 the config gets the number of members that predictions are averaged over.

@@ -23,7 +23,7 @@ from metaloop.metrics.interval import mean_interval
 ROOT = Path(__file__).resolve().parents[1]
 RECORDS, PAGE, PICTURE = ROOT / "docs" / "records", ROOT / "docs" / "tables.md", ROOT / "docs" / "images" / "tables.png"
 NAMES = {
-    "pfn": "prior-fitted transformer, 8 members",
+    "pfn": "prior-fitted transformer, 4 members",
     "one_member": "the same, 1 member",
     "random_forest": "random forest",
     "logistic": "logistic regression",
