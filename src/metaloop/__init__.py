@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from metaloop.evaluation.evaluate import evaluate as evaluate
     from metaloop.evaluation.finished_run import FinishedRun as FinishedRun
     from metaloop.evaluation.finished_run import load_run as load_run
-    from metaloop.evaluation.table_estimators import MetaloopClassifier as MetaloopClassifier
-    from metaloop.evaluation.table_estimators import MetaloopRegressor as MetaloopRegressor
+    from metaloop.evaluation.pretrained.estimators import MetaloopClassifier as MetaloopClassifier
+    from metaloop.evaluation.pretrained.estimators import MetaloopRegressor as MetaloopRegressor
     from metaloop.inner.meta_gradients.meta_gradient import MetaGradient as MetaGradient
     from metaloop.inner.rules.rule import InnerRule as InnerRule
     from metaloop.learners.learner import Learner as Learner
@@ -46,8 +46,8 @@ _MODULES = {
     "InnerRule": "inner.rules.rule",
     "Learner": "learners.learner",
     "MetaGradient": "inner.meta_gradients.meta_gradient",
-    "MetaloopClassifier": "evaluation.table_estimators",
-    "MetaloopRegressor": "evaluation.table_estimators",
+    "MetaloopClassifier": "evaluation.pretrained.estimators",
+    "MetaloopRegressor": "evaluation.pretrained.estimators",
     "Metric": "problems.metric",
     "Problem": "problems.problem",
     "TaskDistribution": "data.distribution",

@@ -8,7 +8,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from metaloop.evaluation.shipped import shipped_run, shipped_runs
+from metaloop.evaluation.pretrained.shipped import shipped_run, shipped_runs
 
 ROOT = Path(__file__).parents[2]
 

@@ -65,7 +65,7 @@ def _with_shipped(values: dict[str, str]) -> dict[str, str]:
     Raises:
         UserError: the support set is missing.
     """
-    from metaloop.evaluation.shipped import shipped_run
+    from metaloop.evaluation.pretrained.shipped import shipped_run
 
     model = values.get("model")
     directory = None if model is None or "run" in values else shipped_run(model)
@@ -100,7 +100,7 @@ def _check_inputs(values: Mapping[str, str], unfinished: bool) -> None:
     if "run" in values:
         FinishedRun.open(values["run"], unfinished=unfinished)
     elif not (Path(values["model"]) / _MODEL).is_file():
-        from metaloop.evaluation.shipped import shipped_runs
+        from metaloop.evaluation.pretrained.shipped import shipped_runs
 
         folder = values["model"]
         raise UserError(
@@ -167,7 +167,7 @@ def main(argv: list[str]) -> int:
 
 def _write(model: "AdaptedModel", result: "Predictions", values: Mapping[str, str], base: Path, argv: Sequence[str]) -> Path:
     """Write the predictions and their record, never into the package; return the path of the predictions."""
-    from metaloop.evaluation.shipped import shipped_run
+    from metaloop.evaluation.pretrained.shipped import shipped_run
     from metaloop.records.writing import write_csv, write_json
 
     identity = f"{model.about} {result.rows.path.resolve()} {result.rows.digest} {model.columns}"

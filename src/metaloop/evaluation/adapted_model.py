@@ -22,8 +22,8 @@ from metaloop.errors import UserError
 from metaloop.evaluation.finished_run import FinishedRun
 from metaloop.evaluation.kept_model import ABOUT, ENCODER, TENSORS, read_kept_model, with_model
 from metaloop.evaluation.predictions import Predictions, predictions
+from metaloop.evaluation.pretrained.shipped import shipped_run
 from metaloop.evaluation.restored import set_up_device
-from metaloop.evaluation.shipped import shipped_run
 from metaloop.learners.learner import Learner, Predictor, TakesSteps
 from metaloop.records.directory import BEST
 from metaloop.records.environment import versions

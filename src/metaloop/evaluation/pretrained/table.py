@@ -15,7 +15,7 @@ from metaloop.data.tables.own_tables import own_inputs
 from metaloop.data.user.tasks import TargetScale
 from metaloop.errors import UserError
 from metaloop.evaluation.finished_run import FinishedRun
-from metaloop.evaluation.shipped import shipped_run, shipped_runs
+from metaloop.evaluation.pretrained.shipped import shipped_run, shipped_runs
 from metaloop.learners.context.in_context import InContext
 from metaloop.types import Examples
 

@@ -14,8 +14,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import metaloop
 from metaloop.cli.main import main
 from metaloop.errors import UserError
-from metaloop.evaluation.shipped import shipped_run, shipped_runs
-from metaloop.evaluation.table_estimators import MetaloopClassifier, MetaloopRegressor
+from metaloop.evaluation.pretrained.estimators import MetaloopClassifier, MetaloopRegressor
+from metaloop.evaluation.pretrained.shipped import shipped_run, shipped_runs
 from small_runs import rows
 
 pandas = pytest.importorskip("pandas")

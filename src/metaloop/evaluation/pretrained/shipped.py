@@ -4,7 +4,7 @@ from pathlib import Path
 
 from metaloop.records.schema import IDENTITY
 
-_FOLDER = Path(__file__).resolve().parents[1] / "shipped"
+_FOLDER = Path(__file__).resolve().parents[2] / "shipped"
 
 
 def shipped_runs() -> tuple[str, ...]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from metaloop.data.user.data_frames import encoded, encoding_of, is_frame
 from metaloop.errors import UserError
-from metaloop.evaluation.pretrained_table import MOST_ROWS, PretrainedTable, pretrained_table
+from metaloop.evaluation.pretrained.table import MOST_ROWS, PretrainedTable, pretrained_table
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
