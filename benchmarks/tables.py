@@ -23,8 +23,8 @@ from metaloop.metrics.interval import mean_interval
 ROOT = Path(__file__).resolve().parents[1]
 RECORDS, PAGE, PICTURE = ROOT / "docs" / "records", ROOT / "docs" / "tables.md", ROOT / "docs" / "images" / "tables.png"
 NAMES = {
-    "pfn": "prior-fitted transformer, 4 members",
-    "one_member": "the same, 1 member",
+    "pfn": "prior-fitted transformer",
+    "one_member": "prior-fitted transformer, 1 member",
     "random_forest": "random forest",
     "logistic": "logistic regression",
     "nearest_neighbours": "5 nearest neighbours",
@@ -106,10 +106,10 @@ def filled(page: str) -> str:
         if "each" in match[2]:
             text = each_table(results, 3)
         elif "regression" in match[2]:
-            text = summary(results, "pfn", {}, 3)
+            text = summary(results, next(iter(results)), {}, 3)
         else:
             statistics = {"calibration error, %": ("calibration_error", 100, 2), "cross-entropy": ("loss", 1, 3)}
-            text = summary(results, "pfn", statistics, 4)
+            text = summary(results, next(iter(results)), statistics, 4)
         return f"{match[1]}{text}\n{match[4]}"
 
     return _BLOCK.sub(block, page)

@@ -31,7 +31,6 @@ def encoded(frame: Any, encoding: Sequence[TableColumn]) -> Any:
     Raises:
         ValueError: a cell is of another kind than its column.
     """
-    result = frame.iloc[:, : len(encoding)].astype(object).copy()
     if len(encoding) != frame.shape[1]:
         return frame  # the number of columns is refused elsewhere, by name
     numbers = np.empty(frame.shape, dtype=np.float64)
@@ -41,8 +40,7 @@ def encoded(frame: Any, encoding: Sequence[TableColumn]) -> Any:
             if value is None:
                 raise ValueError(f"column {column.name!r}, row {row}: {cell!r} is no {column.kind}, as the others are")
             numbers[row, place] = value[0]
-    result.iloc[:, :] = numbers
-    return result.astype(np.float64)
+    return type(frame)(numbers, columns=frame.columns, index=frame.index)
 
 
 def _kinds(frame: Any) -> list[Any]:

@@ -44,7 +44,7 @@ class PretrainedTable:
             classes: number of classes, at least 2.
         """
         support_x, query_x, _ = _inputs(x, None, query)
-        support = Examples(support_x, torch.from_numpy(y)[None], None, classes, torch.zeros(1, dtype=torch.int64))
+        support = Examples(support_x, torch.tensor(y)[None], None, classes, torch.zeros(1, dtype=torch.int64))
         with torch.no_grad():
             logits = self.learner.adapt(support)(query_x, None)[0]
         return np.asarray(logits[:, :classes].softmax(-1).numpy())
@@ -93,13 +93,13 @@ def pretrained_table(model: str | Path, members: int | None) -> PretrainedTable:
 
 
 def _inputs(x: np.ndarray, y: np.ndarray | None, query: np.ndarray) -> tuple[Tensor, Tensor, TargetScale | None]:
-    targets = None if y is None else torch.from_numpy(y)[None]
-    support, queries, scale = own_inputs(torch.from_numpy(x)[None], targets, None, torch.from_numpy(query)[None])
+    targets = None if y is None else torch.tensor(y)[None]
+    support, queries, scale = own_inputs(torch.tensor(x)[None], targets, None, torch.tensor(query)[None])
     return support.double(), queries.double(), scale
 
 
 def _regression(x: np.ndarray, y: np.ndarray, query: np.ndarray) -> tuple[Examples, Tensor, TargetScale]:
     support_x, query_x, scale = _inputs(x, y, query)
     assert scale is not None
-    targets = torch.from_numpy((y - scale.mean) / scale.unit)[None, :, None]
+    targets = torch.tensor((y - scale.mean) / scale.unit)[None, :, None]
     return Examples(support_x, targets, None, 0, torch.zeros(1, dtype=torch.int64)), query_x, scale
