@@ -3,7 +3,8 @@
     metaloop sweep meta_knowledge
     python benchmarks/knowledge.py outputs/sweeps/meta_knowledge
 
-Without a folder, the page is written anew from the kept records.
+Without a folder, the page is written anew from the kept records. The table of warm-started searches is from the record of
+benchmarks/warm_start.py.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from metaloop.system.files import write_atomically
 ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "docs" / "records" / "meta_knowledge"
 PAGE, PICTURE = ROOT / "docs" / "knowledge.md", ROOT / "docs" / "images" / "knowledge.png"
+WARM_START = ROOT / "benchmarks" / "records" / "warm_start.json"
 ORDER = ("meta_forest", "meta_tree", "nearest_datasets", "dataset_embedding")
 
 
@@ -84,6 +86,26 @@ def single_best() -> float:
     return float((test.others["performance"].mean - (1 - test.mean) * best) / test.mean)
 
 
+def warm_start() -> list[str]:
+    """Rows of the table of trials that a warm start saves, from benchmarks/records/warm_start.json."""
+    record = json.loads(WARM_START.read_text())
+    lines = [
+        "| held-out table | trials of the cold search until its best | trials of the warm one | share | seeds that reach it |",
+        "|---|---|---|---|---|",
+    ]
+    for name, row in record["summary"].items():
+        lines.append(
+            f"| {name.removeprefix('adbench:')} | {row['cold_trials']:.1f} of {record['trials']} | {row['warm_trials']:.1f} | "
+            f"{row['share_of_cold_search']:.2f} | {row['reached']} of {record['seeds']} |"
+        )
+    means = [np.mean([row[key] for row in record["summary"].values()]) for key in ("cold_trials", "warm_trials")]
+    share = np.mean([row["share_of_cold_search"] for row in record["summary"].values()])
+    reached = sum(row["reached"] for row in record["summary"].values())
+    total = record["seeds"] * len(record["summary"])
+    lines.append(f"| mean | {means[0]:.1f} of {record['trials']} | {means[1]:.1f} | {share:.2f} | {reached} of {total} |")
+    return lines
+
+
 def replaced(page: str, parts: Mapping[str, Sequence[str]]) -> str:
     """The page with new lines between ``<!-- name -->`` and ``<!-- end -->``."""
     for name, lines in parts.items():
@@ -107,7 +129,7 @@ def main() -> int:
     drawn = picture(lambda theme: feature_figure(forest.importances, theme), "")
     assert drawn is not None
     write_atomically(PICTURE, base64.b64decode(drawn.light))
-    parts = {"results": table(), "tree": ["```", *tree.tree, "```"]}
+    parts = {"results": table(), "tree": ["```", *tree.tree, "```"], "warm start": warm_start()}
     write_atomically(PAGE, replaced(PAGE.read_text(), parts))
     return 0
 

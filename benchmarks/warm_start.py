@@ -14,6 +14,7 @@ import json
 import sys
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from sklearn.model_selection import StratifiedShuffleSplit
 
 from metaloop.data.tables.table_reading import read_table
 from metaloop.metrics.interval import mean_interval
+from metaloop.records.environment import hardware, versions
 from metaloop.sweeps.search.finished_sweeps import finished_sweep
 from metaloop.sweeps.search.search import Parameter, Search
 from metaloop.sweeps.search.study import Study
@@ -133,6 +135,7 @@ def main() -> int:
         }  # fmt: skip
         print(name, summary[name])
     record = {
+        "versions": versions(), "machine": asdict(hardware(1)),
         "sources": SOURCES, "held_out": HELD_OUT, "trials": TRIALS, "seeds": options.seeds, "tolerance": TOLERANCE,
         "cpu_seconds": time.process_time() - start, "summary": summary, "rows": rows,
     }  # fmt: skip
