@@ -20,7 +20,7 @@ from metaloop.system.allocator import tune
 from metaloop.training.packs.messages import Arrays, Departure, Hello, Stretch, Verdict, VerdictRequest, accept, listen
 from metaloop.training.packs.packed import PackedStep
 
-_MARGIN = 1.1  # together must be faster by this much
+_MARGIN = 1.2  # together must be faster by this much, for stacking and waiting
 _SHARE = 0.5  # of the free memory that the other runs may take
 _START_UP = 180.0  # seconds that further runs have to their third outer step, before the others go on without them
 _LEAST_WAIT, _WAIT_SHARE = 2.0, 2.0  # seconds, and times the last stretch, that runs which are ready wait for the others
@@ -82,7 +82,6 @@ class PackServer:
         """Take the number of runs that will join."""
         try:
             self._expected = int(self._scheduler.recv())
-            self._deadline = min(self._deadline, time.monotonic() + _START_UP)
         except (EOFError, OSError):
             self._scheduled, self._expected = False, 0
 
@@ -116,6 +115,8 @@ class PackServer:
         if self._verdict is None:
             self._verdict = verdict
             _answer(self._scheduler, verdict)
+            if verdict.seats and self._scheduled:  # until the scheduler says how many runs it has started
+                self._expected, self._deadline = verdict.seats, time.monotonic() + _START_UP
 
     def _join(self, connection: Connection, hello: Hello) -> None:
         self._strangers.remove(connection)
