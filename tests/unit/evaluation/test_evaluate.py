@@ -176,3 +176,22 @@ def test_the_omniglot_challenge_prints_an_error_rate(
     assert f"{100 * (1 - test['mean']):.2f} %" in capsys.readouterr().out
     assert len(episodes) == 20
     assert test["baseline"]["mean"] == pytest.approx(0.21, abs=0.02)  # nearest neighbours err in 79 % of the trials
+
+
+def test_another_part_adapts_at_test_than_in_training(run: Path, capsys: Captured) -> None:
+    whole, _ = evaluated(run, "algorithm/adapted=all", "evaluation.episodes=11")
+    head, _ = evaluated(run, "algorithm/adapted=head", "evaluation.episodes=11")
+    assert head["config"]["algorithm"]["adapted"]["_target_"].endswith(".Head")
+    assert head["choices"]["algorithm/adapted"] == "head"
+    starts = [record["test"]["curve"][0]["mean"] for record in (whole, head)]
+    losses = [record["test"]["others"]["loss"]["mean"] for record in (whole, head)]
+    assert starts[0] == starts[1]  # the same parameters
+    assert losses[0] != losses[1]
+    assert "algorithm/adapted (all, head, body)" in refused(capsys, f"run={run}", "algorithm/adapted=low_rank")
+
+
+def test_running_averages_are_left_out_in_another_norm_mode(tmp_path: Path) -> None:
+    network = ("model=conv4", "model.filters=2", "model.kernels=false")
+    assert main(words(tmp_path / "run", *network, "model.norm=running")) == 0
+    record, _ = evaluated(tmp_path / "run", "model.norm=batch")
+    assert (record["test"]["norm_mode"], record["test"]["transductive"]) == ("batch", True)

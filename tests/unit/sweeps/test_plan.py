@@ -156,7 +156,7 @@ def test_B13_what_has_a_meaning_of_its_own_stays(line: str) -> None:
 @pytest.mark.parametrize("path", sorted((conf_dir() / "sweep").glob("*.yaml")), ids=lambda path: path.stem)
 def test_our_own_sweeps_have_runs(path: Path) -> None:
     plan = read_plan(path.stem)
-    assert plan.search or len(plan.runs()) > 4
+    assert plan.search or len(plan.runs()) * max(1, len(plan.evaluations)) > 4
 
 
 def test_all_of_a_condition_must_hold(tmp_path: Path) -> None:
@@ -164,3 +164,23 @@ def test_all_of_a_condition_must_hold(tmp_path: Path) -> None:
     runs = plan(tmp_path, {"axes": {"a": [1, 2], "b": [2, 3]}, "when": when}).runs()
     assert sum("c" in run for run in runs) == 2
     assert len(runs) == 5
+
+
+@pytest.mark.parametrize("inspect", ["1", "true", "-2", "5"])
+def test_an_inspection_needs_episodes_and_a_setting(tmp_path: Path, inspect: str) -> None:
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / "one.yaml").write_text(f"# one\naxes: {{seed_of: [1]}}\ninspect: {inspect}\n")
+    with pytest.raises(UserError, match="inspect must be a number of episodes"):
+        read_plan("one", [str(tmp_path)])
+
+
+def test_evaluations_are_read_as_points_are(tmp_path: Path) -> None:
+    (tmp_path / "sweep").mkdir()
+    block = "evaluations: [{axes: {episode.queries: [1, 5]}, model.norm: batch}, {evaluation.episodes: 9}]"
+    (tmp_path / "sweep" / "one.yaml").write_text(f"# one\noverrides: {{algorithm: maml}}\n{block}\ninspect: 2\n")
+    plan = read_plan("one", [str(tmp_path)])
+    assert [dict(each) for each in plan.evaluations] == [
+        {"model.norm": "batch", "episode.queries": "1"}, {"model.norm": "batch", "episode.queries": "5"},
+        {"evaluation.episodes": "9"},
+    ]  # fmt: skip
+    assert plan.inspect == 2
