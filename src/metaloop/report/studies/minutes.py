@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from metaloop.records.directory import minutes_of
 from metaloop.records.studies import StudyRecord
 from metaloop.records.tables import Array
+from metaloop.report import formats
 from metaloop.report.figures.theme import LIGHT, curve_look, legend, new_figure, png, titles
 from metaloop.report.studies.parts import StudyPage, gap, interval, intro, shown
 from metaloop.report.tables.markdown import escaped_table
@@ -29,7 +30,8 @@ def page(record: StudyRecord) -> StudyPage:
     text += f"\n![Score against minutes of processor time](images/{_CURVES})\n\n{_table(record, curves)}\n"
     text += (
         f"Scores on the same {episodes} episodes. Bold: the best of its column; ≈: its paired 95 % interval to the best "
-        "contains zero, not corrected for the number of learners. *Outer steps*: at the end of training.\n"
+        "contains zero, not corrected for the number of learners. *Outer steps* and *CPU*: at the end of training, "
+        "which may pass a mark by up to the steps between two meta-validations.\n"
     )
     return StudyPage(text, {_CURVES: png(_figure(record, curves))})
 
@@ -56,7 +58,7 @@ def _table(record: StudyRecord, curves: Mapping[str, Marks]) -> str:
         mark: max((each[mark] for each in curves.values() if mark in each), key=lambda scores: sign * float(scores.mean()))
         for mark in marks
     }
-    steps = {_name(record, number): run.steps for number, run in enumerate(record.facts.runs)}
+    runs = {_name(record, number): run for number, run in enumerate(record.facts.runs)}
     for name, each in curves.items():
         cells = []
         for mark in marks:
@@ -66,8 +68,8 @@ def _table(record: StudyRecord, curves: Mapping[str, Marks]) -> str:
                 tied = abs(difference.mean) <= (difference.half_width or 0.0)
                 text = f"**{text}**" if each[mark] is best[mark] else f"{text} ≈" if tied else text
             cells.append(text)
-        rows.append((name.replace("_", r"\_"), f"{steps[name]:,}", *cells))
-    return escaped_table(("learner", "outer steps", *(f"{mark:g} min" for mark in marks)), rows)
+        rows.append((name.replace("_", r"\_"), f"{runs[name].steps:,}", formats.duration(runs[name].cpu_seconds), *cells))
+    return escaped_table(("learner", "outer steps", "CPU", *(f"{mark:g} min" for mark in marks)), rows)
 
 
 def _figure(record: StudyRecord, curves: Mapping[str, Marks]) -> Figure:
