@@ -112,6 +112,22 @@ def test_runs_in_step_equal_each_by_itself(tmp_path: Path, begin: Start, calls: 
         assert moved.state.count == STEPS + 1
 
 
+def test_the_first_run_waits_for_those_that_the_scheduler_starts(tmp_path: Path, begin: Start, calls: list[int]) -> None:
+    scheduler, runs = begin(2), [BowlRun(0.05, 0.1), BowlRun(0.2, 0.01)]
+    first = joined(tmp_path, runs[0])
+    assert isinstance(first, PackedSteps)
+
+    def others() -> list[float]:
+        assert scheduler.recv().seats == 2
+        second = joined(tmp_path, runs[1])  # tracing takes longer than the first run would wait for a run that it knows
+        scheduler.send(2)
+        assert isinstance(second, PackedSteps)
+        return taken(second, runs[1], 0)
+
+    side_by_side(lambda: taken(first, runs[0], 0), others)
+    assert calls == [2]
+
+
 def test_a_run_that_ends_leaves_the_others_going(
     tmp_path: Path, begin: Start, calls: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
