@@ -151,6 +151,7 @@ def main(argv: list[str]) -> int:
     if "run" in values:
         base = Path(values["run"])
         model = adapt_to(base, values["support"], Columns(**names), steps, unfinished=unfinished)
+        _check_rows(values, base, model.task.y.shape[1])
     else:
         model, base = load_model(values["model"]), Path(values["model"])
     result, files = None, []
@@ -163,6 +164,20 @@ def main(argv: list[str]) -> int:
         files.append(f"model  {values['save']}  (metaloop predict model={values['save']} query=...)")
     show(model, result, files)
     return 0
+
+
+def _check_rows(values: Mapping[str, str], base: Path, rows: int) -> None:
+    """Raise a UserError if a shipped run, whose time grows with the square of the rows, gets too many of them."""
+    from metaloop.evaluation.pretrained.shipped import shipped_run
+
+    if shipped_run(base.name) == base:
+        from metaloop.evaluation.pretrained.table import MOST_ROWS
+
+        if rows > MOST_ROWS:
+            raise UserError(
+                f"predict support={values['support']}: it has {rows:,} rows, and at most {MOST_ROWS:,} are read; give a random "
+                f"part of them"
+            )
 
 
 def _write(model: "AdaptedModel", result: "Predictions", values: Mapping[str, str], base: Path, argv: Sequence[str]) -> Path:
