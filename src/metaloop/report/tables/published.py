@@ -123,12 +123,19 @@ def published_rows(experiments: Sequence[Experiment], runs: Mapping[str, Iterabl
     rows: list[PublishedRow] = []
     for experiment in experiments:
         every = list(runs.get(experiment.name, ()))
-        trained = group_rows(run for run in every if not run.is_later_evaluation)
+        trained = _told_apart(experiment, group_rows(run for run in every if not run.is_later_evaluation))
         rows += [PublishedRow(experiment, "", experiment.paper, row) for row in _or_none(trained)]
         further = experiment.paper.also if experiment.paper else {}
         for key, one in further.items():
             rows += _further(experiment, key, one, every, trained)
     return rows
+
+
+def _told_apart(experiment: Experiment, rows: list[Row]) -> list[Row]:
+    """Rows of one experiment whose runs have names of their own, such as an algorithm's, under both names."""
+    if len(rows) < 2 or len({row.first.name for row in rows}) < len(rows):
+        return rows
+    return [replace(row, label=f"{experiment.name} ({row.label})") for row in rows]
 
 
 def _further(

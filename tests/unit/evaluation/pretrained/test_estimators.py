@@ -138,6 +138,9 @@ def test_mistakes_with_shipped_runs(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "predict model=pfn: support=FILE is needed" in capsys.readouterr().err
     assert main(["predict", "model=pnf", f"query={query}"]) == 2
     assert "Models that come with metaloop: pfn" in capsys.readouterr().err
+    many = write(tmp_path / "many.csv", np.arange(20_004.0).reshape(-1, 2), np.arange(10_002) % 2)
+    assert main(["predict", "model=pfn", f"support={many}", f"query={query}"]) == 2
+    assert "it has 10,002 rows, and at most 10,000 are read" in capsys.readouterr().err
 
 
 def test_a_folder_of_that_name_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
