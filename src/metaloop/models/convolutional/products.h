@@ -32,12 +32,15 @@ void rows_tile(const Pair<T>* pairs, long count, long depth, long pitch, T* out,
   Vec<T> total[M][V] = {};
   for (long p = 0; p < count; ++p) {
     const T *a = pairs[p].a, *b = pairs[p].b;
+    Vec<T> part[M][V] = {};  // sums of few terms, added up afterwards, round less than one long sum
     for (long k = 0; k < depth; ++k, b += V * LANES<T>) {
       Vec<T> right[V];
       for (int v = 0; v < V; ++v) right[v] = load(b + v * LANES<T>);
       for (int m = 0; m < M; ++m)
-        for (int v = 0; v < V; ++v) total[m][v] += a[m * pitch + k] * right[v];
+        for (int v = 0; v < V; ++v) part[m][v] += a[m * pitch + k] * right[v];
     }
+    for (int m = 0; m < M; ++m)
+      for (int v = 0; v < V; ++v) total[m][v] += part[m][v];
   }
   for (int m = 0; m < M; ++m)
     for (int v = 0; v < V; ++v) store(out + m * out_pitch + v * LANES<T>, total[m][v]);
@@ -55,9 +58,7 @@ template <class T> struct Run { const T *a, *b; long places; };
 // out (M, V vectors) += sum over runs of the outer products of M numbers of a row of a and V vectors of the partner of b.
 template <class T, int M, int V>
 void outer_tile(const Layer& l, const Run<T>* runs, long count, long row, long column, T* out) {
-  Vec<T> total[M][V];
-  for (int m = 0; m < M; ++m)
-    for (int v = 0; v < V; ++v) total[m][v] = load(out + m * l.out + v * LANES<T>);
+  Vec<T> total[M][V] = {};
   for (long run = 0; run < count; ++run) {
     const T *a = runs[run].a + row, *b = runs[run].b + column;
     for (long place = 0; place < runs[run].places; ++place, a += l.stride * l.n * l.in)
@@ -69,7 +70,10 @@ void outer_tile(const Layer& l, const Run<T>* runs, long count, long row, long c
       }
   }
   for (int m = 0; m < M; ++m)
-    for (int v = 0; v < V; ++v) store(out + m * l.out + v * LANES<T>, total[m][v]);
+    for (int v = 0; v < V; ++v) {
+      T* at = out + m * l.out + v * LANES<T>;
+      store(at, load(at) + total[m][v]);
+    }
 }
 
 template <class T, int V, int M = TALLEST<T>>
