@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+import pytest
 import torch
 
 from metaloop.cli.main import main
@@ -103,6 +104,14 @@ class Words(Dataset):
         mask = (torch.arange(10) < torch.randint(4, 11, (48, 1), generator=generator)).long()
         inputs = {"input_ids": tokens * mask, "attention_mask": mask}
         return ClassPool(inputs, [8] * 6, [f"{name}{number}" for number in range(6)], split=name)
+
+
+def make_scenario_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make ``folder`` the place of data, with an empty file where the scenario of ASlib is looked for."""
+    place = folder / "tabular" / "aslib"
+    place.mkdir(parents=True)
+    (place / "OPENML-WEKA-2017.zip").touch()
+    monkeypatch.setenv("METALOOP_DATA", str(folder))
 
 
 def described(*overrides: str) -> RunIdentity:

@@ -21,7 +21,8 @@ from metaloop.problems.metric import MEAN_SQUARED_ERROR
 from metaloop.training.scores import score
 from small_runs import SMALL, described
 
-PRESETS = sorted(path.stem for path in (conf_dir() / "algorithm").glob("*.yaml"))
+OF_META_FEATURES = {"meta_tree", "meta_forest", "nearest_datasets", "dataset_embedding"}  # they read no pictures
+PRESETS = sorted({path.stem for path in (conf_dir() / "algorithm").glob("*.yaml")} - OF_META_FEATURES)
 MAPS = ("model=conv4_maps", "model.filters=4")
 MORE = {
     "dn4": MAPS,

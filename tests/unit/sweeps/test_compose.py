@@ -1,5 +1,7 @@
 """From plans to composed runs."""
 
+from pathlib import Path
+
 import pytest
 
 from metaloop.config.folder import conf_dir
@@ -7,7 +9,7 @@ from metaloop.errors import UserError
 from metaloop.sweeps.compose import compose_runs, split_launcher, with_overrides
 from metaloop.sweeps.plan import Plan, read_plan
 from metaloop.sweeps.search.driver import checked_runs
-from small_runs import SMALL, SMALL_CONF, described
+from small_runs import SMALL, SMALL_CONF, described, make_scenario_file
 
 CONF = [str(SMALL_CONF)]
 
@@ -17,7 +19,8 @@ NAMES = sorted(path.stem for path in (conf_dir() / "sweep").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in MANY)) for name in NAMES])
-def test_our_own_sweeps_compose(name: str) -> None:
+def test_our_own_sweeps_compose(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_scenario_file(tmp_path, monkeypatch)
     plan = read_plan(name)
     if plan.search:
         assert len(checked_runs(plan, plan.search, [])) > len(plan.search.space)

@@ -1,4 +1,4 @@
-"""Which runs of a sweep are computed together. That they equal runs by themselves is tested in tests/slow/test_packs.py."""
+"""Which runs of a sweep are computed together; that they equal runs by themselves is in tests/slow/test_packs_under_kills.py."""
 
 from collections.abc import Iterator
 from multiprocessing import Pipe
