@@ -1,4 +1,4 @@
-"""Which runs of a sweep are computed together; that they equal runs by themselves is in tests/slow/test_packs_under_kills.py."""
+"""Which runs of a sweep are computed together; tests/slow/test_packs_under_kills.py compares them with runs by themselves."""
 
 from collections.abc import Iterator
 from multiprocessing import Pipe
