@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -65,6 +66,10 @@ class InnerProblem:
 
     _call: ModuleCall = field(init=False, repr=False, compare=False)
     _rule_names: tuple[str, ...] = field(init=False, repr=False, compare=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the outer step, on which no task depends: what a worker process gets is equal from step to step."""
+        return {**self.__dict__, "outer_step": 0}
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_call", ModuleCall(_RuleStep(self.rule)))

@@ -4,6 +4,7 @@ import copy
 import os
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +16,8 @@ from metaloop.inner.autodiff import Autodiff
 from metaloop.inner.execution.over_tasks import Loop, Vmap
 from metaloop.inner.execution.shared import Arena
 from metaloop.inner.execution.workers import Workers
+from metaloop.inner.problem import InnerProblem
+from metaloop.inner.rules.rule import GradientDescent
 from metaloop.types import Examples, Params, Tasks
 
 META = {"w": torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)}
@@ -217,3 +220,13 @@ def test_tensors_travel_by_shared_memory() -> None:
     pickled = here.dumps(large)
     assert len(pickled) < 1000
     assert torch.equal(there.loads(pickled), large)
+
+
+def test_the_outer_step_changes_no_request() -> None:
+    """Otherwise a worker would read, and record, every step as a new one."""
+    task: Any = None
+    first, later = (
+        InnerProblem(task, GradientDescent(META, 0.1), weights=(0.0, 1.0), steps=1, outer_step=step) for step in (3, 4)
+    )
+    arena = Arena()
+    assert arena.dumps((first, META)) == arena.dumps((later, META))
