@@ -38,7 +38,7 @@ def measure(case: Case, arguments: argparse.Namespace, folder: Path) -> dict[str
     exact = meta_gradient(case, weights, few, torch.float64)
     with contestants(path, arguments.peers, arguments.device, arguments.overrides, one_thread=True) as processes:
         for process in processes.values():
-            process.ask("outer_steps", count=1)  # metaloop now chooses how to run tasks
+            process.ask("outer_steps", count=2)  # metaloop now chooses how to run tasks
         double = distances(processes, "meta_gradient", "float64", FEW, exact)
         check_agreement(double, case.title)
         single = [in_single(case, processes, path, SEED + i) for i in range(arguments.seeds)]

@@ -43,7 +43,7 @@ def measure(case: Case, arguments: argparse.Namespace, folder: Path) -> dict[str
     result: dict[str, Any] = {"setting": asdict(case), "operations_per_task": operations(case, weights, tasks)}
     with contestants(path, arguments.peers, arguments.device, arguments.overrides) as processes:
         for process in processes.values():
-            process.ask("outer_steps", count=1)  # metaloop now chooses how to run tasks, so the check runs what is timed
+            process.ask("outer_steps", count=2)  # metaloop now chooses how to run tasks, so the check runs what is timed
         check_agreement(distances(processes, "meta_gradient", "float64", CHECKED, expected), case.title)
         result["memory"] = {name: process.ask("memory") for name, process in processes.items()}
         for process in processes.values():

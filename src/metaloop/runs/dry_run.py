@@ -90,7 +90,7 @@ def described(trial: Trial) -> list[str]:
     between = "" if rough(low) == rough(high) else f" ({rough(low)} to {rough(high)})"
     stepping = max(0.0, trial.seconds - trial.start_up - trial.validating - trial.testing)
     parts = [
-        f"{rough(trial.start_up)} to the first outer step",
+        f"{rough(trial.start_up)} to the second outer step",
         f"{rough(stepping)} for {trial.max_steps:,} outer steps",
         f"{rough(trial.validating)} for {trial.validations:,} validations",
         f"{rough(trial.testing)} for the meta-test",
@@ -101,7 +101,7 @@ def described(trial: Trial) -> list[str]:
         f"{'time':<20}{most} {rough(trial.seconds)}{between}",
         f"{'':<20}{', '.join(parts)}",
         f"{'memory':<20}about {memory(trial.memory)} {where}, so far",
-        f"{'measured':<20}{len(trial.steps)} outer steps after the first, {trial.episodes} validation episodes",
+        f"{'measured':<20}{len(trial.steps)} outer steps after the second, {trial.episodes} validation episodes",
         f"{'':<20}on this machine as it is now; the meta-test is priced at the rate of the validation episodes",
         f"{'not included':<20}trackers, callbacks, checkpoints, baselines and the report"
         + ("; patience may end the run earlier" if trial.patience else ""),

@@ -19,6 +19,7 @@ from metaloop.training.processes.process import stops_kept
 from metaloop.training.run import RunParts
 from metaloop.training.starting.start_up import StartUp
 
+_BEFORE = 2  # outer steps that choose how tasks are run, and are not timed
 _STEPS, _SECONDS = 20, 10.0  # a trial ends after so many timed outer steps, or after the step in which the seconds are over
 _BATCHES = 3  # of validation episodes on each rank; the first also chooses how to run them, and is not timed if there are more
 
@@ -29,7 +30,7 @@ class Trial:
 
     Attributes:
         over_tasks: How the tasks of a meta-batch were run.
-        start_up: Seconds to the end of the first outer step.
+        start_up: Seconds to the end of the second outer step, where it is settled how tasks are run.
         steps: Seconds of each timed outer step.
         episodes: Number of timed validation episodes, over all ranks.
         episode: Seconds of one of them.
@@ -77,25 +78,27 @@ class Trial:
         return self.test_episodes * self.episode
 
     def _seconds(self, step: float) -> float:
-        return self.start_up + (self.max_steps - 1) * step + self.validating + self.testing
+        return self.start_up + max(0, self.max_steps - _BEFORE) * step + self.validating + self.testing
 
 
 class _Timer(Callback):
-    """Callback that times outer steps after the first and batches of validation episodes, and ends the trial in time."""
+    """Callback that times outer steps after the second and batches of validation episodes, and ends the trial in time."""
 
     def __init__(self) -> None:
         self.steps: list[float] = []
         self.evaluated: list[tuple[float, int]] = []  # seconds and episodes of each batch
         self._since = self._start = 0.0
-        self._begun = False
+        self._untimed = 0
+        self.choosing = 0.0  # seconds of the untimed steps after the first
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *rest: Any) -> None:
         """Time a step from the end of the one before, so that drawing its episodes counts."""
         now = _now(pl_module)
-        if self._begun:
+        if self._untimed == _BEFORE:
             self.steps.append(now - self._since)
         else:
-            self._begun, self._start = True, now
+            self.choosing += now - self._since if self._untimed else 0.0
+            self._untimed, self._start = self._untimed + 1, now
         self._since = now
         enough = len(self.steps) >= _STEPS or (bool(self.steps) and now - self._start > _SECONDS)
         if trainer.strategy.broadcast(enough):  # all ranks end with the same step
@@ -147,17 +150,17 @@ def try_out(parts: RunParts, identity: RunIdentity) -> Trial:
         parts.low_precision_meta_gradient,
     )
     whole = identity.config["trainer"]["max_steps"] if parts.learner.learns else 1
-    trainer = quiet_trainer(partial(parts.trainer, max_steps=min(whole, _STEPS + 1)), [timer, start_up, memory])
+    trainer = quiet_trainer(partial(parts.trainer, max_steps=min(whole, _STEPS + _BEFORE)), [timer, start_up, memory])
     plan = parts.plan
     few = min(plan.validation_episodes, _BATCHES * plan.eval_batch * trainer.world_size)
-    data = EpisodeDataModule(parts.dataset, replace(plan, interval=_STEPS + 2, validation_episodes=few))
+    data = EpisodeDataModule(parts.dataset, replace(plan, interval=_STEPS + _BEFORE + 1, validation_episodes=few))
     with stops_kept():
         trainer.fit(module, data)
     assert start_up.seconds is not None
     episodes, seconds = timer.episode(trainer.world_size)
     return Trial(
         over_tasks=parts.learner.over_tasks.name,
-        start_up=start_up.seconds,
+        start_up=start_up.seconds + timer.choosing,
         steps=tuple(timer.steps),
         episodes=episodes,
         episode=seconds,

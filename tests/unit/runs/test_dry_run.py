@@ -30,14 +30,14 @@ def test_a_run_is_tried_and_leaves_nothing(tmp_path: Path, capsys: Captured, mon
     assert "tasks run by        loop" in shown
     assert "for 1,000 outer steps" in shown
     assert "for 500 validations" in shown
-    assert "20 outer steps after the first, 4 validation episodes" in shown
+    assert "20 outer steps after the second, 4 validation episodes" in shown
     assert not list(tmp_path.iterdir())
 
 
 def test_a_short_run_is_tried_no_longer_than_it_lasts(capsys: Captured) -> None:
     identity = identity_of(*SMALL, "trainer.max_steps=3", "validation.episodes=50", "evaluation.batch=4")
     trial = tried(identity, in_this_process=True)
-    assert (len(trial.steps), trial.max_steps, trial.validations) == (2, 3, 2)
+    assert (len(trial.steps), trial.max_steps, trial.validations) == (1, 3, 2)
     assert trial.episodes == 8  # the first of three batches, which chooses how to run them, does not count
     assert (trial.validation_episodes, trial.test_episodes) == (50, 6)
     assert trial.memory > 2**26
@@ -92,12 +92,12 @@ def test_torchrun_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_price_is_that_of_steps_validations_and_the_meta_test() -> None:
-    assert TRIAL.seconds == 4 + 100 * 3 + 5 * 40 * 0.5 + 60 * 0.5
-    assert TRIAL.likely == (TRIAL.seconds - 100, TRIAL.seconds + 100)  # the quarters are at 2 and 4 s
+    assert TRIAL.seconds == 4 + 99 * 3 + 5 * 40 * 0.5 + 60 * 0.5
+    assert TRIAL.likely == (TRIAL.seconds - 99, TRIAL.seconds + 99)  # the quarters are at 2 and 4 s
     assert replace(TRIAL, steps=(), max_steps=1).seconds == 4 + 100 + 30
     text = "\n".join(described(TRIAL))
-    assert "about 7.2 min (5.6 min to 8.9 min)" in text
-    assert "4.0 s to the first outer step, 5 min for 101 outer steps, 1.7 min for 5 validations, 30 s for the meta-test" in text
+    assert "about 7.2 min (5.5 min to 8.8 min)" in text
+    assert "4.0 s to the second outer step, 5 min for 101 outer steps, 1.7 min for 5 validations, 30 s for the meta-test" in text
     assert "about 1.50 GiB of this machine" in text
     assert "patience" not in text
     early = "\n".join(described(replace(TRIAL, patience=True, on_device=True)))

@@ -1,9 +1,10 @@
-"""The choice of a strategy for running tasks, made by timing the candidates on the first meta-batch."""
+"""The choice of a strategy for running tasks, made by timing the candidates on the first meta-batches."""
 
 import logging
 import os
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -34,9 +35,10 @@ _ANY, _MAP = "gradient", "map"
 
 
 class Auto(OverTasks):
-    """The fastest of the other strategies, timed at the first meta-batch.
+    """The fastest of the other strategies, timed at the first two meta-batches.
 
-    Loop and vmap are always timed. Traced and compiled vmap and worker processes are timed if enough work lies ahead.
+    Loop and vmap are always timed. Traced and compiled vmap and worker processes are timed if enough work lies ahead, at the
+    second meta-batch: what needs seconds to start does not hold up the first outer step.
 
     A challenger that is faster must also reproduce the loop's meta-gradient in float64, so a model for which vmap is wrong runs
     in the loop. A slower one is neither timed again nor compared.
@@ -53,6 +55,7 @@ class Auto(OverTasks):
         self.mapped: OverTasks | None = None
         self.report = ""
         self._compiles = True
+        self._first_round: dict[str, _Round] = {}  # of kinds whose choice goes on at the next call
 
     @property
     def name(self) -> str:
@@ -68,6 +71,7 @@ class Auto(OverTasks):
         """Say whether the meta-gradient may be compiled; by default it may. If it may again, choices of vmap are made anew."""
         if allowed and not self._compiles:
             self.chosen = {kind: strategy for kind, strategy in self.chosen.items() if not isinstance(strategy, Vmap)}
+            self._first_round = {kind: state for kind, state in self._first_round.items() if kind in self.chosen}
         self._compiles = allowed
 
     def take_vmap(self) -> None:
@@ -76,8 +80,8 @@ class Auto(OverTasks):
 
     def choices(self) -> dict[str, str]:
         """See :meth:`OverTasks.choices`."""
-        kinds = {kind: strategy.name for kind, strategy in self.chosen.items() if kind != _ANY}
-        return {_ANY: self.name, _MAP: self.mapped.name if self.mapped else "auto", **kinds}
+        kinds = {kind: each.name for kind, each in self.chosen.items() if kind != _ANY and kind not in self._first_round}
+        return {_ANY: "auto" if self._first_round else self.name, _MAP: self.mapped.name if self.mapped else "auto", **kinds}
 
     def restore(self, choices: Mapping[str, str]) -> None:
         """See :meth:`OverTasks.restore`."""
@@ -110,31 +114,59 @@ class Auto(OverTasks):
 
     def _run(self, kind: str, run: Run, meta: Params, tasks: Tasks) -> tuple[Params, Params]:
         strategy = self.chosen.get(kind) or self.chosen.get(_ANY)
-        if strategy is None:
+        if strategy is None or kind in self._first_round:
             with torch.random.fork_rng(devices=_devices(meta)):  # timing must not move the random numbers of training
-                strategy = self.chosen[kind] = self._choose(run, meta, tasks)
+                strategy = self.chosen[kind] = self._choose(kind, run, meta, tasks)
         return run(strategy, meta, tasks)
 
-    def _choose(self, run: Run, meta: Params, tasks: Tasks) -> OverTasks:
-        best: OverTasks = Loop()
-        best_time = _seconds(lambda: run(best, meta, tasks))
-        messages = [f"loop {best_time * 1e3:.2f} ms"]
-        for offer in (_vmap, _traced_vmap, _compiled_vmap, _workers):
-            challenger = offer(best, best_time, best_time * self.expected_steps, meta)
-            if challenger is None or (isinstance(best, Vmap) and best_time < _SHORT and not self._compiles):
-                continue
-            margin = _TRACED_MARGIN if offer is _traced_vmap else _MARGIN
-            trial = _vmap_trial if offer is _vmap else partial(_trial, margin=margin)
-            seconds, message = trial(run, challenger, meta, tasks, best_time)
-            messages.append(f"{challenger.name} {message}")
-            if seconds * margin < best_time:
-                best, best_time = challenger, seconds
-            elif isinstance(challenger, Workers):
-                challenger.close()
-                self.memory_before_close = self.memory_before_close.largest(challenger.memory_before_close)
-        self.report = f"{best.name} ({'; '.join(messages)})"
-        log.info("tasks run by %s", self.report)
-        return best
+    def _choose(self, kind: str, run: Run, meta: Params, tasks: Tasks) -> OverTasks:
+        """Return the fastest so far; there is a second round, at the next call, if a challenger is left that may pay."""
+        offers: list[_Offer] = [_traced_vmap, _compiled_vmap, _workers]
+        state = self._first_round.pop(kind, None)
+        if state is None:
+            seconds = _seconds(lambda: run(Loop(), meta, tasks))
+            state = _Round(Loop(), seconds, [f"loop {seconds * 1e3:.2f} ms"])
+            self._try(_vmap, state, run, meta, tasks)
+            if any(self._challenger(offer, state, meta) for offer in offers):
+                self._first_round[kind] = state
+        else:
+            for offer in offers:
+                self._try(offer, state, run, meta, tasks)
+        self.report = f"{state.best.name} ({'; '.join(state.messages)})"
+        if kind not in self._first_round:
+            log.info("tasks run by %s", self.report)
+        return state.best
+
+    def _challenger(self, offer: "_Offer", state: "_Round", meta: Params) -> OverTasks | None:
+        if isinstance(state.best, Vmap) and state.seconds < _SHORT and not self._compiles:
+            return None
+        return offer(state.best, state.seconds, state.seconds * self.expected_steps, meta)
+
+    def _try(self, offer: "_Offer", state: "_Round", run: Run, meta: Params, tasks: Tasks) -> None:
+        challenger = self._challenger(offer, state, meta)
+        if challenger is None:
+            return
+        margin = _TRACED_MARGIN if offer is _traced_vmap else _MARGIN
+        trial = _vmap_trial if offer is _vmap else partial(_trial, margin=margin)
+        seconds, message = trial(run, challenger, meta, tasks, state.seconds)
+        state.messages.append(f"{challenger.name} {message}")
+        if seconds * margin < state.seconds:
+            state.best, state.seconds = challenger, seconds
+        elif isinstance(challenger, Workers):
+            challenger.close()
+            self.memory_before_close = self.memory_before_close.largest(challenger.memory_before_close)
+
+
+@dataclass
+class _Round:
+    """How far a choice is: the fastest strategy so far, its seconds an outer step, and messages for the report."""
+
+    best: OverTasks
+    seconds: float
+    messages: list[str]
+
+
+_Offer = Callable[[OverTasks, float, float, Params], OverTasks | None]
 
 
 def _vmap(best: OverTasks, seconds: float, ahead: float, meta: Params) -> OverTasks | None:

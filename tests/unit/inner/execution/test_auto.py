@@ -206,6 +206,9 @@ def test_long_runs_of_long_steps_are_tried_in_processes(seconds: float, wins: bo
     net = network(nn.Tanh())
     strategy = Auto(expected_steps=1000)
     strategy.mean_gradient(MetaLoss(net, second_order=True), dict(net.named_parameters()), made_tasks())
+    assert strategy.name == "loop"  # processes start at the second meta-batch
+    assert set(strategy.choices().values()) == {"auto"}  # a run that is killed now chooses again when it resumes
+    strategy.mean_gradient(MetaLoss(net, second_order=True), dict(net.named_parameters()), made_tasks())
     assert strategy.name == ("workers" if wins else "loop")
     assert "workers impossible" not in strategy.report
     assert f"workers {seconds * 1e3:.2f} ms" in strategy.report
@@ -219,7 +222,8 @@ def test_processes_are_not_started_where_they_cannot_pay(
     monkeypatch.setattr(auto, "cores", lambda: cores)
     net = network(nn.Tanh())
     strategy = Auto(expected_steps=steps)
-    strategy.mean_gradient(MetaLoss(net, second_order=True), dict(net.named_parameters()), made_tasks())
+    for _ in range(2):
+        strategy.mean_gradient(MetaLoss(net, second_order=True), dict(net.named_parameters()), made_tasks())
     assert "workers" not in strategy.report
 
 
@@ -244,7 +248,8 @@ def test_compiling_can_be_left_to_stretches_and_taken_back(monkeypatch: pytest.M
     strategy.allow_compiling(True)
     assert not strategy.chosen
     monkeypatch.setattr(auto.Vmap, "mean_gradient", lambda *arguments: ({}, {}))
-    strategy.mean_gradient(task, dict(net.named_parameters()), made_tasks())
+    for _ in range(2):
+        strategy.mean_gradient(task, dict(net.named_parameters()), made_tasks())
     assert tried[1:] == ["vmap", "traced vmap", "compiled vmap"]
 
 
@@ -268,7 +273,8 @@ def test_a_recording_is_taken_for_a_small_win_but_not_if_it_misses_what_changes(
         monkeypatch.setattr(auto, "_seconds", lambda run, enough=0.0, clock=clock: run() and next(clock))
         monkeypatch.setattr(auto, "cores", lambda: 1)
         monkeypatch.setattr(auto, "distance_in_double", lambda *arguments: 0.0)
-        strategy.mean_gradient(task, meta, made_tasks())
+        for _ in range(2):
+            strategy.mean_gradient(task, meta, made_tasks())
         assert strategy.name == name
 
 
@@ -297,7 +303,7 @@ def test_vmap_of_long_tasks_is_tried_on_few_first(
     monkeypatch.setattr(auto, "_seconds", lambda run, enough=0.0: run() and next(clock))
     task, meta = one_step(network(nn.Tanh()))
     strategy = Auto(expected_steps=1)
-    chosen = strategy._choose(run, meta, made_tasks(5))
+    chosen = strategy._choose("loss", run, meta, made_tasks(5))
     assert chosen.name == choice
     assert next(clock, None) is None
     if choice == "loop":
