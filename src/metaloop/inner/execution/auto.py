@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch.utils._pytree import tree_map
 
 from metaloop.inner.autodiff import Autodiff
 from metaloop.inner.execution.agreement import TOLERANCE, Gradients, distance, distance_in_double, rounding
@@ -24,6 +25,7 @@ _WORTH_TRACING = 20.0  # seconds of work ahead that pay for a second or two of t
 _WORTH_COMPILING = 90.0  # seconds of work ahead that pay for half a minute of compiling
 _WORTH_PROCESSES = 180.0  # seconds of work ahead that pay for starting processes, which takes a few
 _FEW = 2  # tasks on which vmap must win first if tasks are slow: all at once take much memory and rarely pay
+_MAPPED = 16  # tasks on which evaluation is timed: an evaluation batch holds many, and the loop takes each by itself
 _SHARE = 0.5  # share of the free memory that a challenger may take
 _LONG = 0.02  # seconds: a shorter meta-gradient does not pay for sending it to a process; a longer task runs large kernels
 _SHORT = 0.05  # seconds: a longer meta-gradient spends its time in large kernels, which a compiler does not change
@@ -101,11 +103,11 @@ class Auto(OverTasks):
     def map(self, function: Callable[[Tree, Autodiff], Result], trees: Tree) -> Result:
         """See :meth:`OverTasks.map`; the first call chooses, independently of training."""
         if self.mapped is None:
-            self.mapped = Loop()
+            self.mapped, few = Loop(), tree_map(lambda tensor: tensor[:_MAPPED], trees)
             with torch.random.fork_rng(devices=[]):
                 try:
-                    looped = _seconds(lambda: Loop().map(function, trees))
-                    vmapped = _seconds(lambda: Vmap(checked=False).map(function, trees), looped / _MAP_MARGIN)
+                    looped = _seconds(lambda: Loop().map(function, few))
+                    vmapped = _seconds(lambda: Vmap(checked=False).map(function, few), looped / _MAP_MARGIN)
                 except Exception:  # vmap fails with many kinds of error; the loop works, or raises the user's own error below
                     looped, vmapped = 0.0, 1.0
             if vmapped * _MAP_MARGIN < looped:

@@ -102,6 +102,18 @@ def test_evaluation_is_chosen_apart_and_a_failure_of_vmap_means_the_loop() -> No
     assert (out["y"].sum(1) >= 0).all()
 
 
+def test_evaluation_is_timed_on_a_few_tasks() -> None:
+    calls: list[int] = []
+
+    def function(tree: dict[str, Tensor], autodiff: object) -> dict[str, Tensor]:
+        calls.append(1)
+        return {"y": tree["x"] + (1.0 if tree["x"] > -1 else 0.0)}  # impossible for vmap
+
+    out = Auto(expected_steps=1).map(function, {"x": torch.arange(200.0)})
+    assert torch.equal(out["y"], torch.arange(200.0) + 1)
+    assert len(calls) <= 4 * 16 + 1 + 200  # a warm-up and three timed runs of 16, an attempt of vmap, and the evaluation
+
+
 def test_the_users_own_error_is_shown() -> None:
     def broken(*arguments: object) -> tuple[Tensor, Params]:
         raise ValueError("my model is broken")
