@@ -8,6 +8,7 @@ import pytest
 import torch
 import yaml
 
+from anomaly_files import write_tables
 from fake_texts import write_official
 from made_scenario import write_scenario
 from metaloop.config.folder import conf_dir
@@ -23,31 +24,31 @@ from small_runs import described, make_scenario_file, trained
 FILES = sorted(path.relative_to(conf_dir()) for path in conf_dir().rglob("*.yaml"))
 COUNTS = {
     ".": 1,
-    "algorithm": 60,
+    "algorithm": 63,
     "algorithm/adapted": 10,
     "algorithm/augmentation": 2,
     "algorithm/comparison": 17,
-    "algorithm/head_init": 5,
+    "algorithm/head_init": 6,
     "algorithm/inner_order": 3,
     "algorithm/meta_gradient": 13,
     "algorithm/objective": 4,
     "algorithm/over_tasks": 6,
-    "algorithm/estimator": 6,
+    "algorithm/estimator": 12,
     "algorithm/policy": 4,
-    "algorithm/reader": 9,
+    "algorithm/reader": 11,
     "algorithm/regime": 4,
     "algorithm/rule": 15,
-    "algorithm/support_loss": 2,
+    "algorithm/support_loss": 3,
     "algorithm/transform": 3,
-    "dataset": 31,
+    "dataset": 33,
     "dataset/augmentation": 3,
-    "episode": 15,
-    "experiment": 75,
+    "episode": 16,
+    "experiment": 76,
     "experiment/recipe": 8,
     "callbacks": 2,
     "debug": 2,
     "logger": 3,
-    "model": 16,
+    "model": 17,
     "outer": 4,
     "sweep": 12,
     "trainer": 4,
@@ -57,6 +58,8 @@ MANY = ("dataset.classes=20", "dataset.drawings=24")
 REGRESSION = ("dataset=sinusoid", "episode=regression")
 MAPS = ("model=conv4_maps", "model.filters=4")
 OF_ONE_SIZE = (
+    "dataset/anomalies",
+    "dataset/anomaly_prior",
     "dataset/aslib",
     "dataset/learners_on_tables",
     "dataset/gp",
@@ -89,19 +92,36 @@ POLICIES = [f"algorithm/policy/{path.stem}" for path in (conf_dir() / "algorithm
 SELECTORS = [f"algorithm/{name}" for name in ("meta_forest", "meta_tree", "nearest_datasets", "dataset_embedding")]
 OF_SCENARIOS = ("dataset/aslib", "dataset/learners_on_tables", "episode/scenario", "experiment/meta_knowledge")
 SCENARIOS = (*POLICIES, *SELECTORS, *OF_SCENARIOS)
+DETECTORS = ("isolation_forest", "local_outlier_factor", "neighbour_distance", "one_class_svm", "principal_components", "pyod")
+SCORING = ("episode=anomalies", "episode.ways=1", "episode.shots=30", "episode.queries=12", "episode.train.shots=25")
+SCORED = ("model=cells", "algorithm=anomaly_transformer", *SCORING, "algorithm.reader.width=6")
+SPHERE = ("dataset=anomaly_prior", "model=sphere", "algorithm=deep_sad", *SCORING)
 # What a choice needs beside itself to run on small data.
 WITH = {
+    "algorithm/anomaly_transformer": ("dataset=anomaly_prior", SCORED[0], *SCORED[2:]),
+    "algorithm/background_prototypes": ("dataset=anomaly_prior", "model=mlp", *SCORING),
+    "algorithm/deep_sad": (*SPHERE[:2], *SCORING),
+    "algorithm/head_init/centre": SPHERE,
+    "algorithm/support_loss/deep_sad": SPHERE,
+    "dataset/anomalies": ("dataset.tables={train: [first], validation: [second], test: [third]}", *SCORED),
+    "dataset/anomaly_prior": SCORED,
+    "episode/anomalies": ("dataset=anomaly_prior", *SCORED[:2], *SCORED[3:]),
+    "model/sphere": (SPHERE[0], *SPHERE[2:]),
+    "experiment/anomalies_transformer": (*SCORING[2:], "algorithm.reader.width=6"),
     **dict.fromkeys(POLICIES, ("algorithm=meta_forest", *SELECTION)),
     **dict.fromkeys(SELECTORS, SELECTION),
     "dataset/aslib": ("algorithm=meta_forest", *SELECTION[1:]),
     "dataset/learners_on_tables": ("algorithm=nearest_datasets", *SELECTION[1:]),
     "episode/scenario": ("algorithm=meta_forest", SELECTION[0], SELECTION[2]),
     **dict.fromkeys(READERS, ("algorithm=cnp",)),
+    "algorithm/reader/detection": ("dataset=anomaly_prior", *SCORED),
+    "algorithm/reader/background": ("dataset=anomaly_prior", "model=mlp", "algorithm=background_prototypes", *SCORING),
     "algorithm/adapted/pattern": ("algorithm.adapted.pattern=head",),
     "algorithm/comparison/local_descriptors": MAPS,
     "algorithm/comparison/relation": MAPS,
     "algorithm/dn4": MAPS,
     **dict.fromkeys(ESTIMATORS, ESTIMATED),
+    **{f"algorithm/estimator/{name}": (*ESTIMATED, "dataset=anomaly_prior", *SCORING) for name in DETECTORS},
     "algorithm/estimator": ESTIMATED[:1],
     "algorithm/estimator/nearest_neighbours": (*ESTIMATED, "algorithm.estimator.n_neighbors=1"),
     **{f"algorithm/estimator/{name}": (*ESTIMATED, *REGRESSION, "episode.ways=1") for name in ("forest_regressor", "ridge")},
@@ -216,6 +236,7 @@ ELSEWHERE = {
     "trainer/ddp_cpu": "two processes: tests/unit/training/test_ranks.py",
     "dataset/omniglot_challenge": "for evaluation alone: tests/unit/evaluation/test_evaluate.py",
     "model/bert": "needs a folder with weights: tests/unit/models/transformers/test_text_encoder.py",
+    "algorithm/estimator/pyod": "a further package: tests/unit/learners/test_detectors.py",
     "dataset/tabicl_prior": "a further package: tests/unit/data/tables/test_tabicl_prior.py",
     "logger/mlflow": "a further package: tests/unit/tracking/test_lightning.py",
     "train": "composed by every other",
@@ -236,6 +257,7 @@ NOTHING_LEARNED += (
     *(choice for choice, lines in WITH.items() if TEXTS[1] in lines),
 )
 REAL = (
+    "experiment/anomalies_transformer",
     "experiment/pfn_tables",
     "experiment/pfn_tables_regression",
     "dataset/tabular_regression",
@@ -298,6 +320,9 @@ def data(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_pa
         request.getfixturevalue("picture_files")
     if choice in SCENARIOS:
         write_scenario(tmp_path / "data" / "tabular" / "aslib" / "OPENML-WEKA-2017.zip")  # a folder in the archive's place
+        monkeypatch.setenv("METALOOP_DATA", str(tmp_path / "data"))
+    if choice == "dataset/anomalies":
+        write_tables(tmp_path / "data" / "tabular")
         monkeypatch.setenv("METALOOP_DATA", str(tmp_path / "data"))
     if choice in WRITTEN:
         write_official(tmp_path / "data")
@@ -382,6 +407,7 @@ WITHOUT_NUMBERS = {
     "meta_baseline_cifarfs_5w1s": "a recipe of our own, as long as its bar allows",
     "noisy_labels_glyphs": "a comparison of our own",
     "meta_knowledge": "a comparison of our own",
+    "anomalies_transformer": "a model of our own, on data sets of ADBench that the papers split otherwise",
     "pfn_tables": "a model of our own, on a prior of our own",
     "pfn_tables_regression": "as pfn_tables",
     **dict.fromkeys(SLOT_EXPERIMENTS, "no paper tests MiniLM so"),

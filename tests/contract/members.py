@@ -13,7 +13,7 @@ import metaloop
 from metaloop.inner.execution.auto import Auto
 from metaloop.inner.execution.over_tasks import Loop, OverTasks, Vmap
 from metaloop.inner.execution.workers import Workers
-from metaloop.inner.head_init import Fresh, FromPrototypes, HeadInit, Learned, Shared, Zero
+from metaloop.inner.head_init import Centre, Fresh, FromPrototypes, HeadInit, Learned, Shared, Zero
 from metaloop.inner.meta_gradients.annealed import Annealed
 from metaloop.inner.meta_gradients.by_part import ByPart
 from metaloop.inner.meta_gradients.evolution import EvolutionStrategies, PersistentEvolution
@@ -38,6 +38,7 @@ from metaloop.inner.selection.warp import Warped
 from metaloop.learners.context.in_context import InContext
 from metaloop.learners.context.reader import Reader
 from metaloop.learners.context.readers import processes
+from metaloop.learners.context.readers.background import BackgroundPrototypes
 from metaloop.learners.context.readers.recurrent import LSTM, Memory
 from metaloop.learners.context.readers.set_transformer import SetTransformer
 from metaloop.learners.context.readers.snail import Snail
@@ -78,7 +79,14 @@ from metaloop.models.optimisee import Optimisee
 from metaloop.models.projection import OnFeatures
 from metaloop.models.transformers.text_encoder import TextClassifier
 from metaloop.models.transformers.vision_encoder import ImageClassifier
-from metaloop.problems.task_loss import CrossEntropy, MeanSquaredError, NegativeLogLikelihood, TaskLoss
+from metaloop.problems.task_loss import (
+    BalancedLogistic,
+    CrossEntropy,
+    DeepSAD,
+    MeanSquaredError,
+    NegativeLogLikelihood,
+    TaskLoss,
+)
 from metaloop.types import Params
 
 Rule = Callable[[Params], InnerRule]
@@ -427,12 +435,13 @@ ALL_MEMBERS: Mapping[type, set[type]] = {
     MetaGradient: {type(each) for each in (EXACT | APPROXIMATE).values()},  # type: ignore[operator]
     LinearSolver: {type(each) for each in SOLVERS.values()},
     Objective: {type(each) for each in OBJECTIVES.values()},
-    HeadInit: {type(each) for each in HEAD_INITS.values()},
+    HeadInit: {type(each) for each in HEAD_INITS.values()} | {Centre},  # of a head of its own: test_deep_sad.py
     OverTasks: {type(make()) for make in OVER_TASKS.values()},
     Learner: {type(make(MLP((2,), 2, [2]), Loop())) for name, make in LEARNERS.items() if name not in OF_MAPS}
     | {Ensemble, Estimator, Selector},  # they do not learn, and have their own tests
-    Reader: {type(make(features=2, labels=2, outputs=2)) for make in READERS.values()},
-    TaskLoss: {type(each) for each in TASK_LOSSES.values()},
+    Reader: {type(make(features=2, labels=2, outputs=2)) for make in READERS.values()}
+    | {BackgroundPrototypes},  # it scores anomalies: test_evidence.py
+    TaskLoss: {type(each) for each in TASK_LOSSES.values()} | {BalancedLogistic, DeepSAD},  # test_anomaly_scoring.py
     Comparison: {type(each if isinstance(each := make(), Comparison) else each(EMBEDDING)) for make in COMPARISONS.values()},
     Transform: {type(make(EMBEDDING)) for make in TRANSFORMS.values()},
     SupportLoss: {type(make()) for make in SUPPORT_LOSSES.values()},

@@ -1,4 +1,4 @@
-"""Losses of twenty outer steps of each preset in conf/algorithm, on made-up images, or made-up meta-features.
+"""Losses of twenty outer steps of each preset in conf/algorithm, on made-up images, meta-features or rows of a table.
 
 They stand in one JSON file a preset and hold still what no oracle says: the presets' defaults, initialisation, the stream
 of episodes.
@@ -19,20 +19,28 @@ from omegaconf import OmegaConf
 from made_scenario import write_scenario
 from metaloop.config.build import build_learner
 from metaloop.config.composition import DEFAULTS
+from metaloop.data.distribution import TaskDistribution
 from metaloop.data.episodes import Episodes
 from metaloop.data.philox import Stream
 from metaloop.data.pool import ClassPool
 from metaloop.data.scenarios.selection import ASlib, SelectionTasks
+from metaloop.data.tables.anomalies.anomaly_prior import AnomalyPrior
+from metaloop.data.tables.anomalies.layout import Supervision
+from metaloop.problems.anomaly_scoring import AnomalyScoring
 from metaloop.types import EpisodeSpec
 
 LOSSES = Path(__file__).parent / "losses"
 CONF = Path(__file__).parents[2] / "conf"
 PRESETS = sorted(path.stem for path in (CONF / "algorithm").glob("*.yaml"))
 STEPS, META_BATCH = 20, 2
+DETECTORS = ("anomaly_transformer", "background_prototypes", "deep_sad")  # of synthetic rows
 SELECTORS = ("meta_tree", "meta_forest", "nearest_datasets", "dataset_embedding")  # they read no images
 # What a preset needs to run on small images, or to run in a second.
 WITH = {
     "cavia": ("algorithm/adapted=context_film",),
+    "anomaly_transformer": ("model=cells", "algorithm.reader.width=8"),
+    "background_prototypes": ("model=mlp",),
+    "deep_sad": ("model=sphere", "algorithm/over_tasks=loop"),
     "dn4": ("model.halvings=2",),
     "estimator": ("algorithm/estimator=logistic",),
     "es_maml": ("algorithm.meta_gradient.pairs=4",),
@@ -60,15 +68,24 @@ def scenario() -> SelectionTasks:
         return ASlib(str(write_scenario(Path(folder)))).split("train")
 
 
+def data_of(preset: str) -> tuple[TaskDistribution, EpisodeSpec]:
+    """The tasks of a preset, and the size of an episode."""
+    if preset in SELECTORS:
+        return scenario(), EpisodeSpec(1, 1000, 1)
+    if preset in DETECTORS:
+        supervision = Supervision.of("train", [0, 3], 0.0, 0.3)
+        return AnomalyPrior(AnomalyScoring(), 4, 3, 0.2, supervision), EpisodeSpec(1, (8, 12), 6)
+    more = {"unlabelled": 2, "distractors": 2} if preset.startswith("soft_kmeans") else {}
+    return pool(), EpisodeSpec(ways=3, shots=2, queries=3, **more)
+
+
 def losses(preset: str, steps: int = STEPS) -> list[float]:
     """The meta-loss at each of the first steps of outer SGD, in float64 so that machines agree."""
     with initialize_config_dir(str(CONF), **DEFAULTS):
-        images = () if preset in SELECTORS else OVERRIDES
+        images = () if preset in SELECTORS + DETECTORS else OVERRIDES
         composed = compose("train", [f"algorithm={preset}", *images, *WITH.get(preset, ())])
     config = {key: OmegaConf.to_container(composed[key], resolve=True) for key in ("algorithm", "model")}
-    more = {"unlabelled": 2, "distractors": 2} if preset.startswith("soft_kmeans") else {}
-    spec = EpisodeSpec(1, 1000, 1) if preset in SELECTORS else EpisodeSpec(ways=3, shots=2, queries=3, **more)
-    data = scenario() if preset in SELECTORS else pool()
+    data, spec = data_of(preset)
     learner = build_learner(config | {"seed": 0}, data, spec).double()
     sgd = torch.optim.SGD(learner.parameters(), lr=0.1)
     found = []

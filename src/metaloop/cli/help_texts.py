@@ -137,6 +137,7 @@ keys:
   text=, path=, label=NAME   names of the columns in the files (default: text, path, label)
   ignore=, categories=NAME,NAME   columns of a table to leave out; columns of codes that are categories, not numbers
   steps=N        inner steps (default: those of the run's meta-test)
+  alarm_rate=R   for runs on anomalies: mark the rows whose score at most a share of R of new inliers exceeds, such as 0.01
   unfinished=true   use the best checkpoint so far of a run that was stopped
   data_changed=allow   use a run whose data set has changed since, with the classes that it was trained on
   trust=NAME     a package that a run or model from somebody else may name (docs/trust.md)

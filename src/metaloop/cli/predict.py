@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # they import torch, for which the error for a mistyped word 
     from metaloop.problems.metric import Metric
 
 _COLUMNS, _LISTS = ("text", "path", "label"), ("ignore", "categories")  # names of columns: one, or several
-KEYS = ("run", "model", "support", "query", *_COLUMNS, *_LISTS, "steps", "unfinished", "out", "save")
+KEYS = ("run", "model", "support", "query", *_COLUMNS, *_LISTS, "steps", "alarm_rate", "unfinished", "out", "save")
 _FOLDER = "predictions"
 _MODEL = "model.json"  # in the folder of an adapted model
 _COMMAND = ["metaloop", "predict"]  # beginning of the command in a record of predictions
@@ -137,10 +137,24 @@ def _steps(values: Mapping[str, str]) -> int | None:
     return None if text is None else int(text)
 
 
+def _alarm_rate(values: Mapping[str, str]) -> float | None:
+    text = values.get("alarm_rate")
+    if text is not None and "query" not in values:
+        raise UserError(f"predict alarm_rate={text}: there are no alarms without query=FILE")
+    try:
+        rate = None if text is None else float(text)
+    except ValueError:
+        rate = 0.0
+    if rate is not None and not 0 < rate < 1:
+        raise UserError(f"predict alarm_rate={text}: must be a share above 0 and below 1, such as 0.01")
+    return rate
+
+
 def main(argv: list[str]) -> int:
     """Adapt a run or load a model, predict, write the predictions, and print a short table."""
     values = words(argv)
     steps, unfinished = _steps(values), is_true("unfinished", [values[key] for key in ("unfinished",) if key in values])
+    alarm_rate = _alarm_rate(values)
     _check_inputs(values, unfinished)
     from metaloop.data.user.tasks import Columns
 
@@ -157,7 +171,7 @@ def main(argv: list[str]) -> int:
     result, files = None, []
     if "query" in values:
         model = replace(model, columns=replace(model.columns, **names))  # the query file may have other column names
-        result = model.predict(values["query"])
+        result = model.predict(values["query"], alarm_rate=alarm_rate)
         files = [f"predictions  {_write(model, result, values, base, argv)}"]
     if "save" in values:
         model.save(values["save"])
@@ -217,6 +231,7 @@ def record(model: "AdaptedModel", result: "Predictions", command: Sequence[str])
             "cut": result.rows.cut,
         },
         "score": scored,
+        "threshold": result.threshold,
         "not_scored": len(result.strange),
         "in_support": result.repeated,
         "transductive": result.transductive,
@@ -225,6 +240,7 @@ def record(model: "AdaptedModel", result: "Predictions", command: Sequence[str])
 
 def show(model: "AdaptedModel", result: "Predictions | None", files: Sequence[str]) -> None:
     """Print a summary of the support set, the first predictions, and the lines about written files."""
+    from metaloop.problems.anomaly_scoring import AnomalyScoring
     from metaloop.report.summary import print_lines
 
     task = model.task
@@ -234,6 +250,8 @@ def show(model: "AdaptedModel", result: "Predictions | None", files: Sequence[st
         lines = [f"adapted to  {len(task.classes)} classes, {size} examples of each"]
     else:
         lines = [f"adapted to  {task.shots[0]} examples"]
+        if isinstance(model.dataset.problem, AnomalyScoring):
+            lines[0] += f", of which {int(task.y.sum())} labelled anomalies"
     if result is not None:
         _print_table(result)
         lines += _notes(result)
@@ -246,6 +264,8 @@ def _notes(result: "Predictions") -> list[str]:
         metric, score = result.metric, result.score
         text = _scored(metric, score)
         notes.append(f"{metric.title}  {text}  ({100 * score.level:g} % interval, {score.n} labelled)")
+    if result.anomaly is not None and result.threshold is not None:
+        notes.append(f"alarms  {sum(result.alarms)} of {len(result.rows)} rows have a score above {result.threshold:.4g}")
     if result.strange:
         names = _cut(", ".join(map(repr, dict.fromkeys(result.strange))))
         reason = "that the support set does not have" if result.classes else "that are not finite numbers"
@@ -270,7 +290,8 @@ def _print_table(result: "Predictions") -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
-    for name in ("row", "input", *(("label", "probability") if result.classes else ("mean", "standard deviation"))):
+    shown = ("label", "probability") if result.classes else ("mean", "standard deviation")
+    for name in ("row", "input", *(shown if result.anomaly is None else ("score", "alarm"))):
         table.add_column(name, justify="left" if name in ("input", "label") else "right", no_wrap=True)
     for number in range(min(_SHOWN, len(result.rows))):
         caption = printable(" ".join(result.rows.captions[number].split()))
@@ -288,6 +309,8 @@ def _cut(text: str) -> str:
 def _prediction(result: "Predictions", number: int) -> tuple[str, str]:
     if result.probabilities is not None:
         return result.labels[number], f"{result.probabilities[number].max().item():.3f}"
+    if result.anomaly is not None:
+        return f"{result.anomaly[number].item():.4g}", "alarm" if result.threshold is not None and result.alarms[number] else ""
     assert result.mean is not None
     deviation = "" if result.deviation is None else f"{result.deviation[number].item():.4g}"
     return f"{result.mean[number].item():.5g}", deviation

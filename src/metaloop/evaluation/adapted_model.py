@@ -19,12 +19,14 @@ from metaloop.data.recorded import RecordedDataset
 from metaloop.data.user.in_memory import as_file
 from metaloop.data.user.tasks import Columns, UserFileDataset, UserRows, UserTask, user_task
 from metaloop.errors import UserError
+from metaloop.evaluation.alarms import alarm_threshold
 from metaloop.evaluation.finished_run import FinishedRun
 from metaloop.evaluation.kept_model import ABOUT, ENCODER, TENSORS, read_kept_model, with_model
 from metaloop.evaluation.predictions import Predictions, predictions
 from metaloop.evaluation.pretrained.shipped import shipped_run
 from metaloop.evaluation.restored import set_up_device
 from metaloop.learners.learner import Learner, Predictor, TakesSteps
+from metaloop.problems.anomaly_scoring import AnomalyScoring
 from metaloop.records.directory import BEST
 from metaloop.records.environment import versions
 from metaloop.system.tensors import save_tensors
@@ -60,7 +62,12 @@ class AdaptedModel:
         """Names of the task's classes; empty for regression."""
         return self.task.classes
 
-    def predict(self, query: str | Path | Sequence[Any] | np.ndarray, columns: Columns | None = None) -> Predictions:
+    def predict(
+        self,
+        query: str | Path | Sequence[Any] | np.ndarray,
+        columns: Columns | None = None,
+        alarm_rate: float | None = None,
+    ) -> Predictions:
         """Predict the examples of a file or folder, or examples in memory.
 
         Labels in a file are optional; they only score the predictions.
@@ -70,17 +77,24 @@ class AdaptedModel:
                 examples in memory: a list of texts, a list of pictures (uint8 arrays), or an array of a table's cells
                 (rows, columns) in the support file's order.
             columns: Names of the columns in the file; None for those of the support file.
+            alarm_rate: Wanted share of alarms among inliers, for anomaly scoring; None for scores without alarms.
 
         Raises:
-            UserError: the file is missing or broken, or its columns do not match the support set.
+            UserError: the file is missing or broken, its columns do not match the support set, or the alarm rate is refused.
         """
         columns = columns or self.columns
         if not isinstance(query, str | Path):
             with as_file(query, columns, tuple(column.name for column in self.task.encoding)) as path:
-                return self.predict(path, columns)
+                return self.predict(path, columns, alarm_rate)
+        threshold = None if alarm_rate is None else self._threshold(alarm_rate)
         columns = replace(columns, encoding=self.task.encoding or None)
         rows = self.dataset.read_user_file(Path(query), columns, self.tasks.input_shape, labelled=False)
-        return predictions(self.dataset, self.task, self.learner, self.predictor, rows)
+        return predictions(self.dataset, self.task, self.learner, self.predictor, rows, threshold)
+
+    def _threshold(self, alarm_rate: float) -> float:
+        if not isinstance(self.dataset.problem, AnomalyScoring):
+            raise UserError(f"alarm_rate={alarm_rate:g}: the run does not score anomalies; leave it out")
+        return alarm_threshold(self.dataset, self.task, self.learner, alarm_rate)
 
     def save(self, folder: str | Path) -> None:
         """Save everything that predictions need in a new folder: learner's and adapted parameters, and the support set.

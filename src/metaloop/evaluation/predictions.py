@@ -12,10 +12,11 @@ from torch import Tensor
 from metaloop.data.user.tasks import TargetScale, UserFileDataset, UserRows, UserTask
 from metaloop.errors import UserError
 from metaloop.learners.learner import Learner, Predictor
-from metaloop.metrics.interval import Interval, mean_interval
+from metaloop.metrics.interval import LEVEL, Interval, mean_interval
 from metaloop.metrics.proportions import Proportion, proportion
+from metaloop.problems.anomaly_scoring import AUROC, AnomalyScoring
 from metaloop.problems.metric import ACCURACY, MEAN_SQUARED_ERROR, Metric
-from metaloop.types import Inputs, map_inputs
+from metaloop.types import Examples, Inputs, map_inputs
 
 _BATCH = 64  # queries that are predicted at once, or as many as the support set has, unless they depend on each other
 
@@ -35,6 +36,8 @@ class Predictions:
         strange: Labels of the other labelled rows, which cannot be scored.
         repeated: Number of rows that are examples of the support set.
         transductive: Whether a prediction depends on the other queries.
+        anomaly: (rows,) anomaly scores, higher for anomalies; None for other problems.
+        threshold: Score above which a row raises an alarm; None if no alarm rate was given.
     """
 
     rows: UserRows
@@ -47,12 +50,21 @@ class Predictions:
     strange: tuple[str, ...]
     repeated: int
     transductive: bool
+    anomaly: Tensor | None = None
+    threshold: float | None = None
 
     @property
     def labels(self) -> list[str]:
         """Most probable class of each row."""
         assert self.probabilities is not None
         return [self.classes[number] for number in self.probabilities.argmax(-1).tolist()]
+
+    @property
+    def alarms(self) -> list[int]:
+        """1 for each row whose anomaly score is above the threshold, else 0."""
+        assert self.anomaly is not None
+        assert self.threshold is not None
+        return (self.anomaly > self.threshold).int().tolist()
 
     def table(self) -> dict[str, list[str] | list[float] | list[int]]:
         """Columns of ``predictions.csv``; rows are counted from 1."""
@@ -63,13 +75,20 @@ class Predictions:
         if self.probabilities is not None:
             columns = {f"p({name})": self.probabilities[:, number].tolist() for number, name in enumerate(self.classes)}
             return {**first, "label": self.labels, **columns}
+        if self.anomaly is not None:
+            return {**first, "score": self.anomaly.tolist(), **({} if self.threshold is None else {"alarm": self.alarms})}
         assert self.mean is not None
         more = {} if self.deviation is None else {"standard_deviation": self.deviation.tolist()}
         return {**first, "mean": self.mean.tolist(), **more}
 
 
 def predictions(
-    dataset: UserFileDataset, task: UserTask, learner: Learner, predictor: Predictor, rows: UserRows
+    dataset: UserFileDataset,
+    task: UserTask,
+    learner: Learner,
+    predictor: Predictor,
+    rows: UserRows,
+    threshold: float | None = None,
 ) -> Predictions:
     """Predict a user's examples with an adapted learner.
 
@@ -79,6 +98,7 @@ def predictions(
         learner: Learner before adaptation; tells whether predictions depend on the other queries.
         predictor: The adapted learner.
         rows: The examples.
+        threshold: Anomaly score above which a row raises an alarm; None for no alarms.
 
     Raises:
         UserError: a prediction is not finite.
@@ -102,6 +122,9 @@ def predictions(
         return Predictions(
             rows, task.classes, probabilities, None, None, ACCURACY, accuracy, strange, repeated, learner.transductive
         )
+    if isinstance(dataset.problem, AnomalyScoring):
+        area, scores = _area(outputs[:, 0], labels), outputs[:, 0]
+        return Predictions(rows, (), None, None, None, AUROC, area, strange, repeated, learner.transductive, scores, threshold)
     mean, deviation = _in_units(outputs, scale)
     score = _error(mean, labels)
     return Predictions(rows, (), None, mean, deviation, MEAN_SQUARED_ERROR, score, strange, repeated, learner.transductive)
@@ -131,6 +154,16 @@ def _accuracy(probabilities: Tensor, classes: tuple[str, ...], labels: Sequence[
     best = probabilities.argmax(-1).tolist()
     correct = [classes[guess] == label for guess, label in zip(best, labels, strict=True) if label is not None]
     return proportion(correct) if correct else None
+
+
+def _area(scores: Tensor, labels: Sequence[str | None]) -> Interval | None:
+    """Area under the ROC curve of the labelled rows, without an interval; None unless there are rows of both kinds."""
+    targets = torch.tensor([float(label or "nan") for label in labels])
+    known = ~targets.isnan()
+    if not (bool((targets == 0).any()) and bool((targets == 1).any())):
+        return None
+    query = Examples(scores[None, known, None], targets[None, known, None])
+    return Interval(float(AnomalyScoring().scores(scores[None, known, None], query)["score"]), None, int(known.sum()), LEVEL)
 
 
 def _error(mean: Tensor, labels: Sequence[str | None]) -> Interval | None:

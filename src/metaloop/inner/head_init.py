@@ -13,7 +13,7 @@ from metaloop.inner.selection.adapted import HEAD
 from metaloop.types import Examples, Params
 
 Features = Callable[[Params], Tensor]
-WEIGHT, BIAS = f"{HEAD}weight", f"{HEAD}bias"
+WEIGHT, BIAS, CENTRE = f"{HEAD}weight", f"{HEAD}bias", f"{HEAD}centre"
 STREAM = 1  # stream of the random numbers within a task, see :mod:`metaloop.inner.noise`
 
 
@@ -94,6 +94,33 @@ class FromPrototypes(HeadInit):
         real = support_features if support.mask is None else torch.where(support.mask[:, None], support_features, 0.0)
         prototypes = membership @ real / membership.sum(1, keepdim=True).clamp(min=1)
         return {**params, WEIGHT: 2 * prototypes, BIAS: -(prototypes**2).sum(1)}
+
+
+class Centre(HeadInit):
+    """The centre of a head of distances starts at the mean feature of the inliers (Ruff et al. 2018 and 2020, Deep SAD).
+
+    Targets are 1 for labelled anomalies and 0 for all others, which count as inliers. The paper computes the centre once, by
+    the network before it is trained; here that is each task's start. It keeps components away from 0, where a unit could make
+    itself 0 for all rows; here every task starts from weights that have been learned, so this is left out.
+    """
+
+    def check(self, params: Params) -> None:
+        """See :meth:`HeadInit.check`."""
+        if CENTRE not in params:
+            raise UserError(
+                r"algorithm/head_init=centre needs a head of distances whose centre adapts; take model=sphere, and "
+                r"algorithm/adapted=pattern with algorithm.adapted.pattern='^layers\.|^head\.centre$'"
+            )
+
+    def start(self, params: Params, support: Examples, features: Features) -> Params:
+        """See :meth:`HeadInit.start`."""
+        support_features = features(params)
+        inlier = support.y.flatten(1)[:, 0] < 0.5
+        if support.mask is not None:
+            inlier = inlier & support.mask
+        # Padding must not count, even if it is infinite: zero times infinity is NaN.
+        real = torch.where(inlier[:, None], support_features, 0.0)
+        return {**params, CENTRE: (real.sum(0) / inlier.sum().clamp(min=1)).expand_as(params[CENTRE])}
 
 
 class Shared(HeadInit):

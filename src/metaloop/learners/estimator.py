@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -11,32 +11,18 @@ from torch import Tensor, nn
 from metaloop.errors import UserError
 from metaloop.inner.execution.auto import Auto
 from metaloop.inner.execution.over_tasks import Loop, OverTasks
+from metaloop.learners.estimator_fits import Answers, ScikitLearn, fitting_for
 from metaloop.learners.gradient.functional_model import FunctionalModel
 from metaloop.learners.learner import Learner, Predictor, Requirements
-from metaloop.problems.task_loss import TaskLoss, restricted
+from metaloop.problems.task_loss import TaskLoss
 from metaloop.types import Examples, Inputs, OuterLoss, Tasks, map_inputs
-
-_LEAST = 1e-6  # lowest probability of a class of the support set; a forest answers 0, whose logarithm is no number
-
-
-class ScikitLearn(Protocol):
-    """What is asked of an estimator of scikit-learn."""
-
-    def fit(self, x: np.ndarray, y: np.ndarray) -> Any:
-        """Fit to examples (examples, features) and targets (examples,)."""
-
-    def get_params(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
-
-    def set_params(self, **parameters: Any) -> Any:
-        """Set some of them."""
 
 
 class Estimator(Learner):
-    """A classifier or regressor of scikit-learn, fitted to the features of each task's support set. Nothing is meta-trained.
+    """An estimator of scikit-learn, fitted to the features of each task's support set. Nothing is meta-trained.
 
-    Logits are logarithms of predicted probabilities, of at least 1e-6. If the estimator draws random numbers
-    (``random_state``), its seed is the task's number. An estimator that cannot be fitted to one class alone is not asked to.
+    Classifiers, regressors and anomaly detectors answer as :mod:`metaloop.learners.estimator_fits` says. If the estimator draws
+    random numbers (``random_state``), its seed is the task's number.
 
     Args:
         model: the embedding, without a head; ``model=cells`` for the values of a table as they are.
@@ -46,7 +32,8 @@ class Estimator(Learner):
         over_tasks: how tasks are run: in a loop.
 
     Raises:
-        UserError: the estimator predicts no probabilities, in classification, or tasks are to be run in another way.
+        UserError: the estimator predicts no probabilities or scores, where they are needed, or tasks are to be run in another
+            way.
     """
 
     requires: ClassVar[Requirements] = Requirements(head=False, outputs=True)
@@ -69,17 +56,15 @@ class Estimator(Learner):
             )
         self.model, self.loss, self.outputs = model, loss, outputs
         self.estimator = estimator
-        self.classifies = loss.of_classes
-        made = estimator()
-        if self.classifies and not hasattr(made, "predict_proba"):
-            raise UserError(f"algorithm.estimator: {type(made).__name__} predicts no probabilities; take another")
+        self.fitting = fitting_for(loss, outputs)
+        self.fitting.check(estimator())
         self.over_tasks = Loop()  # the fastest of one
         self.embedding = FunctionalModel(model)
         self.idle = nn.Parameter(torch.zeros(()))  # the optimizer of the one outer step needs a parameter
 
     def check(self, ways: int) -> None:
         """See :meth:`Learner.check`; a classifier needs two classes."""
-        if self.classifies and ways < 2:
+        if self.loss.of_classes and ways < 2:
             raise UserError(f"episode.ways={ways}: classification needs at least 2")
 
     def adapt(self, support: Examples, unlabelled: Inputs | None = None) -> Predictor:
@@ -93,9 +78,9 @@ class Estimator(Learner):
         def answer(x: Inputs, mask: Tensor | None) -> Tensor:
             each = [map_inputs(lambda tensor, i=i: tensor[i], x) for i in range(len(tasks))]  # type: ignore[misc]
             answers = []
-            for (made, classes), queries, number in zip(fitted, each, numbers, strict=True):
+            for (made, answers_of), queries, number in zip(fitted, each, numbers, strict=True):
                 with _said(made, number):
-                    answers.append(self._answers(made, classes, queries))
+                    answers.append(answers_of(self._features(queries)))
             return torch.stack(answers)
 
         return Predictor([answer])
@@ -113,37 +98,19 @@ class Estimator(Learner):
         with torch.no_grad():
             return self.embedding.outputs(meta, {}, x, None).cpu().numpy()
 
-    def _fitted(self, support: Examples, number: int) -> tuple[ScikitLearn | None, Tensor]:
-        """The fitted estimator, None if there is one class alone, and the classes or the targets' shape."""
+    def _fitted(self, support: Examples, number: int) -> tuple[ScikitLearn, Answers]:
+        """The fitted estimator, and its answers to the features of queries."""
         real = np.ones(len(support.y), dtype=bool) if support.mask is None else support.mask.cpu().numpy()
         x, y = self._features(support.x)[real], support.y.cpu().numpy()[real]
-        classes = torch.from_numpy(np.unique(y)) if self.classifies else support.y[0]
-        if self.classifies and len(classes) == 1:
-            return None, classes
         made = self.estimator()
         if "random_state" in made.get_params():
             made.set_params(random_state=number % 2**32)
         with _said(made, number):
-            made.fit(x, y if self.classifies else y.reshape(len(y), -1).squeeze(1))
-        return made, classes
-
-    def _answers(self, made: ScikitLearn | None, classes: Tensor, x: Inputs) -> Tensor:
-        """Answers (queries, outputs), or (queries, *target) in regression."""
-        features = self._features(x)
-        if not self.classifies:
-            values = torch.from_numpy(np.asarray(made.predict(features), dtype=np.float32))  # type: ignore[union-attr]
-            return values.view(len(features), *classes.shape)
-        logits = torch.zeros(len(features), self.outputs)
-        if made is not None:
-            probabilities = torch.from_numpy(np.asarray(made.predict_proba(features)))  # type: ignore[attr-defined]
-            logits[:, classes] = probabilities.clamp(min=_LEAST).log().float()
-        present = torch.zeros(self.outputs, dtype=torch.bool)
-        present[classes] = True
-        return restricted(logits, present)
+            return made, self.fitting.fit(made, x, y)
 
 
 @contextmanager
-def _said(made: ScikitLearn | None, number: int) -> Iterator[None]:
+def _said(made: ScikitLearn, number: int) -> Iterator[None]:
     """Turn an estimator's refusal into a UserError that names the estimator and the task."""
     try:
         yield

@@ -1,15 +1,18 @@
 """A multi-layer perceptron."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from metaloop.errors import UserError
+from metaloop.models.distance_head import DistanceHead
 from metaloop.models.model import Model
 from metaloop.models.norm import Norm
+
+HEADS: Mapping[str, type[nn.Linear | DistanceHead]] = {"linear": nn.Linear, "distance": DistanceHead}
 
 
 class MLP(nn.Module, Model):
@@ -23,6 +26,8 @@ class MLP(nn.Module, Model):
         frequencies: in cycles per unit of an input. Sines and cosines of every input at these frequencies become further
             inputs, because a network learns fast variation slowly without them (Tancik et al. 2020, section 6, with
             frequencies on the axes).
+        bias: whether the hidden layers have biases.
+        head: "linear", or "distance" for logarithms of squared distances to centres (:class:`DistanceHead`).
     """
 
     takes_weight = True
@@ -35,18 +40,22 @@ class MLP(nn.Module, Model):
         hidden: Sequence[int],
         norm: str = "none",
         frequencies: Sequence[float] = (),
+        bias: bool = True,
+        head: str = "linear",
     ) -> None:
         super().__init__()
         if not hidden or min(hidden) < 1:
             raise UserError(f"model.hidden={list(hidden)}: at least one width of at least 1")
         if any(not frequency > 0 for frequency in frequencies):
             raise UserError(f"model.frequencies={list(frequencies)}: numbers above 0, in cycles per unit of the input")
+        if head not in HEADS:
+            raise UserError(f"model.head={head!r}: one of {', '.join(HEADS)}")
         self.register_buffer("turns", 2 * math.pi * torch.tensor(list(frequencies)), persistent=False)
         widths = [math.prod(input_shape) * (1 + 2 * len(frequencies)), *hidden]
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, hidden, strict=False))
+        self.layers = nn.ModuleList(nn.Linear(a, b, bias) for a, b in zip(widths, hidden, strict=False))
         self.norms = nn.ModuleList(Norm(width, norm) for width in hidden)
         self.features = hidden[-1]
-        self.head = nn.Linear(self.features, outputs) if outputs is not None else None
+        self.head = HEADS[head](self.features, outputs) if outputs is not None else None
 
     def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
         """Map (examples, *input) to (examples, outputs), or (examples, features) without a head.

@@ -79,6 +79,17 @@ def support_mean(support: Examples, x: Inputs) -> Tensor:
     return mean.expand(-1, queries, *support.y.shape[2:])
 
 
+def nearest_inlier(support: Examples, x: Inputs) -> Tensor:
+    """Score each query by its distance to the nearest support row whose target is 0, for anomaly scoring.
+
+    Returns:
+        (tasks, queries, 1).
+    """
+    inliers = support.y[..., 0] < 0.5 if support.mask is None else (support.y[..., 0] < 0.5) & support.mask
+    distances = torch.cdist(_flat(x), _flat(support.x)).masked_fill(~inliers[:, None], torch.inf)
+    return distances.amin(-1, keepdim=True)
+
+
 def _flat(inputs: Inputs) -> Tensor:
     first = inputs if isinstance(inputs, Tensor) else next(iter(inputs.values()))
     if not isinstance(inputs, Tensor) and "place" in inputs:

@@ -75,6 +75,51 @@ class NegativeLogLikelihood(TaskLoss):
         return -log_likelihood(outputs, examples.y).flatten(1).mean(1)
 
 
+class BalancedLogistic(TaskLoss):
+    """Logistic loss, in nats, of anomaly scores (examples, 1) against 0 and 1, where zeros and ones weigh alike together.
+
+    So the rarer kind is not lost among many of the other. If all examples are of one kind, it is their mean.
+
+    Raises:
+        UserError: scores and targets differ in shape.
+    """
+
+    def each(self, outputs: Tensor, examples: Examples) -> Tensor:
+        """See :meth:`TaskLoss.each`."""
+        _check_shape(outputs, examples.y.shape)
+        y = examples.y.flatten(1).mean(1).to(outputs.dtype)
+        real = torch.ones_like(y) if examples.mask is None else examples.mask.to(y.dtype)
+        count, ones = real.sum().clamp(min=1), (real * y).sum()
+        zeros = count - ones
+        both = (ones > 0) & (zeros > 0)
+        weight = torch.where(both, count / (2 * torch.where(y > 0.5, ones, zeros).clamp(min=1)), 1.0)
+        return weight * F.binary_cross_entropy_with_logits(outputs.flatten(1).mean(1), y, reduction="none")
+
+
+class DeepSAD(TaskLoss):
+    """Loss of Deep SAD (Ruff et al. 2020, equation 7): squared distances of inliers, inverse ones of labelled anomalies.
+
+    Outputs (examples, 1) are logarithms of squared distances to a centre (:class:`metaloop.models.distance_head.DistanceHead`);
+    the paper's weight decay is left to the rule. Values are those of the paper divided by one factor; a logarithm is cut at 10
+    on either side, where an inverse distance would be all of the gradient.
+
+    Args:
+        eta: weight of a labelled anomaly, above 0.
+    """
+
+    def __init__(self, eta: float = 1.0) -> None:
+        if not eta > 0:
+            raise UserError(f"algorithm.support_loss.of.eta={eta}: above 0")
+        self.eta = eta
+
+    def each(self, outputs: Tensor, examples: Examples) -> Tensor:
+        """See :meth:`TaskLoss.each`."""
+        _check_shape(outputs, examples.y.shape)
+        y = examples.y.flatten(1).mean(1).to(outputs.dtype)
+        logarithm = outputs.flatten(1).mean(1).clamp(-10.0, 10.0)
+        return (1 + (self.eta - 1) * y) * ((1 - 2 * y) * logarithm).exp()
+
+
 def _check_shape(outputs: Tensor, expected: tuple[int, ...]) -> None:
     """Refuse different shapes, which would be broadcast so that every output is compared with every target."""
     if outputs.shape != expected:

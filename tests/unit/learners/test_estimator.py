@@ -12,7 +12,8 @@ from sklearn.svm import LinearSVC
 
 from metaloop.errors import UserError
 from metaloop.inner.execution.over_tasks import Loop, Vmap
-from metaloop.learners.estimator import Estimator, ScikitLearn
+from metaloop.learners.estimator import Estimator
+from metaloop.learners.estimator_fits import ScikitLearn
 from metaloop.models.cells import Cells
 from metaloop.problems.task_loss import CrossEntropy, MeanSquaredError
 from metaloop.types import Examples, Tasks

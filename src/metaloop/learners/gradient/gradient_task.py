@@ -80,7 +80,7 @@ class GradientTask(TaskModel):
         batch = self._batch(support, step)
         x = self._augment(meta, (batch, step))
         logits = self.model.outputs(meta, with_step_norms(self.step_norms, meta, params, step), x, batch.mask)
-        losses = self.loss.each(without_absent_classes(logits, support), batch)
+        losses = (self._support_loss.of or self.loss).each(without_absent_classes(logits, support), batch)
         loss: Tensor = self._reduce(meta, (losses, batch.mask))
         return loss
 

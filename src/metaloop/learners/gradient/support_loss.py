@@ -7,11 +7,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from metaloop.errors import UserError
-from metaloop.problems.task_loss import mean_over_real
+from metaloop.problems.task_loss import TaskLoss, mean_over_real
 
 
 class SupportLoss(nn.Module, ABC):
-    """A reduction over support examples. Its ``nn.Parameter`` s are meta-parameters."""
+    """A reduction over support examples. Its ``nn.Parameter`` s are meta-parameters.
+
+    Attributes:
+        of: loss of a support example that inner steps descend; None for the problem's, which the outer loss has anyway.
+    """
+
+    of: TaskLoss | None = None
 
     @abstractmethod
     def forward(self, losses: Tensor, mask: Tensor | None) -> Tensor:
@@ -19,7 +25,15 @@ class SupportLoss(nn.Module, ABC):
 
 
 class MeanLoss(SupportLoss):
-    """The mean over the real support examples."""
+    """The mean over the real support examples.
+
+    Args:
+        of: see :class:`SupportLoss`.
+    """
+
+    def __init__(self, of: TaskLoss | None = None) -> None:
+        super().__init__()
+        self.of = of
 
     def forward(self, losses: Tensor, mask: Tensor | None) -> Tensor:
         """See :meth:`SupportLoss.forward`."""

@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from metaloop.errors import UserError
+from metaloop.learners.context.evidence import Evidence
+from metaloop.learners.context.ranks import mid_ranks, normal_scores
 from metaloop.learners.context.reader import Reader
 from metaloop.learners.context.readers.attention import attend
 from metaloop.models.norm import LayerNorm
@@ -34,11 +36,22 @@ class TableTransformer(Reader):
         members: number of versions of a task whose predicted probabilities, or values, are averaged outside of training. The
             first is the task as it is; others have their classes permuted at random, and in every second one a value is the
             normal score of its rank.
+        evidence: further numbers about each row, which are added to its target token by a linear map; None for none.
     """
 
     ordered = False
 
-    def __init__(self, features: int, labels: int, outputs: int, width: int, layers: int, heads: int, members: int = 1) -> None:
+    def __init__(
+        self,
+        features: int,
+        labels: int,
+        outputs: int,
+        width: int,
+        layers: int,
+        heads: int,
+        members: int = 1,
+        evidence: Evidence | None = None,
+    ) -> None:
         super().__init__()
         if features % 2:
             raise UserError(
@@ -53,6 +66,8 @@ class TableTransformer(Reader):
         self.cell = nn.Sequential(nn.Linear(3, width), nn.GELU(), nn.Linear(width, width))
         self.target = nn.Linear(labels, width)
         self.unknown = nn.Parameter(0.02 * torch.randn(width))
+        self.evidence = evidence
+        self.weigh = None if evidence is None else nn.Linear(evidence.size, width)
         self.layers = nn.ModuleList(TableLayer(width, heads) for _ in range(layers))
         self.answer = nn.Sequential(_norm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, outputs))
 
@@ -66,11 +81,19 @@ class TableTransformer(Reader):
         seen = torch.cat([known, new_known]) * used
         ranks = mid_ranks(torch.cat([values, new]), values, known * real[:, None])
         cells = torch.stack([torch.cat([values, new]) * seen, ranks * seen, seen], -1)
+        shift = self._shift(cells, labels, real)
         if self.training or self.members == 1:
-            return self._answer(cells, labels, real, used)
-        return self._averaged(cells, labels, real, used, 0 if number is None else int(number))
+            return self._answer(cells, labels, real, used, shift)
+        return self._averaged(cells, labels, real, used, shift, 0 if number is None else int(number))
 
-    def _averaged(self, cells: Tensor, labels: Tensor, real: Tensor, used: Tensor, seed: int) -> Tensor:
+    def _shift(self, cells: Tensor, labels: Tensor, real: Tensor) -> Tensor | float:
+        """What the evidence adds to the target tokens, (rows, width)."""
+        if self.evidence is None or self.weigh is None:
+            return 0.0
+        shift: Tensor = self.weigh(self.evidence(cells[..., 0], cells[..., 2], labels, real))
+        return shift
+
+    def _averaged(self, cells: Tensor, labels: Tensor, real: Tensor, used: Tensor, shift: Tensor | float, seed: int) -> Tensor:
         """Answers (queries, outputs) averaged over the members; arguments as for :meth:`_answer`, and a seed."""
         generator = torch.Generator().manual_seed(seed)
         classes = int(labels.any(0).nonzero().amax()) + 1 if labels.shape[1] > 1 else 0  # 0 in regression
@@ -79,13 +102,13 @@ class TableTransformer(Reader):
         for member in range(self.members):
             order = torch.arange(labels.shape[1])
             order[:classes] = torch.randperm(classes, generator=generator) if member else order[:classes]
-            answer = self._answer(scores if member % 2 else cells, labels[:, order.to(labels.device)], real, used)
+            answer = self._answer(scores if member % 2 else cells, labels[:, order.to(labels.device)], real, used, shift)
             if classes:
                 answer = answer[:, order.argsort()].log_softmax(-1)
             answers.append(answer)
         return torch.stack(answers).logsumexp(0) - math.log(len(answers)) if classes else torch.stack(answers).mean(0)
 
-    def _answer(self, cells: Tensor, labels: Tensor, real: Tensor, used: Tensor) -> Tensor:
+    def _answer(self, cells: Tensor, labels: Tensor, real: Tensor, used: Tensor, shift: Tensor | float) -> Tensor:
         """Answer the queries, (queries, outputs).
 
         Args:
@@ -93,9 +116,10 @@ class TableTransformer(Reader):
             labels: (context, labels), encoded labels of the support set.
             real: (context,) bool, which support rows are real.
             used: (columns,) bool, which columns are used.
+            shift: (rows, width), added to the target tokens.
         """
         context = len(labels)
-        targets = torch.cat([self.target(labels), self.unknown.expand(len(cells) - context, -1)])
+        targets = torch.cat([self.target(labels), self.unknown.expand(len(cells) - context, -1)]) + shift
         tokens = torch.cat([self.cell(cells), targets[:, None]], 1)  # (rows, columns + 1, width)
         columns = torch.cat([used, used.new_ones(1)])
         for layer in self.layers[:-1]:
@@ -186,23 +210,6 @@ class CellAttention(nn.Module):
     def _split(self, x: Tensor) -> Tensor:
         """Split (batch, n, width) into heads: (batch, heads, n, width / heads)."""
         return torch.unflatten(x, -1, (self.heads, -1)).transpose(1, 2)
-
-
-def mid_ranks(rows: Tensor, values: Tensor, known: Tensor) -> Tensor:
-    """Ranks (rows, columns) of ``rows`` (rows, columns) among the known of ``values`` (examples, columns), in [-1, 1].
-
-    A rank is the share of values below, less the share above, so that equal values have equal ranks. Without values it is 0.
-    """
-    ordered = values.masked_fill(known == 0, torch.inf).T.contiguous().sort(1).values.contiguous()  # (columns, examples)
-    points = rows.T.contiguous()
-    count = known.sum(0)[:, None]
-    below, up_to = (torch.searchsorted(ordered, points, right=right).clamp(max=count) for right in (False, True))
-    return ((below + up_to - count) / count.clamp(min=1)).T.to(rows.dtype)
-
-
-def normal_scores(ranks: Tensor) -> Tensor:
-    """Values of a standard normal variable that have these ``ranks`` in [-1, 1], at most three standard deviations."""
-    return (math.sqrt(2) * torch.erfinv(ranks.clamp(-0.9973, 0.9973))).to(ranks.dtype)
 
 
 def _norm(width: int) -> LayerNorm:

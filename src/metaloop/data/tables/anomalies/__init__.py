@@ -1,0 +1,1 @@
+"""Anomaly detection: tables of inliers and anomalies, real ones and synthetic ones."""
