@@ -142,6 +142,8 @@ class Examples:
         sequence: (tasks, examples) int64, number of the sequence that an example is a part of, such as the sentence of a
             word. Parts of a sequence are neighbours and in order; class 0 means "part of no entity". None if examples are
             independent.
+        world: the environments of the tasks, in which a learner acts (``metaloop.control``), a torch pytree of tensors
+            (tasks, ...); None for tasks that are examples.
     """
 
     x: Inputs
@@ -152,6 +154,7 @@ class Examples:
     unlabelled: Inputs | None = None
     unlabelled_mask: Tensor | None = None
     sequence: Tensor | None = None
+    world: object | None = None
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Examples":
         """The same examples with ``function`` applied to every tensor except ``number``, which has no examples axis."""

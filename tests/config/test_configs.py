@@ -24,12 +24,14 @@ from small_runs import described, make_scenario_file, trained
 FILES = sorted(path.relative_to(conf_dir()) for path in conf_dir().rglob("*.yaml"))
 COUNTS = {
     ".": 1,
-    "algorithm": 63,
+    "algorithm": 65,
     "algorithm/adapted": 10,
+    "algorithm/agent": 9,
     "algorithm/augmentation": 2,
     "algorithm/comparison": 17,
     "algorithm/head_init": 6,
     "algorithm/inner_order": 3,
+    "algorithm/memory": 1,
     "algorithm/meta_gradient": 13,
     "algorithm/objective": 4,
     "algorithm/over_tasks": 6,
@@ -40,9 +42,9 @@ COUNTS = {
     "algorithm/rule": 15,
     "algorithm/support_loss": 3,
     "algorithm/transform": 3,
-    "dataset": 33,
+    "dataset": 39,
     "dataset/augmentation": 3,
-    "episode": 16,
+    "episode": 17,
     "experiment": 76,
     "experiment/recipe": 8,
     "callbacks": 2,
@@ -96,6 +98,11 @@ DETECTORS = ("isolation_forest", "local_outlier_factor", "neighbour_distance", "
 SCORING = ("episode=anomalies", "episode.ways=1", "episode.shots=30", "episode.queries=12", "episode.train.shots=25")
 SCORED = ("model=cells", "algorithm=anomaly_transformer", *SCORING, "algorithm.reader.width=6")
 SPHERE = ("dataset=anomaly_prior", "model=sphere", "algorithm=deep_sad", *SCORING)
+TRIAL = ("episode=trial", "episode.ways=1", "episode.queries=3", "model=cells")
+BANDITS = ("dataset=bernoulli_bandits", *TRIAL)
+AGENTS = [f"algorithm/agent/{path.stem}" for path in (conf_dir() / "algorithm" / "agent").glob("*.yaml")]
+PLANNERS = ("algorithm/agent/beb", "algorithm/agent/psrl")
+WORLDS = ("bernoulli_bandits", "gaussian_bandits", "tabular_mdps", "point_navigation", "dark_room", "key_to_door")
 # What a choice needs beside itself to run on small data.
 WITH = {
     "algorithm/anomaly_transformer": ("dataset=anomaly_prior", SCORED[0], *SCORED[2:]),
@@ -108,6 +115,13 @@ WITH = {
     "episode/anomalies": ("dataset=anomaly_prior", *SCORED[:2], *SCORED[3:]),
     "model/sphere": (SPHERE[0], *SPHERE[2:]),
     "experiment/anomalies_transformer": (*SCORING[2:], "algorithm.reader.width=6"),
+    **dict.fromkeys(AGENTS, ("algorithm=agent", *BANDITS)),
+    **dict.fromkeys(PLANNERS, ("algorithm=agent", "dataset=tabular_mdps", *TRIAL)),
+    "algorithm/agent": BANDITS,
+    "algorithm/rl2": BANDITS,
+    "algorithm/memory/gru": ("algorithm=rl2", *BANDITS),
+    **{f"dataset/{name}": ("algorithm=agent", *TRIAL) for name in WORLDS},
+    "episode/trial": ("algorithm=agent", BANDITS[0], *TRIAL[1:]),
     **dict.fromkeys(POLICIES, ("algorithm=meta_forest", *SELECTION)),
     **dict.fromkeys(SELECTORS, SELECTION),
     "dataset/aslib": ("algorithm=meta_forest", *SELECTION[1:]),
@@ -250,6 +264,10 @@ NOTHING_LEARNED += (
     "algorithm/estimator",
     *ESTIMATORS,
     *SCENARIOS,
+    "algorithm/agent",
+    *AGENTS,
+    *(f"dataset/{name}" for name in WORLDS),
+    "episode/trial",
     "algorithm/nearest_neighbour",
     "experiment/finn2017_scratch_sinusoid_5shot",
     "experiment/slots_snips_5w1s_nearest_neighbour",
@@ -299,6 +317,8 @@ def overrides(choice: str) -> list[str]:
     if group in METRIC_GROUPS:
         small.append("algorithm=prototypes")
     small = [line for line in small if not line.startswith(f"{group}=")]
+    if TRIAL[-1] in WITH.get(choice, ()) and TRIAL[1] in WITH[choice]:
+        small.remove("algorithm/over_tasks=loop")  # all environments take a step at once
     return [*small, f"{group}={name}", *WITH.get(choice, ()), *TWO_STEPS]
 
 

@@ -44,6 +44,8 @@ from metaloop.learners.context.readers.set_transformer import SetTransformer
 from metaloop.learners.context.readers.snail import Snail
 from metaloop.learners.context.readers.table import TableTransformer
 from metaloop.learners.context.readers.versa import Versa
+from metaloop.learners.control.acting import Acting
+from metaloop.learners.control.rl2 import RL2
 from metaloop.learners.ensemble import Ensemble
 from metaloop.learners.estimator import Estimator
 from metaloop.learners.gradient.augmentation import GaussianNoise, NoAugmentation, SupportAugmentation
@@ -79,6 +81,7 @@ from metaloop.models.optimisee import Optimisee
 from metaloop.models.projection import OnFeatures
 from metaloop.models.transformers.text_encoder import TextClassifier
 from metaloop.models.transformers.vision_encoder import ImageClassifier
+from metaloop.problems.control import Regret
 from metaloop.problems.task_loss import (
     BalancedLogistic,
     CrossEntropy,
@@ -438,10 +441,11 @@ ALL_MEMBERS: Mapping[type, set[type]] = {
     HeadInit: {type(each) for each in HEAD_INITS.values()} | {Centre},  # of a head of its own: test_deep_sad.py
     OverTasks: {type(make()) for make in OVER_TASKS.values()},
     Learner: {type(make(MLP((2,), 2, [2]), Loop())) for name, make in LEARNERS.items() if name not in OF_MAPS}
-    | {Ensemble, Estimator, Selector},  # they do not learn, and have their own tests
+    | {Ensemble, Estimator, Selector}  # they do not learn, and have their own tests
+    | {Acting, RL2},  # they act in environments, and have their own tests
     Reader: {type(make(features=2, labels=2, outputs=2)) for make in READERS.values()}
     | {BackgroundPrototypes},  # it scores anomalies: test_evidence.py
-    TaskLoss: {type(each) for each in TASK_LOSSES.values()} | {BalancedLogistic, DeepSAD},  # test_anomaly_scoring.py
+    TaskLoss: {type(each) for each in TASK_LOSSES.values()} | {BalancedLogistic, DeepSAD, Regret},  # have their own
     Comparison: {type(each if isinstance(each := make(), Comparison) else each(EMBEDDING)) for make in COMPARISONS.values()},
     Transform: {type(make(EMBEDDING)) for make in TRANSFORMS.values()},
     SupportLoss: {type(make()) for make in SUPPORT_LOSSES.values()},

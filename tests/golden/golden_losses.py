@@ -19,6 +19,7 @@ from omegaconf import OmegaConf
 from made_scenario import write_scenario
 from metaloop.config.build import build_learner
 from metaloop.config.composition import DEFAULTS
+from metaloop.control.environments.bandits import BernoulliBandits
 from metaloop.data.distribution import TaskDistribution
 from metaloop.data.episodes import Episodes
 from metaloop.data.philox import Stream
@@ -35,6 +36,7 @@ PRESETS = sorted(path.stem for path in (CONF / "algorithm").glob("*.yaml"))
 STEPS, META_BATCH = 20, 2
 DETECTORS = ("anomaly_transformer", "background_prototypes", "deep_sad")  # of synthetic rows
 SELECTORS = ("meta_tree", "meta_forest", "nearest_datasets", "dataset_embedding")  # they read no images
+ACTING = ("agent", "rl2")  # they act in environments
 # What a preset needs to run on small images, or to run in a second.
 WITH = {
     "cavia": ("algorithm/adapted=context_film",),
@@ -48,7 +50,7 @@ WITH = {
     "learned_optimizer": ("algorithm.steps=5", "algorithm.meta_gradient.length=3"),
     "meta_baseline": ("algorithm.regime.classification_steps=10",),
     "relation": ("model.halvings=2",),
-    **dict.fromkeys(SELECTORS, ("model=cells",)),
+    **dict.fromkeys((*SELECTORS, *ACTING), ("model=cells",)),
     "scratch": ("algorithm.steps=5",),
 }
 OVERRIDES = ("algorithm/over_tasks=loop", "model=conv4", "model.filters=4", "model.downsample=stride")
@@ -75,6 +77,8 @@ def data_of(preset: str) -> tuple[TaskDistribution, EpisodeSpec]:
     if preset in DETECTORS:
         supervision = Supervision.of("train", [0, 3], 0.0, 0.3)
         return AnomalyPrior(AnomalyScoring(), 4, 3, 0.2, supervision), EpisodeSpec(1, (8, 12), 6)
+    if preset in ACTING:
+        return BernoulliBandits(arms=3), EpisodeSpec(1, 1, 6)
     more = {"unlabelled": 2, "distractors": 2} if preset.startswith("soft_kmeans") else {}
     return pool(), EpisodeSpec(ways=3, shots=2, queries=3, **more)
 
@@ -82,7 +86,7 @@ def data_of(preset: str) -> tuple[TaskDistribution, EpisodeSpec]:
 def losses(preset: str, steps: int = STEPS) -> list[float]:
     """The meta-loss at each of the first steps of outer SGD, in float64 so that machines agree."""
     with initialize_config_dir(str(CONF), **DEFAULTS):
-        images = () if preset in SELECTORS + DETECTORS else OVERRIDES
+        images = () if preset in SELECTORS + DETECTORS + ACTING else OVERRIDES
         composed = compose("train", [f"algorithm={preset}", *images, *WITH.get(preset, ())])
     config = {key: OmegaConf.to_container(composed[key], resolve=True) for key in ("algorithm", "model")}
     data, spec = data_of(preset)

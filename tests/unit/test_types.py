@@ -89,6 +89,7 @@ def test_A6_vmap_and_cuts_keep_every_tensor_of_an_example() -> None:
         unlabelled=rows.float(),
         unlabelled_mask=rows > 1,
         sequence=rows + 2,
+        world=rows + 3,
     )
     mapped = torch.func.vmap(lambda one: one.map(lambda tensor: tensor.clone()))(examples)
     for field in dataclasses.fields(Examples):

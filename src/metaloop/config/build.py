@@ -30,6 +30,7 @@ from metaloop.learners.frozen import frozen_encoder
 from metaloop.learners.learner import Learner
 from metaloop.models.model import KeepsFiles, Model, ReadsTexts
 from metaloop.models.projection import OnFeatures
+from metaloop.problems.control import actions_of, check_acts
 from metaloop.problems.problem import Problem
 from metaloop.system.cache import cache_folder
 from metaloop.system.devices import check_precision
@@ -243,6 +244,8 @@ def build_learner_for(config: Config, tasks: TrainedOn) -> Learner:
     more: dict[str, Any] = {"classes": tasks.classes} if requires.classes else {}
     if requires.outputs:
         more["outputs"] = tasks.outputs
+    if requires.actions:
+        more["actions"] = actions_of(tasks.problem)
     arguments: dict[str, Any] = {"input_shape": tasks.input_shape, "outputs": tasks.outputs if requires.head else None}
     node = _learned(config["model"])
     if _class_of(node, Model).needs_examples:
@@ -285,6 +288,7 @@ def _learned(model: Config) -> Config:
 def check_learner(learner: Learner, distribution: TaskDistribution, spec: EpisodeSpec) -> None:
     """Raise a UserError if the learner cannot handle episodes of this size, or would ignore their unlabelled examples."""
     ways = highest(spec.ways)
+    check_acts(distribution.problem, learner.requires.actions)
     if distribution.cross_validated and learner.learns:
         raise UserError(
             "algorithm: this data set is a cross-validation, whose support sets together hold every query; a learner that "

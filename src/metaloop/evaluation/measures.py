@@ -143,7 +143,7 @@ def _as_plain_data(
     problem, spec, values = episodes.distribution.problem, episodes.spec, measured.values
     result: dict[str, Any] = {
         "schema": INSPECTION_VERSION, "problem": problem.name, "metric": problem.metric.as_dict(), "level": LEVEL,
-        "setting": problem.setting(spec.ways, spec.shots),
+        "setting": problem.size(spec),
         "episodes": len(values["index"]), "ways": spec.ways, "shots": spec.shots, "queries": spec.queries, "split": "test",
         "norm_mode": norm_mode(learner.model), "transductive": learner.transductive, "steps": steps, "points": list(points),
         "score": _along(values["score"]), "query_loss": _along(values["query_loss"]),

@@ -74,11 +74,14 @@ class Requirements:
             number its classes).
         outputs: whether the constructor takes ``outputs``, the numbers that a query's answer has: the highest ways of a
             training task, or the target's size.
+        actions: whether the constructor takes ``actions``, those of the environments. Only learners that act in environments
+            do, and only they can be taken with such data sets.
     """
 
     head: bool = True
     classes: bool = False
     outputs: bool = False
+    actions: bool = False
 
 
 class Learner(nn.Module, ABC):

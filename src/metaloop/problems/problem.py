@@ -11,7 +11,7 @@ from torch import Tensor
 from metaloop.metrics.interval import Interval
 from metaloop.problems.metric import Metric
 from metaloop.problems.task_loss import TaskLoss
-from metaloop.types import Examples, Inputs, Span, Tasks
+from metaloop.types import EpisodeSpec, Examples, Inputs, Span, Tasks
 
 Scores = dict[str, Tensor]  # by name, episodes on the first axis
 
@@ -124,6 +124,10 @@ class Problem(ABC):
     def setting(self, ways: Span, shots: Span) -> str:
         """Size of an episode in words, such as ``10-shot``."""
         return f"{span_text(shots)}-shot"
+
+    def size(self, spec: EpisodeSpec) -> str:
+        """Size of an episode in words, as it stands in records: :meth:`setting`, unless queries count as well."""
+        return self.setting(spec.ways, spec.shots)
 
     def samples(self, answers: Answers, tasks: Tasks, line: Line | None) -> Scores | None:
         """Arrays of some episodes for a picture in the report; None if the problem has no picture of them.

@@ -51,7 +51,7 @@ def meta_test(trainer: Trainer, module: OuterModule, data: EpisodeDataModule, di
             f"algorithm.eval_steps or algorithm.rule.lr"
         )
     result = summary(scores, module.problem) | {
-        "setting": module.problem.setting(spec.ways, spec.shots),
+        "setting": module.problem.size(spec),
         "split": "test",
         "episodes": len(scores["index"]),
         "ways": spec.ways,

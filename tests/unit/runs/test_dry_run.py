@@ -97,7 +97,9 @@ def test_the_price_is_that_of_steps_validations_and_the_meta_test() -> None:
     assert replace(TRIAL, steps=(), max_steps=1).seconds == 4 + 100 + 30
     text = "\n".join(described(TRIAL))
     assert "about 7.2 min (5.5 min to 8.8 min)" in text
-    assert "4.0 s to the second outer step, 5 min for 101 outer steps, 1.7 min for 5 validations, 30 s for the meta-test" in text
+    assert (
+        "4.0 s to the second outer step, 5 min for 101 outer steps, 1.7 min for 5 validations, 30 s for the meta-test" in text
+    )
     assert "about 1.50 GiB of this machine" in text
     assert "patience" not in text
     early = "\n".join(described(replace(TRIAL, patience=True, on_device=True)))

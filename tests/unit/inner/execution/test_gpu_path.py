@@ -27,10 +27,12 @@ from metaloop.types import EpisodeSpec, Examples, Params, Tasks
 from pairwise import covering, each_once
 
 sys.path.append(str(Path(__file__).parents[3] / "golden"))
-from golden_losses import CONF, PRESETS, SELECTORS, WITH, pool
+from golden_losses import ACTING, CONF, PRESETS, SELECTORS, WITH, pool
 
 OVERRIDES = ("model=conv4", "model.filters=4", "model.downsample=stride")
-READS_VALUES = ("estimator", *SELECTORS)  # scikit-learn works on the CPU, and so do learners of meta-features
+# Scikit-learn works on the CPU, and so do learners of meta-features; rollouts check that rewards are finite.
+READS_VALUES = ("estimator", *SELECTORS, *ACTING)
+WORLDS = ["bernoulli_bandits", "tabular_mdps", "point_navigation", "key_to_door"]
 SPEC = EpisodeSpec(ways=3, shots=2, queries=3)
 
 
@@ -73,8 +75,10 @@ def test_an_outer_step_waits_for_nothing(preset: str, strategy: str) -> None:
     step_without_values(learner(preset, strategy))
 
 
-@pytest.mark.parametrize("episode", ["5w1s", "variable", "regression", "optimise"])
-@pytest.mark.parametrize("dataset", ["glyphs", "noisy_glyphs", "sinusoid", "harmonic", "quadratics", "optimise_glyphs"])
+@pytest.mark.parametrize("episode", ["5w1s", "variable", "regression", "optimise", "trial"])
+@pytest.mark.parametrize(
+    "dataset", ["glyphs", "noisy_glyphs", "sinusoid", "harmonic", "quadratics", "optimise_glyphs", *WORLDS]
+)
 def test_episodes_are_drawn_on_the_device_and_wait_for_nothing(dataset: str, episode: str) -> None:
     with initialize_config_dir(str(CONF), **DEFAULTS):
         composed = compose("train", [f"dataset={dataset}", f"episode={episode}"])

@@ -1,0 +1,203 @@
+"""The interface of environments: a family of them is a distribution of tasks, and all tasks of a batch take a step at once."""
+
+import math
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import register_pytree_node
+
+from metaloop.data.distribution import Dataset, TaskDistribution, check_split
+from metaloop.data.philox import Stream
+from metaloop.errors import UserError
+from metaloop.problems.control import Actions, Control
+from metaloop.types import EpisodeSpec, Examples, Params, Tasks
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a step of every task leads to.
+
+    Attributes:
+        state: (tasks, ...) each, the new states.
+        reward: (tasks,) float.
+        done: (tasks,) bool, whether the episode has ended; None if every episode lasts ``horizon`` steps.
+    """
+
+    state: Params
+    reward: Tensor
+    done: Tensor | None = None
+
+
+class Environment(TaskDistribution):
+    """A family of environments, each of which is a task.
+
+    A task is a set of ``parameters``, a pure function of seed, split and its number. A learner acts for a number of episodes
+    (``episode.queries``), which start anew and share the parameters. All methods take stacked tasks and are pure functions:
+    what is random is an argument, uniform numbers in [0, 1) that are a function of task and step. So policies can be compared
+    on the same tasks with the same noise. The tensors are on the device of the parameters.
+
+    Attributes:
+        actions: the actions.
+        horizon: most steps of an episode.
+        noise: uniform numbers that a step of a task needs.
+        start_noise: uniform numbers that the start of an episode needs.
+        title: name in words, such as "5 Bernoulli arms".
+    """
+
+    actions: Actions
+    horizon: int
+    noise: int = 0
+    start_noise: int = 0
+    title: str
+
+    def __init__(self, actions: Actions, horizon: int, input_shape: tuple[int, ...], title: str) -> None:
+        self.actions = actions
+        self.horizon = horizon
+        self.input_shape = input_shape
+        self.title = title
+        best_known = type(self).best_return is not Environment.best_return
+        self.problem = Control(actions, title, best_known)
+
+    @abstractmethod
+    def parameters(self, stream: Stream, numbers: Tensor) -> Params:
+        """Draw the parameters (tasks, ...) of the tasks with these numbers."""
+
+    @abstractmethod
+    def reset(self, parameters: Params, noise: Tensor) -> Params:
+        """Return the states (tasks, ...) in which an episode begins; ``noise`` is (tasks, start_noise)."""
+
+    @abstractmethod
+    def observe(self, parameters: Params, state: Params) -> Tensor:
+        """Return what a policy sees of the states, float (tasks, *input_shape)."""
+
+    @abstractmethod
+    def step(self, parameters: Params, state: Params, actions: Tensor, noise: Tensor) -> Step:
+        """Take a step in every task.
+
+        Args:
+            parameters: (tasks, ...) each.
+            state: (tasks, ...) each.
+            actions: (tasks,) int64, or float (tasks, count) if actions are continuous.
+            noise: (tasks, noise).
+        """
+
+    def best_return(self, parameters: Params) -> Tensor:
+        """Expected return (tasks,) of an episode under the best policy for each task; overridden where it is known."""
+        some = next(iter(parameters.values()))
+        return torch.zeros(len(some), device=some.device)
+
+    def best_actions(self, parameters: Params, state: Params, left: int) -> Tensor:
+        """Return the best actions for tasks whose parameters are known, with so many steps left in the episode.
+
+        Raises:
+            UserError: they are not known for these environments.
+        """
+        raise UserError(f"algorithm/agent=told: the best actions in {self.title} are not known; take another agent")
+
+    def check(self, spec: EpisodeSpec) -> None:
+        """Raise a UserError unless there are one way and one shot, which are the task's environment itself."""
+        if spec.ways != 1 or spec.shots != 1:
+            raise UserError(
+                f"{spec.said('ways', 'shots')}: a task of control is one environment, and episode.queries says for how many "
+                f"episodes it is played; take episode=trial"
+            )
+
+    def outputs(self, spec: EpisodeSpec) -> int:
+        """Number of actions, or of the entries of an action."""
+        return self.actions.count
+
+    def elements(self, spec: EpisodeSpec) -> int:
+        """See :meth:`TaskDistribution.elements`."""
+        one = self.parameters(Stream(0, "size"), torch.zeros(1, dtype=torch.int64))
+        return sum(value.numel() for value in one.values()) + spec.queries * math.prod(self.input_shape)
+
+    def draw(self, stream: Stream, numbers: Tensor, spec: EpisodeSpec) -> Tasks:
+        """See :meth:`TaskDistribution.draw`.
+
+        The support set is the environment: ``support.world``, with an observation at the start of an episode (tasks, 1,
+        *input). The queries are the episodes of the trial, as such observations (tasks, episodes, *input) and the best expected
+        returns (tasks, episodes).
+        """
+        parameters = self.parameters(stream, numbers)
+        noise = stream.uniform(numbers, max(1, self.start_noise), "an episode's start").float()
+        start = self.reset(parameters, noise[:, : self.start_noise])
+        x = self.observe(parameters, start)[:, None]
+        y = self.best_return(parameters)[:, None]
+        queries = Examples(x.expand(-1, spec.queries, *self.input_shape), y.expand(-1, spec.queries))
+        return Tasks(Examples(x, y, world=World(self, parameters, spec.queries)), queries, numbers)
+
+    def to(self, device: torch.device | str) -> Self:
+        """Return this family: parameters are on the device of the tasks' numbers."""
+        return self
+
+
+def best_played(environment: Environment, parameters: Params) -> Tensor:
+    """Return of an episode of the best actions (tasks,), for environments without chance."""
+    state = environment.reset(parameters, _no_noise(parameters))
+    total = torch.zeros_like(environment.observe(parameters, state).flatten(1)[:, 0])
+    real = torch.ones_like(total, dtype=torch.bool)
+    for left in range(environment.horizon, 0, -1):
+        actions = environment.best_actions(parameters, state, left)
+        result = environment.step(parameters, state, actions, _no_noise(parameters))
+        state, total = result.state, total + result.reward * real
+        real = real if result.done is None else real & ~result.done
+    return total
+
+
+def _no_noise(parameters: Params) -> Tensor:
+    some = next(iter(parameters.values()))
+    return torch.empty(len(some), 0, device=some.device)
+
+
+@dataclass(frozen=True)
+class World:
+    """The environments of stacked tasks. A torch pytree, whose tensors are the parameters.
+
+    Attributes:
+        environment: the family.
+        parameters: (tasks, ...) each.
+        episodes: number of episodes of a trial.
+    """
+
+    environment: Environment
+    parameters: Params
+    episodes: int
+
+
+def _flatten(world: World) -> tuple[list[Any], tuple[Environment, tuple[str, ...], int]]:
+    return list(world.parameters.values()), (world.environment, tuple(world.parameters), world.episodes)
+
+
+def _unflatten(values: Any, context: tuple[Environment, tuple[str, ...], int]) -> World:
+    environment, names, episodes = context
+    return World(environment, dict(zip(names, values, strict=True)), episodes)
+
+
+register_pytree_node(World, _flatten, _unflatten, serialized_type_name=f"{World.__module__}.{World.__qualname__}")
+
+
+class Environments(Dataset):
+    """A family of environments as a data set; each split has its own random stream.
+
+    Args:
+        environment: the family.
+    """
+
+    def __init__(self, environment: Environment) -> None:
+        self._environment = environment
+
+    def split(self, name: str) -> Environment:
+        """See :meth:`Dataset.split`."""
+        check_split(name)
+        return self._environment
+
+
+def at_least(settings: Mapping[str, tuple[float, float]]) -> None:
+    """Raise a UserError for the first setting ``{key: (value, least)}`` of ``dataset.environment`` that is too small."""
+    for key, (value, least) in settings.items():
+        if not value >= least:
+            raise UserError(f"dataset.environment.{key}={value}: at least {least}")

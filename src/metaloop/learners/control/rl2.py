@@ -1,0 +1,161 @@
+"""RL²: a recurrent policy that learns, by its memory, within a trial (Duan et al. 2016; Wang et al. 2016)."""
+
+import copy
+from collections.abc import Callable
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from metaloop.control.memories import TrialMemory
+from metaloop.control.rollouts import Rollouts, play
+from metaloop.errors import UserError
+from metaloop.inner.execution.over_tasks import Loop
+from metaloop.learners.control.memory_policy import ActorCritic, MemoryPolicy
+from metaloop.learners.control.playing import predictor, world_of
+from metaloop.learners.learner import Learner, Predictor, Requirements
+from metaloop.models.adapter import as_model
+from metaloop.problems.control import Actions
+from metaloop.problems.task_loss import TaskLoss
+from metaloop.types import Examples, Inputs, OuterLoss, Tasks
+
+
+class RL2(Learner):
+    """A policy with a memory that is meta-trained by proximal policy optimization (PPO, Schulman et al. 2017) on whole trials.
+
+    A trial is one long episode for PPO: the memory and the returns go on from episode to episode, so that exploring early is
+    worth what it earns later. Every outer step plays the trials of its meta-batch and takes one step on PPO's clipped
+    surrogate, with generalized advantages (Schulman et al. 2016). Playing costs a quarter of such a step, so no trial is used
+    twice: with ``renew`` above 1, the policy that plays stays the same for so many outer steps, which together are one epoch of
+    PPO in so many minibatches, and with 1 it is the current policy. The authors use TRPO; docs/control.md says what else
+    differs.
+
+    The value head predicts the mean reward of the steps that are left, which keeps its scale as a trial goes on. Advantages are
+    not standardized over the meta-batch, so that ranks that share it take the same step as one.
+
+    Args:
+        model: the embedding of observations, without a head.
+        loss: loss of one task.
+        actions: actions of the environments, which must be discrete.
+        memory: builds the memory from the width of its ``inputs``.
+        discount: how much a reward counts that comes a step later, in (0, 1].
+        trace: lambda of the generalized advantages, in [0, 1]; 1 compares the whole return with the value.
+        clip: largest relative change of an action's probability that the surrogate rewards.
+        value_weight: weight of the squared error of values.
+        entropy: weight of the policy's entropy, in nats, as a reward for exploring.
+        renew: outer steps after which the policy that plays is renewed.
+    """
+
+    requires: ClassVar[Requirements] = Requirements(head=False, actions=True)
+    transductive = True  # a later episode depends on those before
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: TaskLoss,
+        actions: Actions,
+        memory: Callable[..., TrialMemory],
+        *,
+        discount: float,
+        trace: float,
+        clip: float,
+        value_weight: float,
+        entropy: float,
+        renew: int,
+    ) -> None:
+        super().__init__()
+        _check(
+            discount=(discount, 0 < discount <= 1, "above 0 and at most 1"),
+            trace=(trace, 0 <= trace <= 1, "between 0 and 1"),
+            clip=(clip, clip > 0, "above 0"),
+            value_weight=(value_weight, value_weight >= 0, "at least 0"),
+            entropy=(entropy, entropy >= 0, "at least 0"),
+            renew=(renew, renew >= 1, "at least 1"),
+        )
+        if actions.continuous:
+            raise UserError("algorithm=rl2: chooses among discrete actions, but those of this data set are vectors of numbers")
+        features = as_model(model).features
+        if features is None:
+            raise UserError("model: RL² needs the width of what the network returns, as attribute `features`")
+        self.model, self.loss, self.actions = model, loss, actions
+        self.network = ActorCritic(features, actions.count, memory)
+        self.discount, self.trace, self.clip, self.renew = discount, trace, clip, renew
+        self.value_weight, self.entropy = value_weight, entropy
+        self.over_tasks = Loop()  # unused: all tasks of a batch take a step at once
+        played_by = copy.deepcopy([model, self.network]) if renew > 1 else []
+        self.played_by = nn.ModuleList(played_by)  # the policy that plays, as it was when it was renewed
+        self.played_by.requires_grad_(False)
+
+    def check(self, ways: int) -> None:
+        """See :meth:`Learner.check`; there are no classes."""
+
+    def adapt(self, support: Examples, unlabelled: Inputs | None = None) -> Predictor:
+        """See :meth:`Learner.adapt`; the queries are the episodes of a trial, from which the memory learns."""
+        if unlabelled is not None:
+            raise UserError("RL² does not use unlabelled examples; take episode.unlabelled=0")
+        return predictor(self._policy(), support)
+
+    def meta_loss(self, tasks: Tasks) -> OuterLoss:
+        """See :meth:`Learner.meta_loss`; plays the tasks' trials and returns PPO's surrogate."""
+        number = tasks.support.number
+        assert number is not None
+        with torch.no_grad():
+            rollouts = play(world_of(tasks.support), number, self._player())
+        losses = self._surrogate(rollouts)
+        return OuterLoss(losses.mean(), rollouts.returns, losses.detach()[:, None])
+
+    def _policy(self) -> MemoryPolicy:
+        return MemoryPolicy(self.model, self.network, self.actions)
+
+    def _player(self) -> MemoryPolicy:
+        """The policy that plays in this outer step."""
+        if self.renew == 1:
+            return self._policy()
+        model, network = self.played_by
+        if self.outer_step % self.renew == 0:
+            model.load_state_dict(self.model.state_dict())
+            network.load_state_dict(self.network.state_dict())
+        assert isinstance(network, ActorCritic)
+        return MemoryPolicy(model, network, self.actions)
+
+    def _surrogate(self, rollouts: Rollouts) -> Tensor:
+        """PPO's loss of each trial, (tasks,)."""
+        log_probabilities, means = self._policy().reread(rollouts)
+        left = torch.arange(len(means), 0, -1, device=means.device, dtype=means.dtype)[:, None]
+        values = means * left
+        advantages = generalized_advantages(rollouts.rewards, values.detach(), self.discount, self.trace)
+        taken = log_probabilities.gather(-1, rollouts.actions[..., None])[..., 0]
+        ratio = (taken - torch.stack(rollouts.memory.log_probabilities)).exp()
+        gain = torch.minimum(ratio * advantages, ratio.clamp(1 - self.clip, 1 + self.clip) * advantages)
+        error = ((values - (values.detach() + advantages)) / left) ** 2
+        entropy = -(log_probabilities.exp() * log_probabilities).sum(-1)
+        each = -gain + self.value_weight * error - self.entropy * entropy
+        return (each * rollouts.real).mean(0)
+
+
+def generalized_advantages(rewards: Tensor, values: Tensor, discount: float, trace: float) -> Tensor:
+    """Generalized advantages of a trial (Schulman et al. 2016, equation 16), after whose last step the value is 0.
+
+    Args:
+        rewards: (steps, tasks).
+        values: (steps, tasks), before each step.
+        discount: how much a reward counts that comes a step later.
+        trace: lambda.
+
+    Returns:
+        (steps, tasks).
+    """
+    following = torch.cat([values[1:], torch.zeros_like(values[:1])])
+    errors = rewards + discount * following - values
+    advantages, later = [], torch.zeros_like(errors[0])
+    for error in errors.flip(0):
+        later = error + discount * trace * later
+        advantages.append(later)
+    return torch.stack(advantages[::-1])
+
+
+def _check(**settings: tuple[float, bool, str]) -> None:
+    """Raise a UserError for the first of the settings (value, whether it is allowed, what is) that is not allowed."""
+    for name, (value, allowed, rule) in settings.items():
+        if not allowed:
+            raise UserError(f"algorithm.{name}={value}: {rule}")

@@ -1,0 +1,102 @@
+"""Control: act in an unknown environment for a number of episodes and collect reward."""
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from metaloop.errors import UserError
+from metaloop.problems.metric import Metric
+from metaloop.problems.problem import Problem, Scores
+from metaloop.problems.task_loss import TaskLoss
+from metaloop.types import EpisodeSpec, Examples
+
+TOTAL_REWARD = Metric("total_reward", "total reward", digits=2)
+REGRET = Metric("regret", "regret", digits=2, higher_is_better=False)
+LAST_RETURN = Metric("last_return", "return of the last episode", digits=2)
+
+
+class Actions:
+    """The actions of an environment. No dataclass, because Hydra would turn one into a dict where it is an argument.
+
+    Args:
+        count: number of discrete actions, or of the entries of a continuous one.
+        continuous: whether an action is a vector of ``count`` real numbers; otherwise it is a number in [0, count).
+    """
+
+    def __init__(self, count: int, continuous: bool = False) -> None:
+        self.count = count
+        self.continuous = continuous
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Actions) and vars(self) == vars(other)
+
+    def __hash__(self) -> int:
+        return hash((self.count, self.continuous))
+
+
+class Regret(TaskLoss):
+    """Best expected return of an episode, told the task, minus its return; without a known best, minus its return."""
+
+    def each(self, outputs: Tensor, examples: Examples) -> Tensor:
+        """See :meth:`TaskLoss.each`; (episodes,) from returns (episodes,)."""
+        return examples.y - outputs
+
+
+class Control(Problem):
+    """Problem whose queries are the episodes of a trial and whose outputs are their returns.
+
+    The score of a trial is the reward that all its episodes collect together, so exploration has its price. ``query.y``
+    (tasks, episodes) is the expected return of the best policy for the task.
+
+    Args:
+        actions: actions of the environments.
+        title: name of the environments in words, such as "5 Bernoulli arms".
+        best_known: whether ``query.y`` is known; otherwise it is 0 and there is no regret.
+    """
+
+    name = "control"
+    metric = TOTAL_REWARD
+    loss = Regret()
+
+    def __init__(self, actions: Actions, title: str, best_known: bool) -> None:
+        self.actions = actions
+        self.title = title
+        self.best_known = best_known
+        self.statistics = (REGRET, LAST_RETURN) if best_known else (LAST_RETURN,)
+
+    def scores(self, outputs: Tensor, query: Examples) -> Scores:
+        """See :meth:`Problem.scores`; outputs are returns (tasks, episodes)."""
+        regret = (query.y - outputs).sum(1)
+        scores = {"score": outputs.sum(1), "loss": regret / outputs.shape[1], LAST_RETURN.name: outputs[:, -1]}
+        return scores | {REGRET.name: regret} if self.best_known else scores
+
+    def selection(self, scores: Mapping[str, Tensor]) -> tuple[Metric, Tensor]:
+        """The total reward."""
+        return self.metric, scores["score"]
+
+    def size(self, spec: EpisodeSpec) -> str:
+        """Environment and number of episodes in words."""
+        return f"{self.title}, {spec.queries} episodes"
+
+
+def actions_of(problem: Problem) -> Actions:
+    """Return the actions that tasks allow.
+
+    Raises:
+        UserError: the tasks are no environments.
+    """
+    if isinstance(problem, Control):
+        return problem.actions
+    raise UserError(
+        f"algorithm: this learner acts in environments, but the data set's tasks are of {problem.name}; take "
+        f"dataset=bernoulli_bandits, or another of docs/control.md"
+    )
+
+
+def check_acts(problem: Problem, acts: bool) -> None:
+    """Raise a UserError if tasks are environments and the learner does not act in any."""
+    if isinstance(problem, Control) and not acts:
+        raise UserError(
+            "algorithm: the tasks of this data set are environments, in which this learner cannot act; take algorithm=agent "
+            "or algorithm=rl2"
+        )

@@ -1,0 +1,193 @@
+"""RL²: its gradient, its state between outer steps, and what it learns."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from metaloop.control.environments.bandits import BernoulliBandits
+from metaloop.control.environments.environment import Environment
+from metaloop.control.environments.grids import KeyToDoor
+from metaloop.control.environments.tabular import TabularMDPs
+from metaloop.control.memories import GRU
+from metaloop.control.rollouts import play
+from metaloop.data.episodes import Episodes
+from metaloop.data.philox import Stream
+from metaloop.errors import UserError
+from metaloop.learners.control.playing import world_of
+from metaloop.learners.control.rl2 import RL2, generalized_advantages
+from metaloop.models.cells import Cells
+from metaloop.models.mlp import MLP
+from metaloop.problems.control import Actions, Regret
+from metaloop.types import EpisodeSpec, Tasks
+from small_runs import outcome, trained
+
+SETTINGS: dict[str, Any] = {
+    "discount": 1.0, "trace": 0.9, "clip": 0.2, "value_weight": 0.5, "entropy": 0.01, "renew": 1,
+}  # fmt: skip
+SMALL_RL2 = (
+    "name=small", "algorithm=rl2", "algorithm.memory.hidden=6", "dataset=bernoulli_bandits", "model=cells", "episode=trial",
+    "episode.queries=3", "outer.meta_batch=4", "trainer.max_steps=6", "validation.every=2", "validation.episodes=4",
+    "evaluation.episodes=6", "log_every=1", "algorithm.renew=4",
+)  # fmt: skip
+
+
+def made(environment: Environment, hidden: int = 8, **settings: Any) -> RL2:
+    torch.manual_seed(0)
+    model = Cells(environment.input_shape, None)
+    return RL2(model, Regret(), environment.actions, partial(GRU, hidden=hidden), **(SETTINGS | settings))
+
+
+def tasks_of(environment: Environment, count: int, episodes: int, first: int = 0) -> Tasks:
+    numbers = torch.arange(first, first + count)
+    return Episodes(environment, EpisodeSpec(1, 1, episodes), Stream(0, "train")).tasks(numbers)
+
+
+@pytest.mark.parametrize("environment", [BernoulliBandits(3), TabularMDPs(3, 2, 4), KeyToDoor(3, 6)], ids=lambda e: e.title)
+def test_reading_a_trial_at_once_gives_the_numbers_of_acting(environment: Environment) -> None:
+    learner = made(environment)
+    nn.init.normal_(learner.network.preferences.weight)
+    support = tasks_of(environment, 20, 3).support
+    assert support.number is not None
+    policy = learner._policy()
+    rollouts = play(world_of(support), support.number, policy)
+    log_probabilities, _ = policy.reread(rollouts)
+    taken = log_probabilities.gather(-1, rollouts.actions[..., None])[..., 0]
+    assert torch.allclose(taken, torch.stack(rollouts.memory.log_probabilities), atol=1e-6)
+
+
+def test_advantages_are_sums_of_discounted_errors() -> None:
+    torch.manual_seed(0)
+    rewards, values = torch.randn(2, 5, 3).double().unbind()
+    following = torch.cat([values[1:], torch.zeros(1, 3)])
+    errors = rewards + 0.9 * following - values
+    for step in range(5):
+        expected = sum((0.9 * 0.7) ** (later - step) * errors[later] for later in range(step, 5))
+        assert torch.allclose(generalized_advantages(rewards, values, 0.9, 0.7)[step], expected)
+    returns = torch.stack([rewards[step:].sum(0) for step in range(5)])
+    assert torch.allclose(generalized_advantages(rewards, values, 1.0, 1.0), returns - values)
+
+
+def test_the_gradient_is_that_of_the_expected_total_reward() -> None:
+    """Two arms, two pulls: the score of all histories, by enumeration in float64, against the mean over many trials."""
+    environment = BernoulliBandits(2)
+    learner = made(environment, hidden=3, value_weight=0.0, entropy=0.0, trace=1.0).double()
+    with torch.no_grad():
+        for parameter in (*learner.network.memory.parameters(), *learner.network.preferences.parameters()):
+            parameter.normal_()
+    tasks = tasks_of(environment, 40000, 2).map(lambda t: t.double() if t.is_floating_point() else t)
+    means = world_of(tasks.support).parameters["means"]
+    means[:, 0] = means[:, 0].round() * 0.9 + 0.05  # one arm nearly always pays and the other hardly ever, for a large gradient
+    means[:, 1] = 1 - means[:, 0]
+    loss = learner.meta_loss(tasks).loss * 2  # the loss is a mean over steps
+    (found,) = torch.autograd.grad(loss, learner.network.preferences.weight)
+    (expected,) = torch.autograd.grad(-_expected_total(learner, means), learner.network.preferences.weight)
+    assert (found - expected).norm() < 0.05 * expected.norm()
+
+
+def _expected_total(learner: RL2, means: torch.Tensor) -> torch.Tensor:
+    """Expected total reward of two pulls, averaged over the tasks."""
+    network, total = learner.network, torch.zeros(()).double()
+    x = torch.zeros(1, 1 + 6).double()
+    features, state = network.memory.step(x, network.memory.start(1, x))
+    first = network.preferences(features)[0].softmax(-1)
+    for arm in range(2):
+        for reward in (0.0, 1.0):
+            chance = means[:, arm] if reward else 1 - means[:, arm]
+            one_hot = nn.functional.one_hot(torch.tensor([arm]), 2).double()
+            seen = torch.tensor([[reward, 1.0]]).double()  # the pull ended an episode
+            x = torch.cat([torch.zeros(1, 1).double(), one_hot, one_hot * reward, seen], -1)
+            second = network.preferences(network.memory.step(x, state)[0])[0].softmax(-1)
+            total = total + first[arm] * (chance * (reward + means @ second)).mean()
+    return total
+
+
+def test_the_policy_that_plays_is_renewed_every_few_steps() -> None:
+    learner = made(BernoulliBandits(3), renew=3)
+    sgd = torch.optim.SGD(learner.parameters(), lr=0.5)
+    kept = []
+    for learner.outer_step in range(5):
+        sgd.zero_grad()
+        learner.meta_loss(tasks_of(BernoulliBandits(3), 8, 4, 8 * learner.outer_step)).loss.backward()
+        sgd.step()
+        kept.append(next(learner.played_by[1].parameters()).clone())
+    assert torch.equal(kept[0], kept[2])
+    assert not torch.equal(kept[2], kept[3])
+    assert torch.equal(kept[3], kept[4])
+    assert all(parameter.grad is None for parameter in learner.played_by.parameters())
+
+
+def test_two_halves_of_a_meta_batch_have_the_mean_gradient_of_the_whole() -> None:
+    learner = made(TabularMDPs(3, 2, 4))
+
+    def gradient(first: int, count: int) -> torch.Tensor:
+        learner.zero_grad()
+        learner.meta_loss(tasks_of(TabularMDPs(3, 2, 4), count, 2, first)).loss.backward()
+        return torch.cat([p.grad.flatten() for p in learner.parameters() if p.grad is not None])
+
+    assert torch.allclose((gradient(0, 6) + gradient(6, 6)) / 2, gradient(0, 12), atol=1e-6)
+
+
+def test_a_few_steps_learn_that_one_arm_of_two_pays() -> None:
+    """The policy must learn to stay where it was paid."""
+    environment = BernoulliBandits(2)
+    learner = made(environment, hidden=16, entropy=0.0)
+    adam = torch.optim.Adam(learner.parameters(), lr=0.02)
+    returns = []
+    for learner.outer_step in range(60):
+        adam.zero_grad()
+        result = learner.meta_loss(tasks_of(environment, 128, 8, 128 * learner.outer_step))
+        result.loss.backward()
+        adam.step()
+        returns.append(result.query_logits.sum(1).mean())
+    assert torch.stack(returns[-5:]).mean() > torch.stack(returns[:5]).mean() + 0.5
+
+
+def test_a_run_that_was_interrupted_ends_bit_equal(tmp_path: Path) -> None:
+    """The policy that plays was renewed at step 4 and is not at step 2, from which the second run goes on."""
+    trained(tmp_path / "whole", small=SMALL_RL2)
+    trained(tmp_path / "parts", "trainer.max_steps=2", small=[w for w in SMALL_RL2 if "max_steps" not in w])
+    part = tmp_path / "parts"
+    checkpoint = torch.load(part / "checkpoints" / "last.ckpt", weights_only=True)
+    whole = torch.load(tmp_path / "whole" / "checkpoints" / "last.ckpt", weights_only=True)
+    checkpoint["metaloop"]["fingerprint"] = whole["metaloop"]["fingerprint"]
+    torch.save(checkpoint, part / "checkpoints" / "last.ckpt")
+    trained(part, small=SMALL_RL2, resume=True)
+    assert outcome(part)["parameters"] == outcome(tmp_path / "whole")["parameters"]
+    assert outcome(part)["episodes"] == outcome(tmp_path / "whole")["episodes"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"), [("discount", 0.0), ("trace", 1.1), ("clip", 0), ("renew", 0), ("entropy", -1), ("value_weight", -1)]
+)
+def test_bad_settings_are_refused_by_their_key(setting: str, value: float) -> None:
+    with pytest.raises(UserError, match=rf"algorithm\.{setting}={value}"):
+        made(BernoulliBandits(3), **{setting: value})
+
+
+def test_what_it_cannot_act_in_is_refused() -> None:
+    with pytest.raises(UserError, match="discrete actions"):
+        RL2(Cells((2,), None), Regret(), Actions(2, continuous=True), partial(GRU, hidden=2), **SETTINGS)
+    with pytest.raises(UserError, match="4 actions, but this policy was made for 3"):
+        made(BernoulliBandits(3)).meta_loss(tasks_of(BernoulliBandits(4), 2, 2))
+
+
+def test_learners_and_tasks_of_other_kinds_are_refused_before_training(tmp_path: Path) -> None:
+    others = ("model=cells", "episode=trial", "name=small")
+    with pytest.raises(UserError, match="environments, in which this learner cannot act; take algorithm=agent"):
+        trained(
+            tmp_path / "one", "dataset=bernoulli_bandits", "algorithm=maml", "model=mlp", "episode=trial", small=["name=small"]
+        )
+    with pytest.raises(UserError, match="acts in environments, but the data set's tasks are of regression"):
+        trained(tmp_path / "two", "dataset=sinusoid", "algorithm=rl2", *others, small=())
+
+
+def test_an_embedding_that_learns_is_trained_too() -> None:
+    environment = TabularMDPs(3, 2, 4)
+    model = MLP(environment.input_shape, None, hidden=[4])
+    learner = RL2(model, Regret(), environment.actions, partial(GRU, hidden=4), **SETTINGS)
+    learner.meta_loss(tasks_of(environment, 8, 2)).loss.backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
