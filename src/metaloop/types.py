@@ -124,6 +124,29 @@ def _pytree(cls: type[_Class]) -> type[_Class]:
     return cls
 
 
+@dataclass(frozen=True)
+class Field:
+    """A feature of examples whose inputs are categories, int64 (examples, columns).
+
+    Attributes:
+        name: Name of the feature.
+        size: Number of codes, or of labels.
+        of_user: Whether it describes the user of a recommendation, and so is the same for all examples of a task.
+        labels: Whether an example can have several of them. The feature then has ``size`` columns, 1 for a label that the
+            example has and 0 for others. If not, it has one column with a code in [0, size), of which 0 means "unknown".
+    """
+
+    name: str
+    size: int
+    of_user: bool = False
+    labels: bool = False
+
+    @property
+    def columns(self) -> int:
+        """Number of columns."""
+        return self.size if self.labels else 1
+
+
 @_pytree
 @dataclass(frozen=True)
 class Examples:

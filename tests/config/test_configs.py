@@ -10,6 +10,7 @@ import yaml
 
 from anomaly_files import write_tables
 from fake_texts import write_official
+from made_ratings import write_100k
 from made_scenario import write_scenario
 from metaloop.config.folder import conf_dir
 from metaloop.config.identity import fingerprint
@@ -24,7 +25,7 @@ from small_runs import described, make_scenario_file, trained
 FILES = sorted(path.relative_to(conf_dir()) for path in conf_dir().rglob("*.yaml"))
 COUNTS = {
     ".": 1,
-    "algorithm": 65,
+    "algorithm": 66,
     "algorithm/adapted": 10,
     "algorithm/agent": 9,
     "algorithm/augmentation": 2,
@@ -35,22 +36,22 @@ COUNTS = {
     "algorithm/meta_gradient": 13,
     "algorithm/objective": 4,
     "algorithm/over_tasks": 6,
-    "algorithm/estimator": 12,
+    "algorithm/estimator": 15,
     "algorithm/policy": 4,
     "algorithm/reader": 11,
     "algorithm/regime": 4,
     "algorithm/rule": 15,
     "algorithm/support_loss": 3,
     "algorithm/transform": 3,
-    "dataset": 39,
+    "dataset": 41,
     "dataset/augmentation": 3,
-    "episode": 17,
-    "experiment": 76,
+    "episode": 18,
+    "experiment": 77,
     "experiment/recipe": 8,
     "callbacks": 2,
     "debug": 2,
     "logger": 3,
-    "model": 17,
+    "model": 19,
     "outer": 4,
     "sweep": 12,
     "trainer": 4,
@@ -66,6 +67,8 @@ OF_ONE_SIZE = (
     "dataset/learners_on_tables",
     "dataset/gp",
     "dataset/harmonic",
+    "dataset/made_up_ratings",
+    "dataset/movielens",
     "dataset/quadratics",
     "dataset/sinusoid",
     "dataset/tabular",
@@ -90,6 +93,9 @@ CELLS = ("algorithm=tabular_transformer", "algorithm.reader.width=6")
 ESTIMATED = ("model=cells", "algorithm=estimator")
 WHOLE = ("model=cells", *CELLS, "episode=table", "episode.shots=3", "episode.queries=2", "episode.train.queries=2")
 SELECTION = ("dataset=aslib", "episode=scenario", "model=cells", "episode.ways=1", "episode.queries=1")
+FEW_RATINGS = ("episode.ways=1", "episode.shots=3", "episode.queries=5", "episode.train.queries=5")
+RATED = ("dataset=made_up_ratings", "dataset.users=60", "dataset.items=80", *FEW_RATINGS)
+OF_ITEMS = (*RATED, "episode=rating", "model=item_factors", "algorithm=estimator")
 POLICIES = [f"algorithm/policy/{path.stem}" for path in (conf_dir() / "algorithm" / "policy").glob("*.yaml")]
 SELECTORS = [f"algorithm/{name}" for name in ("meta_forest", "meta_tree", "nearest_datasets", "dataset_embedding")]
 OF_SCENARIOS = ("dataset/aslib", "dataset/learners_on_tables", "episode/scenario", "experiment/meta_knowledge")
@@ -139,6 +145,12 @@ WITH = {
     "algorithm/estimator": ESTIMATED[:1],
     "algorithm/estimator/nearest_neighbours": (*ESTIMATED, "algorithm.estimator.n_neighbors=1"),
     **{f"algorithm/estimator/{name}": (*ESTIMATED, *REGRESSION, "episode.ways=1") for name in ("forest_regressor", "ridge")},
+    **{f"algorithm/estimator/{name}": OF_ITEMS for name in ("item_mean", "user_bias", "fold_in")},
+    "model/item_factors": tuple(line for line in OF_ITEMS if not line.startswith("model=")),
+    "model/ratings": (*RATED, "episode=rating"),
+    "episode/rating": (*RATED, "model=ratings"),
+    "dataset/made_up_ratings": (*RATED[1:], "episode=rating", "model=ratings"),
+    "dataset/movielens": (*FEW_RATINGS, "dataset.shares.users=[0.2,0.2]", "episode=rating", "model=ratings"),
     "algorithm/reader/table": CELLS,
     "algorithm/head_init/fresh": ("algorithm/adapted=head",),
     "algorithm/learned_optimizer": WINDOWS,
@@ -269,6 +281,7 @@ NOTHING_LEARNED += (
     *(f"dataset/{name}" for name in WORLDS),
     "episode/trial",
     "algorithm/nearest_neighbour",
+    "model/item_factors",
     "experiment/finn2017_scratch_sinusoid_5shot",
     "experiment/slots_snips_5w1s_nearest_neighbour",
     "model/tfidf",
@@ -343,6 +356,9 @@ def data(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_pa
         monkeypatch.setenv("METALOOP_DATA", str(tmp_path / "data"))
     if choice == "dataset/anomalies":
         write_tables(tmp_path / "data" / "tabular")
+        monkeypatch.setenv("METALOOP_DATA", str(tmp_path / "data"))
+    if choice == "dataset/movielens":
+        write_100k(tmp_path / "data" / "ml-100k")
         monkeypatch.setenv("METALOOP_DATA", str(tmp_path / "data"))
     if choice in WRITTEN:
         write_official(tmp_path / "data")
@@ -428,6 +444,7 @@ WITHOUT_NUMBERS = {
     "noisy_labels_glyphs": "a comparison of our own",
     "meta_knowledge": "a comparison of our own",
     "anomalies_transformer": "a model of our own, on data sets of ADBench that the papers split otherwise",
+    "cold_start": "a comparison of our own, on made-up ratings",
     "pfn_tables": "a model of our own, on a prior of our own",
     "pfn_tables_regression": "as pfn_tables",
     **dict.fromkeys(SLOT_EXPERIMENTS, "no paper tests MiniLM so"),

@@ -76,9 +76,11 @@ from metaloop.models.bag_of_words import BagOfWords
 from metaloop.models.cells import Cells
 from metaloop.models.convolutional.conv4 import Conv4
 from metaloop.models.convolutional.resnet import ResNet12, ResNet18, WideResNet
+from metaloop.models.item_factors import ItemFactors
 from metaloop.models.mlp import MLP
 from metaloop.models.optimisee import Optimisee
 from metaloop.models.projection import OnFeatures
+from metaloop.models.rating_net import RatingNet
 from metaloop.models.transformers.text_encoder import TextClassifier
 from metaloop.models.transformers.vision_encoder import ImageClassifier
 from metaloop.problems.control import Regret
@@ -450,7 +452,9 @@ ALL_MEMBERS: Mapping[type, set[type]] = {
     Transform: {type(make(EMBEDDING)) for make in TRANSFORMS.values()},
     SupportLoss: {type(make()) for make in SUPPORT_LOSSES.values()},
     SupportAugmentation: {type(make()) for make in AUGMENTATIONS.values()},
-    nn.Module: {type(build(shape, 2, "none")) for shape, build in MODELS.values()} | {Cells},  # it has no parameters
+    nn.Module: {type(build(shape, 2, "none")) for shape, build in MODELS.values()}
+    | {Cells}  # it has no parameters
+    | {RatingNet, ItemFactors},  # of categories: tests/unit/models/test_rating_models.py
 }
 
 

@@ -51,7 +51,8 @@ _WORDS = {
     "new": ("learner",),
     "study": ("number", "reuse", "minutes"),
     "predict": tuple(
-        f"{key}=" for key in ("run", "model", "support", "query", "text", "path", "label", "steps", "out", "save")
+        f"{key}="
+        for key in ("run", "model", "support", "query", "text", "path", "label", "rank", "ask", "rule", "steps", "out", "save")
     ),
 }
 

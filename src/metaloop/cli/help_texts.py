@@ -107,6 +107,8 @@ examples:
 PREDICT = """usage: metaloop predict run=DIR support=FILE query=FILE [KEY=VALUE ...]
        metaloop predict model=DIR query=FILE [KEY=VALUE ...]
        metaloop predict model=pfn support=FILE query=FILE [KEY=VALUE ...]
+       metaloop predict run=DIR ask=N [rule=NAME]
+       metaloop predict run=DIR support=FILE rank=N
 
 Adapts the best checkpoint of a finished run to a few labelled examples of yours (support) and predicts others (query). The
 run's data set prepares your files as it prepared its own examples. Classes and examples per class can be any number.
@@ -116,6 +118,7 @@ pictures    a folder or zip archive with one folder per class, or a CSV file wit
             also pictures without class folders
 tables      CSV with a column label (a class, or the number to predict); all other columns are numbers, truth values, dates
             or categories, or empty; ignore=NAME,NAME leaves columns out
+ratings     CSV with the columns item and rating; ask=N says which items to rate first, rank=N ranks the others
 
 model=pfn and model=pfn_regression come with metaloop: they predict small tables without any training (docs/tables.md).
 
@@ -134,6 +137,8 @@ keys:
   model=DIR      an adapted model that save= saved; or pfn, pfn_regression, which need support=
   support=FILE   labelled examples to adapt to
   query=FILE     examples to predict; optional with save=
+  rank=N         in the place of query=: all items that the support set does not have, the best first; N are shown
+  ask=N          the N items that a new user is asked about first, by rule= (popularity_entropy, popularity, gradient_norm)
   text=, path=, label=NAME   names of the columns in the files (default: text, path, label)
   ignore=, categories=NAME,NAME   columns of a table to leave out; columns of codes that are categories, not numbers
   steps=N        inner steps (default: those of the run's meta-test)

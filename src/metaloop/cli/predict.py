@@ -21,11 +21,18 @@ if TYPE_CHECKING:  # they import torch, for which the error for a mistyped word 
     from metaloop.problems.metric import Metric
 
 _COLUMNS, _LISTS = ("text", "path", "label"), ("ignore", "categories")  # names of columns: one, or several
-KEYS = ("run", "model", "support", "query", *_COLUMNS, *_LISTS, "steps", "alarm_rate", "unfinished", "out", "save")
+_OF_RATINGS = ("rank", "ask", "rule")
+KEYS = (
+    *("run", "model", "support", "query"),
+    *_COLUMNS,
+    *_LISTS,
+    *_OF_RATINGS,
+    *("steps", "alarm_rate", "unfinished", "out", "save"),
+)
 _FOLDER = "predictions"
 _MODEL = "model.json"  # in the folder of an adapted model
 _COMMAND = ["metaloop", "predict"]  # beginning of the command in a record of predictions
-_FIRST_COLUMNS = "row,input,"
+_FIRST_COLUMNS = ("row,input,", "item,title,rating,value,")
 _SHOWN, _WIDTH = 10, 56  # rows of the table on the screen, and characters of an input
 
 
@@ -46,6 +53,9 @@ def words(argv: Sequence[str]) -> dict[str, str]:
             raise UserError(f"predict {word}: {'given a second time' if key in values else 'a value is needed'}")
         values[key] = value
     values = _with_shipped(values)
+    if "ask" in values or "rule" in values:
+        _check_question(values)
+        return values
     if ("run" in values) == ("model" in values):
         raise UserError("predict: name one of run=DIR (with support=FILE) and model=DIR")
     if "run" in values and "support" not in values:
@@ -53,10 +63,26 @@ def words(argv: Sequence[str]) -> dict[str, str]:
     for key in ("support", "steps", "unfinished", "save"):
         if "model" in values and key in values:
             raise UserError(f"predict model=...: {key}= needs run=; a saved model is adapted already")
-    if not {"query", "save"} & set(values):
-        raise UserError("predict: query=FILE is needed, the examples to predict; or save=DIR to save the adapted model")
+    if not {"query", "rank", "save"} & set(values):
+        raise UserError(
+            "predict: query=FILE is needed, the examples to predict; rank=N for the N best items of a run on ratings; or "
+            "save=DIR to save the adapted model"
+        )
+    if {"query", "rank"} <= set(values):
+        raise UserError("predict: query=FILE predicts these examples, rank=N all that the support set does not have; give one")
     _check_targets(values)
     return values
+
+
+def _check_question(values: Mapping[str, str]) -> None:
+    """Raise a UserError unless the keys are those of a question which items to rate first."""
+    extra = [key for key in values if key not in ("run", "ask", "rule", "unfinished", "out")]
+    if "ask" not in values or "run" not in values or extra:
+        raise UserError(
+            f"predict ask=N: write run=DIR ask=N, and if you like rule=, unfinished= and out=FILE.csv"
+            f"{'; not ' + ', '.join(f'{key}=' for key in extra) if extra else ''}"
+        )
+    _check_targets(values)
 
 
 def _with_shipped(values: dict[str, str]) -> dict[str, str]:
@@ -79,8 +105,8 @@ def _with_shipped(values: dict[str, str]) -> dict[str, str]:
 def _check_targets(values: Mapping[str, str]) -> None:
     """Raise a UserError if predictions would replace another file, or the model could not be saved."""
     out, save = values.get("out"), values.get("save")
-    if out is not None and "query" not in values:
-        raise UserError(f"predict out={out}: there are no predictions without query=FILE")
+    if out is not None and not {"query", "rank", "ask"} & set(values):
+        raise UserError(f"predict out={out}: there are no predictions without query=FILE or rank=N")
     if out is not None and (Path(out).suffix.lower() != ".csv" or Path(out).is_dir()):
         raise UserError(f"predict out={out}: must be a file that ends in .csv")
     for path in () if out is None else (Path(out), _record_path(Path(out))):
@@ -130,10 +156,10 @@ def _is_from_predict(path: Path) -> bool:
     return isinstance(command, list) and command[:2] == _COMMAND
 
 
-def _steps(values: Mapping[str, str]) -> int | None:
-    text = values.get("steps")
+def _number(values: Mapping[str, str], key: str) -> int | None:
+    text = values.get(key)
     if text is not None and (not text.isdecimal() or int(text) < 1):
-        raise UserError(f"predict steps={text}: must be a whole number of at least 1")
+        raise UserError(f"predict {key}={text}: must be a whole number of at least 1")
     return None if text is None else int(text)
 
 
@@ -153,9 +179,12 @@ def _alarm_rate(values: Mapping[str, str]) -> float | None:
 def main(argv: list[str]) -> int:
     """Adapt a run or load a model, predict, write the predictions, and print a short table."""
     values = words(argv)
-    steps, unfinished = _steps(values), is_true("unfinished", [values[key] for key in ("unfinished",) if key in values])
+    steps, rank, ask = (_number(values, key) for key in ("steps", "rank", "ask"))
+    unfinished = is_true("unfinished", [values[key] for key in ("unfinished",) if key in values])
     alarm_rate = _alarm_rate(values)
     _check_inputs(values, unfinished)
+    if ask is not None:
+        return _ask(values, ask, unfinished=unfinished)
     from metaloop.data.user.tasks import Columns
 
     names: dict[str, Any] = {key: values[key] for key in _COLUMNS if key in values}
@@ -172,11 +201,34 @@ def main(argv: list[str]) -> int:
     if "query" in values:
         model = replace(model, columns=replace(model.columns, **names))  # the query file may have other column names
         result = model.predict(values["query"], alarm_rate=alarm_rate)
+    elif rank is not None:
+        result = model.rank()
+    if result is not None:
         files = [f"predictions  {_write(model, result, values, base, argv)}"]
     if "save" in values:
         model.save(values["save"])
         files.append(f"model  {values['save']}  (metaloop predict model={values['save']} query=...)")
-    show(model, result, files)
+    show(model, result, files, rank or _SHOWN)
+    return 0
+
+
+def _ask(values: Mapping[str, str], count: int, *, unfinished: bool) -> int:
+    """Write and print the items that a new user is asked about first."""
+    from metaloop.evaluation.questions import RULES, evidence
+    from metaloop.records.writing import write_csv
+    from metaloop.report.summary import print_lines
+
+    rule = values.get("rule", next(iter(RULES)))
+    found = evidence(values["run"], count, rule, unfinished=unfinished)
+    target = Path(values.get("out", Path(values["run"]) / _FOLDER / f"ask_{rule}.csv"))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_csv(target, found.table())
+    except OSError as error:
+        raise UserError(f"{target} cannot be written ({error.strerror or error}); name another file with out=") from error
+    places = enumerate(zip(found.titles, found.ratings, strict=True), 1)
+    lines = [f"{place}  {title} ({ratings} ratings)" for place, (title, ratings) in places]
+    print_lines([*lines, f"ask first by {rule}  {target}  (fill in the column rating; rows without one are left out)"])
     return 0
 
 
@@ -238,7 +290,7 @@ def record(model: "AdaptedModel", result: "Predictions", command: Sequence[str])
     }
 
 
-def show(model: "AdaptedModel", result: "Predictions | None", files: Sequence[str]) -> None:
+def show(model: "AdaptedModel", result: "Predictions | None", files: Sequence[str], shown: int = _SHOWN) -> None:
     """Print a summary of the support set, the first predictions, and the lines about written files."""
     from metaloop.problems.anomaly_scoring import AnomalyScoring
     from metaloop.report.summary import print_lines
@@ -253,7 +305,7 @@ def show(model: "AdaptedModel", result: "Predictions | None", files: Sequence[st
         if isinstance(model.dataset.problem, AnomalyScoring):
             lines[0] += f", of which {int(task.y.sum())} labelled anomalies"
     if result is not None:
-        _print_table(result)
+        _print_table(result, shown)
         lines += _notes(result)
     print_lines([*lines, *files])
 
@@ -285,21 +337,21 @@ def _scored(metric: "Metric", score: "Interval | Proportion") -> str:
     return metric.with_unit(f"{metric.number(score.mean)}, between {metric.number(score.low)} and {metric.number(score.high)}")
 
 
-def _print_table(result: "Predictions") -> None:
+def _print_table(result: "Predictions", shown: int) -> None:
     from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
-    shown = ("label", "probability") if result.classes else ("mean", "standard deviation")
-    for name in ("row", "input", *(shown if result.anomaly is None else ("score", "alarm"))):
+    outputs = ("label", "probability") if result.classes else ("mean", "standard deviation")
+    for name in ("row", "input", *(outputs if result.anomaly is None else ("score", "alarm"))):
         table.add_column(name, justify="left" if name in ("input", "label") else "right", no_wrap=True)
-    for number in range(min(_SHOWN, len(result.rows))):
+    for number in range(min(shown, len(result.rows))):
         caption = printable(" ".join(result.rows.captions[number].split()))
         table.add_row(str(number + 1), _cut(caption), *map(printable, _prediction(result, number)))
     console = Console(markup=False, highlight=False)
     console.print(table)
-    if len(result.rows) > _SHOWN:
-        console.print(f"and {len(result.rows) - _SHOWN:,} more")
+    if len(result.rows) > shown:
+        console.print(f"and {len(result.rows) - shown:,} more")
 
 
 def _cut(text: str) -> str:

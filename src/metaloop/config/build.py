@@ -5,7 +5,7 @@ A run is built from a plain dict, so that another process can build the same run
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import is_dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,6 +22,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from metaloop.config.exit_codes import users_fault
 from metaloop.config.targets.allowed import check_identity, named_targets
+from metaloop.config.trained_on import TrainedOn, trained_on
 from metaloop.data.distribution import Dataset, TaskDistribution
 from metaloop.data.encoded import EncodedDataset, Encoder
 from metaloop.data.episodes import check_spec
@@ -31,7 +32,6 @@ from metaloop.learners.learner import Learner
 from metaloop.models.model import KeepsFiles, Model, ReadsTexts
 from metaloop.models.projection import OnFeatures
 from metaloop.problems.control import actions_of, check_acts
-from metaloop.problems.problem import Problem
 from metaloop.system.cache import cache_folder
 from metaloop.system.devices import check_precision
 from metaloop.tracking.tracker import Tracker
@@ -39,7 +39,7 @@ from metaloop.training.datamodule import EpisodePlan
 from metaloop.training.run import RunParts
 from metaloop.training.starting.warm_start import warm_start
 from metaloop.training.stretches.stretches import check_mode
-from metaloop.types import EpisodeSpec, Inputs, Tokenizer, highest
+from metaloop.types import EpisodeSpec, Field, Inputs, Tokenizer, highest
 
 Config = Mapping[str, Any]
 _Base = TypeVar("_Base")
@@ -62,8 +62,11 @@ def make(node: Any, key: str, kind: type | None = None, **more: Any) -> Any:
     _check_kind(node, key, kind)
     names = _checked_names(node, key)
     allowed = {"_execution_whitelist_": names} if _HYDRA_ASKS else {}
+    data = {name: value for name, value in more.items() if _holds_dataclasses(value)}
+    rest = {name: value for name, value in more.items() if name not in data} | ({"_partial_": True} if data else {})
     try:
-        made = instantiate(node, **more, **allowed, _convert_="all")
+        made = instantiate(node, **rest, **allowed, _convert_="all")
+        made = made(**data) if data else made
     except Exception as error:
         message = _explained(error, node, key)
         if message is None:
@@ -72,6 +75,11 @@ def make(node: Any, key: str, kind: type | None = None, **more: Any) -> Any:
     if kind is not None and not node.get("_partial_") and not isinstance(made, kind):
         raise UserError(f"{key}._target_={node.get('_target_')} made a {type(made).__name__}, not a {_name(kind)}")
     return made
+
+
+def _holds_dataclasses(value: object) -> bool:
+    """Whether Hydra would turn an argument into a config."""
+    return is_dataclass(value) or (isinstance(value, tuple) and any(map(is_dataclass, value)))
 
 
 def _explained(error: Exception, node: Any, key: str) -> str | None:
@@ -197,36 +205,6 @@ def build_encoder(config: Config, input_shape: tuple[int, ...]) -> Encoder:
     return frozen_encoder(model, json.dumps(node, sort_keys=True), torch.device("cuda" if on_gpu else "cpu"))
 
 
-@dataclass(frozen=True)
-class TrainedOn:
-    """Description of the meta-training tasks that a model and a learner are built for.
-
-    Attributes:
-        problem: Problem of the tasks.
-        input_shape: Shape of one example.
-        outputs: Number of outputs for a query.
-        classes: Number of meta-training classes; None if they are not numbered.
-        inputs: Meta-training examples, for models that read them once; None if the data set has no list of them.
-    """
-
-    problem: Problem
-    input_shape: tuple[int, ...]
-    outputs: int
-    classes: int | None
-    inputs: Inputs | None
-
-
-def trained_on(distribution: TaskDistribution, spec: EpisodeSpec) -> TrainedOn:
-    """Describe the tasks of a meta-training split in episodes of this size."""
-    return TrainedOn(
-        problem=distribution.problem,
-        input_shape=tuple(distribution.input_shape),
-        outputs=distribution.outputs(spec),
-        classes=distribution.num_classes,
-        inputs=distribution.inputs,
-    )
-
-
 def build_learner(config: Config, distribution: TaskDistribution, ways: EpisodeSpec) -> Learner:
     """Build the model and the learner around it; ``seed`` alone determines their parameters.
 
@@ -248,8 +226,13 @@ def build_learner_for(config: Config, tasks: TrainedOn) -> Learner:
         more["actions"] = actions_of(tasks.problem)
     arguments: dict[str, Any] = {"input_shape": tasks.input_shape, "outputs": tasks.outputs if requires.head else None}
     node = _learned(config["model"])
-    if _class_of(node, Model).needs_examples:
+    wanted = _class_of(node, Model)
+    if wanted.needs_examples:
         arguments["examples"] = _examples(tasks, node)
+    if wanted.needs_fields:
+        arguments["fields"] = _fields(tasks, node)
+    if wanted.needs_labelled:
+        arguments["labelled"] = tasks.labelled
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config["seed"])
         model = make(node, "model", nn.Module, **arguments)
@@ -276,6 +259,16 @@ def _examples(tasks: TrainedOn, model: Config) -> Inputs:
             f"choose another model=... or dataset=..."
         )
     return tasks.inputs
+
+
+def _fields(tasks: TrainedOn, model: Config) -> tuple[Field, ...]:
+    """The features of categorical inputs, for models that embed them."""
+    if not tasks.fields:
+        raise UserError(
+            f"model._target_={model['_target_']!r} embeds categories, but the inputs of this data set are none; take "
+            f"dataset=made_up_ratings or dataset=movielens, or choose another model=..."
+        )
+    return tasks.fields
 
 
 def _learned(model: Config) -> Config:

@@ -14,7 +14,7 @@ from metaloop.errors import UserError
 from metaloop.problems.problem import Baseline, Line, Problem
 from metaloop.records.contents import SplitContents
 from metaloop.records.schema import ExampleCounts
-from metaloop.types import EpisodeSpec, Examples, Inputs, Tasks, highest
+from metaloop.types import EpisodeSpec, Examples, Field, Inputs, Tasks, highest
 
 SPLITS = ("train", "validation", "test")
 
@@ -64,6 +64,7 @@ class TaskDistribution(ABC):
         has_unlabelled: whether :meth:`draw` supports ``spec.unlabelled``.
         num_classes: number of classes of the split, which ``Tasks.classes`` numbers from 0; None if there are no such numbers.
         inputs: all examples of the split, (examples, *input); None if they are not listed.
+        fields: features that the columns of an input hold, if inputs are categories (examples, columns); empty if they are not.
         cross_validated: whether the support sets of the split's tasks together hold its queries, as in a cross-validation, so
             that no learner may learn from one task to the next.
     """
@@ -75,6 +76,7 @@ class TaskDistribution(ABC):
     num_classes: int | None = None
     has_unlabelled: bool = False
     inputs: Inputs | None = None
+    fields: tuple[Field, ...] = ()
     cross_validated: bool = False
 
     @abstractmethod
@@ -121,6 +123,13 @@ class TaskDistribution(ABC):
 
     def oracle(self) -> Oracle | None:
         """The best possible predictions; None if they are not known."""
+        return None
+
+    def labelled(self) -> Examples | None:
+        """All examples of the split (examples, ...) with the task of each as ``sequence``, for models that need targets.
+
+        None if they are not listed.
+        """
         return None
 
     def all_examples(self) -> NamedExamples | None:

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metaloop.config.build import TrainedOn, build_dataset, build_learner_for, build_plan, keep_model_files, trained_on
+from metaloop.config.build import build_dataset, build_learner_for, build_plan, keep_model_files
+from metaloop.config.trained_on import TrainedOn, trained_on
 from metaloop.config.trust import remember_derived
 from metaloop.data.encoded import check_encoder
 from metaloop.data.recorded import RecordedDataset
@@ -96,6 +97,19 @@ class AdaptedModel:
             raise UserError(f"alarm_rate={alarm_rate:g}: the run does not score anomalies; leave it out")
         return alarm_threshold(self.dataset, self.task, self.learner, alarm_rate)
 
+    def rank(self) -> Predictions:
+        """Predict all items of the run's data set that the support set does not have, the highest prediction first.
+
+        Raises:
+            UserError: the data set has no items.
+        """
+        rows = self.dataset.unseen(self.task)
+        if rows is None:
+            raise UserError(
+                "rank=: the run was not trained on ratings, so it has no items to rank; name examples by query=FILE"
+            )
+        return predictions(self.dataset, self.task, self.learner, self.predictor, rows, ranked=True)
+
     def save(self, folder: str | Path) -> None:
         """Save everything that predictions need in a new folder: learner's and adapted parameters, and the support set.
 
@@ -131,8 +145,9 @@ class AdaptedModel:
         if name is not None and Path(name).is_dir():  # absolute, so that it is found from other working folders
             config = with_model(config, {"name_or_path": str(Path(name).resolve())})
         encoder = self.dataset.encoded_by
-        description = {"outputs": tasks.outputs, "classes": tasks.classes, "input_shape": list(tasks.input_shape)}
-        more = {"tasks": description, "columns": asdict(self.columns)}
+        sizes = {"outputs": tasks.outputs, "classes": tasks.classes, "input_shape": list(tasks.input_shape)}
+        description = {**sizes, "fields": [asdict(field) for field in tasks.fields]}
+        more = {"tasks": description, "columns": asdict(self.columns), "catalogue": self.dataset.catalogue()}
         return {**self.about, "config": config, "encoder": encoder, **more}
 
 
@@ -214,6 +229,8 @@ def load_model(folder: str | Path, trust: Collection[str] = ()) -> AdaptedModel:
     examples = map_inputs(lambda tensor: tensor[0], kept.task.inputs)  # only shapes matter: word counts are in the parameters
     tasks = TrainedOn(**kept.tasks, problem=dataset.problem, input_shape=kept.input_shape, inputs=examples)
     check_encoder(dataset, kept.encoder, f"the saved model {folder}")
+    if kept.catalogue != dataset.catalogue():
+        raise UserError(f"model={folder}: the items of the data set have changed since it was saved; restore the data set")
     learner = build_learner_for(kept.build_config, tasks)
     try:
         learner.load_state_dict(kept.learner)
@@ -259,7 +276,7 @@ def _file_dataset(config: Mapping[str, Any]) -> UserFileDataset:
     if not isinstance(dataset, UserFileDataset):
         raise UserError(
             f"the run was trained on {config['dataset']['_target_']}, which cannot prepare your own files; data sets of "
-            f"texts and of images and dataset=tabular can"
+            f"texts, of images and of ratings and dataset=tabular can"
         )
     return dataset
 

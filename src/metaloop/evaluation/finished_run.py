@@ -17,7 +17,7 @@ from metaloop.records.reading import read_record
 from metaloop.records.schema import RECORD, Record, RunIdentity, Training
 
 if TYPE_CHECKING:
-    from metaloop.config.build import TrainedOn
+    from metaloop.config.trained_on import TrainedOn
     from metaloop.data.distribution import Dataset
     from metaloop.evaluation.restored import RestoredTest
     from metaloop.learners.learner import Learner

@@ -12,6 +12,7 @@ from metaloop.errors import UserError
 from metaloop.records.directory import check_links
 from metaloop.records.typed_json import read_object
 from metaloop.training.checkpoints import load_checkpoint
+from metaloop.types import Field
 
 TENSORS, ABOUT, ENCODER = "adapted.pt", "model.json", "encoder"
 
@@ -23,13 +24,14 @@ class KeptModel:
     Attributes:
         about: Plain data: the run, its checkpoint's step and config, the support file and its hash, versions.
         build_config: Config to build the learner from; it takes the encoder's weights from ``learner``.
-        tasks: Number of outputs and of classes of the meta-training tasks.
+        tasks: Number of outputs and of classes of the meta-training tasks, and the fields of their inputs.
         input_shape: Shape of one example of them.
         columns: Names of the columns in the support file.
         encoder: Identity of a frozen encoder; None without one.
         task: The support set.
         learner: State of the learner.
         adapted: Adapted parameters; None for a learner without them.
+        catalogue: Digest of what a user's files refer to by name; None for nothing, and in models kept before there was one.
     """
 
     about: Mapping[str, Any]
@@ -41,6 +43,7 @@ class KeptModel:
     task: UserTask
     learner: Mapping[str, Any]
     adapted: Mapping[str, Any] | None
+    catalogue: str | None = None
 
 
 def read_kept_model(folder: Path, trust: Collection[str]) -> KeptModel:
@@ -55,6 +58,7 @@ def read_kept_model(folder: Path, trust: Collection[str]) -> KeptModel:
     about = read_object(folder / ABOUT, "description of an adapted model")
     try:
         tasks, columns, encoder = dict(about.pop("tasks")), Columns(**about.pop("columns")), about.pop("encoder", None)
+        catalogue = about.pop("catalogue", None)
         check_received(about["config"], folder / ABOUT, trust)
         check_complete(about["config"], folder / ABOUT)
         check_packages(about["config"], folder / ABOUT)
@@ -66,12 +70,17 @@ def read_kept_model(folder: Path, trust: Collection[str]) -> KeptModel:
             about={**about, "config": config},
             build_config=build_config,
             input_shape=tuple(tasks.pop("input_shape")),
-            tasks={name: tasks[name] for name in ("outputs", "classes")},
+            tasks={
+                "outputs": tasks["outputs"],
+                "classes": tasks["classes"],
+                "fields": tuple(Field(**field) for field in tasks.get("fields", ())),
+            },
             columns=columns,
             encoder=encoder,
             task=from_tensors(saved["task"]),
             learner=saved["learner"],
             adapted=saved["adapted"],
+            catalogue=catalogue,
         )
     except (KeyError, TypeError, AttributeError) as error:
         reason = f"{type(error).__name__}: {error}"

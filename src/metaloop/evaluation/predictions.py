@@ -16,6 +16,7 @@ from metaloop.metrics.interval import LEVEL, Interval, mean_interval
 from metaloop.metrics.proportions import Proportion, proportion
 from metaloop.problems.anomaly_scoring import AUROC, AnomalyScoring
 from metaloop.problems.metric import ACCURACY, MEAN_SQUARED_ERROR, Metric
+from metaloop.problems.rating import MEAN_ABSOLUTE_ERROR
 from metaloop.types import Examples, Inputs, map_inputs
 
 _BATCH = 64  # queries that are predicted at once, or as many as the support set has, unless they depend on each other
@@ -31,7 +32,7 @@ class Predictions:
         probabilities: (rows, classes) for classification, else None.
         mean: (rows,) for regression, in the target's unit, else None.
         deviation: (rows,) standard deviations in that unit; None if the learner does not predict them.
-        metric: Metric of the score: accuracy, or mean squared error in the target's squared unit.
+        metric: Metric of the score: accuracy, mean squared error in the target's squared unit, or for ratings absolute error.
         score: Score over the rows whose label is one of the support set's (for regression, a number); None without any.
         strange: Labels of the other labelled rows, which cannot be scored.
         repeated: Number of rows that are examples of the support set.
@@ -89,6 +90,8 @@ def predictions(
     predictor: Predictor,
     rows: UserRows,
     threshold: float | None = None,
+    *,
+    ranked: bool = False,
 ) -> Predictions:
     """Predict a user's examples with an adapted learner.
 
@@ -99,6 +102,7 @@ def predictions(
         predictor: The adapted learner.
         rows: The examples.
         threshold: Anomaly score above which a row raises an alarm; None for no alarms.
+        ranked: Whether to order the rows by their prediction, the highest first; for regression.
 
     Raises:
         UserError: a prediction is not finite.
@@ -113,6 +117,9 @@ def predictions(
     outputs = torch.cat(answers)
     if not torch.isfinite(outputs).all():
         raise UserError("the adapted model's predictions are not finite: take fewer inner steps with steps=")
+    if ranked:
+        order = outputs.flatten(1)[:, 0].argsort(descending=True, stable=True)
+        outputs, rows = outputs[order], rows.ordered(order.tolist())
     repeated = sum(digest in task.known for digest in rows.hashes)
     labels = [task.label(given) for given in rows.labels]
     strange = tuple(given for given, known in zip(rows.labels, labels, strict=True) if given is not None and known is None)
@@ -126,8 +133,9 @@ def predictions(
         area, scores = _area(outputs[:, 0], labels), outputs[:, 0]
         return Predictions(rows, (), None, None, None, AUROC, area, strange, repeated, learner.transductive, scores, threshold)
     mean, deviation = _in_units(outputs, scale)
-    score = _error(mean, labels)
-    return Predictions(rows, (), None, mean, deviation, MEAN_SQUARED_ERROR, score, strange, repeated, learner.transductive)
+    absolute = dataset.problem.metric == MEAN_ABSOLUTE_ERROR
+    metric, score = MEAN_ABSOLUTE_ERROR if absolute else MEAN_SQUARED_ERROR, _error(mean, labels, absolute=absolute)
+    return Predictions(rows, (), None, mean, deviation, metric, score, strange, repeated, learner.transductive)
 
 
 def _batches(inputs: Inputs, count: int, size: int) -> Iterator[Inputs]:
@@ -145,9 +153,8 @@ def _in_units(outputs: Tensor, scale: TargetScale | None) -> tuple[Tensor, Tenso
     """Convert outputs (rows, 1) or (rows, 1, 2) to means and standard deviations (rows,) in the target's unit."""
     assert scale is not None
     outputs = outputs.double()
-    if outputs.ndim == 2:
-        return outputs[:, 0] * scale.unit + scale.mean, None
-    return outputs[:, 0, 0] * scale.unit + scale.mean, outputs[:, 0, 1] * scale.unit
+    means, deviations = (outputs[:, 0], None) if outputs.ndim == 2 else (outputs[:, 0, 0], outputs[:, 0, 1] * scale.unit)
+    return (means * scale.unit + scale.mean).clamp(*scale.bounds), deviations
 
 
 def _accuracy(probabilities: Tensor, classes: tuple[str, ...], labels: Sequence[str | None]) -> Proportion | None:
@@ -166,7 +173,7 @@ def _area(scores: Tensor, labels: Sequence[str | None]) -> Interval | None:
     return Interval(float(AnomalyScoring().scores(scores[None, known, None], query)["score"]), None, int(known.sum()), LEVEL)
 
 
-def _error(mean: Tensor, labels: Sequence[str | None]) -> Interval | None:
+def _error(mean: Tensor, labels: Sequence[str | None], *, absolute: bool) -> Interval | None:
     targets = torch.tensor([float(label or "nan") for label in labels], dtype=torch.float64)
-    squares = (mean - targets).square()[~targets.isnan()]
-    return mean_interval(squares.tolist()) if len(squares) else None
+    errors = (mean - targets)[~targets.isnan()]
+    return mean_interval((errors.abs() if absolute else errors.square()).tolist()) if len(errors) else None

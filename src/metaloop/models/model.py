@@ -29,6 +29,9 @@ class Model(ABC):
         takes_weight: whether ``forward`` takes ``weight`` (examples,): how much each example counts in the statistics that
             examples share, 0 for padding. See :meth:`metaloop.models.norm.Norm.forward`.
         needs_examples: whether the constructor takes ``examples``, all meta-training inputs.
+        needs_fields: whether it takes ``fields``, the features that the columns of an input hold.
+        needs_labelled: whether it takes ``labelled``, all meta-training examples with their targets; None where the parameters
+            are loaded.
     """
 
     head: nn.Module | None
@@ -36,6 +39,8 @@ class Model(ABC):
     map_shape: tuple[int, int, int] | None = None
     takes_weight: bool = False
     needs_examples: ClassVar[bool] = False
+    needs_fields: ClassVar[bool] = False
+    needs_labelled: ClassVar[bool] = False
 
     @property
     def linear_head(self) -> nn.Linear | None:

@@ -2,9 +2,10 @@
 
 import hashlib
 import logging
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,13 +79,31 @@ class UserRows:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def ordered(self, order: Sequence[int]) -> "UserRows":
+        """The same rows in another order."""
+        rows = torch.tensor(order, dtype=torch.int64)
+        return replace(
+            self,
+            inputs=map_inputs(lambda tensor: tensor[rows], self.inputs),
+            labels=tuple(self.labels[row] for row in order),
+            captions=tuple(self.captions[row] for row in order),
+            hashes=tuple(self.hashes[row] for row in order),
+        )
+
 
 @dataclass(frozen=True)
 class TargetScale:
-    """Scale of standardised targets: ``value * unit + mean`` is in the user's unit."""
+    """Scale of standardised targets: ``value * unit + mean`` is in the user's unit.
+
+    Attributes:
+        mean: see above.
+        unit: see above.
+        bounds: lowest and highest possible value in the user's unit, to which predictions are cut.
+    """
 
     mean: float
     unit: float
+    bounds: tuple[float, float] = (-math.inf, math.inf)
 
 
 class UserFileDataset(Dataset):
@@ -125,6 +144,14 @@ class UserFileDataset(Dataset):
         Returns:
             The inputs of support and query, and the scale of the targets of a regression (None for a classification).
         """
+
+    def unseen(self, task: "UserTask") -> UserRows | None:
+        """All examples of the data set itself that are not in a user's support set, to be ranked; None if there are none."""
+        return None
+
+    def catalogue(self) -> str | None:
+        """Digest of what a user's files refer to by name; None if they refer to nothing."""
+        return None
 
 
 class UserExampleDataset(UserFileDataset):

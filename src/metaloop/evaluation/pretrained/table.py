@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metaloop.config.build import build_dataset, build_plan, trained_on
+from metaloop.config.build import build_dataset, build_plan
+from metaloop.config.trained_on import trained_on
 from metaloop.data.tables.own_tables import own_inputs
 from metaloop.data.user.tasks import TargetScale
 from metaloop.errors import UserError

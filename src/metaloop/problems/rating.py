@@ -1,0 +1,78 @@
+"""Rating: predict what a user thinks of items, and rank the items that the user has not seen."""
+
+import torch
+from torch import Tensor
+
+from metaloop.errors import UserError
+from metaloop.metrics.recommendation import ndcg
+from metaloop.metrics.regression import episode_scores
+from metaloop.problems.metric import LOG_LIKELIHOOD, Metric
+from metaloop.problems.problem import Problem, Scores, span_text
+from metaloop.problems.regression import COVERAGE
+from metaloop.problems.task_loss import MeanSquaredError
+from metaloop.types import Examples, Span
+
+MEAN_ABSOLUTE_ERROR = Metric("mae", "mean absolute error", digits=4, higher_is_better=False, bounds=(0.0, None))
+ROOT_MEAN_SQUARED_ERROR = Metric("rmse", "root mean squared error", digits=4, higher_is_better=False, bounds=(0.0, None))
+
+
+class Rating(Problem):
+    """Prediction of the ratings of one user, from a few ratings of the same user.
+
+    Targets and outputs are ratings minus the middle of the scale, in its unit. Predictions beyond the scale are cut to it.
+
+    - ``mae``, the score: mean over a user's queries of ``|rating - prediction|``; its mean is over users (Lee et al. 2019).
+    - ``rmse``: root of the mean over a user's queries of the squared error; its mean is over users, too.
+    - ``ndcg_k``: nDCG@k of the user's queries ranked by prediction; relevance is the rating minus the lowest possible one. See
+      :func:`metaloop.metrics.recommendation.ndcg`. The queries are items that the user rated and the learner has not seen
+      rated; items without a rating are not ranked.
+
+    For learners that predict normal distributions, the means are scored, and further statistics are the log-likelihood of a
+    rating and the coverage of the central 90 % bands.
+
+    Args:
+        low: lowest rating.
+        high: highest rating.
+        k: number of items at the top of a ranking that nDCG counts.
+        scenario: which of users and items are new at meta-test, in words.
+    """
+
+    name = "rating"
+    metric = MEAN_ABSOLUTE_ERROR
+    loss = MeanSquaredError()
+
+    def __init__(self, low: float, high: float, k: int, scenario: str) -> None:
+        if not low < high:
+            raise UserError(f"a scale of ratings from {low} to {high}: the highest rating must be above the lowest")
+        if not isinstance(k, int) or k < 1:
+            raise UserError(f"dataset.top={k!r}: a whole number of at least 1, the items at the top that nDCG counts")
+        self.low, self.high, self.k, self.scenario = low, high, k, scenario
+        self.ndcg = Metric(f"ndcg_{k}", f"nDCG@{k}", digits=4, bounds=(0.0, 1.0))
+        self.statistics = (ROOT_MEAN_SQUARED_ERROR, self.ndcg, LOG_LIKELIHOOD, COVERAGE)
+
+    @property
+    def middle(self) -> float:
+        """Middle of the scale, which targets and outputs are relative to."""
+        return (self.low + self.high) / 2
+
+    def cut(self, outputs: Tensor) -> Tensor:
+        """Outputs cut to the scale; of distributions their means alone."""
+        return outputs.clamp(self.low - self.middle, self.high - self.middle)
+
+    def scores(self, outputs: Tensor, query: Examples) -> Scores:
+        """See :meth:`Problem.scores`; ``score`` is the mean absolute error in the unit of ratings."""
+        scores = episode_scores(outputs, query.y, query.mask)
+        means = outputs[..., 0, 0] if outputs.shape == (*query.y.shape, 2) else outputs[..., 0]
+        ratings = query.y[..., 0]
+        real = torch.ones_like(ratings, dtype=torch.bool) if query.mask is None else query.mask
+        means, number = self.cut(means.to(scores["loss"].dtype)), real.sum(1).clamp(min=1)
+        error = (means - ratings).masked_fill(~real, 0.0)
+        return scores | {
+            "score": error.abs().sum(1) / number,
+            "rmse": (error.square().sum(1) / number).sqrt(),
+            self.ndcg.name: ndcg(means, ratings + self.middle - self.low, self.k, query.mask).to(error.dtype),
+        }
+
+    def setting(self, ways: Span, shots: Span) -> str:
+        """The scenario and the size of a support set, in words."""
+        return f"{self.scenario}, {span_text(shots)} ratings"
