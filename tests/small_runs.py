@@ -216,10 +216,10 @@ class Killer(Tracker):
         pass
 
 
-def trained_all(directory: str, runs: dict[str, list[str]]) -> None:
+def trained_all(directory: str, runs: dict[str, list[str]], small: Sequence[str] = SMALL) -> None:
     """A small run for each name, below ``directory``; as a rank of several calls it."""
     for name, overrides in runs.items():
-        trained(Path(directory) / name, *overrides)
+        trained(Path(directory) / name, *overrides, small=small)
 
 
 def killed(directory: Path, when: Callable[[], bool], argv: Sequence[str]) -> None:

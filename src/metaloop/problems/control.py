@@ -5,12 +5,11 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from metaloop.errors import UserError
-from metaloop.problems.metric import Metric
+from metaloop.problems.metric import TOTAL_REWARD, Metric
 from metaloop.problems.problem import Problem, Scores
 from metaloop.problems.task_loss import TaskLoss
 from metaloop.types import EpisodeSpec, Examples
 
-TOTAL_REWARD = Metric("total_reward", "total reward", digits=2)
 REGRET = Metric("regret", "regret", digits=2, higher_is_better=False)
 LAST_RETURN = Metric("last_return", "return of the last episode", digits=2)
 
