@@ -83,7 +83,7 @@ def of_rl2(pulls: int, arms: int) -> list[tuple[int, float, float]] | None:
     found = sorted(KEPT.glob(f"duan2016_rl2_bandits_n{pulls}_k{arms}/*/record.json"))
     if not found:
         return None
-    return [(point.step, point.mean or 0.0, point.half_width or 0.0) for point in read_record(found[0]).test.curve]
+    return [(point.step, point.mean or 0.0, point.half_width or 0.0) for point in read_record(found[0].parent).test.curve]
 
 
 def table(record: Mapping[str, Any]) -> list[str]:
