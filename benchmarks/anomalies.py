@@ -3,7 +3,7 @@
     python benchmarks/anomalies.py outputs/anomalies_transformer/DATE   # trains the others, evaluates all, keeps their records
     python benchmarks/anomalies.py                                      # fills docs/anomalies.md from the records, and draws
 
-Records are kept in docs/records/anomalies/LEARNER_LABELS. An episode is of table ``index % tables``.
+Records are kept in docs/records/anomalies/LEARNER_SETTING. An episode is of table ``index % tables``.
 """
 
 import argparse
@@ -11,8 +11,6 @@ import csv
 import json
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,21 +22,31 @@ from metaloop.metrics.interval import Interval, mean_interval
 ROOT = Path(__file__).resolve().parents[1]
 RECORDS, PAGE = ROOT / "docs" / "records" / "anomalies", ROOT / "docs" / "anomalies.md"
 PICTURE = ROOT / "docs" / "images" / "anomalies.png"
-FIRST, LABELS = "anomaly_transformer", (0, 5, 10)
+FIRST = "anomaly_transformer"
+# What an evaluation changes, by the name of the setting.
+SETTINGS = {
+    "0": (),
+    "5": ("dataset.labelled.test=5",),
+    "10": ("dataset.labelled.test=10",),
+    "contaminated": ("dataset.contamination.test=0.1",),
+}
+LABELS = ("0", "5", "10")
+CONTAMINATED = (FIRST, "neighbour_distance", "local_outlier_factor", "principal_components")  # in the last setting
 RATES = (1, 2, 5, 10, 20, 50)  # columns recall_at_N of episodes.csv, in percent
 NAMES = {
     FIRST: "prior-fitted transformer",
-    "background_prototypes": "prototypes with a background",
-    "deep_sad": "Deep SAD, meta-learned",
     "neighbour_distance": "5th nearest neighbour",
     "isolation_forest": "isolation forest",
+    "boosted_trees": "boosted tree",
     "local_outlier_factor": "local outlier factor",
     "one_class_svm": "one-class SVM",
     "principal_components": "principal components",
-    "boosted_trees": "boosted tree",
+    "background_prototypes": "prototypes with a background",
+    "deep_sad": "Deep SAD, meta-learned",
 }
 RIVALS = ("neighbour_distance", "isolation_forest", "boosted_trees")  # whose best is the bar
 LEARNED = {"background_prototypes": "mlp", "deep_sad": "sphere"}  # trained here, with their models
+STEPS = 100  # of their training
 _BLOCK = re.compile(r"(<!-- table: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
@@ -70,8 +78,8 @@ def read(folder: Path) -> Result:
     return Result(tuple(record["config"]["dataset"]["tables"]["test"]), columns)
 
 
-def results(labels: int) -> dict[str, Result]:
-    """The kept results with so many labelled anomalies, by learner."""
+def results(labels: str) -> dict[str, Result]:
+    """The kept results of a setting, by learner."""
     kept = {name: RECORDS / f"{name}_{labels}" for name in NAMES}
     return {name: read(folder) for name, folder in kept.items() if folder.is_dir()}
 
@@ -88,7 +96,7 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
 
 
-def summary(labels: int) -> str:
+def summary(labels: str) -> str:
     """A row for each learner: means over tables, and the paired difference of the transformer to it."""
     found = results(labels)
     if FIRST not in found:
@@ -108,7 +116,7 @@ def summary(labels: int) -> str:
     return markdown(rows)
 
 
-def each_table(labels: int) -> str:
+def each_table(labels: str) -> str:
     """A row for each table, a column for each learner."""
     found = results(labels)
     if not found:
@@ -124,15 +132,15 @@ def verdict() -> str:
     lines = []
     for labels in LABELS:
         found = results(labels)
-        rivals = ("neighbour_distance",) if labels == 0 else RIVALS
+        rivals = ("neighbour_distance",) if labels == "0" else RIVALS
         if FIRST not in found or any(name not in found for name in rivals):
             lines.append(f"- {labels} labelled anomalies: not measured yet.")
             continue
         best = max(rivals, key=lambda name: found[name].by_table().mean())
         episodes, tables = paired(found[FIRST], found[best])
         low = episodes.mean - (episodes.half_width or 0.0)
-        word = "held" if (episodes.mean >= 0 if labels == 0 else low > 0) else "missed"
-        bar = "at least kNN's" if labels == 0 else "above the best of kNN, isolation forest and a boosted tree"
+        word = "held" if (episodes.mean >= 0 if labels == "0" else low > 0) else "missed"
+        bar = "at least kNN's" if labels == "0" else "above the best of kNN, isolation forest and a boosted tree"
         lines.append(
             f"- {labels} labelled anomalies, bar {bar}: **{word}**. Against {NAMES[best]}: "
             f"{episodes.mean:+.4f} ± {episodes.half_width:.4f} over episodes, {tables.mean:+.4f} ± {tables.half_width:.4f} "
@@ -142,12 +150,12 @@ def verdict() -> str:
 
 
 def filled(page: str) -> str:
-    """The page with its tables made from the records."""
+    """The page with its tables made from the records; a table's name is its kind and its setting."""
     makers = {"summary": summary, "each": each_table}
 
     def block(match: re.Match[str]) -> str:
         kind, _, labels = match[2].partition("_")
-        return f"{match[1]}{verdict() if kind == 'verdict' else makers[kind](int(labels))}\n{match[4]}"
+        return f"{match[1]}{verdict() if kind == 'verdict' else makers[kind](labels)}\n{match[4]}"
 
     return _BLOCK.sub(block, page)
 
@@ -179,9 +187,12 @@ def draw(path: Path) -> None:
 
 
 def metaloop(*words: str) -> None:
-    """Run a command of metaloop with this Python."""
+    """Run a command of metaloop in this process."""
+    from metaloop.cli.main import main as command
+
     print("metaloop", *words, flush=True)
-    subprocess.run([sys.executable, "-m", "metaloop", *words], check=True)
+    if command(list(words)):
+        raise SystemExit(f"metaloop {' '.join(words)} has failed")
 
 
 def keep(source: Path, target: Path) -> None:
@@ -196,34 +207,42 @@ def keep(source: Path, target: Path) -> None:
 
 
 def evaluated(run: Path, name: str) -> None:
-    """Evaluate a run with each number of labelled anomalies, and keep the records."""
-    for labels in LABELS:
-        if labels == 0:
-            keep(run, RECORDS / f"{name}_0")
+    """Evaluate a run in each setting, and keep the records."""
+    from metaloop.evaluation.evaluate import evaluate, evaluation_of
+    from metaloop.records.writing import write_record
+
+    keep(run, RECORDS / f"{name}_0")
+    for setting, change in list(SETTINGS.items())[1:]:
+        if setting == "contaminated" and name not in CONTAMINATED:
             continue
-        before = set((run / "evaluations").glob("*")) if (run / "evaluations").is_dir() else set()
-        metaloop("evaluate", f"run={run}", f"dataset.labelled.test={labels}")
-        (new,) = set((run / "evaluations").glob("*")) - before
-        keep(new, RECORDS / f"{name}_{labels}")
+        folder = evaluation_of(run, change)
+        if folder is None:
+            print(name, setting, flush=True)
+            record, folder = evaluate(run, change)
+            write_record(folder, record)
+        keep(folder, RECORDS / f"{name}_{setting}")
 
 
-def run_all(first: Path, folder: Path) -> None:
+def run_all(first: Path, folder: Path, names: Sequence[str]) -> None:
     """Train the other learners, evaluate all of them, and keep their records.
 
     Args:
         first: the finished run of ``experiment=anomalies_transformer``.
         folder: where the other runs are written.
+        names: the learners to measure.
     """
-    evaluated(first, FIRST)
-    for name in NAMES:
-        if name == FIRST:
-            continue
-        words = ["experiment=anomalies_transformer", f"algorithm={name if name in LEARNED else 'estimator'}", f"name={name}"]
+    if FIRST in names:
+        evaluated(first, FIRST)
+    episodes = json.loads((first / "record.json").read_text())["config"]["evaluation"]["episodes"]
+    for name in (name for name in names if name != FIRST):
+        words = [f"name={name}", f"evaluation.episodes={episodes}", f"hydra.run.dir={folder / name}"]
         if name in LEARNED:
-            words += [f"model={LEARNED[name]}", "algorithm/over_tasks=loop"]
+            words += [f"algorithm={name}", f"model={LEARNED[name]}", "algorithm/over_tasks=vmap"]
+            words += [f"trainer.max_steps={STEPS}", f"validation.every={STEPS}"]
         else:
-            words += [f"algorithm/estimator={name}", "dataset.synthetic=1", "validation.episodes=14"]
-        metaloop("train", *words, f"hydra.run.dir={folder / name}")
+            words += ["algorithm=estimator", f"algorithm/estimator={name}", "dataset.synthetic=1", "validation.episodes=2"]
+        if not (folder / name / "record.json").is_file():
+            metaloop("train", "experiment=anomalies_transformer", *words)
         evaluated(folder / name, name)
 
 
@@ -232,9 +251,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", nargs="?", type=Path, help="finished run of experiment=anomalies_transformer")
     parser.add_argument("--runs", type=Path, default=Path("outputs/anomalies"), help="folder of the other learners' runs")
+    parser.add_argument("--only", nargs="+", choices=list(NAMES), default=list(NAMES), help="learners to measure")
     options = parser.parse_args()
     if options.run is not None:
-        run_all(options.run.resolve(), options.runs.resolve())
+        run_all(options.run.resolve(), options.runs.resolve(), options.only)
     PAGE.write_text(filled(PAGE.read_text()))
     if any(results(labels) for labels in LABELS):
         draw(PICTURE)

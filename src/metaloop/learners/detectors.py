@@ -23,8 +23,8 @@ class NearestNeighbourDistance:
             raise UserError(f"algorithm.estimator.neighbours={neighbours}: at least 1")
         self.neighbours = neighbours
 
-    def fit(self, x: np.ndarray, y: np.ndarray) -> None:
-        """Keep the inliers (rows, features); ``y`` is not used."""
+    def fit(self, x: np.ndarray) -> None:
+        """Keep the inliers (rows, features)."""
         from sklearn.neighbors import NearestNeighbors
 
         self._index = NearestNeighbors(n_neighbors=min(self.neighbours, len(x))).fit(x)
@@ -55,8 +55,8 @@ class ReconstructionError:
             raise UserError(f"algorithm.estimator.share={share}: above 0 and below 1")
         self.share = share
 
-    def fit(self, x: np.ndarray, y: np.ndarray) -> None:
-        """Compute the components of the inliers (rows, features); ``y`` is not used."""
+    def fit(self, x: np.ndarray) -> None:
+        """Compute the components of the inliers (rows, features)."""
         self._mean = x.mean(0)
         _, values, directions = np.linalg.svd(x - self._mean, full_matrices=False)
         explained = np.cumsum(values**2) / max(np.sum(values**2), np.finfo(x.dtype).tiny)
@@ -91,7 +91,9 @@ def pyod_detector(name: str, parameters: Mapping[str, Any]) -> Any:
     try:
         models = importlib.import_module("pyod.models")
     except ImportError as error:
-        raise UserError("algorithm/estimator=pyod needs PyOD, which is not installed: pip install 'metaloop[pyod]'") from error
+        raise UserError(
+            f"algorithm/estimator=pyod needs PyOD, which cannot be imported ({error}): pip install 'metaloop[pyod]'"
+        ) from error
     modules = {module.name.replace("_", ""): module.name for module in pkgutil.iter_modules(models.__path__)}
     module = modules.get(name.lower())
     if module is None:

@@ -116,7 +116,7 @@ class Detecting(EstimatorFit):
         varying |= not varying.any()
         if isinstance(made, ClassifierMixin):
             return self._classifier(made, x[:, varying], anomalous, varying)
-        made.fit(x[~anomalous][:, varying], np.zeros(int((~anomalous).sum())))
+        made.fit(x[~anomalous][:, varying])  # type: ignore[call-arg]
         scores = getattr(made, "score_samples", None)
 
         def answers(queries: np.ndarray) -> Tensor:

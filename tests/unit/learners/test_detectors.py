@@ -97,7 +97,7 @@ class Mean:
     def __init__(self, power: float = 1.0) -> None:
         self.power = power
 
-    def fit(self, x: np.ndarray, y: np.ndarray) -> None:
+    def fit(self, x: np.ndarray) -> None:
         self.mean = x.mean(0)
 
     def decision_function(self, x: np.ndarray) -> np.ndarray:
