@@ -1,16 +1,15 @@
 """Compare meta-learners with baselines of recommendation, and write docs/recommendation.md.
 
-    python benchmarks/recommendation.py             # trains and tests all (about 25 minutes), writes the record and the page
+    python benchmarks/recommendation.py             # trains and tests all, writes the record and the page
     python benchmarks/recommendation.py --page      # writes the page and its picture anew from the record
 
 On made-up ratings, and on ml-100k if it lies at DATA/ml-100k. Every learner is trained once, with the seed 0, and meets the
 same 20 splits of each test user's ratings into support and queries. A user's score is the mean over the splits; intervals
-are over users. Settings were chosen by meta-validation of new users on made-up ratings alone.
+are over users.
 """
 
 import argparse
 import base64
-import csv
 import json
 import os
 import re
@@ -25,12 +24,11 @@ import torch
 from matplotlib.figure import Figure
 
 import metaloop
-from metaloop.config.build import build_dataset, build_plan
-from metaloop.data.philox import Stream
+from metaloop.data.episodes import Episodes
 from metaloop.data.ratings.dataset import SCENARIOS
-from metaloop.evaluation.evaluate import evaluate
 from metaloop.evaluation.finished_run import FinishedRun
 from metaloop.evaluation.questions import RULES, evidence
+from metaloop.learners.learner import Learner
 from metaloop.metrics.interval import Interval, mean_interval
 from metaloop.records.environment import versions
 from metaloop.records.writing import write_csv
@@ -41,112 +39,124 @@ from metaloop.system.files import write_atomically
 ROOT = Path(__file__).resolve().parents[1]
 PAGE, PICTURE = ROOT / "docs" / "recommendation.md", ROOT / "docs" / "images" / "recommendation.png"
 RECORD, RUNS = ROOT / "benchmarks" / "records" / "recommendation.json", Path("outputs") / "recommendation"
-SPLITS = 20
+SPLITS, FEWER = 20, 2  # of each user's ratings: in the first table, and elsewhere
 BASELINE = "item mean and user bias"
 ITEMS = ("model=item_factors", "algorithm=estimator")
 ONCE = ("trainer.max_steps=1", "validation.every=1", "validation.episodes=2")
-TUNED = ("algorithm.rule.lr=0.05",)
+TUNED = ("algorithm.rule.lr=0.05", "trainer.max_steps=600", "validation.every=100", "validation.episodes=364")
 LEARNERS = {
     "item mean": (*ITEMS, "algorithm/estimator=item_mean", *ONCE),
     BASELINE: (*ITEMS, "algorithm/estimator=user_bias", *ONCE),
     "factorisation, fold-in": (*ITEMS, "algorithm/estimator=fold_in", *ONCE),
-    "MeLU, authors' settings": ("algorithm=melu", "dataset.ids=[]", "outer.optimizer.lr=5e-5"),
+    "conditional neural process": ("trainer.max_steps=600", "validation.every=200", "validation.episodes=100"),
     "MeLU": ("algorithm=melu", *TUNED),
-    "ANIL": ("algorithm=anil", *TUNED),
-    "MAML": ("algorithm=maml", *TUNED),
-    "conditional neural process": (),
-    "attentive neural process": ("algorithm=anp",),
-    "set transformer": ("algorithm=set_transformer",),
 }
-SHOTS = (1, 2, 3, 5, 10)
+MOST = 10  # ratings in the picture
 SHOWN = (BASELINE, "MeLU", "conditional neural process")  # in the picture, and in the other scenarios
 ASKING = "MeLU"  # learner that the evidence is tested with
 
 
 def trained(name: str, data: Sequence[str], folder: Path) -> tuple[Path, float]:
-    """Train a learner, or find its finished run; return its directory and the processor time in minutes."""
+    """Train and test a learner, or find its finished run; return its directory and the processor time in minutes."""
     directory = folder / re.sub(r"\W+", "_", name)
     spent = directory / "cpu_minutes.txt"
     if not spent.exists():
         start = time.process_time()
-        overrides = ["experiment=cold_start", *data, *LEARNERS[name], f"hydra.run.dir={directory}"]
-        metaloop.train(metaloop.compose(*overrides))
+        metaloop.train(metaloop.compose("experiment=cold_start", *data, *LEARNERS[name]), directory)
         spent.write_text(str((time.process_time() - start) / 60))
     return directory, float(spent.read_text())
 
 
-def scores(directory: Path, *overrides: str) -> dict[str, np.ndarray]:
-    """Scores (users,) of each user by name: means over the splits, in the order of the users' numbers."""
+def scores(directory: Path, splits: int = FEWER, **changes: Any) -> dict[str, list[float]]:
+    """Scores (users,) by name of each user with the best checkpoint: means over the splits, in the order of users' numbers.
+
+    Args:
+        directory: run directory.
+        splits: number of splits of each user's ratings.
+        changes: keys of ``dataset`` to change.
+    """
+    learner, episodes, users = opened(directory, changes, {})
+    tasks, parts, who = episodes.distribution, [], []
+    for numbers in torch.arange(splits * len(users)).split(len(users)):
+        drawn = episodes.tasks(numbers)
+        answers = learner.adapt(drawn.support)(drawn.query.x, drawn.query.mask).detach()
+        parts.append(tasks.problem.scores(answers, drawn.query))
+        who.append(tasks.users_of(episodes.stream, numbers, episodes.spec))
+    names = {"mae": "score", "rmse": "rmse", "ndcg": tasks.problem.ndcg.name}
+    values, user = {name: torch.cat([part[key] for part in parts]) for name, key in names.items()}, torch.cat(who)
+    return {name: rounded([each[user == one].mean() for one in users]) for name, each in values.items()}
+
+
+def opened(directory: Path, dataset: dict[str, Any], episode: dict[str, Any]) -> tuple[Learner, Episodes, torch.Tensor]:
+    """The learner, its test episodes and their users, with these changes of the run's config."""
     run = FinishedRun.open(directory)
     config = json.loads(json.dumps(run.config))
-    for key, value in (override.split("=", 1) for override in overrides):
-        group, _, name = key.partition(".")
-        config[group][name] = int(value) if value.isdecimal() else value
-    plan = build_plan(config)
-    tasks = build_dataset(config).split("test")
-    users = tasks.eligible(plan.spec)
-    count = SPLITS * len(users)
-    _, folder = evaluate(directory, [*overrides, f"evaluation.episodes={count}"])
-    with (folder / "episodes.csv").open(newline="") as file:
-        rows = sorted(csv.DictReader(file), key=lambda row: int(row["index"]))
-    who = tasks.users_of(Stream(plan.eval_seed, "test"), torch.arange(count), plan.spec).numpy()
-    names = {"mae": "score", "rmse": "rmse", "ndcg": tasks.problem.ndcg.name}
-    found = {name: np.array([float(row[column]) for row in rows]) for name, column in names.items()}
-    return {name: np.array([values[who == user].mean() for user in users.tolist()]) for name, values in found.items()}
+    config["dataset"] |= dataset
+    config["episode"] |= episode
+    test = run.test(config)
+    episodes = test.data.episodes("test", "cpu")
+    return test.learner.eval(), episodes, episodes.distribution.eligible(episodes.spec)
+
+
+def by_number(directory: Path) -> list[float]:
+    """Mean absolute error over the test users after 1 to 10 ratings, with the same splits and queries throughout."""
+    learner, episodes, users = opened(directory, {}, {"shots": MOST})
+    drawn, problem = episodes.tasks(torch.arange(FEWER * len(users))), episodes.distribution.problem
+    means = []
+    for count in range(1, MOST + 1):
+        support = drawn.support.map(lambda tensor, count=count: tensor[:, :count])
+        answers = learner.adapt(support)(drawn.query.x, drawn.query.mask).detach()
+        means.append(problem.scores(answers, drawn.query)["score"].mean())
+    return rounded(means)
 
 
 def measured(data: Sequence[str], folder: Path) -> dict[str, Any]:
     """Train and test everything on one data set; the result is plain data."""
-    result: dict[str, Any] = {"learners": {}, "scenarios": {}, "shots": {}, "evidence": {}}
+    result: dict[str, Any] = {"learners": {}, "scenarios": {}, "numbers": {}, "evidence": {}}
     runs = {}
     for name, overrides in LEARNERS.items():
         runs[name], minutes = trained(name, data, folder)
-        print(f"{name}: {minutes:.1f} CPU minutes", flush=True)
-        result["learners"][name] = {"overrides": list(overrides), "cpu_minutes": minutes, **lists(scores(runs[name]))}
+        values = scores(runs[name], SPLITS)
+        print(f"{name}: {minutes:.2f} CPU minutes, mean absolute error {np.mean(values['mae']):.4f}", flush=True)
+        result["learners"][name] = {"overrides": list(overrides), "cpu_minutes": round(minutes, 2), **values}
     for name in SHOWN:
-        result["scenarios"][name] = {each: lists(scores(runs[name], f"dataset.scenario={each}")) for each in SCENARIOS}
-        result["shots"][name] = {str(count): lists(scores(runs[name], f"episode.shots={count}")) for count in SHOTS}
+        result["numbers"][name] = by_number(runs[name])
+        result["scenarios"][name] = {each: scores(runs[name], scenario=each) for each in SCENARIOS}
+    result["evidence"]["random"] = scores(runs[ASKING])
     for rule in RULES:
         path = (folder / f"ask_{rule}.csv").resolve()
         write_csv(path, evidence(runs[ASKING], 10**6, rule).table())
-        result["evidence"][rule] = lists(scores(runs[ASKING], f"dataset.evidence={path}"))
-    return result | {"user": one_user(runs["MeLU"])}
+        result["evidence"][rule] = scores(runs[ASKING], evidence=str(path))
+    return result | {"user": one_user(runs[ASKING])}
 
 
-def lists(values: dict[str, np.ndarray]) -> dict[str, list[float]]:
-    """Scores as lists of rounded numbers."""
-    return {name: [round(float(each), 5) for each in value] for name, value in values.items()}
+def rounded(values: Sequence[float]) -> list[float]:
+    """Numbers with five decimals."""
+    return [round(float(each), 5) for each in values]
 
 
 def one_user(directory: Path) -> dict[str, Any]:
-    """What one test user's predictions are after each rating: the user with the most ratings, ten of them as queries."""
-    config = json.loads(json.dumps(FinishedRun.open(directory).config))
-    config["episode"] |= {"shots": 10, "queries": 10}
-    test = FinishedRun.open(directory).test(config)
-    tasks = test.data.dataset.split("test")
-    user = int(tasks._sizes.argmax())
-    numbers = torch.arange(len(tasks.eligible(test.data.plan.spec)))
-    stream, spec = Stream(test.data.plan.eval_seed, "test"), test.data.plan.spec
-    episode = test.data.episodes("test", "cpu").tasks(numbers[tasks.users_of(stream, numbers, spec) == user])
-    middle, predicted = tasks.problem.middle, []
-    for count in range(1, 11):
+    """What one test user's predictions are after each rating: the first user with ten ratings as support and ten as queries."""
+    learner, episodes, _ = opened(directory, {}, {"shots": MOST, "queries": 10})
+    episode, predicted = episodes.tasks(torch.arange(1)), []
+    middle = episodes.distribution.problem.middle
+    for count in range(1, MOST + 1):
         support = episode.support.map(lambda tensor, count=count: tensor[:, :count])
-        predicted.append((test.learner.eval().adapt(support)(episode.query.x)[0, :, 0].detach() + middle).tolist())
-    rated, asked = ((part.y[0, :, 0] + middle).tolist() for part in (episode.support, episode.query))
+        predicted.append(rounded(learner.adapt(support)(episode.query.x)[0, :, 0].detach() + middle))
+    rated, asked = (rounded(part.y[0, :, 0] + middle) for part in (episode.support, episode.query))
     return {"rated": rated, "queries": asked, "predicted": predicted}
 
 
 def drawn(record: dict[str, Any], theme: Theme) -> Figure:
     """Left: error after each number of ratings. Right: one user's predictions after each rating."""
     figure, (left, right) = new_figure(theme, 2, (10.5, 4.0))
+    steps = np.arange(1, MOST + 1)
     for place, name in enumerate(SHOWN):
-        means = [mean_interval(record["shots"][name][str(count)]["mae"]) for count in SHOTS]
-        left.plot(SHOTS, [each.mean for each in means], marker="o", color=theme.palette[place], label=name)
-    left.set_xticks(SHOTS)
+        left.plot(steps, record["numbers"][name], marker="o", color=theme.palette[place], label=name)
+    left.set_xticks(steps)
     left.legend(fontsize=8.5, labelcolor=theme.text, frameon=False)
     titles(left, theme, "ratings of a new user", "mean absolute error (stars)", "All test users")
     user = record["user"]
-    steps = np.arange(1, 11)
     for place, rating in enumerate(user["queries"]):
         curve = [each[place] for each in user["predicted"]]
         color = theme.palette[int(rating) - 1]
@@ -172,7 +182,7 @@ def drawn(record: dict[str, Any], theme: Theme) -> Figure:
         theme,
         "ratings given so far",
         "predicted rating (stars)",
-        "One user, MeLU; right: what the user gave, top: ratings given",
+        "One user, MeLU",
     )
     return figure
 
@@ -198,9 +208,8 @@ def tables(record: dict[str, Any]) -> dict[str, list[str]]:
     for name, row in record["learners"].items():
         pair = "" if name == BASELINE else shown(difference(row["mae"], base["mae"]), signed=True)
         means = [shown(mean_interval(row[each])) for each in ("rmse", "ndcg")]
-        first.append(
-            f"| {name} | {shown(mean_interval(row['mae']))} | {pair} | {means[0]} | {means[1]} | {row['cpu_minutes']:.1f} |"
-        )
+        minutes = "not measured" if row["cpu_minutes"] is None else f"{row['cpu_minutes']:.1f}"
+        first.append(f"| {name} | {shown(mean_interval(row['mae']))} | {pair} | {means[0]} | {means[1]} | {minutes} |")
     others = ["| learner | " + " | ".join(words for words, *_ in SCENARIOS.values()) + " |", "|---" * 5 + "|"]
     for name in SHOWN:
         cells = []
@@ -210,9 +219,11 @@ def tables(record: dict[str, Any]) -> dict[str, list[str]]:
             cells.append(f"{np.mean(values):.4f}" + ("" if name == BASELINE else f" ({shown(pair, signed=True)})"))
         others.append(f"| {name} | {' | '.join(cells)} |")
     asked = ["| items that are asked about | MAE | MAE minus that of random items |", "|---|---|---|"]
-    at_random = record["learners"][ASKING]["mae"]
+    at_random = record["evidence"]["random"]["mae"]
     asked.append(f"| random | {shown(mean_interval(at_random))} | |")
     for rule, row in record["evidence"].items():
+        if rule == "random":
+            continue
         asked.append(
             f"| `{rule}` | {shown(mean_interval(row['mae']))} | {shown(difference(row['mae'], at_random), signed=True)} |"
         )
