@@ -1,11 +1,13 @@
 """The reader of whole tables: what it must not depend on."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
 
 from metaloop.errors import UserError
-from metaloop.learners.context.readers.table import TableTransformer, mid_ranks, normal_scores
+from metaloop.learners.context.readers.table import CellAttention, TableTransformer, mid_ranks, normal_scores
 
 ROWS, QUERIES, COLUMNS, WAYS = 9, 4, 5, 3
 
@@ -110,6 +112,33 @@ def test_permuted_classes_permute_the_answers_of_many_members(reader: TableTrans
     assert gaps[1] < 0.5 * gaps[0]
 
 
+def test_attention_over_rows_is_sharper_in_larger_tables() -> None:
+    """Scores of attention times log(rows) / log(usual): the queries' map times as much gives the same without it."""
+    torch.manual_seed(0)
+    usual = 4
+    sharp = CellAttention(8, 2, usual).double()
+    plain = CellAttention(8, 2).double()
+    plain.load_state_dict(sharp.state_dict())
+    tokens, allowed = torch.randn(3, 9, 8, dtype=torch.float64), torch.ones(6, dtype=torch.bool)
+    assert not torch.allclose(sharp(tokens, 6, allowed), plain(tokens, 6, allowed))
+    allowed[1] = allowed[4] = False  # four are left
+    torch.testing.assert_close(sharp(tokens, 6, allowed), plain(tokens, 6, allowed))
+    with torch.no_grad():
+        for parameter in plain.query.parameters():
+            parameter *= math.log(5) / math.log(usual)
+    allowed[1] = True
+    torch.testing.assert_close(sharp(tokens, 6, allowed), plain(tokens, 6, allowed))
+
+
+def test_only_rows_sharpen_attention(reader: TableTransformer) -> None:
+    more = TableTransformer(2 * COLUMNS, WAYS, WAYS, width=8, layers=2, heads=2, usual_rows=ROWS).double()
+    more.load_state_dict(reader.state_dict())
+    support, labels, real, query = made()
+    torch.testing.assert_close(more(support, labels, real, query, None), reader(support, labels, real, query, None))
+    real[0] = False
+    assert not torch.allclose(more(support, labels, real, query, None), reader(support, labels, real, query, None))
+
+
 def test_wrong_sizes_are_refused() -> None:
     with pytest.raises(UserError, match=r"model=cells"):
         TableTransformer(5, WAYS, WAYS, width=8, layers=1, heads=2)
@@ -119,3 +148,5 @@ def test_wrong_sizes_are_refused() -> None:
         TableTransformer(4, WAYS, WAYS, width=8, layers=1, heads=2, members=0)
     with pytest.raises(UserError, match=r"algorithm.reader.heads=3"):
         TableTransformer(4, WAYS, WAYS, width=8, layers=1, heads=3)
+    with pytest.raises(UserError, match=r"algorithm.reader.usual_rows=1"):
+        TableTransformer(4, WAYS, WAYS, width=8, layers=1, heads=2, usual_rows=1)

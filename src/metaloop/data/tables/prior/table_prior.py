@@ -154,7 +154,7 @@ class SyntheticTables(TaskDistribution):
     def _nodes(self, stream: Stream, numbers: Tensor, rows: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Features (tasks, rows, columns), the last layer's nodes, the target node and the rows' clusters."""
         width = self.input_shape[1]
-        nodes, last, cluster = causal_nodes(stream, numbers, rows, self.nodes)
+        nodes, last, cluster = causal_nodes(stream, numbers, rows, self.nodes, many=True)
         # The target is a computed node, never a root cause, and no feature.
         target = self.nodes + stream.integers(numbers, 1, "target node", nodes.shape[2] - self.nodes)
         sizes = torch.full((len(numbers), 1), nodes.shape[2] - 1, device=numbers.device)

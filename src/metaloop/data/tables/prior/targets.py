@@ -43,7 +43,7 @@ def competing_classes(stream: Stream, numbers: Tensor, nodes: Tensor, count: Ten
 def classes(stream: Stream, numbers: Tensor, nodes: Tensor, target: Tensor, cluster: Tensor, most: int) -> Tensor:
     """Draw the classes (tasks, rows) of synthetic tables, numbered in random order.
 
-    Half of the tasks cut a node. In a third of those whose rows lie in clusters, a class is a union of clusters. The others
+    A third of the tasks cut a node. In another third, if the rows lie in clusters, a class is a union of clusters. The others
     have competing scores.
 
     Args:
@@ -58,7 +58,7 @@ def classes(stream: Stream, numbers: Tensor, nodes: Tensor, target: Tensor, clus
     kind = stream.uniform(numbers, 1, "kind of classes")
     ranked = ranked_classes(stream, numbers, target, count, most)
     competing = competing_classes(stream, numbers, nodes, count, most)
-    drawn = torch.where(kind < 1 / 2, ranked, torch.where((kind < 5 / 6) | (cluster < 0), competing, cluster % count))
+    drawn = torch.where(kind < 1 / 3, ranked, torch.where((kind < 2 / 3) | (cluster < 0), competing, cluster % count))
     order = stream.uniform(numbers, most, "order of classes")
     order = order.masked_fill(torch.arange(most, device=nodes.device) >= count, 2.0).argsort(1).argsort(1)
     return order.gather(1, drawn)

@@ -37,6 +37,9 @@ class TableTransformer(Reader):
             first is the task as it is; others have their classes permuted at random, and in every second one a value is the
             normal score of its rank.
         evidence: further numbers about each row, which are added to its target token by a linear map; None for none.
+        usual_rows: support rows at which attention over rows is as in other transformers. Its scores are multiplied by
+            log(rows) / log(usual_rows), so that it stays as sharp in larger tables (scalable softmax, Nakanishi 2025,
+            equation 2, whose factor is learned; here the queries' linear map learns it). None: they are not.
     """
 
     ordered = False
@@ -50,6 +53,7 @@ class TableTransformer(Reader):
         layers: int,
         heads: int,
         members: int = 1,
+        usual_rows: int | None = None,
         evidence: Evidence | None = None,
     ) -> None:
         super().__init__()
@@ -62,13 +66,15 @@ class TableTransformer(Reader):
             raise UserError(f"algorithm.reader.layers={layers}: at least 1")
         if members < 1:
             raise UserError(f"algorithm.reader.members={members}: at least 1")
+        if usual_rows is not None and usual_rows < 2:
+            raise UserError(f"algorithm.reader.usual_rows={usual_rows}: at least 2, or null")
         self.members = members
         self.cell = nn.Sequential(nn.Linear(3, width), nn.GELU(), nn.Linear(width, width))
         self.target = nn.Linear(labels, width)
         self.unknown = nn.Parameter(0.02 * torch.randn(width))
         self.evidence = evidence
         self.weigh = None if evidence is None else nn.Linear(evidence.size, width)
-        self.layers = nn.ModuleList(TableLayer(width, heads) for _ in range(layers))
+        self.layers = nn.ModuleList(TableLayer(width, heads, usual_rows) for _ in range(layers))
         self.answer = nn.Sequential(_norm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, outputs))
 
     def forward(self, support: Tensor, labels: Tensor, real: Tensor, query: Tensor, number: Tensor | None) -> Tensor:
@@ -134,11 +140,12 @@ class TableLayer(nn.Module):
     Args:
         width: size of a token.
         heads: number of attention heads.
+        usual_rows: see :class:`TableTransformer`.
     """
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, usual_rows: int | None = None) -> None:
         super().__init__()
-        self.columns, self.rows = CellAttention(width, heads), CellAttention(width, heads)
+        self.columns, self.rows = CellAttention(width, heads), CellAttention(width, heads, usual_rows)
         self.norm = _norm(width)
         self.perceptron = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
 
@@ -171,15 +178,16 @@ class CellAttention(nn.Module):
     Args:
         width: size of a token, a multiple of ``heads``.
         heads: number of heads.
+        usual: number of tokens attended to at which scores are as usual; see ``usual_rows`` of :class:`TableTransformer`.
     """
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, usual: int | None = None) -> None:
         super().__init__()
         if heads < 1 or width % heads:
             raise UserError(
                 f"algorithm.reader.heads={heads}: a number of at least 1 that divides algorithm.reader.width={width}"
             )
-        self.heads = heads
+        self.heads, self.usual = heads, usual
         self.norm = _norm(width)
         self.query, self.out = nn.Linear(width, width), nn.Linear(width, width)
         # One product is faster than two. Softmax ignores a bias of keys, and a bias of values is one of ``out``.
@@ -199,11 +207,14 @@ class CellAttention(nn.Module):
         normed = self.norm(tokens)
         seen = normed[:, :context] if isinstance(context, int) else self.norm(context)
         keys, values = self.key_and_value(seen).chunk(2, -1)
-        split = (self._split(self.query(normed)), self._split(keys), self._split(values))
+        queries = self.query(normed)
+        if self.usual is not None:
+            queries = queries * (allowed.sum().clamp(min=2).log() / math.log(self.usual)).to(queries.dtype)
+        split = (self._split(queries), self._split(keys), self._split(values))
         if _is_traced():  # vmap has no rule for the fast kernel
             attended = attend(*split, allowed)
         else:
-            attended = F.scaled_dot_product_attention(*split, attn_mask=None if bool(allowed.all()) else allowed)
+            attended = F.scaled_dot_product_attention(*split, attn_mask=None if bool(allowed.all()) else allowed[None])
         result: Tensor = tokens + self.out(attended.transpose(1, 2).flatten(2))
         return result
 
