@@ -46,7 +46,7 @@ COUNTS = {
     "dataset": 41,
     "dataset/augmentation": 3,
     "episode": 18,
-    "experiment": 83,
+    "experiment": 84,
     "experiment/recipe": 9,
     "callbacks": 2,
     "debug": 2,
@@ -229,6 +229,7 @@ WITH = {
         if "_cifarfs_" in path.stem or "_fc100_" in path.stem
     },
     "experiment/pfn_tables": WHOLE[3:],
+    "experiment/pfn_tables_long": WHOLE[3:],
     "experiment/pfn_tables_regression": (WHOLE[2], "episode.shots=30", "episode.queries=20", "episode.train.queries=2"),
 }
 RECIPES = sorted((conf_dir() / "experiment" / "recipe").glob("*.yaml"))
@@ -290,6 +291,7 @@ NOTHING_LEARNED += (
 REAL = (
     "experiment/anomalies_transformer",
     "experiment/pfn_tables",
+    "experiment/pfn_tables_long",
     "experiment/pfn_tables_regression",
     "dataset/tabular_regression",
     "dataset/atis_slots",
@@ -446,6 +448,7 @@ WITHOUT_NUMBERS = {
     "anomalies_transformer": "a model of our own, on data sets of ADBench that the papers split otherwise",
     "cold_start": "a comparison of our own, on made-up ratings",
     "pfn_tables": "a model of our own, on a prior of our own",
+    "pfn_tables_long": "as pfn_tables",
     "pfn_tables_regression": "as pfn_tables",
     **dict.fromkeys(SLOT_EXPERIMENTS, "no paper tests MiniLM so"),
     "bertinetto2019_lr_d2_omniglot_5w1s": "beside R2-D2's rows",

@@ -25,7 +25,11 @@ OF_META_FEATURES = {"meta_tree", "meta_forest", "nearest_datasets", "dataset_emb
 ACTING = {"agent", "rl2"}  # they act in environments
 PRESETS = sorted({path.stem for path in (conf_dir() / "algorithm").glob("*.yaml")} - OF_META_FEATURES - ACTING)
 MAPS = ("model=conv4_maps", "model.filters=4")
+ANOMALIES = ("dataset=anomaly_prior", "episode=anomalies", "episode.ways=1", "episode.shots=30", "episode.queries=12")
 MORE = {
+    "anomaly_transformer": ("model=cells", "algorithm.reader.width=6", *ANOMALIES),
+    "background_prototypes": ("model=mlp", *ANOMALIES),
+    "deep_sad": ("model=sphere", "model.hidden=[8]", *ANOMALIES),
     "dn4": MAPS,
     "learned_optimizer": ("algorithm.steps=3", "algorithm.meta_gradient.length=2"),
     "mamlpp": ("model.norm=batch",),

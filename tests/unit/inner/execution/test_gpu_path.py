@@ -27,7 +27,7 @@ from metaloop.types import EpisodeSpec, Examples, Params, Tasks
 from pairwise import covering, each_once
 
 sys.path.append(str(Path(__file__).parents[3] / "golden"))
-from golden_losses import ACTING, CONF, PRESETS, SELECTORS, WITH, pool
+from golden_losses import ACTING, CONF, DETECTORS, PRESETS, SELECTORS, WITH, pool
 
 OVERRIDES = ("model=conv4", "model.filters=4", "model.downsample=stride")
 # Scikit-learn works on the CPU, and so do learners of meta-features; rollouts check that rewards are finite.
@@ -70,7 +70,12 @@ def on_meta(made: Learner) -> Learner:
         torch.__future__.set_swap_module_params_on_conversion(before)
 
 
-@covering(("preset", "strategy"), [each for each in PRESETS if each not in READS_VALUES], ["vmap", "loop"], select=each_once)
+@covering(
+    ("preset", "strategy"),
+    [each for each in PRESETS if each not in READS_VALUES + DETECTORS],
+    ["vmap", "loop"],
+    select=each_once,
+)
 def test_an_outer_step_waits_for_nothing(preset: str, strategy: str) -> None:
     step_without_values(learner(preset, strategy))
 
