@@ -32,6 +32,7 @@ from golden_losses import ACTING, CONF, DETECTORS, PRESETS, SELECTORS, WITH, poo
 OVERRIDES = ("model=conv4", "model.filters=4", "model.downsample=stride")
 # Scikit-learn works on the CPU, and so do learners of meta-features; rollouts check that rewards are finite.
 READS_VALUES = ("estimator", *SELECTORS, *ACTING)
+TABLES = "tabular_transformer"  # in a loop it reads how many rows and columns a table has, to cut off what is padded
 WORLDS = ["bernoulli_bandits", "tabular_mdps", "point_navigation", "key_to_door"]
 SPEC = EpisodeSpec(ways=3, shots=2, queries=3)
 
@@ -72,12 +73,16 @@ def on_meta(made: Learner) -> Learner:
 
 @covering(
     ("preset", "strategy"),
-    [each for each in PRESETS if each not in READS_VALUES + DETECTORS],
+    [each for each in PRESETS if each not in (*READS_VALUES, *DETECTORS, TABLES)],
     ["vmap", "loop"],
     select=each_once,
 )
 def test_an_outer_step_waits_for_nothing(preset: str, strategy: str) -> None:
     step_without_values(learner(preset, strategy))
+
+
+def test_an_outer_step_of_tables_waits_for_nothing_under_vmap() -> None:
+    step_without_values(learner(TABLES, "vmap"))
 
 
 @pytest.mark.parametrize("episode", ["5w1s", "variable", "regression", "optimise", "trial"])
