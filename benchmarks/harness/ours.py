@@ -48,6 +48,7 @@ class Shapes:
     case: Case
     num_classes: ClassVar[None] = None
     inputs: ClassVar[None] = None
+    fields: ClassVar[tuple[()]] = ()
 
     @property
     def problem(self) -> Problem:
