@@ -50,6 +50,9 @@ class Shapes:
     inputs: ClassVar[None] = None
     fields: ClassVar[tuple[()]] = ()
 
+    def labelled(self) -> None:
+        """Nothing to look at before training."""
+
     @property
     def problem(self) -> Problem:
         """Classification or regression."""
