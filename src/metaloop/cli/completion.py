@@ -52,7 +52,22 @@ _WORDS = {
     "study": ("number", "reuse", "minutes"),
     "predict": tuple(
         f"{key}="
-        for key in ("run", "model", "support", "query", "text", "path", "label", "rank", "ask", "rule", "steps", "out", "save")
+        for key in (
+            "run",
+            "model",
+            "support",
+            "query",
+            "text",
+            "path",
+            "label",
+            "rank",
+            "ask",
+            "rule",
+            "steps",
+            "alarm_rate",
+            "out",
+            "save",
+        )
     ),
 }
 

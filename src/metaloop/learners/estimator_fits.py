@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from metaloop.errors import UserError
-from metaloop.problems.task_loss import BalancedLogistic, TaskLoss, restricted
+from metaloop.problems.task_loss import TaskLoss, restricted
 
 _LEAST = 1e-6  # lowest probability of a class of the support set; a forest answers 0, whose logarithm is no number
 Answers = Callable[[np.ndarray], Tensor]
@@ -144,6 +144,6 @@ class Detecting(EstimatorFit):
 
 def fitting_for(loss: TaskLoss, outputs: int) -> EstimatorFit:
     """What targets mean for tasks with this loss."""
-    if isinstance(loss, BalancedLogistic):
+    if loss.of_anomalies:
         return Detecting()
     return Classifying(outputs) if loss.of_classes else Regressing()

@@ -19,9 +19,11 @@ class TaskLoss(ABC):
 
     Attributes:
         of_classes: Whether outputs are logits of classes and targets are class numbers; otherwise both are values.
+        of_anomalies: Whether outputs are anomaly scores and targets are 1 for anomalies, 0 for inliers.
     """
 
     of_classes: ClassVar[bool] = False
+    of_anomalies: ClassVar[bool] = False
 
     @abstractmethod
     def each(self, outputs: Tensor, examples: Examples) -> Tensor:
@@ -83,6 +85,8 @@ class BalancedLogistic(TaskLoss):
     Raises:
         UserError: scores and targets differ in shape.
     """
+
+    of_anomalies = True
 
     def each(self, outputs: Tensor, examples: Examples) -> Tensor:
         """See :meth:`TaskLoss.each`."""

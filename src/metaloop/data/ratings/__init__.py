@@ -1,0 +1,1 @@
+"""Ratings of items by users: tables of them, their division, and users as tasks."""
