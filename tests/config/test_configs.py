@@ -114,7 +114,7 @@ WITH = {
     "algorithm/anomaly_transformer": ("dataset=anomaly_prior", SCORED[0], *SCORED[2:]),
     "algorithm/background_prototypes": ("dataset=anomaly_prior", "model=mlp", *SCORING),
     "algorithm/deep_sad": (*SPHERE[:2], *SCORING),
-    "algorithm/head_init/centre": SPHERE,
+    "algorithm/head_init/center": SPHERE,
     "algorithm/support_loss/deep_sad": SPHERE,
     "dataset/anomalies": ("dataset.tables={train: [first], validation: [second], test: [third]}", *SCORED),
     "dataset/anomaly_prior": SCORED,

@@ -13,7 +13,7 @@ import metaloop
 from metaloop.inner.execution.auto import Auto
 from metaloop.inner.execution.over_tasks import Loop, OverTasks, Vmap
 from metaloop.inner.execution.workers import Workers
-from metaloop.inner.head_init import Centre, Fresh, FromPrototypes, HeadInit, Learned, Shared, Zero
+from metaloop.inner.head_init import Center, Fresh, FromPrototypes, HeadInit, Learned, Shared, Zero
 from metaloop.inner.meta_gradients.annealed import Annealed
 from metaloop.inner.meta_gradients.by_part import ByPart
 from metaloop.inner.meta_gradients.evolution import EvolutionStrategies, PersistentEvolution
@@ -440,7 +440,7 @@ ALL_MEMBERS: Mapping[type, set[type]] = {
     MetaGradient: {type(each) for each in (EXACT | APPROXIMATE).values()},  # type: ignore[operator]
     LinearSolver: {type(each) for each in SOLVERS.values()},
     Objective: {type(each) for each in OBJECTIVES.values()},
-    HeadInit: {type(each) for each in HEAD_INITS.values()} | {Centre},  # of a head of its own: test_deep_sad.py
+    HeadInit: {type(each) for each in HEAD_INITS.values()} | {Center},  # of a head of its own: test_deep_sad.py
     OverTasks: {type(make()) for make in OVER_TASKS.values()},
     Learner: {type(make(MLP((2,), 2, [2]), Loop())) for name, make in LEARNERS.items() if name not in OF_MAPS}
     | {Ensemble, Estimator, Selector}  # they do not learn, and have their own tests

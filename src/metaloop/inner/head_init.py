@@ -13,7 +13,7 @@ from metaloop.inner.selection.adapted import HEAD
 from metaloop.types import Examples, Params
 
 Features = Callable[[Params], Tensor]
-WEIGHT, BIAS, CENTRE = f"{HEAD}weight", f"{HEAD}bias", f"{HEAD}centre"
+WEIGHT, BIAS, CENTER = f"{HEAD}weight", f"{HEAD}bias", f"{HEAD}center"
 STREAM = 1  # stream of the random numbers within a task, see :mod:`metaloop.inner.noise`
 
 
@@ -96,7 +96,7 @@ class FromPrototypes(HeadInit):
         return {**params, WEIGHT: 2 * prototypes, BIAS: -(prototypes**2).sum(1)}
 
 
-class Centre(HeadInit):
+class Center(HeadInit):
     """The centre of a head of distances starts at the mean feature of the inliers (Ruff et al. 2018 and 2020, Deep SAD).
 
     Targets are 1 for labelled anomalies and 0 for all others, which count as inliers. The paper computes the centre once, by
@@ -106,10 +106,10 @@ class Centre(HeadInit):
 
     def check(self, params: Params) -> None:
         """See :meth:`HeadInit.check`."""
-        if CENTRE not in params:
+        if CENTER not in params:
             raise UserError(
-                r"algorithm/head_init=centre needs a head of distances whose centre adapts; take model=sphere, and "
-                r"algorithm/adapted=pattern with algorithm.adapted.pattern='^layers\.|^head\.centre$'"
+                r"algorithm/head_init=center needs a head of distances whose centre adapts; take model=sphere, and "
+                r"algorithm/adapted=pattern with algorithm.adapted.pattern='^layers\.|^head\.center$'"
             )
 
     def start(self, params: Params, support: Examples, features: Features) -> Params:
@@ -120,7 +120,7 @@ class Centre(HeadInit):
             inlier = inlier & support.mask
         # Padding must not count, even if it is infinite: zero times infinity is NaN.
         real = torch.where(inlier[:, None], support_features, 0.0)
-        return {**params, CENTRE: (real.sum(0) / inlier.sum().clamp(min=1)).expand_as(params[CENTRE])}
+        return {**params, CENTER: (real.sum(0) / inlier.sum().clamp(min=1)).expand_as(params[CENTER])}
 
 
 class Shared(HeadInit):

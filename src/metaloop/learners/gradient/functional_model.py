@@ -59,8 +59,8 @@ class FunctionalModel:
     def _identity(self, params: Params) -> Params:
         """Return parameters with which the head is the identity."""
         like = next(iter(params.values()))
-        if "head.centre" in self._names:  # without a centre, a head of distances returns its input
-            return {"head.centre": like.new_zeros(0, self.module.get_parameter("head.centre").shape[1])}
+        if "head.center" in self._names:  # without a centre, a head of distances returns its input
+            return {"head.center": like.new_zeros(0, self.module.get_parameter("head.center").shape[1])}
         width = self.module.get_parameter("head.weight").shape[1]
         identity = {"head.weight": torch.eye(width, dtype=like.dtype, device=like.device)}
         if "head.bias" in dict(self.module.named_parameters()):

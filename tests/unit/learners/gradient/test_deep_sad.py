@@ -7,7 +7,7 @@ from torch import nn
 from metaloop.errors import UserError
 from metaloop.inner.autodiff import Eager
 from metaloop.inner.execution.over_tasks import Loop, Vmap
-from metaloop.inner.head_init import CENTRE, Centre
+from metaloop.inner.head_init import CENTER, Center
 from metaloop.inner.meta_gradients.meta_gradient import Unrolled
 from metaloop.inner.objective import LastStep
 from metaloop.inner.rules.rule import GradientDescent
@@ -22,9 +22,9 @@ from metaloop.types import Examples, Tasks
 def learner(over_tasks: Loop | Vmap, model: nn.Module | None = None, rate: float = 0.01) -> GradientLearner:
     torch.manual_seed(0)
     model = model or MLP((4,), 1, [8, 6], bias=False, head="distance")
-    pattern, loss = Pattern(r"^layers\.|^head\.centre$"), MeanLoss(of=DeepSAD(eta=2.0))
+    pattern, loss = Pattern(r"^layers\.|^head\.center$"), MeanLoss(of=DeepSAD(eta=2.0))
     return GradientLearner(
-        model, BalancedLogistic(), pattern, lambda start: GradientDescent(start, lr=rate), Unrolled(), LastStep(), Centre(),
+        model, BalancedLogistic(), pattern, lambda start: GradientDescent(start, lr=rate), Unrolled(), LastStep(), Center(),
         over_tasks, 3, support_loss=loss,
     ).double()  # fmt: skip
 
@@ -45,10 +45,10 @@ def test_a_task_starts_with_the_mean_feature_of_its_inliers_and_keeps_it() -> No
     features = support.x[:12]
     for layer in made.model.layers:  # type: ignore[union-attr]
         features = torch.relu(layer(features))
-    torch.testing.assert_close(start[CENTRE][0], features.mean(0).detach())
+    torch.testing.assert_close(start[CENTER][0], features.mean(0).detach())
     adapted = made.adapt(given.support).adapted
     assert adapted is not None
-    torch.testing.assert_close(adapted[CENTRE][0], start[CENTRE])
+    torch.testing.assert_close(adapted[CENTER][0], start[CENTER])
     assert not torch.allclose(adapted["layers.0.weight"][0], start["layers.0.weight"])
 
 
@@ -78,7 +78,7 @@ def test_tasks_together_have_the_meta_gradient_of_tasks_one_by_one() -> None:
 
 
 def test_a_head_without_a_centre_is_refused() -> None:
-    with pytest.raises(UserError, match=r"algorithm/head_init=centre needs a head of distances.*take model=sphere"):
+    with pytest.raises(UserError, match=r"algorithm/head_init=center needs a head of distances.*take model=sphere"):
         learner(Loop(), MLP((4,), 1, [8]))
     with pytest.raises(UserError, match=r"model.head='round': one of linear, distance"):
         MLP((4,), 1, [8], head="round")
