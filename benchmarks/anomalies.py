@@ -9,13 +9,13 @@ Records are kept in docs/records/anomalies/LEARNER_SETTING. An episode is of tab
 import argparse
 import csv
 import json
-import re
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from harness.tables import markdown_table, with_tables
+from tables import keep
 
 from metaloop.metrics.interval import Interval, mean_interval
 
@@ -47,7 +47,6 @@ NAMES = {
 RIVALS = ("neighbour_distance", "isolation_forest", "boosted_trees")  # whose best is the bar
 LEARNED = {"background_prototypes": "mlp", "deep_sad": "sphere"}  # trained here, with their models
 STEPS = 100  # of their training
-_BLOCK = re.compile(r"(<!-- table: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -90,12 +89,6 @@ def paired(first: Result, other: Result) -> tuple[Interval, Interval]:
     return over_episodes, mean_interval((first.by_table() - other.by_table()).tolist())
 
 
-def markdown(rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown; the first row is the heading."""
-    lines = [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
-
-
 def summary(labels: str) -> str:
     """A row for each learner: means over tables, and the paired difference of the transformer to it."""
     found = results(labels)
@@ -113,7 +106,7 @@ def summary(labels: str) -> str:
             rows.append([*row, *intervals, f"{ahead} of {len(result.tables)}"])
         else:
             rows.append([*row, "", "", ""])
-    return markdown(rows)
+    return markdown_table(rows)
 
 
 def each_table(labels: str) -> str:
@@ -124,7 +117,7 @@ def each_table(labels: str) -> str:
     rows = [["table", *(NAMES[name] for name in found)]]
     for place, table in enumerate(next(iter(found.values())).tables):
         rows.append([table, *(f"{result.by_table()[place]:.3f}" for result in found.values())])
-    return markdown(rows)
+    return markdown_table(rows)
 
 
 def verdict() -> str:
@@ -153,11 +146,11 @@ def filled(page: str) -> str:
     """The page with its tables made from the records; a table's name is its kind and its setting."""
     makers = {"summary": summary, "each": each_table}
 
-    def block(match: re.Match[str]) -> str:
-        kind, _, labels = match[2].partition("_")
-        return f"{match[1]}{verdict() if kind == 'verdict' else makers[kind](labels)}\n{match[4]}"
+    def table(name: str) -> str:
+        kind, _, labels = name.partition("_")
+        return verdict() if kind == "verdict" else makers[kind](labels)
 
-    return _BLOCK.sub(block, page)
+    return with_tables(page, table)
 
 
 def draw(path: Path) -> None:
@@ -193,17 +186,6 @@ def metaloop(*words: str) -> None:
     print("metaloop", *words, flush=True)
     if command(list(words)):
         raise SystemExit(f"metaloop {' '.join(words)} has failed")
-
-
-def keep(source: Path, target: Path) -> None:
-    """Copy the record and the episodes of a run or evaluation, without the folders of the machine."""
-    record = json.loads((source / "record.json").read_text())
-    record["config"]["dataset"]["data_dir"] = "data/tabular"
-    for key in ("command", "overrides"):
-        record[key] = [word for word in record[key] if not word.startswith(("hydra.", "run="))]
-    target.mkdir(parents=True, exist_ok=True)
-    (target / "record.json").write_text(json.dumps(record, indent=1) + "\n")
-    shutil.copyfile(source / "episodes.csv", target / "episodes.csv")
 
 
 def evaluated(run: Path, name: str) -> None:

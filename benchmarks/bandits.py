@@ -8,12 +8,14 @@ tested, too. ``--kept`` takes the totals of the classical algorithms from the re
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from harness.machine import about
 from knowledge import replaced
 
 from metaloop.control.agents.bandits import UCB1, Gittins, Greedy, Thompson
@@ -130,7 +132,8 @@ def main() -> int:
     parser.add_argument("--kept", action="store_true", help="take the classical algorithms from the record")
     options = parser.parse_args()
     if not options.kept:
-        write_json(RECORD, played(TASKS))
+        load = os.getloadavg()
+        write_json(RECORD, {**played(TASKS), **about(load)})
     record = json.loads(RECORD.read_text())
     write_atomically(PICTURE, draw(record, ((10, 5), (100, 5))))
     write_atomically(PAGE, replaced(PAGE.read_text(), {"bandits": table(record)}))

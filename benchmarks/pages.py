@@ -7,21 +7,19 @@ Text between ``<!-- table: NAME -->`` and ``<!-- end -->`` is generated; the res
 
 import argparse
 import json
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from harness import tables
 from harness.cases import CASES
-from harness.tables import markdown_table, number, span
+from harness.tables import markdown_table, number, span, with_tables
 
 from metaloop.records.runs import Run, read_run
 
 HERE = Path(__file__).resolve().parent
 DOCS = HERE.parent / "docs"
 PERFORMANCE, LEARNED = DOCS / "performance.md", DOCS / "learned_optimizers.md"
-_BLOCK = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 Record = Mapping[str, Any]
 Records = Mapping[str, Record]
 
@@ -44,7 +42,7 @@ def fill(page: str, records: Records) -> str:
     Raises:
         KeyError: the page names an unknown table.
     """
-    return _BLOCK.sub(lambda block: f"{block[1]}{_table(block[2], records)}\n{block[3]}", page)
+    return with_tables(page, lambda name: _table(name, records))
 
 
 def _table(name: str, records: Records) -> str:

@@ -10,13 +10,13 @@ An episode is a split of table ``index % tables``. A table's score is its mean o
 import argparse
 import csv
 import json
-import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from harness.tables import markdown_table, with_tables
 
 from metaloop.metrics.interval import mean_interval
 
@@ -31,7 +31,6 @@ NAMES = {
     "forest_regressor": "random forest",
     "ridge": "ridge regression",
 }
-_BLOCK = re.compile(r"(<!-- table: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -65,12 +64,6 @@ def read(folder: Path) -> Result:
     return Result(tables, scores, len(rows) // len(tables), others, sign)
 
 
-def markdown(rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown; the first row is the heading."""
-    lines = [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
-
-
 def summary(results: Mapping[str, Result], first: str, statistics: Mapping[str, tuple[str, float, int]], digits: int) -> str:
     """A row for each learner: its mean score, the paired difference of ``first`` to it, and further statistics."""
     rows = [["learner", "mean over tables", "transformer − it, 95 % interval over tables", "tables ahead", *statistics]]
@@ -83,7 +76,7 @@ def summary(results: Mapping[str, Result], first: str, statistics: Mapping[str, 
         ]
         more = [f"{scale * result.others[key]:.{places}f}" for key, scale, places in statistics.values()]
         rows.append([NAMES[name], f"{result.scores.mean():.{digits}f}", *(paired if name != first else ["", ""]), *more])
-    return markdown(rows)
+    return markdown_table(rows)
 
 
 def each_table(results: Mapping[str, Result], digits: int) -> str:
@@ -94,25 +87,23 @@ def each_table(results: Mapping[str, Result], digits: int) -> str:
         scores = [result.scores[place] for result in results.values()]
         shown = [f"{score:.{digits}f}" for score in scores]
         rows.append([table.removeprefix("adbench:"), *shown])
-    return markdown(rows)
+    return markdown_table(rows)
 
 
 def filled(page: str) -> str:
     """The page with its tables made from the records."""
 
-    def block(match: re.Match[str]) -> str:
-        folder = RECORDS / ("pfn_tables_regression" if "regression" in match[2] else "pfn_tables")
-        results = {name: read(folder / name) for name in NAMES if (folder / name).is_dir()}
-        if "each" in match[2]:
-            text = each_table(results, 3)
-        elif "regression" in match[2]:
-            text = summary(results, next(iter(results)), {}, 3)
-        else:
-            statistics = {"calibration error, %": ("calibration_error", 100, 2), "cross-entropy": ("loss", 1, 3)}
-            text = summary(results, next(iter(results)), statistics, 4)
-        return f"{match[1]}{text}\n{match[4]}"
+    def table(name: str) -> str:
+        folder = RECORDS / ("pfn_tables_regression" if "regression" in name else "pfn_tables")
+        results = {each: read(folder / each) for each in NAMES if (folder / each).is_dir()}
+        if "each" in name:
+            return each_table(results, 3)
+        if "regression" in name:
+            return summary(results, next(iter(results)), {}, 3)
+        statistics = {"calibration error, %": ("calibration_error", 100, 2), "cross-entropy": ("loss", 1, 3)}
+        return summary(results, next(iter(results)), statistics, 4)
 
-    return _BLOCK.sub(block, page)
+    return with_tables(page, table)
 
 
 def keep(source: Path, target: Path) -> None:

@@ -1,6 +1,7 @@
 """Tables of records as lists of rows of text; the first row holds the column names."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
@@ -10,6 +11,12 @@ from metaloop.records.runs import Run
 
 Rows = list[list[str]]
 Cases = Mapping[str, Mapping[str, Any]]
+_BLOCK = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def with_tables(page: str, make: Callable[[str], str]) -> str:
+    """The page with its tables, between ``<!-- table: NAME -->`` and ``<!-- end -->``, made anew by their names."""
+    return _BLOCK.sub(lambda block: f"{block[1]}{make(block[2])}\n{block[3]}", page)
 
 
 def text_table(rows: Rows) -> str:
