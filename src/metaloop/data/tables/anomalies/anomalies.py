@@ -101,7 +101,8 @@ class Anomalies(UserFileDataset):
                 "%s has %s columns, and the model was meta-trained on %s; it reads them all, but expect less, or leave some "
                 "out with ignore=", path, len(rows.features), input_shape[-1],
             )  # fmt: skip
-        inputs = rows.inputs[:, : max(len(rows.features), input_shape[-1])]  # type: ignore[index]
+        assert isinstance(rows.inputs, Tensor)
+        inputs = rows.inputs[:, : max(len(rows.features), input_shape[-1])]
         return checked_rows(replace(rows, inputs=inputs), labelled=labelled)
 
     def user_inputs(

@@ -35,9 +35,8 @@ class Supervision:
         Raises:
             UserError: a value is of another type or out of range.
         """
-        span = (labelled, labelled) if isinstance(labelled, int) else labelled
-        whole = isinstance(span, Sequence) and len(span) == 2 and all(type(each) is int for each in span)
-        if not whole or not 0 <= span[0] <= span[1] <= MOST_LABELLED:  # type: ignore[index]
+        span = _range_of(labelled)
+        if span is None:
             raise UserError(
                 f"dataset.labelled.{split}={labelled!r}: a whole number of at least 0, or a range [low, high] of such"
             )
@@ -46,7 +45,7 @@ class Supervision:
             raise UserError(f'dataset.contamination.{split}={contamination!r}: a share in [0, 0.5], or "own"')
         if share is not None and not 0 < share < 1:
             raise UserError(f"dataset.train_share={share!r}: a share above 0 and below 1, or null")
-        return cls((span[0], span[1]), number, share)  # type: ignore[index]
+        return cls(span, number, share)
 
     def labels(self, stream: Stream, numbers: Tensor) -> Tensor:
         """Draw the number of labelled anomalies (tasks, 1)."""
@@ -61,6 +60,16 @@ class Supervision:
         """Number of anomalies beside so many inliers among the queries, at least 1."""
         share = own if self.share is None else self.share
         return max(1, round(inliers * share / (1 - share)))
+
+
+def _range_of(value: object) -> tuple[int, int] | None:
+    """The range of a whole number, or of a pair of such; None if it is neither, or beyond what is allowed."""
+    pair = (value, value) if type(value) is int else value
+    if isinstance(pair, Sequence) and len(pair) == 2:
+        low, high = pair
+        if type(low) is int and type(high) is int and 0 <= low <= high <= MOST_LABELLED:
+            return low, high
+    return None
 
 
 def shots(stream: Stream, numbers: Tensor, spec: EpisodeSpec) -> Tensor:
