@@ -123,7 +123,7 @@ class RL2(Learner):
         log_probabilities, means = self._policy().reread(rollouts)
         left = torch.arange(len(means), 0, -1, device=means.device, dtype=means.dtype)[:, None]
         values = means * left
-        advantages = generalized_advantages(rollouts.rewards, values.detach(), self.discount, self.trace)
+        advantages = generalized_advantages(rollouts.rewards, values.detach(), rollouts.real, self.discount, self.trace)
         taken = log_probabilities.gather(-1, rollouts.actions[..., None])[..., 0]
         ratio = (taken - torch.stack(rollouts.memory.log_probabilities)).exp()
         gain = torch.minimum(ratio * advantages, ratio.clamp(1 - self.clip, 1 + self.clip) * advantages)
@@ -133,24 +133,27 @@ class RL2(Learner):
         return (each * rollouts.real).mean(0)
 
 
-def generalized_advantages(rewards: Tensor, values: Tensor, discount: float, trace: float) -> Tensor:
+def generalized_advantages(rewards: Tensor, values: Tensor, real: Tensor, discount: float, trace: float) -> Tensor:
     """Generalized advantages of a trial (Schulman et al. 2016, equation 16), after whose last step the value is 0.
+
+    Steps that are not real, in which a task waits for others, are passed over: the real one before is followed by the real one
+    after, and nothing is discounted between.
 
     Args:
         rewards: (steps, tasks).
         values: (steps, tasks), before each step.
+        real: (steps, tasks) bool.
         discount: how much a reward counts that comes a step later.
         trace: lambda.
 
     Returns:
-        (steps, tasks).
+        (steps, tasks); of steps that are not real, of no meaning.
     """
-    following = torch.cat([values[1:], torch.zeros_like(values[:1])])
-    errors = rewards + discount * following - values
-    advantages, later = [], torch.zeros_like(errors[0])
-    for error in errors.flip(0):
-        later = error + discount * trace * later
-        advantages.append(later)
+    advantages, later, following = [], torch.zeros_like(rewards[0]), torch.zeros_like(values[0])
+    for reward, value, exists in zip(rewards.flip(0), values.flip(0), real.flip(0), strict=True):
+        advantage = reward + discount * following - value + discount * trace * later
+        advantages.append(advantage)
+        later, following = torch.where(exists, advantage, later), torch.where(exists, value, following)
     return torch.stack(advantages[::-1])
 
 

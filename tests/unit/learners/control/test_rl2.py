@@ -64,11 +64,22 @@ def test_advantages_are_sums_of_discounted_errors() -> None:
     rewards, values = torch.randn(2, 5, 3).double().unbind()
     following = torch.cat([values[1:], torch.zeros(1, 3)])
     errors = rewards + 0.9 * following - values
+    real = torch.ones_like(rewards, dtype=torch.bool)
     for step in range(5):
         expected = sum((0.9 * 0.7) ** (later - step) * errors[later] for later in range(step, 5))
-        assert torch.allclose(generalized_advantages(rewards, values, 0.9, 0.7)[step], expected)
+        assert torch.allclose(generalized_advantages(rewards, values, real, 0.9, 0.7)[step], expected)
     returns = torch.stack([rewards[step:].sum(0) for step in range(5)])
-    assert torch.allclose(generalized_advantages(rewards, values, 1.0, 1.0), returns - values)
+    assert torch.allclose(generalized_advantages(rewards, values, real, 1.0, 1.0), returns - values)
+
+
+def test_advantages_pass_over_steps_in_which_a_task_waits() -> None:
+    torch.manual_seed(0)
+    rewards, values = torch.randn(2, 6, 1).double().unbind()
+    real = torch.tensor([True, True, False, False, True, True])[:, None]
+    found = generalized_advantages(rewards * real, values, real, 0.9, 0.7)
+    kept = real[:, 0]
+    expected = generalized_advantages(rewards[kept], values[kept], real[kept], 0.9, 0.7)
+    assert torch.allclose(found[kept], expected)
 
 
 def test_the_gradient_is_that_of_the_expected_total_reward() -> None:
