@@ -85,13 +85,13 @@ def test_a_dry_run_tries_one_run_of_each_kind_and_leaves_nothing(capsys: Capture
         assert not in_this_process
         asked.append(identity.choices["algorithm"])
         step = {"maml": 2.0, "fomaml": 1.0}[asked[-1]]
-        return Trial("loop", 10.0, (step,), 4, 0.5, 11, 1, 4, 6, False, 2**30, False)
+        return Trial("loop", 10.0, (step,), 4, 0.5, 12, 1, 4, 6, False, 2**30, False)
 
     monkeypatch.setattr(driver, "tried", tried)
     shown = said(capsys, *WORDS, "--dry-run", "algorithm.rule.lr=0.1,0.2")
     assert asked == ["maml", "fomaml"]  # neither seeds nor rates make a kind
     assert "algorithm=fomaml,lr=0.2,seed=1" in shown
-    # four runs of 10 + 10 * 2 + 5 s and four of 10 + 10 * 1 + 5 s
+    # 10 steps after the two of the start-up: four runs of 10 + 10 * 2 + 5 s and four of 10 + 10 * 1 + 5 s
     assert "8 runs, 8 to run: about 2 min (4 min of runs, 2 at once if that slows none), up to 1.00 GiB a run" in shown
     assert "tried one of each of 2 kinds" in shown
     monkeypatch.setattr(pricing, "MOST", 1)
