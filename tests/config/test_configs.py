@@ -43,7 +43,7 @@ COUNTS = {
     "algorithm/rule": 15,
     "algorithm/support_loss": 3,
     "algorithm/transform": 3,
-    "dataset": 41,
+    "dataset": 45,
     "dataset/augmentation": 3,
     "episode": 18,
     "experiment": 84,
@@ -109,6 +109,7 @@ BANDITS = ("dataset=bernoulli_bandits", *TRIAL)
 AGENTS = [f"algorithm/agent/{path.stem}" for path in (conf_dir() / "algorithm" / "agent").glob("*.yaml")]
 PLANNERS = ("algorithm/agent/beb", "algorithm/agent/psrl")
 WORLDS = ("bernoulli_bandits", "gaussian_bandits", "tabular_mdps", "point_navigation", "dark_room", "key_to_door")
+WORLDS += ("catch", "cart_pole", "pendulum", "pixel_maze")
 # What a choice needs beside itself to run on small data.
 WITH = {
     "algorithm/anomaly_transformer": ("dataset=anomaly_prior", SCORED[0], *SCORED[2:]),

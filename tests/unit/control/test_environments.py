@@ -5,19 +5,24 @@ import math
 import pytest
 import torch
 from torch.utils._pytree import tree_leaves
-from trials import FAMILIES, played, tasks_of, world_of
+from trials import ALL_FAMILIES, FAMILIES, played, tasks_of, world_of
 
 from metaloop.control.agents.simple import Random, Told
+from metaloop.control.environments.cart_pole import CartPole
+from metaloop.control.environments.catch import Catch
 from metaloop.control.environments.environment import Environment, Environments
 from metaloop.control.environments.grids import DarkRoom
 from metaloop.control.environments.navigation import PointNavigation
+from metaloop.control.environments.pendulum import Pendulum
+from metaloop.control.environments.pixel_maze import PixelMaze
 from metaloop.control.environments.tabular import TabularMDPs, solved
 from metaloop.control.noise import TrialNoise, chosen
 from metaloop.data.episodes import check_spec
 from metaloop.errors import UserError
 from metaloop.types import EpisodeSpec
 
-families = pytest.mark.parametrize("environment", FAMILIES.values(), ids=FAMILIES)
+families = pytest.mark.parametrize("environment", ALL_FAMILIES.values(), ids=ALL_FAMILIES)
+of_known_best = pytest.mark.parametrize("environment", FAMILIES.values(), ids=FAMILIES)
 
 
 @families
@@ -33,7 +38,7 @@ def test_a_task_and_its_trial_are_functions_of_its_number(environment: Environme
 @families
 def test_tasks_differ_and_have_a_world_each(environment: Environment) -> None:
     tasks = tasks_of(environment, 40)
-    values = torch.cat([value.flatten(1).double() for value in world_of(tasks).parameters.values()], 1)
+    values = torch.cat([value.reshape(40, -1).double() for value in world_of(tasks).parameters.values()], 1)
     assert len(values.unique(dim=0)) > 15
     assert world_of(tasks[3:5]).episodes == 2
     assert len(next(iter(world_of(tasks[3:5]).parameters.values()))) == 2
@@ -41,7 +46,7 @@ def test_tasks_differ_and_have_a_world_each(environment: Environment) -> None:
     assert tasks.query.y.shape == (40, 2)
 
 
-@families
+@of_known_best
 def test_the_oracle_earns_the_best_expected_return_and_chance_less(environment: Environment) -> None:
     """For environments without chance exactly, for others within four standard errors."""
     tasks = tasks_of(environment, 1500)
@@ -137,6 +142,13 @@ def test_noise_is_uniform_and_independent_of_what_is_drawn_beside_it() -> None:
         (lambda: TabularMDPs(10, 5, 0), "horizon=0"),
         (lambda: PointNavigation(10, "circle", 0.2), "goals='circle'"),
         (lambda: DarkRoom(1, 10), "size=1"),
+        (lambda: Catch(1, 5, 0.2), "rows=1"),
+        (lambda: Catch(10, 5, 1.5), "wind=1.5"),
+        (lambda: PixelMaze(5, 40, -0.1, 0.01, False), "passages=-0.1"),
+        (lambda: PixelMaze(5, 40, 0.1, -1, False), "step_cost=-1"),
+        (lambda: CartPole(10, 1.0, 0.1, 0.5, 10.0, reversed_share=2), "reversed_share=2"),
+        (lambda: CartPole(10, 1.0, 0, 0.5, 10.0, reversed_share=0), "pole_mass=0"),
+        (lambda: Pendulum(0, 10.0, 1.0, 1.0), "horizon=0"),
     ],
 )
 def test_bad_settings_are_refused_by_their_key(make: object, key: str) -> None:

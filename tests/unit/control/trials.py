@@ -3,9 +3,13 @@
 import torch
 
 from metaloop.control.environments.bandits import BernoulliBandits, GaussianBandits
+from metaloop.control.environments.cart_pole import CartPole
+from metaloop.control.environments.catch import Catch
 from metaloop.control.environments.environment import Environment, World
 from metaloop.control.environments.grids import DarkRoom, KeyToDoor
 from metaloop.control.environments.navigation import PointNavigation
+from metaloop.control.environments.pendulum import Pendulum
+from metaloop.control.environments.pixel_maze import PixelMaze
 from metaloop.control.environments.tabular import TabularMDPs
 from metaloop.control.policies import ControlPolicy
 from metaloop.control.rollouts import Rollouts, play
@@ -21,7 +25,14 @@ FAMILIES = {
     "half_circle": PointNavigation(horizon=20, goals="half_circle", radius=0.2),
     "dark_room": DarkRoom(size=5, horizon=8),
     "key_to_door": KeyToDoor(size=3, horizon=9),
+    "catch": Catch(rows=5, columns=4, wind=0.4),
+    "pixel_maze": PixelMaze(size=3, horizon=9, passages=0.1, step_cost=0.01, shows_goal=False),
 }
+WITHOUT_BEST = {  # families whose best return is not known
+    "cart_pole": CartPole(30, [0.5, 2.0], [0.05, 0.2], [0.25, 1.0], [5.0, 15.0], reversed_share=0.5),
+    "pendulum": Pendulum(10, [8.0, 12.0], [0.7, 1.3], [0.7, 1.3]),
+}
+ALL_FAMILIES = {**FAMILIES, **WITHOUT_BEST}
 
 
 def tasks_of(environment: Environment, count: int, episodes: int = 2, first: int = 0) -> Tasks:

@@ -14,7 +14,7 @@ from metaloop.testing import BrokenLaw, check_environment
 from metaloop.types import Params
 
 sys.path.append(str(Path(__file__).parents[1] / "control"))
-from trials import FAMILIES
+from trials import ALL_FAMILIES
 
 
 class Levers(Environment):
@@ -58,7 +58,7 @@ class Levers(Environment):
         return torch.full((len(parameters["pays"]),), float(best))
 
 
-@pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
+@pytest.mark.parametrize("family", ALL_FAMILIES.values(), ids=ALL_FAMILIES)
 def test_families_pass(family: Environment) -> None:
     check_environment(family)
 

@@ -123,7 +123,7 @@ class Environment(TaskDistribution):
         returns (tasks, episodes).
         """
         parameters = self.parameters(stream, numbers)
-        noise = stream.uniform(numbers, max(1, self.start_noise), "an episode's start").float()
+        noise = stream.uniform(numbers, max(1, self.start_noise), "an episode's start").float().clamp(max=1 - 2.0**-24)
         start = self.reset(parameters, noise[:, : self.start_noise])
         x = self.observe(parameters, start)[:, None]
         y = self.best_return(parameters)[:, None]

@@ -33,7 +33,16 @@ OVERRIDES = ("model=conv4", "model.filters=4", "model.downsample=stride")
 # Scikit-learn works on the CPU, and so do learners of meta-features; rollouts check that rewards are finite.
 READS_VALUES = ("estimator", *SELECTORS, *ACTING)
 TABLES = "tabular_transformer"  # in a loop it reads how many rows and columns a table has, to cut off what is padded
-WORLDS = ["bernoulli_bandits", "tabular_mdps", "point_navigation", "key_to_door"]
+WORLDS = [
+    "bernoulli_bandits",
+    "tabular_mdps",
+    "point_navigation",
+    "key_to_door",
+    "catch",
+    "cart_pole",
+    "pendulum",
+    "pixel_maze",
+]
 SPEC = EpisodeSpec(ways=3, shots=2, queries=3)
 
 

@@ -1,0 +1,92 @@
+"""A pole on a cart that must be balanced, with physics of its own in each task."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from metaloop.control.environments.angles import sine_and_cosine
+from metaloop.control.environments.environment import Environment, Step, at_least
+from metaloop.control.environments.ranges import Range, checked_ranges, drawn
+from metaloop.data.philox import Stream
+from metaloop.errors import UserError
+from metaloop.problems.control import Actions
+from metaloop.types import Params
+
+GRAVITY = 9.8
+SECONDS = 0.02  # of a step
+FARTHEST = 2.4  # place of the cart at which an episode ends
+STEEPEST = 12 * 2 * math.pi / 360  # angle of the pole at which an episode ends
+_AT_START = 0.05  # largest absolute value of each number of the state
+
+
+class CartPole(Environment):
+    """A cart is pushed to the left or to the right so that the pole on it does not fall (Barto, Sutton and Anderson 1983).
+
+    Equations, Euler steps of 0.02 s, the start and the ends are those of gymnasium's CartPole-v1: each step pays 1, and an
+    episode ends when the pole leans by more than 12 degrees, when the cart is 2.4 from the middle, or after ``horizon`` steps.
+    What is observed is the state: place and speed of the cart, angle and angular speed of the pole. A task is two masses, a
+    length and a force; CartPole-v1 has 1.0, 0.1, 0.5 and 10.
+
+    Args:
+        horizon: most steps of an episode; 500 in CartPole-v1.
+        cart_mass: range of the cart's mass.
+        pole_mass: range of the pole's mass.
+        length: range of half the pole's length.
+        force: range of the force of a push.
+        reversed_share: share of the tasks in which the two actions are exchanged.
+    """
+
+    start_noise = 4
+
+    def __init__(
+        self, horizon: int, cart_mass: Range, pole_mass: Range, length: Range, force: Range, reversed_share: float
+    ) -> None:
+        at_least({"horizon": (horizon, 1)})
+        if not 0 <= reversed_share <= 1:
+            raise UserError(f"dataset.environment.reversed_share={reversed_share}: between 0 and 1")
+        super().__init__(Actions(2), horizon, (4,), "cart-poles")
+        ranges = {"cart_mass": cart_mass, "pole_mass": pole_mass, "length": length, "force": force}
+        self.ranges = checked_ranges(ranges, positive=True)
+        self.reversed_share = reversed_share
+
+    def parameters(self, stream: Stream, numbers: Tensor) -> Params:
+        """See :meth:`Environment.parameters`; a negative ``force`` exchanges the actions."""
+        values = dict(drawn(self.ranges, stream, numbers))
+        exchanged = stream.uniform(numbers, 1, "whether actions are exchanged")[:, 0] < self.reversed_share
+        return {**values, "force": torch.where(exchanged, -values["force"], values["force"])}
+
+    def reset(self, parameters: Params, noise: Tensor) -> Params:
+        """See :meth:`Environment.reset`."""
+        place, speed, angle, turning = (_AT_START * (2 * noise - 1)).to(parameters["force"].dtype).unbind(1)
+        time = torch.zeros_like(place, dtype=torch.int64)
+        return {"place": place, "speed": speed, "angle": angle, "turning": turning, "time": time}
+
+    def observe(self, parameters: Params, state: Params) -> Tensor:
+        """See :meth:`Environment.observe`."""
+        return torch.stack([state["place"], state["speed"], state["angle"], state["turning"]], 1)
+
+    def step(self, parameters: Params, state: Params, actions: Tensor, noise: Tensor) -> Step:
+        """See :meth:`Environment.step`."""
+        cart, angle, turning = parameters["cart_mass"], state["angle"], state["turning"]
+        pole, length = parameters["pole_mass"], parameters["length"]
+        force = torch.where(actions == 1, parameters["force"], -parameters["force"])
+        sine, cosine = sine_and_cosine(angle)
+        mass, moment = cart + pole, pole * length
+        push = (force + moment * turning**2 * sine) / mass
+        turned = (GRAVITY * sine - cosine * push) / (length * (4 / 3 - pole * cosine**2 / mass))
+        moved = push - moment * turned * cosine / mass
+        seconds = SECONDS * (~_ended(state)).to(angle.dtype)  # after its end an episode stands still: Euler steps could explode
+        new = {
+            "place": state["place"] + seconds * state["speed"],
+            "speed": state["speed"] + seconds * moved,
+            "angle": angle + seconds * turning,
+            "turning": turning + seconds * turned,
+            "time": state["time"] + 1,
+        }
+        return Step(new, torch.ones_like(angle), _ended(new) | (new["time"] == self.horizon))
+
+
+def _ended(state: Params) -> Tensor:
+    """Whether the pole leans too much or the cart is too far away, (tasks,) bool."""
+    return (state["place"].abs() > FARTHEST) | (state["angle"].abs() > STEEPEST)
