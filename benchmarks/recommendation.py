@@ -15,7 +15,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ from matplotlib.figure import Figure
 import metaloop
 from metaloop.data.episodes import Episodes
 from metaloop.data.ratings.dataset import SCENARIOS
+from metaloop.data.ratings.made_up import MadeUpRatings
+from metaloop.data.ratings.tasks import first_column
 from metaloop.evaluation.finished_run import FinishedRun
 from metaloop.evaluation.questions import RULES, evidence
 from metaloop.learners.learner import Learner
@@ -35,12 +37,14 @@ from metaloop.records.writing import write_csv
 from metaloop.report.figures.pictures import picture
 from metaloop.report.figures.theme import Theme, new_figure, titles
 from metaloop.system.files import write_atomically
+from metaloop.types import Tasks
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE, PICTURE = ROOT / "docs" / "recommendation.md", ROOT / "docs" / "images" / "recommendation.png"
 RECORD, RUNS = ROOT / "benchmarks" / "records" / "recommendation.json", Path("outputs") / "recommendation"
 SPLITS, FEWER = 20, 2  # of each user's ratings: in the first table, and elsewhere
 BASELINE = "item mean and user bias"
+NEAREST, POSSIBLE = "item mean and user bias, nearest star", "best possible, true items known, nearest star"
 ITEMS = ("model=item_factors", "algorithm=estimator")
 ONCE = ("trainer.max_steps=1", "validation.every=1", "validation.episodes=2")
 TUNED = ("algorithm.rule.lr=0.05", "trainer.max_steps=600", "validation.every=100", "validation.episodes=364")
@@ -48,8 +52,8 @@ LEARNERS = {
     "item mean": (*ITEMS, "algorithm/estimator=item_mean", *ONCE),
     BASELINE: (*ITEMS, "algorithm/estimator=user_bias", *ONCE),
     "factorisation, fold-in": (*ITEMS, "algorithm/estimator=fold_in", *ONCE),
-    "conditional neural process": ("trainer.max_steps=600", "validation.every=200", "validation.episodes=100"),
-    "MeLU": ("algorithm=melu", *TUNED),
+    "conditional neural process": ("trainer.max_steps=800", "validation.every=100", "validation.episodes=364"),
+    "MeLU": ("algorithm=melu", "model.embedding=32", *TUNED),
 }
 MOST = 10  # ratings in the picture
 SHOWN = (BASELINE, "MeLU", "conditional neural process")  # in the picture, and in the other scenarios
@@ -67,19 +71,23 @@ def trained(name: str, data: Sequence[str], folder: Path) -> tuple[Path, float]:
     return directory, float(spent.read_text())
 
 
-def scores(directory: Path, splits: int = FEWER, **changes: Any) -> dict[str, list[float]]:
+Answer = Callable[[Tasks], torch.Tensor]  # what a predictor answers to the queries of stacked tasks
+
+
+def scores(directory: Path, splits: int = FEWER, answer: Answer | None = None, **changes: Any) -> dict[str, list[float]]:
     """Scores (users,) by name of each user with the best checkpoint: means over the splits, in the order of users' numbers.
 
     Args:
         directory: run directory.
         splits: number of splits of each user's ratings.
+        answer: predictor in the place of the run's learner.
         changes: keys of ``dataset`` to change.
     """
     learner, episodes, users = opened(directory, changes, {})
     tasks, parts, who = episodes.distribution, [], []
     for numbers in torch.arange(splits * len(users)).split(len(users)):
         drawn = episodes.tasks(numbers)
-        answers = learner.adapt(drawn.support)(drawn.query.x, drawn.query.mask).detach()
+        answers = answer(drawn) if answer else learner.adapt(drawn.support)(drawn.query.x, drawn.query.mask).detach()
         parts.append(tasks.problem.scores(answers, drawn.query))
         who.append(tasks.users_of(episodes.stream, numbers, episodes.spec))
     names = {"mae": "score", "rmse": "rmse", "ndcg": tasks.problem.ndcg.name}
@@ -96,6 +104,37 @@ def opened(directory: Path, dataset: dict[str, Any], episode: dict[str, Any]) ->
     test = run.test(config)
     episodes = test.data.episodes("test", "cpu")
     return test.learner.eval(), episodes, episodes.distribution.eligible(episodes.spec)
+
+
+def as_distributions(means: torch.Tensor) -> torch.Tensor:
+    """Means as normal distributions of deviation 1, of which absolute errors ask for the nearest star."""
+    return torch.stack([means, torch.ones_like(means)], -1)
+
+
+def nearest_star(directory: Path) -> dict[str, list[float]]:
+    """Scores of item mean and user bias if absolute errors are those of the nearest star, as for learners of distributions."""
+    learner, *_ = opened(directory, {}, {})
+    return scores(directory, SPLITS, lambda drawn: as_distributions(learner.adapt(drawn.support)(drawn.query.x).detach()))
+
+
+def best_possible(directory: Path) -> dict[str, list[float]]:
+    """Scores of the posterior mean for one who knows the random model but the user's own vector; of made-up ratings."""
+    run = FinishedRun.open(directory)
+    data = MadeUpRatings(**{key: value for key, value in run.config["dataset"].items() if key != "_target_"})
+    truth, table, rows = data.truth(), data.read(), data.split("test")
+    column = first_column(rows.fields, "item")
+    numbers = {0: 0} | dict(zip(rows.rows.x[:, column].tolist(), rows.rows.item.tolist(), strict=True))  # 0 is padding
+    users = [table.users.places[name] for name in rows.users]
+    episodes = run.test().data.episodes("test", "cpu")
+
+    def answer(drawn: Tasks) -> torch.Tensor:
+        who = rows.users_of(episodes.stream, drawn.index, episodes.spec).tolist()
+        rated, asked = (np.vectorize(numbers.__getitem__)(part.x[..., column].numpy()) for part in (drawn.support, drawn.query))
+        middle, ratings = rows.problem.middle, drawn.support.y[..., 0].double().numpy()
+        means = [truth.expected(users[u], r, y + middle, q) for u, r, y, q in zip(who, rated, ratings, asked, strict=True)]
+        return as_distributions(torch.tensor(np.array(means) - middle)[..., None])
+
+    return scores(directory, SPLITS, answer)
 
 
 def by_number(directory: Path) -> list[float]:
@@ -119,6 +158,9 @@ def measured(data: Sequence[str], folder: Path) -> dict[str, Any]:
         values = scores(runs[name], SPLITS)
         print(f"{name}: {minutes:.2f} CPU minutes, mean absolute error {np.mean(values['mae']):.4f}", flush=True)
         result["learners"][name] = {"overrides": list(overrides), "cpu_minutes": round(minutes, 2), **values}
+    result["learners"][NEAREST] = {"overrides": [], "cpu_minutes": None, **nearest_star(runs[BASELINE])}
+    if not data:
+        result["learners"][POSSIBLE] = {"overrides": [], "cpu_minutes": None, **best_possible(runs[BASELINE])}
     for name in SHOWN:
         result["numbers"][name] = by_number(runs[name])
         result["scenarios"][name] = {each: scores(runs[name], scenario=each) for each in SCENARIOS}
@@ -208,7 +250,7 @@ def tables(record: dict[str, Any]) -> dict[str, list[str]]:
     for name, row in record["learners"].items():
         pair = "" if name == BASELINE else shown(difference(row["mae"], base["mae"]), signed=True)
         means = [shown(mean_interval(row[each])) for each in ("rmse", "ndcg")]
-        minutes = "not measured" if row["cpu_minutes"] is None else f"{row['cpu_minutes']:.1f}"
+        minutes = "–" if row["cpu_minutes"] is None else f"{row['cpu_minutes']:.1f}"
         first.append(f"| {name} | {shown(mean_interval(row['mae']))} | {pair} | {means[0]} | {means[1]} | {minutes} |")
     others = ["| learner | " + " | ".join(words for words, *_ in SCENARIOS.values()) + " |", "|---" * 5 + "|"]
     for name in SHOWN:

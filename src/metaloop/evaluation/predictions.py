@@ -15,8 +15,8 @@ from metaloop.learners.learner import Learner, Predictor
 from metaloop.metrics.interval import LEVEL, Interval, mean_interval
 from metaloop.metrics.proportions import Proportion, proportion
 from metaloop.problems.anomaly_scoring import AUROC, AnomalyScoring
-from metaloop.problems.metric import ACCURACY, MEAN_SQUARED_ERROR, Metric
-from metaloop.problems.rating import MEAN_ABSOLUTE_ERROR
+from metaloop.problems.metric import ACCURACY, Metric
+from metaloop.problems.problem import Problem
 from metaloop.types import Examples, Inputs, map_inputs
 
 _BATCH = 64  # queries that are predicted at once, or as many as the support set has, unless they depend on each other
@@ -133,9 +133,8 @@ def predictions(
         area, scores = _area(outputs[:, 0], labels), outputs[:, 0]
         return Predictions(rows, (), None, None, None, AUROC, area, strange, repeated, learner.transductive, scores, threshold)
     mean, deviation = _in_units(outputs, scale)
-    absolute = dataset.problem.metric == MEAN_ABSOLUTE_ERROR
-    metric, score = MEAN_ABSOLUTE_ERROR if absolute else MEAN_SQUARED_ERROR, _error(mean, labels, absolute=absolute)
-    return Predictions(rows, (), None, mean, deviation, metric, score, strange, repeated, learner.transductive)
+    score = _error(dataset.problem, mean, deviation, labels)
+    return Predictions(rows, (), None, mean, deviation, dataset.problem.metric, score, strange, repeated, learner.transductive)
 
 
 def _batches(inputs: Inputs, count: int, size: int) -> Iterator[Inputs]:
@@ -173,7 +172,7 @@ def _area(scores: Tensor, labels: Sequence[str | None]) -> Interval | None:
     return Interval(float(AnomalyScoring().scores(scores[None, known, None], query)["score"]), None, int(known.sum()), LEVEL)
 
 
-def _error(mean: Tensor, labels: Sequence[str | None], *, absolute: bool) -> Interval | None:
+def _error(problem: Problem, means: Tensor, deviations: Tensor | None, labels: Sequence[str | None]) -> Interval | None:
     targets = torch.tensor([float(label or "nan") for label in labels], dtype=torch.float64)
-    errors = (mean - targets)[~targets.isnan()]
-    return mean_interval((errors.abs() if absolute else errors.square()).tolist()) if len(errors) else None
+    errors = problem.errors(means, deviations, targets)[~targets.isnan()]
+    return mean_interval(errors.tolist()) if len(errors) else None

@@ -105,6 +105,16 @@ class Problem(ABC):
         """
         return {}
 
+    def errors(self, means: Tensor, deviations: Tensor | None, targets: Tensor) -> Tensor:
+        """Errors (n,) of predicted values, in the target's unit, whose mean is :attr:`metric`; of no use for other outputs.
+
+        Args:
+            means: (n,).
+            deviations: (n,) standard deviations of predicted normal distributions; None for plain values.
+            targets: (n,).
+        """
+        return (means - targets).square()
+
     def pooled(self, scores: Mapping[str, Tensor]) -> dict[str, Interval]:
         """Compute statistics of all episodes together that are not means over episodes.
 

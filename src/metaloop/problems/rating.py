@@ -1,5 +1,7 @@
 """Rating: predict what a user thinks of items, and rank the items that the user has not seen."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -27,26 +29,30 @@ class Rating(Problem):
       :func:`metaloop.metrics.recommendation.ndcg`. The queries are items that the user rated and the learner has not seen
       rated; items without a rating are not ranked.
 
-    For learners that predict normal distributions, the means are scored, and further statistics are the log-likelihood of a
-    rating and the coverage of the central 90 % bands.
+    A learner that predicts normal distributions has, for each score, the prediction that is expected to be best: for ``mae``
+    the median of the rating, which on a scale of whole stars is the possible rating that is nearest to the mean; for the
+    others the mean. Further statistics of it are the log-likelihood of a rating and the coverage of the central 90 % bands.
 
     Args:
         low: lowest rating.
         high: highest rating.
         k: number of items at the top of a ranking that nDCG counts.
         scenario: which of users and items are new at meta-test, in words.
+        step: difference between neighbouring ratings, such as 1 for whole stars; 0 if any number may be a rating.
     """
 
     name = "rating"
     metric = MEAN_ABSOLUTE_ERROR
     loss = MeanSquaredError()
 
-    def __init__(self, low: float, high: float, k: int, scenario: str) -> None:
+    def __init__(self, low: float, high: float, k: int, scenario: str, step: float = 0.0) -> None:
         if not low < high:
             raise UserError(f"a scale of ratings from {low} to {high}: the highest rating must be above the lowest")
+        if not 0 <= step <= high - low:
+            raise UserError(f"a scale of ratings from {low} to {high} in steps of {step}: a step is at least 0 and fits in it")
         if not isinstance(k, int) or k < 1:
             raise UserError(f"dataset.top={k!r}: a whole number of at least 1, the items at the top that nDCG counts")
-        self.low, self.high, self.k, self.scenario = low, high, k, scenario
+        self.low, self.high, self.k, self.scenario, self.step = low, high, k, scenario, step
         self.ndcg = Metric(f"ndcg_{k}", f"nDCG@{k}", digits=4, bounds=(0.0, 1.0))
         self.statistics = (ROOT_MEAN_SQUARED_ERROR, self.ndcg, LOG_LIKELIHOOD, COVERAGE)
 
@@ -59,18 +65,31 @@ class Rating(Problem):
         """Outputs cut to the scale; of distributions their means alone."""
         return outputs.clamp(self.low - self.middle, self.high - self.middle)
 
+    def nearest(self, outputs: Tensor) -> Tensor:
+        """The possible ratings that are nearest to ``outputs``, relative to the middle of the scale as these."""
+        if not self.step:
+            return self.cut(outputs)
+        first, last = self.low - self.middle, math.floor((self.high - self.low) / self.step + 1e-6)
+        place = ((outputs - first) / self.step + 0.5).floor().clamp(0, last)  # halves upwards, not to even numbers
+        return first + self.step * place
+
+    def errors(self, means: Tensor, deviations: Tensor | None, targets: Tensor) -> Tensor:
+        """See :meth:`Problem.errors`; absolute errors in the unit of ratings."""
+        points = means if deviations is None else self.nearest(means - self.middle) + self.middle
+        return (points - targets).abs()
+
     def scores(self, outputs: Tensor, query: Examples) -> Scores:
         """See :meth:`Problem.scores`; ``score`` is the mean absolute error in the unit of ratings."""
         scores = episode_scores(outputs, query.y, query.mask)
-        means = outputs[..., 0, 0] if outputs.shape == (*query.y.shape, 2) else outputs[..., 0]
+        distributions = outputs.shape == (*query.y.shape, 2)
         ratings = query.y[..., 0]
         real = torch.ones_like(ratings, dtype=torch.bool) if query.mask is None else query.mask
-        means, number = self.cut(means.to(scores["loss"].dtype)), real.sum(1).clamp(min=1)
-        error = (means - ratings).masked_fill(~real, 0.0)
+        means = self.cut((outputs[..., 0, 0] if distributions else outputs[..., 0]).to(scores["loss"].dtype))
+        medians, number = self.nearest(means) if distributions else means, real.sum(1).clamp(min=1)
         return scores | {
-            "score": error.abs().sum(1) / number,
-            "rmse": (error.square().sum(1) / number).sqrt(),
-            self.ndcg.name: ndcg(means, ratings + self.middle - self.low, self.k, query.mask).to(error.dtype),
+            "score": (medians - ratings).abs().masked_fill(~real, 0.0).sum(1) / number,
+            "rmse": ((means - ratings).square().masked_fill(~real, 0.0).sum(1) / number).sqrt(),
+            self.ndcg.name: ndcg(means, ratings + self.middle - self.low, self.k, query.mask).to(means.dtype),
         }
 
     def setting(self, ways: Span, shots: Span) -> str:

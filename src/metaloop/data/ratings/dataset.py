@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -59,6 +60,8 @@ class Ratings(UserFileDataset):
             have the user's ratings of these, in this order, and random ones after them. None for random ones.
     """
 
+    step: ClassVar[float] = 1.0  # between neighbouring ratings: whole stars
+
     def __init__(
         self,
         scenario: str,
@@ -79,7 +82,7 @@ class Ratings(UserFileDataset):
         self.scenario, self.ids, self.hidden = scenario, tuple(ids), hidden
         self.shares, self.division, self.evidence = shares, division, evidence
         low, high = self.scale
-        self.problem: Rating = Rating(low, high, top, SCENARIOS[scenario][0])
+        self.problem: Rating = Rating(low, high, top, SCENARIOS[scenario][0], self.step)
         self._splits: dict[str, RatingTasks] = {}
 
     @property

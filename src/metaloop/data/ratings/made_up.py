@@ -1,6 +1,7 @@
 """Made-up ratings: latent factors, features of users and items, popularity and noise."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -64,16 +65,60 @@ class MadeUpRatings(Ratings):
 
     def read(self) -> RatingTable:
         """See :meth:`Ratings.read`."""
+        return self._made()[0]
+
+    def truth(self) -> "Truth":
+        """The random model that the ratings were drawn from, for the best possible predictions."""
+        return self._made()[1]
+
+    def _made(self) -> tuple[RatingTable, "Truth"]:
         random = np.random.default_rng([self.seed, 21])
         users, items = _made_users(random, self.users), _made_items(random, self.items)
-        user_effects, liked = _effects(random, _one_hot(users), _TOLD_OF_USERS)
-        item_effects, offered = _effects(random, _one_hot(items), _TOLD_OF_ITEMS)
-        taste = _TASTE * (liked @ offered.T) / np.sqrt(_FACTORS)
-        fame = 0.3 * item_effects + np.sqrt(1 - 0.3**2) * random.normal(size=self.items)
+        told, of_users = _effects(random, _one_hot(users), _TOLD_OF_USERS)
+        _, of_items = _effects(random, _one_hot(items), _TOLD_OF_ITEMS)
+        taste = _TASTE * (of_users[:, 1:] @ of_items[:, 1:].T) / np.sqrt(_FACTORS)
+        fame = 0.3 * of_items[:, 0] + np.sqrt(1 - 0.3**2) * random.normal(size=self.items)
         user, item = _who_rates_what(random, fame, taste)
-        expected = _MEAN + _USERS * user_effects[user] + _ITEMS * item_effects[item] + taste[user, item]
+        expected = _MEAN + _USERS * of_users[user, 0] + _ITEMS * of_items[item, 0] + taste[user, item]
         rating = np.clip(np.rint(expected + _NOISE * random.normal(size=len(user))), _LOW, _HIGH)
-        return RatingTable("made-up ratings", users, items, user, item, rating, _LOW, _HIGH)
+        bias = np.full((self.items, 1), _USERS)
+        weights = np.concatenate([bias, _TASTE / np.sqrt(_FACTORS) * of_items[:, 1:]], 1)
+        truth = Truth(_MEAN + _ITEMS * of_items[:, 0], weights, told, 1 - _TOLD_OF_USERS, _NOISE**2)
+        return RatingTable("made-up ratings", users, items, user, item, rating, _LOW, _HIGH), truth
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The random model: user u's rating of item i is normal around ``offset[i] + weights[i] @ w``, then rounded and cut.
+
+    The user's own vector w is normal around ``told[u]``, what the user's features tell, with ``variance`` in each entry.
+
+    Attributes:
+        offset: (items,).
+        weights: (items, 1 + factors).
+        told: (users, 1 + factors).
+        variance: of each entry of w.
+        noise: variance of a rating.
+    """
+
+    offset: np.ndarray
+    weights: np.ndarray
+    told: np.ndarray
+    variance: float
+    noise: float
+
+    def expected(self, user: int, rated: np.ndarray, ratings: np.ndarray, asked: np.ndarray) -> np.ndarray:
+        """Posterior means (asked,) of a user's ratings of the items ``asked``, given ``ratings`` of the items ``rated``.
+
+        Rounding counts as uniform noise (variance 1/12), and cutting and the choice of items are left out, so that this is
+        the best linear prediction.
+        """
+        a, prior = self.weights[rated], self.told[user]
+        noise = self.noise + 1 / 12
+        precision = a.T @ a / noise + np.eye(a.shape[1]) / self.variance
+        w = prior + np.linalg.solve(precision, a.T @ (ratings - self.offset[rated] - a @ prior) / noise)
+        means: np.ndarray = self.offset[asked] + self.weights[asked] @ w
+        return means
 
 
 def _made_users(random: np.random.Generator, count: int) -> Side:
@@ -107,11 +152,11 @@ def _one_hot(side: Side) -> np.ndarray:
 
 
 def _effects(random: np.random.Generator, features: np.ndarray, told: float) -> tuple[np.ndarray, np.ndarray]:
-    """Biases (members,) and factors (members, factors) with variance 1, of which features tell the share ``told``."""
+    """Biases and factors (members, 1 + factors) with variance 1; first the part that features tell, the share ``told``."""
     linear = features @ random.normal(size=(features.shape[1], 1 + _FACTORS))
     linear = (linear - linear.mean(0)) / linear.std(0)
-    values = np.sqrt(told) * linear + np.sqrt(1 - told) * random.normal(size=linear.shape)
-    return values[:, 0], values[:, 1:]
+    known = np.sqrt(told) * linear
+    return known, known + np.sqrt(1 - told) * random.normal(size=linear.shape)
 
 
 def _who_rates_what(random: np.random.Generator, fame: np.ndarray, taste: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
