@@ -36,7 +36,7 @@ class Origin:
         """The error that says what is wrong with the file and what to do about it."""
         remedy = self.remedy or f"Get it with `metaloop data get {self.name}`"
         if not self.licence:
-            return UserError(f"{path}: {what}. {remedy}")
+            return UserError(f"{path}: {what}{' ' if what.endswith('?') else '. '}{remedy}")
         return UserError(
             f"{path}: {what}. {remedy} (licence: {self.licence}), or say where it lies with dataset.data_dir or the "
             "environment's METALOOP_DATA"

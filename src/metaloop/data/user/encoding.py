@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from metaloop.data.labels import plain_label
-from metaloop.data.user.numerals import EXPECTED, finite_number, is_missing
+from metaloop.data.user.numerals import EXPECTED, finite_number, is_infinite, is_missing
 
 NUMBER, TRUTH, DATE, CATEGORY = "number", "truth", "date", "category"
 EXPECTATIONS = {
@@ -69,9 +69,14 @@ def category_of(cell: Any) -> str | None:
 
 
 def kind_of(cell: Any) -> str | None:
-    """The kind of a column that holds this cell alone; None if the cell says nothing about it."""
+    """The kind of a column that holds this cell alone; None if the cell says nothing about it.
+
+    Infinity is a number, though none that a column may hold, so that an error calls it one.
+    """
     if is_missing(cell):
         return None
+    if is_infinite(cell):
+        return NUMBER
     return next((kind for kind, read in _READERS.items() if read(cell) is not None), CATEGORY)
 
 

@@ -5,6 +5,7 @@ import re
 from typing import Any
 
 _NUMERAL = re.compile(r"[+-]?([0-9]+([.][0-9]*)?|[.][0-9]+)([eE][+-]?[0-9]+)?")
+_INFINITE = re.compile(r"[+-]?inf(inity)?", re.IGNORECASE)
 _MISSING = ("", "nan", "na", "n/a", "null")  # written by programs for a missing number
 EXPECTED = "a finite number such as 12, -0.5 or 1e-3"
 LARGEST = 1e100  # size of a number whose square, and the sum of many, is still finite
@@ -30,3 +31,8 @@ def finite_number(value: Any) -> float | None:
 def is_missing(value: Any) -> bool:
     """Whether a cell of a column of numbers is empty, or says ``nan``, ``NA``, ``N/A`` or ``null``."""
     return value is None or (isinstance(value, float) and math.isnan(value)) or str(value).strip().lower() in _MISSING
+
+
+def is_infinite(value: Any) -> bool:
+    """Whether a cell is infinity, or its name in the way of programs."""
+    return isinstance(value, float | str) and _INFINITE.fullmatch(str(value).strip()) is not None

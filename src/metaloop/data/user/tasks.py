@@ -233,8 +233,8 @@ def user_task(rows: UserRows, problem: Problem) -> UserTask:
     Classes are numbered in alphabetical order.
 
     Raises:
-        UserError: a row has no label, there are fewer than two classes, a text or image has two labels, or a target is not a
-            number.
+        UserError: a row has no label, there are fewer than two classes, a text or image has two labels, a target is not a
+            number, or a table has no value at all.
     """
     missing = [number for number, label in enumerate(rows.labels) if label is None]
     if missing:
@@ -242,6 +242,7 @@ def user_task(rows: UserRows, problem: Problem) -> UserTask:
     known = frozenset(rows.hashes)
     if not problem.has_classes:
         y = torch.tensor([numbers(rows)], dtype=torch.float64)
+        _check_features(rows)
         inputs = map_inputs(lambda tensor: tensor[None], rows.inputs)
         return UserTask(inputs, y, None, (), (len(rows),), rows.features, known, rows.encoding)
     labels = [str(plain_label(label)) for label in rows.labels]
@@ -253,6 +254,7 @@ def user_task(rows: UserRows, problem: Problem) -> UserTask:
     classes = sorted(set(labels))
     if len(classes) < 2:
         raise USER_FILES.problem(rows.path, f"{len(classes)} class ({', '.join(classes)}), at least 2 are needed")
+    _check_features(rows)
     members = [[row for row, label in enumerate(labels) if label == name] for name in classes]
     most = max(map(len, members))
     order = torch.tensor([[*each, *each[:1] * (most - len(each))] for each in members])
@@ -261,6 +263,16 @@ def user_task(rows: UserRows, problem: Problem) -> UserTask:
     inputs = map_inputs(lambda tensor: tensor[order.view(1, -1)], rows.inputs)
     shots = tuple(map(len, members))
     return UserTask(inputs, y, None if mask.all() else mask, tuple(classes), shots, rows.features, known, rows.encoding)
+
+
+def _check_features(rows: UserRows) -> None:
+    """Refuse a table without any value; warn if all of its rows have the same ones."""
+    if not rows.features:
+        return
+    if isinstance(rows.inputs, Tensor) and bool(rows.inputs.isnan().all()):
+        raise USER_FILES.problem(rows.path, f"all values of its {len(rows.features)} columns are missing")
+    if len(rows) > 1 and len(set(rows.hashes)) == 1:
+        log.warning("%s: all rows have the same features, so nothing tells them apart", rows.path)
 
 
 def numbers(rows: UserRows) -> list[float]:

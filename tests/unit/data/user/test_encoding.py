@@ -29,6 +29,8 @@ KINDS: list[tuple[Any, str | None]] = [
     ("", None),
     (None, None),
     ("NA", None),
+    ("inf", "number"),
+    (-math.inf, "number"),
 ]
 ROWS = [
     {"size": 1, "hot": "true", "day": "2026-03-01", "color": "red", "shape": "round", "label": "x"},
@@ -46,6 +48,10 @@ def written(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 def read(path: Path, width: int = 8, **more: Any) -> UserRows:
     return read_user_table(path, Columns(**more), width, labelled=False)
+
+
+def labelled(path: Path) -> UserRows:
+    return read_user_table(path, Columns(), 8, labelled=True)
 
 
 def numbers(rows: UserRows) -> torch.Tensor:
@@ -132,3 +138,19 @@ def test_B14_a_kept_task_keeps_its_encoding(tmp_path: Path) -> None:
     x, _, _ = data.user_inputs(task.inputs, None, task.mask, task.inputs)
     assert isinstance(x, torch.Tensor)
     assert x.isfinite().all()
+
+
+def test_a_support_set_without_values_is_refused_and_one_of_equal_rows_warned_about(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    missing = written(tmp_path / "missing.json", [{"a": "", "label": number} for number in range(3)])
+    with pytest.raises(UserError, match="all values of its 1 columns are missing"):
+        user_task(labelled(missing), Classification())
+    user_task(labelled(written(missing, [{"a": 1, "label": number} for number in range(3)])), Classification())
+    assert "all rows have the same features" in caplog.text
+
+
+def test_infinity_is_refused_by_name(tmp_path: Path) -> None:
+    path = written(tmp_path / "infinite.json", [{"a": "inf", "label": 0}, {"a": 2, "label": 1}])
+    with pytest.raises(UserError, match=r"line 1: column 'a' must hold a finite number .*, not 'inf'"):
+        read(path)
