@@ -103,7 +103,7 @@ def map_inputs(function: Callable[[Tensor], Tensor], x: Inputs) -> Inputs:
 _Class = TypeVar("_Class")
 
 
-def _pytree(cls: type[_Class]) -> type[_Class]:
+def pytree(cls: type[_Class]) -> type[_Class]:
     """Register a dataclass as a torch pytree, so that ``tree_map`` and ``torch.func.vmap`` accept it whole.
 
     Fields that are declared as ``int``, and those that are None, are part of the tree's structure, because vmap accepts
@@ -147,7 +147,7 @@ class Field:
         return self.size if self.labels else 1
 
 
-@_pytree
+@pytree
 @dataclass(frozen=True)
 class Examples:
     """Labelled examples of stacked tasks, or of one task without the leading axis. A torch pytree.
@@ -185,7 +185,7 @@ class Examples:
         return replace(mapped, number=self.number)
 
 
-@_pytree
+@pytree
 @dataclass(frozen=True)
 class Queries:
     """Query examples without their labels, the input of an adapted learner. A torch pytree.
@@ -199,7 +199,7 @@ class Queries:
     mask: Tensor | None = None
 
 
-@_pytree
+@pytree
 @dataclass(frozen=True)
 class Tasks:
     """Tasks stacked on the first axis. A torch pytree.

@@ -25,34 +25,37 @@ from small_runs import described, make_scenario_file, trained
 FILES = sorted(path.relative_to(conf_dir()) for path in conf_dir().rglob("*.yaml"))
 COUNTS = {
     ".": 1,
-    "algorithm": 66,
+    "algorithm": 68,
     "algorithm/adapted": 10,
     "algorithm/agent": 9,
     "algorithm/augmentation": 2,
+    "algorithm/baseline": 2,
     "algorithm/comparison": 17,
     "algorithm/head_init": 6,
     "algorithm/inner_order": 3,
+    "algorithm/inner_surrogate": 3,
     "algorithm/memory": 1,
     "algorithm/meta_gradient": 13,
     "algorithm/objective": 4,
+    "algorithm/outer_update": 4,
     "algorithm/over_tasks": 6,
     "algorithm/estimator": 15,
     "algorithm/policy": 4,
     "algorithm/reader": 11,
     "algorithm/regime": 4,
-    "algorithm/rule": 15,
+    "algorithm/rule": 16,
     "algorithm/support_loss": 3,
     "algorithm/transform": 3,
     "dataset": 45,
     "dataset/augmentation": 3,
     "episode": 18,
-    "experiment": 84,
-    "experiment/recipe": 9,
+    "experiment": 86,
+    "experiment/recipe": 10,
     "callbacks": 2,
     "debug": 2,
     "logger": 3,
-    "model": 19,
-    "outer": 4,
+    "model": 20,
+    "outer": 5,
     "sweep": 12,
     "trainer": 4,
 }
@@ -108,6 +111,12 @@ TRIAL = ("episode=trial", "episode.ways=1", "episode.queries=3", "model=cells")
 BANDITS = ("dataset=bernoulli_bandits", *TRIAL)
 AGENTS = [f"algorithm/agent/{path.stem}" for path in (conf_dir() / "algorithm" / "agent").glob("*.yaml")]
 PLANNERS = ("algorithm/agent/beb", "algorithm/agent/psrl")
+ADAPTING = ("algorithm=maml_control", "dataset=tabular_mdps", *TRIAL[:-1], "model=tanh_mlp")
+CHOSEN_BY_ADAPTING = [
+    f"algorithm/{group}/{path.stem}"
+    for group in ("baseline", "inner_surrogate", "outer_update")
+    for path in (conf_dir() / "algorithm" / group).glob("*.yaml")
+]
 WORLDS = ("bernoulli_bandits", "gaussian_bandits", "tabular_mdps", "point_navigation", "dark_room", "key_to_door")
 WORLDS += ("catch", "cart_pole", "pendulum", "pixel_maze")
 # What a choice needs beside itself to run on small data.
@@ -126,6 +135,9 @@ WITH = {
     **dict.fromkeys(PLANNERS, ("algorithm=agent", "dataset=tabular_mdps", *TRIAL)),
     "algorithm/agent": BANDITS,
     "algorithm/rl2": BANDITS,
+    **dict.fromkeys(("algorithm/maml_control", "algorithm/promp"), ADAPTING[1:]),
+    **dict.fromkeys(CHOSEN_BY_ADAPTING, ADAPTING),
+    "algorithm/outer_update/trpo": (*ADAPTING, "outer=whole_step"),
     "algorithm/memory/gru": ("algorithm=rl2", *BANDITS),
     **{f"dataset/{name}": ("algorithm=agent", *TRIAL) for name in WORLDS},
     "episode/trial": ("algorithm=agent", BANDITS[0], *TRIAL[1:]),
@@ -333,7 +345,7 @@ def overrides(choice: str) -> list[str]:
     if group in METRIC_GROUPS:
         small.append("algorithm=prototypes")
     small = [line for line in small if not line.startswith(f"{group}=")]
-    if TRIAL[-1] in WITH.get(choice, ()) and TRIAL[1] in WITH[choice]:
+    if TRIAL[1] in WITH.get(choice, ()) and not {TRIAL[0], TRIAL[-1]}.isdisjoint(WITH[choice]):
         small.remove("algorithm/over_tasks=loop")  # all environments take a step at once
     return [*small, f"{group}={name}", *WITH.get(choice, ()), *TWO_STEPS]
 
@@ -442,6 +454,7 @@ WITHOUT_NUMBERS = {
     "andrychowicz2016_quadratics": "the paper shows curves and prints no numbers",
     "nguyen2022_tnp_gp_mixture": "the paper trains one model for each kernel",
     "nguyen2022_tnp_gp_rbf": "the paper's functions have other noise, so its log-likelihoods mean something else",
+    "rothfuss2019_promp_navigation": "the paper shows curves and prints no numbers",
     "study_maml_omniglot": "the training of our studies",
     "meta_baseline_cifarfs_5w1s": "a recipe of our own, as long as its bar allows",
     "noisy_labels_glyphs": "a comparison of our own",
@@ -499,7 +512,7 @@ def test_an_experiment_says_what_was_published_and_how_it_is_known(file: Path) -
     assert author_and_year[:-4].capitalize() in paper["citation"]
     assert author_and_year[-4:] in paper["citation"]
     composed = described(f"experiment={file.stem}")
-    assert composed.choices["algorithm"] == algorithm
+    assert composed.choices["algorithm"].removesuffix("_control") == algorithm
     usual = MEAN_SQUARED_ERROR if composed.choices["episode"] == "regression" else ACCURACY
     read_paper(paper, None if "metric" in paper else usual)
     assert paper["mark"] in MARKS

@@ -31,6 +31,7 @@ from metaloop.inner.rules.masked import Masked
 from metaloop.inner.rules.meta_lstm import MetaLSTM
 from metaloop.inner.rules.optimizers import Adam, Momentum, RMSprop, SignDescent
 from metaloop.inner.rules.rule import GradientDescent, InnerRule
+from metaloop.inner.rules.scheduled import ScheduledDescent
 from metaloop.inner.selection.adapted import Adapted, All, Body, Head, Pattern
 from metaloop.inner.selection.context import Context
 from metaloop.inner.selection.low_rank import LowRank
@@ -45,6 +46,7 @@ from metaloop.learners.context.readers.snail import Snail
 from metaloop.learners.context.readers.table import TableTransformer
 from metaloop.learners.context.readers.versa import Versa
 from metaloop.learners.control.acting import Acting
+from metaloop.learners.control.policy_gradient.learner import PolicyGradientLearner
 from metaloop.learners.control.rl2 import RL2
 from metaloop.learners.ensemble import Ensemble
 from metaloop.learners.estimator import Estimator
@@ -154,6 +156,7 @@ RULES: Mapping[str, Rule] = {
         Adam, lr=0.01, eps_root=1e-4
     ),  # with less, the curvature at gradients near zero is too high for finite differences
     "rmsprop": partial(RMSprop, lr=0.01, eps_root=1e-4),
+    "rate per step": partial(ScheduledDescent, rates=[0.1, 0.05]),
     "sign descent": partial(SignDescent, lr=0.01),
     "meta-curvature": partial(trained, build=partial(MetaCurvature, lr=0.1, learn_lr=True)),
     "generated rates": partial(trained, build=partial(GeneratedRates, lr=0.1, decay=0.5, steps=2)),
@@ -444,7 +447,7 @@ ALL_MEMBERS: Mapping[type, set[type]] = {
     OverTasks: {type(make()) for make in OVER_TASKS.values()},
     Learner: {type(make(MLP((2,), 2, [2]), Loop())) for name, make in LEARNERS.items() if name not in OF_MAPS}
     | {Ensemble, Estimator, Selector}  # they do not learn, and have their own tests
-    | {Acting, RL2},  # they act in environments, and have their own tests
+    | {Acting, PolicyGradientLearner, RL2},  # they act in environments, and have their own tests
     Reader: {type(make(features=2, labels=2, outputs=2)) for make in READERS.values()}
     | {BackgroundPrototypes},  # it scores anomalies: test_evidence.py
     TaskLoss: {type(each) for each in TASK_LOSSES.values()} | {BalancedLogistic, DeepSAD, Regret},  # have their own

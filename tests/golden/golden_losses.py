@@ -36,7 +36,8 @@ PRESETS = sorted(path.stem for path in (CONF / "algorithm").glob("*.yaml"))
 STEPS, META_BATCH = 20, 2
 DETECTORS = ("anomaly_transformer", "background_prototypes", "deep_sad")  # of synthetic rows
 SELECTORS = ("meta_tree", "meta_forest", "nearest_datasets", "dataset_embedding")  # they read no images
-ACTING = ("agent", "rl2")  # they act in environments
+ADAPTING = ("maml_control", "promp")  # policies that adapt
+ACTING = ("agent", "rl2", *ADAPTING)  # they act in environments
 # What a preset needs to run on small images, or to run in a second.
 WITH = {
     "cavia": ("algorithm/adapted=context_film",),
@@ -51,6 +52,7 @@ WITH = {
     "meta_baseline": ("algorithm.regime.classification_steps=10",),
     "relation": ("model.halvings=2",),
     **dict.fromkeys((*SELECTORS, *ACTING), ("model=cells",)),
+    **dict.fromkeys(ADAPTING, ("model=tanh_mlp", "model.hidden=[6]", "algorithm.episodes=3")),
     "scratch": ("algorithm.steps=5",),
 }
 OVERRIDES = ("algorithm/over_tasks=loop", "model=conv4", "model.filters=4", "model.downsample=stride")

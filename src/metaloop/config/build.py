@@ -5,7 +5,7 @@ A run is built from a plain dict, so that another process can build the same run
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import is_dataclass
+from dataclasses import is_dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -371,7 +371,7 @@ def build_run(config: Config, dataset: Dataset | None = None) -> RunParts:
         learner=learner,
         dataset=dataset,
         problem=distribution.problem,
-        plan=plan,
+        plan=replace(plan, passes=learner.passes),
         optimizer=make(outer["optimizer"], "outer.optimizer", Optimizer),
         schedule=_schedule(outer["schedule"]),
         low_precision_meta_gradient=outer["low_precision_meta_gradient"],

@@ -95,6 +95,9 @@ class Learner(nn.Module, ABC):
         over_tasks: how per-task functions are run; choices that it made by timing are saved with the parameters.
         outer_step: number of outer steps taken so far, set by the outer loop for learners with a schedule.
         learns: whether outer steps change any parameter. If not, a run takes one outer step, which writes its checkpoint.
+        passes: outer steps in a row that get the same meta-batch.
+        whole_step: whether the gradient is the outer step itself, the parameters before minus those after it. The outer
+            optimizer must then be plain SGD at rate 1, and nothing may change the gradient.
     """
 
     requires: ClassVar[Requirements]
@@ -104,6 +107,8 @@ class Learner(nn.Module, ABC):
     over_tasks: OverTasks
     outer_step: int = 0
     learns: bool = True
+    passes: int = 1
+    whole_step: bool = False
 
     def get_extra_state(self) -> dict[str, str]:
         """Return the entries of the state dict that are no tensors: the choices of ``over_tasks``."""

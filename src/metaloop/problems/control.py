@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from metaloop.errors import UserError
-from metaloop.problems.metric import TOTAL_REWARD, Metric
+from metaloop.problems.metric import MEAN_RETURN, TOTAL_REWARD, Metric
 from metaloop.problems.problem import Problem, Scores
 from metaloop.problems.task_loss import TaskLoss
 from metaloop.types import EpisodeSpec, Examples
@@ -44,21 +44,24 @@ class Regret(TaskLoss):
 class Control(Problem):
     """Problem whose queries are the episodes of a trial and whose outputs are their returns.
 
-    The score of a trial is the reward that all its episodes collect together, so exploration has its price. ``query.y``
-    (tasks, episodes) is the expected return of the best policy for the task.
+    The score of a trial is the reward that all its episodes collect together, so exploration has its price, or with ``mean``
+    that of one of them. ``query.y`` (tasks, episodes) is the expected return of the best policy for the task.
 
     Args:
         actions: actions of the environments.
         title: name of the environments in words, such as "5 Bernoulli arms".
         best_known: whether ``query.y`` is known; otherwise it is 0 and there is no regret.
+        mean: whether score and regret are means over the episodes.
     """
 
     name = "control"
     metric = TOTAL_REWARD
     loss = Regret()
 
-    def __init__(self, actions: Actions, title: str, best_known: bool) -> None:
+    def __init__(self, actions: Actions, title: str, best_known: bool, mean: bool = False) -> None:
         self.actions = actions
+        self.mean = mean
+        self.metric = MEAN_RETURN if mean else TOTAL_REWARD
         self.title = title
         self.best_known = best_known
         self.statistics = (REGRET, LAST_RETURN) if best_known else (LAST_RETURN,)
@@ -66,11 +69,13 @@ class Control(Problem):
     def scores(self, outputs: Tensor, query: Examples) -> Scores:
         """See :meth:`Problem.scores`; outputs are returns (tasks, episodes)."""
         regret = (query.y - outputs).sum(1)
-        scores = {"score": outputs.sum(1), "loss": regret / outputs.shape[1], LAST_RETURN.name: outputs[:, -1]}
-        return scores | {REGRET.name: regret} if self.best_known else scores
+        count = outputs.shape[1] if self.mean else 1
+        score = outputs.sum(1) / count
+        scores = {"score": score, "loss": regret / outputs.shape[1], LAST_RETURN.name: outputs[:, -1]}
+        return scores | {REGRET.name: regret / count} if self.best_known else scores
 
     def selection(self, scores: Mapping[str, Tensor]) -> tuple[Metric, Tensor]:
-        """The total reward."""
+        """The score."""
         return self.metric, scores["score"]
 
     def size(self, spec: EpisodeSpec) -> str:
@@ -96,6 +101,6 @@ def check_acts(problem: Problem, acts: bool) -> None:
     """Raise a UserError if tasks are environments and the learner does not act in any."""
     if isinstance(problem, Control) and not acts:
         raise UserError(
-            "algorithm: the tasks of this data set are environments, in which this learner cannot act; take algorithm=agent "
-            "or algorithm=rl2"
+            "algorithm: the tasks of this data set are environments, in which this learner cannot act; take algorithm=agent, "
+            "algorithm=rl2 or algorithm=maml_control"
         )

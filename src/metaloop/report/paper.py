@@ -5,7 +5,16 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from metaloop.errors import UserError
-from metaloop.problems.metric import ACCURACY, ENTITY_F1, LOG_LIKELIHOOD, MEAN_SQUARED_ERROR, MISSING, TOTAL_REWARD, Metric
+from metaloop.problems.metric import (
+    ACCURACY,
+    ENTITY_F1,
+    LOG_LIKELIHOOD,
+    MEAN_RETURN,
+    MEAN_SQUARED_ERROR,
+    MISSING,
+    TOTAL_REWARD,
+    Metric,
+)
 from metaloop.records.schema import CurvePoint, Estimate, MetaTest, Paper, Published, Record
 from metaloop.records.typed_json import decode
 
@@ -15,7 +24,9 @@ MARKS = {
     "M": "from memory, not confirmed",
 }
 Verdict = Literal["within tolerance", "better", "worse"]
-_BY_NAME = {metric.name: metric for metric in (ACCURACY, ENTITY_F1, MEAN_SQUARED_ERROR, LOG_LIKELIHOOD, TOTAL_REWARD)}
+_BY_NAME = {
+    metric.name: metric for metric in (ACCURACY, ENTITY_F1, MEAN_SQUARED_ERROR, LOG_LIKELIHOOD, TOTAL_REWARD, MEAN_RETURN)
+}
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ class EpisodePlan:
         interval: Outer steps between two validations; each validation is followed by a checkpoint.
         workers: Number of processes that prepare episodes; 0 draws them in the training process, on its device.
         fit: Whether to take fewer ways and queries where the data do not have as many; see :meth:`fitted`.
+        passes: Outer steps in a row that get the same meta-batch, ``Learner.passes``.
 
     Raises:
         UserError: a number is out of range.
@@ -53,6 +54,7 @@ class EpisodePlan:
     interval: int
     workers: int = 0
     fit: bool = False
+    passes: int = 1
 
     def __post_init__(self) -> None:
         sizes = {"outer.meta_batch": self.meta_batch, "validation.every": self.interval, "evaluation.batch": self.eval_batch}
@@ -169,7 +171,7 @@ class TrainLoader:
         stop = (first // plan.interval + 1) * plan.interval
         stop = stop if trainer.max_steps < 0 else min(stop, trainer.max_steps)
         if plan.workers:
-            steps = _Steps(self.episodes, plan.meta_batch, trainer.global_rank, trainer.world_size)
+            steps = _Steps(self.episodes, plan, trainer.global_rank, trainer.world_size)
             generator = torch.Generator()  # seeds of the workers must not use up the random numbers of training
             return iter(
                 DataLoader(steps, batch_size=None, sampler=range(first, stop), num_workers=plan.workers, generator=generator)
@@ -181,6 +183,10 @@ class TrainLoader:
         trainer, stretches = self.module.trainer, self.module.stretches
         assert trainer is not None
         size, step = self.module.plan.meta_batch, first
+        if self.module.plan.passes > 1:
+            steps = _Steps(self.episodes, self.module.plan, trainer.global_rank, trainer.world_size, self.device)
+            yield from (steps[number] for number in range(first, stop))
+            return
         while step < stop:
             one_by_one = stretches is None or not stretches.possible
             step = step if stretches is None else stretches.next_step(first, step, stop)
@@ -194,17 +200,21 @@ class TrainLoader:
 
 
 class _Steps(TorchDataset[Tasks]):
-    """This rank's shares of the meta-batches, for DataLoader workers; item ``s`` belongs to outer step ``s``."""
+    """This rank's shares of the meta-batches, one by one, as for DataLoader workers; item ``s`` belongs to outer step ``s``."""
 
-    def __init__(self, episodes: Episodes, meta_batch: int, rank: int, ranks: int) -> None:
+    def __init__(
+        self, episodes: Episodes, plan: EpisodePlan, rank: int, ranks: int, device: torch.device | str = "cpu"
+    ) -> None:
         self.episodes = episodes
-        self.meta_batch = meta_batch
+        self.meta_batch = plan.meta_batch
+        self.passes = plan.passes
         self.rank = rank
         self.ranks = ranks
+        self.device = device
 
     def __getitem__(self, step: int) -> Tasks:
-        first, size = step * self.meta_batch, self.meta_batch
-        return next(self.episodes.batches(first, first + size, size, "cpu", rank=self.rank, ranks=self.ranks))
+        first, size = step // self.passes * self.meta_batch, self.meta_batch
+        return next(self.episodes.batches(first, first + size, size, self.device, rank=self.rank, ranks=self.ranks))
 
 
 class EvalLoader:

@@ -94,6 +94,8 @@ class OuterModule(LightningModule, ShowsProgress):
             optimizer = self.make_optimizer(parameters)
             if optimizer.defaults.get("fused") and any(parameter.is_complex() for parameter in parameters):
                 raise UserError("a complex parameter needs outer.optimizer.fused=false")
+            if self.learner.whole_step and self.learner.learns:
+                self._check_whole_step(optimizer)
             if not self.learner.learns:  # gradients are zero, but weight decay is not
                 return torch.optim.SGD(parameters, lr=0.0)
             if self.make_schedule is None:
@@ -102,6 +104,24 @@ class OuterModule(LightningModule, ShowsProgress):
         except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
             raise UserError(f"outer.optimizer or outer.schedule cannot be made: {error}") from error
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _check_whole_step(self, optimizer: Optimizer) -> None:
+        """Raise a UserError if anything would change the outer step that the learner takes by itself."""
+        group = optimizer.param_groups[0]
+        changed = any(group.get(key) for key in ("momentum", "weight_decay", "maximize", "nesterov", "dampening"))
+        plain = type(optimizer) is torch.optim.SGD and group["lr"] == 1 and not changed and self.make_schedule is None
+        if not plain:
+            raise UserError(
+                f"outer.optimizer={type(optimizer).__name__}: this learner's outer update (algorithm.outer_update) is the "
+                f"whole outer step, which an optimizer or a schedule would change; take outer=whole_step, or another "
+                f"algorithm/outer_update"
+            )
+        clip = self.trainer.gradient_clip_val
+        if clip:
+            raise UserError(
+                f"trainer.gradient_clip_val={clip}: this learner's outer update (algorithm.outer_update) is the whole outer "
+                f"step and bounds its length itself; set it to null"
+            )
 
     def on_train_start(self) -> None:
         """Prepare the stretches of outer steps.

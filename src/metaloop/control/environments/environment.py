@@ -1,5 +1,6 @@
 """The interface of environments: a family of them is a distribution of tasks, and all tasks of a batch take a step at once."""
 
+import copy
 import math
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -15,6 +16,8 @@ from metaloop.data.philox import Stream
 from metaloop.errors import UserError
 from metaloop.problems.control import Actions, Control
 from metaloop.types import EpisodeSpec, Examples, Params, Tasks
+
+SCORES = ("total", "mean")
 
 
 @dataclass(frozen=True)
@@ -59,8 +62,17 @@ class Environment(TaskDistribution):
         self.horizon = horizon
         self.input_shape = input_shape
         self.title = title
+        self.problem = self._problem(mean=False)
+
+    def _problem(self, *, mean: bool) -> Control:
         best_known = type(self).best_return is not Environment.best_return
-        self.problem = Control(actions, title, best_known)
+        return Control(self.actions, self.title, best_known, mean)
+
+    def scored_by_mean(self) -> Self:
+        """Return this family with the mean return of its episodes as score."""
+        scored = copy.copy(self)
+        scored.problem = self._problem(mean=True)
+        return scored
 
     @abstractmethod
     def parameters(self, stream: Stream, numbers: Tensor) -> Params:
@@ -185,10 +197,16 @@ class Environments(Dataset):
 
     Args:
         environment: the family.
+        score: what a task scores: the ``total`` reward of its episodes, or their ``mean``.
+
+    Raises:
+        UserError: ``score`` is neither.
     """
 
-    def __init__(self, environment: Environment) -> None:
-        self._environment = environment
+    def __init__(self, environment: Environment, score: str = "total") -> None:
+        if score not in SCORES:
+            raise UserError(f"dataset.score={score!r}: one of {', '.join(SCORES)}")
+        self._environment = environment if score == "total" else environment.scored_by_mean()
 
     def split(self, name: str) -> Environment:
         """See :meth:`Dataset.split`."""

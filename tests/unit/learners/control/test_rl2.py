@@ -17,8 +17,9 @@ from metaloop.control.rollouts import play
 from metaloop.data.episodes import Episodes
 from metaloop.data.philox import Stream
 from metaloop.errors import UserError
+from metaloop.learners.control.advantages import generalized_advantages
 from metaloop.learners.control.playing import world_of
-from metaloop.learners.control.rl2 import RL2, generalized_advantages
+from metaloop.learners.control.rl2 import RL2
 from metaloop.models.cells import Cells
 from metaloop.models.mlp import MLP
 from metaloop.problems.control import Actions, Regret
