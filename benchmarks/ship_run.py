@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from metaloop.config.identity import fingerprint
+from metaloop.data.distribution import SPLITS
 from metaloop.evaluation.finished_run import FinishedRun
 from metaloop.records.schema import IDENTITY, RECORD
 from metaloop.records.writing import write_json
@@ -28,6 +29,8 @@ def shipped_config(config: dict[str, Any], members: int) -> dict[str, Any]:
     """The config of the shipped run: data below the working folder, and ``members`` in its reader."""
     reader = {**config["algorithm"]["reader"], "members": members}
     dataset = {**config["dataset"], "data_dir": "data/tabular"}
+    if dataset["_target_"].endswith(".Anomalies"):  # it reads all tables at once, and predictions need none of them
+        dataset["tables"] = dict.fromkeys(SPLITS, ())
     return {**config, "start_from": None, "dataset": dataset, "algorithm": {**config["algorithm"], "reader": reader}}
 
 

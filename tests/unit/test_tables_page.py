@@ -39,7 +39,7 @@ def test_a_tables_score_is_the_mean_over_its_splits(tables: ModuleType) -> None:
     assert np.ptp(result.scores) > 0
 
 
-@pytest.mark.parametrize("name", ["pfn", "pfn_regression"])
+@pytest.mark.parametrize("name", ["pfn", "pfn_regression", "detector"])
 def test_a_shipped_run_is_small_and_names_no_folder_of_a_machine(name: str) -> None:
     assert name in shipped_runs()
     files = [path for path in shipped_run(name).rglob("*") if path.is_file()]

@@ -121,6 +121,7 @@ tables      CSV with a column label (a class, or the number to predict); all oth
 ratings     CSV with the columns item and rating; ask=N says which items to rate first, rank=N ranks the others
 
 model=pfn and model=pfn_regression come with metaloop: they predict small tables without any training (docs/tables.md).
+model=detector does, too: it scores the rows of a query by how they differ from those of support (docs/anomalies.md).
 
 Labels of a query are optional; they are scored but never used for prediction. Writes predictions.csv, and predictions.json
 with everything that was used, in a new folder under DIR/predictions/, or to the file that out= names.
@@ -134,7 +135,7 @@ examples:
 
 keys:
   run=DIR        a finished run; needs support=
-  model=DIR      an adapted model that save= saved; or pfn, pfn_regression, which need support=
+  model=DIR      an adapted model that save= saved; or pfn, pfn_regression, detector, which need support=
   support=FILE   labelled examples to adapt to
   query=FILE     examples to predict; optional with save=
   rank=N         in the place of query=: all items that the support set does not have, the best first; N are shown

@@ -73,6 +73,19 @@ def test_predict_writes_a_score_and_an_alarm_for_each_row(place: Path, capsys: p
     assert "120 examples, of which 0 labelled anomalies" in printed
 
 
+def test_the_detector_of_the_package_needs_no_run_and_no_data(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("METALOOP_DATA", str(place / "nothing"))
+    monkeypatch.chdir(place)
+    files = [f"support={place / 'support.csv'}", f"query={place / 'query.csv'}"]
+    assert main(["predict", "model=detector", *files, "alarm_rate=0.05", "out=shipped.csv"]) == 0
+    record = json.loads((place / "shipped.json").read_text())
+    assert record["score"]["mean"] > 0.99
+    with (place / "shipped.csv").open() as file:
+        alarms = [int(row["alarm"]) for row in csv.DictReader(file)]
+    assert alarms[195:] == [1] * 5
+    assert sum(alarms[:195]) <= 24
+
+
 def test_a_kept_model_gives_the_same_alarms(model: AdaptedModel, place: Path) -> None:
     model.save(place / "kept")
     expected = model.predict(place / "query.csv", alarm_rate=0.02)

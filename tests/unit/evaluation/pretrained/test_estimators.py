@@ -144,7 +144,7 @@ def test_mistakes_with_shipped_runs(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 def test_a_folder_of_that_name_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert set(shipped_runs()) == {"pfn", "pfn_regression"}
+    assert set(shipped_runs()) == {"pfn", "pfn_regression", "detector"}
     monkeypatch.chdir(tmp_path)
     assert shipped_run("pfn") is not None
     (tmp_path / "pfn").mkdir()
