@@ -18,6 +18,8 @@ from metaloop.errors import UserError
 from metaloop.evaluation.finished_run import FinishedRun
 from metaloop.evaluation.pretrained.shipped import shipped_run, shipped_runs
 from metaloop.learners.context.in_context import InContext
+from metaloop.problems.classification import Classification
+from metaloop.problems.regression import Regression
 from metaloop.types import Examples
 
 MOST_ROWS = 10_000  # of a support set; the time of an answer grows with their number, and its memory, too
@@ -75,7 +77,7 @@ def pretrained_table(model: str | Path, members: int | None) -> PretrainedTable:
         members: versions of a task whose answers are averaged; None for the run's own number.
 
     Raises:
-        UserError: there is no such run, or it is none of ``algorithm=tabular_transformer``.
+        UserError: there is no such run, or it is none of ``algorithm=tabular_transformer`` that classifies or predicts values.
     """
     directory = shipped_run(model)
     if directory is None and not Path(model).is_dir():
@@ -90,6 +92,11 @@ def pretrained_table(model: str | Path, members: int | None) -> PretrainedTable:
     learner = run.learner(config, tasks)
     if not isinstance(learner, InContext):
         raise UserError(f"model={str(model)!r} is a run of {type(learner).__name__}; train algorithm=tabular_transformer")
+    if not isinstance(tasks.problem, Classification | Regression):
+        raise UserError(
+            f"model={str(model)!r} is a run of {tasks.problem.name.replace('_', ' ')}, not of classes or values: use it by "
+            f"metaloop predict or metaloop.adapt_to"
+        )
     return PretrainedTable(learner.double().eval(), tasks.outputs if tasks.problem.has_classes else 0)
 
 

@@ -90,7 +90,10 @@ def test_bad_input_is_named() -> None:
         MetaloopClassifier().fit(np.zeros((10_001, 1)), np.arange(10_001) % 2)
     with pytest.raises(ValueError, match=r"column 'text' holds 60 different texts"):
         MetaloopClassifier().fit(pandas.DataFrame({"text": [f"remark {n}" for n in range(60)]}), np.arange(60) % 2)
-    with pytest.raises(UserError, match=r"model='nowhere' is no run directory; runs that come with metaloop: pfn"):
+    for estimator in (MetaloopClassifier(model="detector"), MetaloopRegressor(model="detector")):
+        with pytest.raises(UserError, match=r"model='detector' is a run of anomaly scoring, not of classes or values"):
+            estimator.fit(x, np.arange(len(x)) % 2)
+    with pytest.raises(UserError, match=r"model='nowhere' is no run directory; runs that come with metaloop: detector, pfn"):
         MetaloopClassifier(model="nowhere").fit(x, np.arange(60) % 2)
     with pytest.raises(UserError, match=r"is a regression; MetaloopRegressor takes it"):
         MetaloopClassifier(model="pfn_regression").fit(x, np.arange(60) % 2)
@@ -137,7 +140,7 @@ def test_mistakes_with_shipped_runs(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert main(["predict", "model=pfn", f"query={query}"]) == 2
     assert "predict model=pfn: support=FILE is needed" in capsys.readouterr().err
     assert main(["predict", "model=pnf", f"query={query}"]) == 2
-    assert "Models that come with metaloop: pfn" in capsys.readouterr().err
+    assert "Models that come with metaloop: detector, pfn, pfn_regression" in capsys.readouterr().err
     many = write(tmp_path / "many.csv", np.arange(20_004.0).reshape(-1, 2), np.arange(10_002) % 2)
     assert main(["predict", "model=pfn", f"support={many}", f"query={query}"]) == 2
     assert "it has 10,002 rows, and at most 10,000 are read" in capsys.readouterr().err
