@@ -25,16 +25,17 @@ from small_runs import described, make_scenario_file, trained
 FILES = sorted(path.relative_to(conf_dir()) for path in conf_dir().rglob("*.yaml"))
 COUNTS = {
     ".": 1,
-    "algorithm": 68,
+    "algorithm": 70,
     "algorithm/adapted": 10,
-    "algorithm/agent": 9,
+    "algorithm/agent": 12,
     "algorithm/augmentation": 2,
     "algorithm/baseline": 2,
     "algorithm/comparison": 17,
     "algorithm/head_init": 6,
     "algorithm/inner_order": 3,
     "algorithm/inner_surrogate": 3,
-    "algorithm/memory": 1,
+    "algorithm/label": 2,
+    "algorithm/memory": 2,
     "algorithm/meta_gradient": 13,
     "algorithm/objective": 4,
     "algorithm/outer_update": 4,
@@ -49,8 +50,8 @@ COUNTS = {
     "dataset": 45,
     "dataset/augmentation": 3,
     "episode": 18,
-    "experiment": 86,
-    "experiment/recipe": 10,
+    "experiment": 90,
+    "experiment/recipe": 12,
     "callbacks": 2,
     "debug": 2,
     "logger": 3,
@@ -110,7 +111,7 @@ SPHERE = ("dataset=anomaly_prior", "model=sphere", "algorithm=deep_sad", *SCORIN
 TRIAL = ("episode=trial", "episode.ways=1", "episode.queries=3", "model=cells")
 BANDITS = ("dataset=bernoulli_bandits", *TRIAL)
 AGENTS = [f"algorithm/agent/{path.stem}" for path in (conf_dir() / "algorithm" / "agent").glob("*.yaml")]
-PLANNERS = ("algorithm/agent/beb", "algorithm/agent/psrl")
+PLANNERS = ("algorithm/agent/beb", "algorithm/agent/psrl", "algorithm/agent/ucrl2")
 ADAPTING = ("algorithm=maml_control", "dataset=tabular_mdps", *TRIAL[:-1], "model=tanh_mlp")
 CHOSEN_BY_ADAPTING = [
     f"algorithm/{group}/{path.stem}"
@@ -138,7 +139,9 @@ WITH = {
     **dict.fromkeys(("algorithm/maml_control", "algorithm/promp"), ADAPTING[1:]),
     **dict.fromkeys(CHOSEN_BY_ADAPTING, ADAPTING),
     "algorithm/outer_update/trpo": (*ADAPTING, "outer=whole_step"),
-    "algorithm/memory/gru": ("algorithm=rl2", *BANDITS),
+    **dict.fromkeys(("algorithm/algorithm_distillation", "algorithm/decision_pretrained"), BANDITS),
+    **dict.fromkeys(("algorithm/memory/gru", "algorithm/memory/transformer"), ("algorithm=rl2", *BANDITS)),
+    **dict.fromkeys(("algorithm/label/best", "algorithm/label/taken"), ("algorithm=algorithm_distillation", *BANDITS)),
     **{f"dataset/{name}": ("algorithm=agent", *TRIAL) for name in WORLDS},
     "episode/trial": ("algorithm=agent", BANDITS[0], *TRIAL[1:]),
     **dict.fromkeys(POLICIES, ("algorithm=meta_forest", *SELECTION)),
@@ -460,6 +463,8 @@ WITHOUT_NUMBERS = {
     "noisy_labels_glyphs": "a comparison of our own",
     "meta_knowledge": "a comparison of our own",
     "anomalies_transformer": "a model of our own, on data sets of ADBench that the papers split otherwise",
+    "dark_room_distilled": "the paper shows curves and prints no numbers",
+    "dark_room_pretrained": "the paper shows curves and prints no numbers",
     "cold_start": "a comparison of our own, on made-up ratings",
     "pfn_tables": "a model of our own, on a prior of our own",
     "pfn_tables_long": "as pfn_tables",

@@ -1,6 +1,7 @@
 """Memories of a trial: networks that read a history step by step, or a whole history at once."""
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -17,12 +18,15 @@ class TrialMemory(nn.Module, ABC):
     features: int
 
     @abstractmethod
-    def start(self, tasks: int, like: Tensor) -> Tensor:
-        """Return the state (tasks, ...) before the first step, on the device and of the type of ``like``."""
+    def start(self, tasks: int, like: Tensor) -> Any:
+        """Return the state of so many tasks before the first step, with tensors on the device and of the type of ``like``."""
 
     @abstractmethod
-    def step(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """Read one step (tasks, inputs); return features (tasks, features) and the new state."""
+    def step(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """Read one step (tasks, inputs); return features (tasks, features) and the new state.
+
+        ``state`` may be changed in place; only the new one is used afterwards.
+        """
 
     @abstractmethod
     def sequence(self, x: Tensor) -> Tensor:

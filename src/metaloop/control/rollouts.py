@@ -25,6 +25,7 @@ class Rollouts:
         real: (steps, tasks) bool, False for places after the end of an episode.
         memory: the policy's memory at the end.
         episodes: number of episodes.
+        best: the best actions of each step, as ``actions``; None if they were not asked for.
     """
 
     observations: Tensor
@@ -34,6 +35,7 @@ class Rollouts:
     real: Tensor
     memory: Any
     episodes: int
+    best: Tensor | None = None
 
     @property
     def returns(self) -> Tensor:
@@ -41,8 +43,20 @@ class Rollouts:
         steps, tasks = self.rewards.shape
         return self.rewards.view(self.episodes, steps // self.episodes, tasks).sum(1).T
 
+    def each(self, number: int) -> "Rollouts":
+        """The trials with each ``number``-th of their episodes, beginning with the first."""
+        if number == 1:
+            return self
 
-def play(world: World, numbers: Tensor, policy: ControlPolicy) -> Rollouts:
+        def thinned(x: Tensor) -> Tensor:
+            return x.view(self.episodes, -1, *x.shape[1:])[::number].flatten(0, 1)
+
+        parts = {name: thinned(getattr(self, name)) for name in ("observations", "actions", "rewards", "done", "real")}
+        best = None if self.best is None else thinned(self.best)
+        return Rollouts(**parts, memory=self.memory, episodes=len(range(0, self.episodes, number)), best=best)
+
+
+def play(world: World, numbers: Tensor, policy: ControlPolicy, best: bool = False) -> Rollouts:
     """Let a policy play a trial in every task.
 
     Everything random is a function of the task's number and the step, so that rollouts do not depend on the tasks beside, on
@@ -53,6 +67,7 @@ def play(world: World, numbers: Tensor, policy: ControlPolicy) -> Rollouts:
         world: the environments.
         numbers: (tasks,) int64, ``Examples.number`` of the tasks.
         policy: the policy.
+        best: whether to note the best actions of each step, too, for environments in which they are known.
 
     Raises:
         UserError: a reward is not finite, a shape changes, or an episode does not end; the message names task and step.
@@ -62,12 +77,14 @@ def play(world: World, numbers: Tensor, policy: ControlPolicy) -> Rollouts:
     checks = _Checks(environment, numbers)
     step_noise = TrialNoise(numbers, environment.noise, "steps")
     start_noise = TrialNoise(numbers, environment.start_noise, "starts")
-    memory, steps = policy.start(trial), []
+    memory, steps, labels = policy.start(trial), [], []
     for episode in range(episodes):
         state = environment.reset(parameters, start_noise.next())
         observation = checks.observation(environment.observe(parameters, state), episode, 0)
         real = torch.ones(len(numbers), dtype=torch.bool, device=numbers.device)
         for time in range(environment.horizon):
+            if best:
+                labels.append(environment.best_actions(parameters, state, environment.horizon - time))
             view = (state, environment.horizon - time) if policy.told else observation
             actions = policy.act(memory, view)
             result = checks.step(environment.step(parameters, state, actions, step_noise.next()), state, episode, time)
@@ -81,10 +98,10 @@ def play(world: World, numbers: Tensor, policy: ControlPolicy) -> Rollouts:
             observation, real = after, ~done
         if result.done is not None:
             checks.ended(real, episode)
-    return checks.finite(_stacked(steps, memory, episodes))
+    return checks.finite(_stacked(steps, labels, memory, episodes))
 
 
-def _stacked(steps: list[Transition], memory: Any, episodes: int) -> Rollouts:
+def _stacked(steps: list[Transition], labels: list[Tensor], memory: Any, episodes: int) -> Rollouts:
     return Rollouts(
         observations=torch.stack([step.observation for step in steps]),
         actions=torch.stack([step.actions for step in steps]),
@@ -93,6 +110,7 @@ def _stacked(steps: list[Transition], memory: Any, episodes: int) -> Rollouts:
         real=torch.stack([step.real for step in steps]),
         memory=memory,
         episodes=episodes,
+        best=torch.stack(labels) if labels else None,
     )
 
 

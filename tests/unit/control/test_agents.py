@@ -10,7 +10,8 @@ from trials import FAMILIES, played, tasks_of
 from metaloop.control.agents.bandits import UCB1, Gittins, Greedy, IndexPolicy, Pulls, Thompson
 from metaloop.control.agents.gittins import discounted_indices, finite_indices
 from metaloop.control.agents.simple import Told
-from metaloop.control.agents.tabular import BEB, PSRL, Planner
+from metaloop.control.agents.tabular import BEB, PSRL, Experience, Planner
+from metaloop.control.agents.ucrl2 import UCRL2
 from metaloop.control.environments.bandits import BernoulliBandits, GaussianBandits
 from metaloop.control.environments.tabular import TabularMDPs
 from metaloop.control.noise import TrialNoise
@@ -112,6 +113,17 @@ def test_planners_learn_decision_processes() -> None:
         assert regret[-5:].mean() < 0.6 * regret[:3].mean()
 
 
+def test_the_mean_that_is_expected_moves_the_draws_of_what_was_not_visited() -> None:
+    """A posterior mean is (sum of rewards + prior mean) / (visits + 1)."""
+    paid = torch.tensor([[[0.0, 6.0]]])
+    drawn = []
+    for prior in (0.0, 1.0):
+        moved = torch.tensor([[[[0.0], [3.0]]]])
+        experience = Experience(moved, paid, TrialNoise(torch.arange(1), 2 * 3, "policy", block=1), 5)
+        drawn.append(PSRL(prior).estimate(experience)[1])
+    assert (drawn[1] - drawn[0]).flatten().tolist() == pytest.approx([1.0, 0.25])
+
+
 @pytest.mark.slow
 def test_planners_earn_what_the_published_table_says() -> None:
     """Duan et al. 2016, table 2, 10 episodes: BEB 150.2. Its beta is tuned there."""
@@ -119,7 +131,7 @@ def test_planners_earn_what_the_published_table_says() -> None:
     assert total.mean().item() == pytest.approx(150.2, abs=3)
 
 
-@pytest.mark.parametrize("agent", [*AGENTS, PSRL(), BEB(1.0)], ids=lambda agent: type(agent).__name__)
+@pytest.mark.parametrize("agent", [*AGENTS, PSRL(), BEB(1.0), UCRL2(0.05, 1.0)], ids=lambda agent: type(agent).__name__)
 def test_an_agent_says_which_environments_it_is_for(agent: ControlPolicy) -> None:
     family = "bernoulli" if isinstance(agent, Planner) else "tabular"
     with pytest.raises(UserError, match=f"algorithm/agent: {type(agent).__name__} is an algorithm of .* take dataset="):

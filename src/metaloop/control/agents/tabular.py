@@ -48,18 +48,17 @@ class Experience:
         """Posterior means of the transition probabilities (tasks, states, actions, states)."""
         return (self.moved + 1) / (self.moved + 1).sum(-1, keepdim=True)
 
-    @property
-    def rewards(self) -> Tensor:
-        """Posterior means of the mean rewards (tasks, states, actions)."""
-        return (self.paid + 1) / (self.visits + 1)
+    def rewards(self, prior: float = 1.0) -> Tensor:
+        """Posterior means of the mean rewards (tasks, states, actions), for this mean of the prior."""
+        return (self.paid + prior) / (self.visits + 1)
 
 
 class Planner(ControlPolicy):
-    """Plans with an estimate of the decision process at the start of each episode, and follows the plan."""
+    """Plans at the start of each episode, and follows the plan."""
 
     @abstractmethod
-    def estimate(self, experience: Experience) -> tuple[Tensor, Tensor]:
-        """Return the transitions and rewards to plan with in the next episode."""
+    def plan(self, experience: Experience) -> list[Tensor]:
+        """Return the values (tasks, states, actions) that the next episode maximizes, for 1 to ``horizon`` steps left."""
 
     def start(self, trial: TrialStart) -> Experience:
         """See :meth:`ControlPolicy.start`.
@@ -81,7 +80,7 @@ class Planner(ControlPolicy):
     def act(self, memory: Experience, observation: Any) -> Tensor:
         """See :meth:`ControlPolicy.act`."""
         if memory.time == 0:
-            memory.plan = solved(*self.estimate(memory), memory.horizon)
+            memory.plan = self.plan(memory)
         values = memory.plan[memory.horizon - memory.time - 1]
         return values[torch.arange(len(values), device=values.device), observation.argmax(-1)].argmax(-1)
 
@@ -95,21 +94,43 @@ class Planner(ControlPolicy):
         return memory
 
 
-class PSRL(Planner):
-    """Plans with a draw from the posterior: posterior sampling for reinforcement learning (Strens 2000; Osband et al. 2013)."""
+class EstimatingPlanner(Planner):
+    """Plans with an estimate of the decision process."""
+
+    @abstractmethod
+    def estimate(self, experience: Experience) -> tuple[Tensor, Tensor]:
+        """Return the transitions and rewards to plan with in the next episode."""
+
+    def plan(self, experience: Experience) -> list[Tensor]:
+        """See :meth:`Planner.plan`."""
+        return solved(*self.estimate(experience), experience.horizon)
+
+
+class PSRL(EstimatingPlanner):
+    """Plans with a draw from the posterior: posterior sampling for reinforcement learning (Strens 2000; Osband et al. 2013).
+
+    Args:
+        prior_mean: mean reward that is expected before the first visit; that of the tasks is 1.
+    """
+
+    def __init__(self, prior_mean: float = 1.0) -> None:
+        self.prior_mean = prior_mean
 
     def estimate(self, experience: Experience) -> tuple[Tensor, Tensor]:
-        """See :meth:`Planner.estimate`; Dirichlet vectors are gamma numbers over their sum, which invert their distribution."""
+        """See :meth:`EstimatingPlanner.estimate`.
+
+        Dirichlet vectors are gamma numbers over their sum, which invert their distribution.
+        """
         _, states, actions, _ = experience.moved.shape
         noise = experience.noise.next().view(-1, states, actions, states + 2)
         drawn = gammaincinv((experience.moved + 1).double().cpu().numpy(), noise[..., :states].double().cpu().numpy())
         gamma = torch.from_numpy(drawn).to(experience.moved).clamp(min=1e-30)
         deviation = (experience.visits + 1).rsqrt()
-        rewards = experience.rewards + deviation * normal(noise[..., states], noise[..., states + 1])
+        rewards = experience.rewards(self.prior_mean) + deviation * normal(noise[..., states], noise[..., states + 1])
         return gamma / gamma.sum(-1, keepdim=True), rewards
 
 
-class BEB(Planner):
+class BEB(EstimatingPlanner):
     """Plans with posterior means and a bonus ``beta / (1 + visits)`` for each reward (Kolter and Ng 2009).
 
     The bonus counts the visits together with the weight of the prior, which is 1.
@@ -124,5 +145,5 @@ class BEB(Planner):
         self.beta = beta
 
     def estimate(self, experience: Experience) -> tuple[Tensor, Tensor]:
-        """See :meth:`Planner.estimate`."""
-        return experience.transitions, experience.rewards + self.beta / (1 + experience.visits)
+        """See :meth:`EstimatingPlanner.estimate`."""
+        return experience.transitions, experience.rewards() + self.beta / (1 + experience.visits)

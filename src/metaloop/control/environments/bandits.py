@@ -1,5 +1,6 @@
 """Bandits: arms that pay at random (Robbins 1952). An episode is one pull, so a trial of n episodes has n pulls."""
 
+import torch
 from torch import Tensor
 
 from metaloop.control.environments.environment import Environment, Step, at_least
@@ -20,6 +21,7 @@ class Bandits(Environment):
     def __init__(self, arms: int, title: str) -> None:
         at_least({"arms": (arms, 2)})
         super().__init__(Actions(arms), 1, (1,), title)
+        self.places = 1
 
     def reset(self, parameters: Params, noise: Tensor) -> Params:
         """See :meth:`Environment.reset`; a bandit has no state."""
@@ -29,6 +31,10 @@ class Bandits(Environment):
         """See :meth:`Environment.observe`."""
         means = parameters["means"]
         return means.new_zeros(len(means), 1)
+
+    def place(self, observation: Tensor) -> Tensor:
+        """See :meth:`Environment.place`."""
+        return observation.new_zeros(len(observation), dtype=torch.int64)
 
     def best_return(self, parameters: Params) -> Tensor:
         """The mean of the best arm (tasks,)."""

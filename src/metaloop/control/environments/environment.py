@@ -49,10 +49,12 @@ class Environment(TaskDistribution):
         noise: uniform numbers that a step of a task needs.
         start_noise: uniform numbers that the start of an episode needs.
         title: name in words, such as "5 Bernoulli arms".
+        places: number of different observations; None if they are not counted.
     """
 
     actions: Actions
     horizon: int
+    places: int | None = None
     noise: int = 0
     start_noise: int = 0
     title: str
@@ -109,6 +111,14 @@ class Environment(TaskDistribution):
             UserError: they are not known for these environments.
         """
         raise UserError(f"algorithm/agent=told: the best actions in {self.title} are not known; take another agent")
+
+    def place(self, observation: Tensor) -> Tensor:
+        """Return the number (tasks,) in [0, places) of each observation (tasks, *input), for tables of them.
+
+        Raises:
+            UserError: observations are not counted.
+        """
+        raise UserError(f"algorithm/agent: needs observations that can be counted, and those of {self.title} are not")
 
     def check(self, spec: EpisodeSpec) -> None:
         """Raise a UserError unless there are one way and one shot, which are the task's environment itself."""

@@ -6,10 +6,12 @@ from torch import Tensor
 
 from metaloop.control.environments.environment import Environment, Step, at_least, best_played
 from metaloop.data.philox import Stream
+from metaloop.errors import UserError
 from metaloop.problems.control import Actions
 from metaloop.types import Params
 
 _MOVES = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))  # stay, up, down, left, right
+_HELD_OUT = Stream(0, "held-out cells")
 _STAY, _UP, _DOWN, _LEFT, _RIGHT = range(5)
 
 
@@ -26,6 +28,7 @@ class Grid(Environment):
         at_least({"size": (size, 2), "horizon": (horizon, 1)})
         super().__init__(Actions(len(_MOVES)), horizon, (2 * size,), title)
         self.size = size
+        self.places = size**2
 
     def cells(self, stream: Stream, numbers: Tensor, purpose: str) -> Tensor:
         """Draw a cell for each task, (tasks, 2) int64 row and column."""
@@ -39,6 +42,10 @@ class Grid(Environment):
         """See :meth:`Environment.observe`; row and column, each one-hot."""
         return F.one_hot(state["place"], self.size).float().flatten(1)
 
+    def place(self, observation: Tensor) -> Tensor:
+        """See :meth:`Environment.place`; the cell."""
+        return observation[:, : self.size].argmax(-1) * self.size + observation[:, self.size :].argmax(-1)
+
     def moved(self, place: Tensor, actions: Tensor) -> Tensor:
         """The cells (tasks, 2) after the actions (tasks,)."""
         return (place + torch.tensor(_MOVES, device=place.device)[actions]).clamp(0, self.size - 1)
@@ -49,10 +56,11 @@ class Grid(Environment):
 
 
 def towards(place: Tensor, goal: Tensor) -> Tensor:
-    """The actions (tasks,) of a shortest path from cells (tasks, 2) to others: first to the row, then to the column."""
+    """The actions (tasks,) of a shortest path from cells (tasks, 2) to others: along the longer way first, or to the row."""
     (down, right) = (goal - place).unbind(1)
     across = torch.where(right > 0, _RIGHT, torch.where(right < 0, _LEFT, _STAY))
-    return torch.where(down > 0, _DOWN, torch.where(down < 0, _UP, across))
+    along = torch.where(down > 0, _DOWN, torch.where(down < 0, _UP, _STAY))
+    return torch.where(right.abs() > down.abs(), across, along)
 
 
 class DarkRoom(Grid):
@@ -61,14 +69,35 @@ class DarkRoom(Grid):
     Args:
         size: cells of a side.
         horizon: steps of an episode.
+        held_out: number of cells in which only goals of meta-test lie, and of others in which only goals of meta-validation
+            lie. Which cells these are depends on the size alone. With 0, goals of all splits lie in all cells.
     """
 
-    def __init__(self, size: int, horizon: int) -> None:
+    def __init__(self, size: int, horizon: int, held_out: int = 0) -> None:
         super().__init__(size, horizon, f"dark room {size}x{size}")
+        at_least({"held_out": (held_out, 0)})
+        if 2 * held_out >= size**2:
+            raise UserError(
+                f"dataset.environment.held_out={held_out}: so many cells each for meta-test and meta-validation leave none of "
+                f"{size**2} for meta-training; at most {(size**2 - 1) // 2}"
+            )
+        self.held_out = held_out
 
     def parameters(self, stream: Stream, numbers: Tensor) -> Params:
         """See :meth:`Environment.parameters`; ``goal`` (tasks, 2)."""
-        return {"goal": self.cells(stream, numbers, "goals")}
+        if not self.held_out:
+            return {"goal": self.cells(stream, numbers, "goals")}
+        goals = self.goals(stream.split).to(numbers.device)
+        return {"goal": goals[stream.integers(numbers, 1, "goals", len(goals))[:, 0]]}
+
+    def goals(self, split: str) -> Tensor:
+        """The cells (n, 2) in which goals of a split lie, in the order of a draw that is the same for all runs."""
+        count = self.size**2
+        drawn = _HELD_OUT.without_replacement(torch.zeros(1, dtype=torch.int64), torch.tensor([[count]]), count, "cells")[0, 0]
+        first, last = {"test": (0, 1), "validation": (1, 2)}.get(split, (2, None))
+        if self.held_out:
+            drawn = drawn[first * self.held_out : None if last is None else last * self.held_out]
+        return torch.stack([drawn // self.size, drawn % self.size], 1)
 
     def reset(self, parameters: Params, noise: Tensor) -> Params:
         """See :meth:`Environment.reset`."""

@@ -29,7 +29,7 @@ class TabularMDPs(Environment):
     def __init__(self, states: int, actions: int, horizon: int) -> None:
         at_least({"states": (states, 2), "actions": (actions, 2), "horizon": (horizon, 1)})
         super().__init__(Actions(actions), horizon, (states,), f"decision processes of {states} states and {actions} actions")
-        self.states = states
+        self.states = self.places = states
 
     def parameters(self, stream: Stream, numbers: Tensor) -> Params:
         """See :meth:`Environment.parameters`; a flat Dirichlet vector is one of exponential numbers, over their sum."""
@@ -47,6 +47,10 @@ class TabularMDPs(Environment):
     def observe(self, parameters: Params, state: Params) -> Tensor:
         """See :meth:`Environment.observe`."""
         return torch.nn.functional.one_hot(state["state"], self.states).float()
+
+    def place(self, observation: Tensor) -> Tensor:
+        """See :meth:`Environment.place`; the state."""
+        return observation.argmax(-1)
 
     def step(self, parameters: Params, state: Params, actions: Tensor, noise: Tensor) -> Step:
         """See :meth:`Environment.step`."""

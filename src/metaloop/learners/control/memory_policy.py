@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,20 +17,23 @@ from metaloop.problems.control import Actions
 
 
 class ActorCritic(nn.Module):
-    """A memory, and two linear heads on what it returns: preferences for actions, and the value.
+    """A memory, and linear heads on what it returns: preferences for actions, and for a critic the value.
 
     Args:
         features: width of an embedded observation.
         actions: number of discrete actions.
         memory: builds the memory from the width of its ``inputs``.
+        critic: whether there is a value.
     """
 
-    def __init__(self, features: int, actions: int, memory: Callable[..., TrialMemory]) -> None:
+    def __init__(self, features: int, actions: int, memory: Callable[..., TrialMemory], critic: bool = True) -> None:
         super().__init__()
         self.memory = memory(inputs=features + 2 * actions + 2)
         self.preferences = nn.Linear(self.memory.features, actions)
-        self.value = nn.Linear(self.memory.features, 1)
-        for head in (self.preferences, self.value):  # the first actions are nearly uniform, the first values nearly 0
+        self.value = nn.Linear(self.memory.features, 1) if critic else None
+        for head in filter(
+            None, (self.preferences, self.value)
+        ):  # the first actions are nearly uniform, the first values nearly 0
             nn.init.orthogonal_(head.weight, 0.01)
             nn.init.zeros_(head.bias)
 
@@ -45,7 +49,7 @@ class Recall:
         log_probabilities: (tasks,) of the actions, one for each step.
     """
 
-    state: Tensor
+    state: Any
     before: Tensor
     noise: TrialNoise
     log_probabilities: list[Tensor]
@@ -80,7 +84,7 @@ class MemoryPolicy(ControlPolicy):
                 f"dataset.environment: tasks of {trial.environment.title} have {trial.environment.actions.count} actions, but "
                 f"this policy was made for {self.actions.count} discrete ones"
             )
-        like, tasks = self.network.value.weight, len(trial.numbers)
+        like, tasks = self.network.preferences.weight, len(trial.numbers)
         before = like.new_zeros(tasks, 2 * self.actions.count + 2)
         return Recall(self.network.memory.start(tasks, like), before, TrialNoise(trial.numbers, 1, "policy"), [])
 
@@ -98,19 +102,20 @@ class MemoryPolicy(ControlPolicy):
         memory.before = self._read(transition.actions, transition.reward, transition.done)
         return memory
 
-    def reread(self, rollouts: Rollouts) -> tuple[Tensor, Tensor]:
+    def reread(self, rollouts: Rollouts) -> tuple[Tensor, Tensor | None]:
         """Read whole trials at once, which gives the numbers of acting step by step, with a graph.
 
         Returns:
-            Log-probabilities of all actions (steps, tasks, actions) and outputs of the value head (steps, tasks), before each
-            step.
+            Log-probabilities of all actions (steps, tasks, actions) and outputs of the value head (steps, tasks), None
+            without one, before each step.
         """
         steps, tasks = rollouts.rewards.shape
         before = self._read(rollouts.actions, rollouts.rewards, rollouts.done)
         before = torch.cat([torch.zeros_like(before[:1]), before[:-1]])
         seen = self.embedding(rollouts.observations.flatten(0, 1)).view(steps, tasks, -1)
         features = self.network.memory.sequence(torch.cat([seen, before], -1))
-        return F.log_softmax(self.network.preferences(features), -1), self.network.value(features)[..., 0]
+        values = None if self.network.value is None else self.network.value(features)[..., 0]
+        return F.log_softmax(self.network.preferences(features), -1), values
 
     def _read(self, actions: Tensor, rewards: Tensor, done: Tensor) -> Tensor:
         """What the next step reads of a step, (..., 2 * actions + 2)."""

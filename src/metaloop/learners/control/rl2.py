@@ -1,10 +1,13 @@
 """RL²: a recurrent policy that learns, by its memory, within a trial (Duan et al. 2016; Wang et al. 2016)."""
 
 import copy
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from metaloop.control.memories import TrialMemory
@@ -45,6 +48,10 @@ class RL2(Learner):
         value_weight: weight of the squared error of values.
         entropy: weight of the policy's entropy, in nats, as a reward for exploring.
         renew: outer steps after which the policy that plays is renewed.
+        shortest: episodes of a training trial in the first outer step; None for whole trials from the start.
+        growing: outer steps over which training trials grow from ``shortest`` to whole ones, each by the same factor. Short
+            trials cost less and their advantages vary less, and what they teach is where longer ones begin.
+        last_entropy: ``entropy`` after ``growing`` outer steps, to which it moves by equal steps; None for the same.
     """
 
     requires: ClassVar[Requirements] = Requirements(head=False, actions=True)
@@ -63,6 +70,9 @@ class RL2(Learner):
         value_weight: float,
         entropy: float,
         renew: int,
+        shortest: int | None = None,
+        growing: int = 0,
+        last_entropy: float | None = None,
     ) -> None:
         super().__init__()
         _check(
@@ -72,6 +82,9 @@ class RL2(Learner):
             value_weight=(value_weight, value_weight >= 0, "at least 0"),
             entropy=(entropy, entropy >= 0, "at least 0"),
             renew=(renew, renew >= 1, "at least 1"),
+            shortest=(shortest, shortest is None or shortest >= 1, "at least 1, or null for whole trials from the start"),
+            growing=(growing, growing >= 0, "at least 0"),
+            last_entropy=(last_entropy, last_entropy is None or last_entropy >= 0, "at least 0, or null for that of the start"),
         )
         if actions.continuous:
             raise UserError("algorithm=rl2: chooses among discrete actions, but those of this data set are vectors of numbers")
@@ -81,7 +94,9 @@ class RL2(Learner):
         self.model, self.loss, self.actions = model, loss, actions
         self.network = ActorCritic(features, actions.count, memory)
         self.discount, self.trace, self.clip, self.renew = discount, trace, clip, renew
-        self.value_weight, self.entropy = value_weight, entropy
+        self.value_weight = value_weight
+        self.entropy, self.last_entropy = entropy, entropy if last_entropy is None else last_entropy
+        self.shortest, self.growing = shortest, growing
         self.over_tasks = Loop()  # unused: all tasks of a batch take a step at once
         played_by = copy.deepcopy([model, self.network]) if renew > 1 else []
         self.played_by = nn.ModuleList(played_by)  # the policy that plays, as it was when it was renewed
@@ -100,10 +115,25 @@ class RL2(Learner):
         """See :meth:`Learner.meta_loss`; plays the tasks' trials and returns PPO's surrogate."""
         number = tasks.support.number
         assert number is not None
+        world = world_of(tasks.support)
+        episodes = self.episodes(world.episodes)
         with torch.no_grad():
-            rollouts = play(world_of(tasks.support), number, self._player())
+            rollouts = play(replace(world, episodes=episodes), number, self._player())
         losses = self._surrogate(rollouts)
-        return OuterLoss(losses.mean(), rollouts.returns, losses.detach()[:, None])
+        returns = F.pad(rollouts.returns, (0, world.episodes - episodes))  # 0 of episodes that were not played
+        return OuterLoss(losses.mean(), returns, losses.detach()[:, None])
+
+    def episodes(self, whole: int) -> int:
+        """Number of episodes of this outer step's trials, of ``whole`` in the end."""
+        if self.shortest is None or self.shortest >= whole or self.outer_step >= self.growing:
+            return whole
+        return round(self.shortest * math.exp(math.log(whole / self.shortest) * self.outer_step / self.growing))
+
+    @property
+    def entropy_weight(self) -> float:
+        """Weight of the policy's entropy in this outer step."""
+        share = min(1.0, self.outer_step / self.growing) if self.growing else 1.0
+        return self.entropy + share * (self.last_entropy - self.entropy)
 
     def _policy(self) -> MemoryPolicy:
         return MemoryPolicy(self.model, self.network, self.actions)
@@ -122,6 +152,7 @@ class RL2(Learner):
     def _surrogate(self, rollouts: Rollouts) -> Tensor:
         """PPO's loss of each trial, (tasks,)."""
         log_probabilities, means = self._policy().reread(rollouts)
+        assert means is not None
         left = torch.arange(len(means), 0, -1, device=means.device, dtype=means.dtype)[:, None]
         values = means * left
         advantages = generalized_advantages(rollouts.rewards, values.detach(), rollouts.real, self.discount, self.trace)
@@ -130,11 +161,11 @@ class RL2(Learner):
         gain = torch.minimum(ratio * advantages, ratio.clamp(1 - self.clip, 1 + self.clip) * advantages)
         error = ((values - (values.detach() + advantages)) / left) ** 2
         entropy = -(log_probabilities.exp() * log_probabilities).sum(-1)
-        each = -gain + self.value_weight * error - self.entropy * entropy
+        each = -gain + self.value_weight * error - self.entropy_weight * entropy
         return (each * rollouts.real).mean(0)
 
 
-def _check(**settings: tuple[float, bool, str]) -> None:
+def _check(**settings: tuple[float | None, bool, str]) -> None:
     """Raise a UserError for the first of the settings (value, whether it is allowed, what is) that is not allowed."""
     for name, (value, allowed, rule) in settings.items():
         if not allowed:

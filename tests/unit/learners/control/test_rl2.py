@@ -1,5 +1,6 @@
 """RL²: its gradient, its state between outer steps, and what it learns."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,12 @@ import pytest
 import torch
 from torch import nn
 
+from metaloop.control.attention import CausalTransformer
 from metaloop.control.environments.bandits import BernoulliBandits
 from metaloop.control.environments.environment import Environment
 from metaloop.control.environments.grids import KeyToDoor
 from metaloop.control.environments.tabular import TabularMDPs
-from metaloop.control.memories import GRU
+from metaloop.control.memories import GRU, TrialMemory
 from metaloop.control.rollouts import play
 from metaloop.data.episodes import Episodes
 from metaloop.data.philox import Stream
@@ -28,6 +30,7 @@ from small_runs import outcome, trained
 
 SETTINGS: dict[str, Any] = {
     "discount": 1.0, "trace": 0.9, "clip": 0.2, "value_weight": 0.5, "entropy": 0.01, "renew": 1,
+    "shortest": None, "growing": 0,
 }  # fmt: skip
 SMALL_RL2 = (
     "name=small", "algorithm=rl2", "algorithm.memory.hidden=6", "dataset=bernoulli_bandits", "model=cells", "episode=trial",
@@ -47,9 +50,13 @@ def tasks_of(environment: Environment, count: int, episodes: int, first: int = 0
     return Episodes(environment, EpisodeSpec(1, 1, episodes), Stream(0, "train")).tasks(numbers)
 
 
+@pytest.mark.parametrize("memory", [partial(GRU, hidden=8), partial(CausalTransformer, hidden=8, layers=2, heads=2)])
 @pytest.mark.parametrize("environment", [BernoulliBandits(3), TabularMDPs(3, 2, 4), KeyToDoor(3, 6)], ids=lambda e: e.title)
-def test_reading_a_trial_at_once_gives_the_numbers_of_acting(environment: Environment) -> None:
-    learner = made(environment)
+def test_reading_a_trial_at_once_gives_the_numbers_of_acting(
+    environment: Environment, memory: Callable[..., TrialMemory]
+) -> None:
+    torch.manual_seed(0)
+    learner = RL2(Cells(environment.input_shape, None), Regret(), environment.actions, memory, **SETTINGS)
     nn.init.normal_(learner.network.preferences.weight)
     support = tasks_of(environment, 20, 3).support
     assert support.number is not None
@@ -173,7 +180,18 @@ def test_a_run_that_was_interrupted_ends_bit_equal(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("setting", "value"), [("discount", 0.0), ("trace", 1.1), ("clip", 0), ("renew", 0), ("entropy", -1), ("value_weight", -1)]
+    ("setting", "value"),
+    [
+        ("discount", 0.0),
+        ("trace", 1.1),
+        ("clip", 0),
+        ("renew", 0),
+        ("entropy", -1),
+        ("value_weight", -1),
+        ("shortest", 0),
+        ("growing", -1),
+        ("last_entropy", -1),
+    ],
 )
 def test_bad_settings_are_refused_by_their_key(setting: str, value: float) -> None:
     with pytest.raises(UserError, match=rf"algorithm\.{setting}={value}"):
@@ -203,3 +221,27 @@ def test_an_embedding_that_learns_is_trained_too() -> None:
     learner = RL2(model, Regret(), environment.actions, partial(GRU, hidden=4), **SETTINGS)
     learner.meta_loss(tasks_of(environment, 8, 2)).loss.backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
+
+
+def test_training_trials_grow_by_the_same_factor_to_whole_ones() -> None:
+    learner, lengths = made(BernoulliBandits(2), shortest=2, growing=3), []
+    for learner.outer_step in range(5):
+        result = learner.meta_loss(tasks_of(BernoulliBandits(2), 400, 16))
+        assert result.query_logits.shape == (400, 16)
+        lengths.append(learner.episodes(16))
+        earned = result.query_logits.sum(0) > 0
+        assert earned.tolist() == [True] * lengths[-1] + [False] * (16 - lengths[-1])
+    assert lengths == [2, 4, 8, 16, 16]
+    assert made(BernoulliBandits(2), shortest=32, growing=3).episodes(16) == 16
+
+
+def test_the_reward_for_exploring_moves_by_equal_steps_while_trials_grow() -> None:
+    learner, weights = made(BernoulliBandits(2), shortest=2, growing=4, entropy=0.2, last_entropy=0.04), []
+    for learner.outer_step in range(6):
+        weights.append(learner.entropy_weight)
+    assert weights == pytest.approx([0.2, 0.16, 0.12, 0.08, 0.04, 0.04])
+    assert made(BernoulliBandits(2), entropy=0.2).entropy_weight == pytest.approx(0.2)
+    assert made(BernoulliBandits(2), entropy=0.2, last_entropy=0.1).entropy_weight == pytest.approx(0.1)
+    tasks = tasks_of(BernoulliBandits(2), 8, 4)
+    few, many = (made(BernoulliBandits(2), entropy=0.0, last_entropy=each).meta_loss(tasks).loss for each in (0.0, 0.5))
+    assert (few - many).item() == pytest.approx(0.5 * 0.693, abs=0.01)  # a uniform policy has an entropy of log 2
