@@ -26,11 +26,12 @@ from speed import CHECKED, SEED, parser
 
 PLAIN = "plain autograd"
 BAR = 1.2  # largest ratio of metaloop's median distance in float32 to that of plain autograd
+FEWER = {"b": 15, "d": 9}  # most seeds of the cases in which one takes up to a minute
 FEW = 2  # tasks of a meta-gradient: few, so that many weights and tasks show the typical distance; workers divide them
 
 
-def measure(case: Case, arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Measure the distances of one case, by number format and contestant."""
+def measure(case: Case, seeds: int, arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Measure the distances of one case, by number format and contestant; ``seeds`` weights and tasks in float32."""
     path = folder / "case.pt"
     save(case, path, min(case.meta_batch, CHECKED), SEED)
     _, weights, tasks = load(path)
@@ -41,7 +42,7 @@ def measure(case: Case, arguments: argparse.Namespace, folder: Path) -> dict[str
             process.ask("outer_steps", count=2)  # metaloop now chooses how to run tasks
         double = distances(processes, "meta_gradient", "float64", FEW, exact)
         check_agreement(double, case.title)
-        single = [in_single(case, processes, path, SEED + i) for i in range(arguments.seeds)]
+        single = [in_single(case, processes, path, SEED + i) for i in range(seeds)]
         chosen = processes["metaloop"].ask("about").get("gradient", "")
     values = {name: [each[name] for each in single] for name in single[0]}
     medians = {name: median(each) for name, each in values.items()}
@@ -76,7 +77,7 @@ def main(words: list[str] | None = None) -> None:
     for letter in arguments.cases or CASES:
         case = quick(CASES[letter]) if arguments.quick else CASES[letter]
         with tempfile.TemporaryDirectory() as folder:
-            cases[letter] = measure(case, arguments, Path(folder))
+            cases[letter] = measure(case, min(arguments.seeds, FEWER.get(letter, arguments.seeds)), arguments, Path(folder))
         print(text_table(precision_rows({letter: cases[letter]})), flush=True)
         record = {
             "benchmark": "agreement", "quick": arguments.quick, "device": arguments.device, "seed": SEED,

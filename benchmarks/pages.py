@@ -86,7 +86,7 @@ def precision(record: Record) -> str:
     missed = [letter for letter, result in record["cases"].items() if not result["ratio"] <= record["bar"]]
     verdict = f"missed by case {', '.join(missed)}" if missed else "held by every measured case"
     note = (
-        f"Medians (worst) of {record['seeds']} weights and meta-batches of {record['tasks']} tasks. The bar, a median of at "
+        f"Medians (worst) over weights and meta-batches of {record['tasks']} tasks, one for each seed. The bar, a median of at "
         f"most {record['bar']} times autograd's, is {verdict}.{unmeasured} {machine(record)}"
     )
     return markdown_table(tables.precision_rows(record["cases"])) + "\n\n" + note

@@ -84,12 +84,12 @@ def precision_rows(cases: Cases) -> Rows:
     """Median distance, and the worst, of every contestant's float32 meta-gradients to plain autograd in float64."""
     names = list(next(iter(cases.values()))["float32"])
     ratios = ["metaloop's median over autograd's", "median of the ratios, pair by pair"]
-    rows = [["case", "tasks run by", *names, *ratios]]
+    rows = [["case", "tasks run by", "seeds", *names, *ratios]]
     for letter, result in cases.items():
         cells = [f"{result['float32'][name]['median']:.1e} ({result['float32'][name]['worst']:.1e})" for name in names]
         ours, plain = (result["float32"][name]["values"] for name in ("metaloop", "plain autograd"))
         paired = median(a / b for a, b in zip(ours, plain, strict=True) if b)
-        rows.append([letter, result["chosen"], *cells, f"{result['ratio']:.2f}", f"{paired:.2f}"])
+        rows.append([letter, result["chosen"], str(len(ours)), *cells, f"{result['ratio']:.2f}", f"{paired:.2f}"])
     return rows
 
 
