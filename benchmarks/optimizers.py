@@ -35,11 +35,12 @@ from metaloop.learners.gradient.gradient_learner import GradientLearner
 from metaloop.metrics.interval import mean_interval
 from metaloop.metrics.paired import paired_difference
 from metaloop.records.code import framework
+from metaloop.records.directory import BEST
 from metaloop.records.environment import hardware, versions
 from metaloop.records.reading import read_identity
 from metaloop.records.writing import write_json
 from metaloop.report.figures.theme import LIGHT, curve_look, legend, new_figure, png, titles
-from metaloop.training.checkpoints import BEST, load_checkpoint
+from metaloop.system.tensors import load_checkpoint
 from metaloop.types import Tasks
 
 RECORDS = Path(__file__).parent / "records"

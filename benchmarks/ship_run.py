@@ -19,8 +19,7 @@ from metaloop.data.distribution import SPLITS
 from metaloop.evaluation.finished_run import FinishedRun
 from metaloop.records.schema import IDENTITY, RECORD
 from metaloop.records.writing import write_json
-from metaloop.system.tensors import save_tensors
-from metaloop.training.checkpoints import load_checkpoint
+from metaloop.system.tensors import load_checkpoint, save_tensors
 
 SHIPPED = Path(__file__).resolve().parents[1] / "src" / "metaloop" / "shipped"
 

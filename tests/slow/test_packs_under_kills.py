@@ -12,7 +12,7 @@ import torch
 from gated_runs import Gate, jobs, started, wait_until
 from metaloop.records.jobs import DONE, RUNNING
 from metaloop.records.reading import read_record
-from metaloop.training.checkpoints import load_checkpoint
+from metaloop.system.tensors import load_checkpoint
 from small_runs import SMALL_CONF, described, lines_reach, rows, trained
 
 pytestmark = pytest.mark.slow

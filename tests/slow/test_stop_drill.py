@@ -11,7 +11,7 @@ import pytest
 
 from gated_runs import Gate, started, wait_for_end, wait_until
 from held_runs import PHASES
-from metaloop.training.checkpoints import load_checkpoint
+from metaloop.system.tensors import load_checkpoint
 from small_runs import SMALL, SMALL_CONF, outcome, words
 
 STATUS = {"SIGINT": 130, "SIGTERM": 143, "SIGKILL": 137}

@@ -1,11 +1,12 @@
 """Build objects from configs: the only module that instantiates.
 
 A run is built from a plain dict, so that another process can build the same run. The results are objects, numbers and dicts.
+What only training needs is built by ``build_run.py``, so that a prediction need not import Lightning.
 """
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import is_dataclass, replace
+from collections.abc import Mapping
+from dataclasses import is_dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,7 +16,6 @@ import torch
 from hydra._internal.utils import _locate
 from hydra.errors import InstantiationException
 from hydra.utils import get_class, get_object, instantiate
-from pytorch_lightning import Callback
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -25,7 +25,7 @@ from metaloop.config.targets.allowed import check_identity, named_targets
 from metaloop.config.trained_on import TrainedOn, trained_on
 from metaloop.data.distribution import Dataset, TaskDistribution
 from metaloop.data.encoded import EncodedDataset, Encoder
-from metaloop.data.episodes import check_spec
+from metaloop.data.plan import EpisodePlan
 from metaloop.errors import UserError
 from metaloop.learners.frozen import frozen_encoder
 from metaloop.learners.learner import Learner
@@ -33,12 +33,6 @@ from metaloop.models.model import KeepsFiles, Model, ReadsTexts
 from metaloop.models.projection import OnFeatures
 from metaloop.problems.control import actions_of, check_acts
 from metaloop.system.cache import cache_folder
-from metaloop.system.devices import check_precision
-from metaloop.tracking.tracker import Tracker
-from metaloop.training.datamodule import EpisodePlan
-from metaloop.training.run import RunParts
-from metaloop.training.starting.warm_start import warm_start
-from metaloop.training.stretches.stretches import check_mode
 from metaloop.types import EpisodeSpec, Field, Inputs, Tokenizer, highest
 
 Config = Mapping[str, Any]
@@ -343,47 +337,3 @@ def build_plan(config: Config) -> EpisodePlan:
         workers=config["workers"],
         fit=bool(config["episode"].get("fit")),
     )
-
-
-def build_run(config: Config, dataset: Dataset | None = None) -> RunParts:
-    """Build all parts of a training run and check that they fit; opens the data set's splits.
-
-    Args:
-        config: Config of the run.
-        dataset: The data set; None to build the config's.
-
-    Raises:
-        UserError: a part cannot be built, or two parts do not fit.
-    """
-    check_precision(config["trainer"])
-    dataset = dataset or build_dataset(config)
-    plan = build_plan(config).fitted(dataset)
-    for split, spec in (("train", plan.train_spec), ("validation", plan.spec), ("test", plan.spec)):
-        check_spec(dataset.split(split), spec)
-    distribution = dataset.split("train")
-    learner = build_learner(config, distribution, plan.train_spec)
-    for spec in (plan.spec, plan.train_spec):
-        check_learner(learner, distribution, spec)
-    if config.get("start_from"):
-        warm_start(learner, Path(config["start_from"]))
-    outer = config["outer"]
-    return RunParts(
-        learner=learner,
-        dataset=dataset,
-        problem=distribution.problem,
-        plan=replace(plan, passes=learner.passes),
-        optimizer=make(outer["optimizer"], "outer.optimizer", Optimizer),
-        schedule=_schedule(outer["schedule"]),
-        low_precision_meta_gradient=outer["low_precision_meta_gradient"],
-        trainer=make(config["trainer"], "trainer"),
-        trackers=[make(node, f"logger.{name}", Tracker) for name, node in (config.get("logger") or {}).items()],
-        log_every=config["log_every"],
-        patience=config["validation"]["patience"],
-        callbacks=[make(node, f"callbacks.{name}", Callback) for name, node in (config.get("callbacks") or {}).items()],
-        stretches=check_mode(config.get("stretches", False)),
-        ensemble=config["evaluation"].get("ensemble", 1),  # runs of earlier versions have no such key
-    )
-
-
-def _schedule(node: Any) -> Callable[..., Any] | None:
-    return None if node is None else make(node, "outer.schedule", LRScheduler)

@@ -21,11 +21,11 @@ from metaloop.data.user.in_memory import as_file
 from metaloop.data.user.tasks import Columns, UserFileDataset, UserRows, UserTask, user_task
 from metaloop.errors import UserError
 from metaloop.evaluation.alarms import alarm_threshold
+from metaloop.evaluation.device import set_up_device
 from metaloop.evaluation.finished_run import FinishedRun
 from metaloop.evaluation.kept_model import ABOUT, ENCODER, TENSORS, read_kept_model, with_model
 from metaloop.evaluation.predictions import Predictions, predictions
 from metaloop.evaluation.pretrained.shipped import shipped_run
-from metaloop.evaluation.restored import set_up_device
 from metaloop.learners.learner import Learner, Predictor, TakesSteps
 from metaloop.problems.anomaly_scoring import AnomalyScoring
 from metaloop.records.directory import BEST

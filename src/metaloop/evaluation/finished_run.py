@@ -115,10 +115,11 @@ class FinishedRun:
             UserError: the checkpoint is missing or does not fit.
         """
         from metaloop.config.build import build_learner_for
-        from metaloop.training.meta_test import restored
+        from metaloop.training.restoring import load_parameters
 
         learner = build_learner_for(config, tasks)
-        return restored(learner, tasks.problem, self.identity.fingerprint, self.checkpoint).learner
+        load_parameters(learner, self.identity.fingerprint, self.checkpoint)
+        return learner
 
     def check_encoder(self, dataset: "Dataset") -> None:
         """Raise a UserError if the frozen encoder of ``dataset`` has other weights than when the run was trained."""

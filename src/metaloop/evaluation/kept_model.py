@@ -11,7 +11,7 @@ from metaloop.data.user.tasks import Columns, UserTask, from_tensors
 from metaloop.errors import UserError
 from metaloop.records.directory import check_links
 from metaloop.records.typed_json import read_object
-from metaloop.training.checkpoints import load_checkpoint
+from metaloop.system.tensors import load_checkpoint
 from metaloop.types import Field
 
 TENSORS, ABOUT, ENCODER = "adapted.pt", "model.json", "encoder"

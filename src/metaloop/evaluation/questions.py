@@ -11,8 +11,8 @@ from metaloop.config.trained_on import trained_on
 from metaloop.data.ratings.dataset import Ratings
 from metaloop.data.recorded import RecordedDataset
 from metaloop.errors import UserError
+from metaloop.evaluation.device import set_up_device
 from metaloop.evaluation.finished_run import FinishedRun
-from metaloop.evaluation.restored import set_up_device
 from metaloop.learners.acquisition import Acquisition, Candidates, GradientNorm, Popularity, PopularityEntropy
 from metaloop.system.suggestions import did_you_mean
 

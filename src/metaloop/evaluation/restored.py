@@ -12,12 +12,12 @@ from metaloop.data.distribution import Dataset, TaskDistribution
 from metaloop.data.episodes import Episodes, check_spec
 from metaloop.data.recorded import RecordedDataset
 from metaloop.errors import UserError
+from metaloop.evaluation.device import set_up_device
 from metaloop.evaluation.finished_run import FinishedRun
 from metaloop.learners.learner import Learner
 from metaloop.training.datamodule import EpisodeDataModule
 from metaloop.training.meta_test import restored
 from metaloop.training.outer_module import OuterModule
-from metaloop.training.processes.process import set_up
 
 log = logging.getLogger(__name__)
 
@@ -45,13 +45,6 @@ class RestoredTest:
     def episodes(self) -> Episodes:
         """Episodes of the meta-test."""
         return self.data.episodes("test", self.device)
-
-
-def set_up_device(config: Mapping[str, Any]) -> torch.device:
-    """Set up the process for the config and choose the device; a run from a GPU uses the CPU if there is no GPU."""
-    set_up(tf32=config["tf32"])
-    on_gpu = config["trainer"].get("accelerator") in ("gpu", "cuda") and torch.cuda.is_available()
-    return torch.device("cuda" if on_gpu else "cpu")
 
 
 def restore_test(run: FinishedRun, config: Mapping[str, Any], *, own_episodes: bool) -> RestoredTest:

@@ -158,11 +158,12 @@ def build_parts(identity: RunIdentity, contents: Mapping[str, "SplitContents"]) 
         identity: Identity of the run.
         contents: What the splits of its data held when it began; empty for a new run.
     """
-    from metaloop.config.build import build_dataset, build_run
+    from metaloop.config.build import build_dataset
+    from metaloop.config.build_run import build_run
     from metaloop.config.data_paths import with_absolute_paths
     from metaloop.data.recorded import RecordedDataset
     from metaloop.system.allocator import tune
-    from metaloop.training.processes.process import set_up
+    from metaloop.training.processes.set_up import set_up
 
     tune()
     set_up(tf32=identity.config["tf32"])

@@ -2,7 +2,6 @@
 
 import math
 import os
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,25 +13,9 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from metaloop.errors import UserError
 from metaloop.records.directory import BEST, LAST
 from metaloop.system.files import replace_atomically
-from metaloop.system.tensors import save_tensors
+from metaloop.system.tensors import load_checkpoint, save_tensors
 from metaloop.training.outer_module import OuterModule
-
-
-def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Load a checkpoint of tensors and plain data.
-
-    Raises:
-        UserError: the file is missing or corrupt, or holds other objects.
-    """
-    try:
-        return dict(torch.load(path, map_location=device, weights_only=True))
-    except FileNotFoundError as error:
-        raise UserError(f"no checkpoint at {path}: the run was stopped before its first one; start a new run") from error
-    except Exception as error:  # a damaged file raises many kinds of error, IndexError among them
-        reason = (str(error) or type(error).__name__).splitlines()[0][:160]
-        raise UserError(
-            f"{path} is not a readable checkpoint of tensors and plain data, so it was not loaded ({reason})"
-        ) from error
+from metaloop.training.restoring import checked
 
 
 def top_checkpoint(folder: Path, step: int) -> Path:
@@ -204,17 +187,3 @@ class Checkpoints(Callback):
         """Name the last good checkpoint in words, for error messages."""
         path = self.directory / LAST
         return f"the last good checkpoint is {path}" if path.exists() else "there is no checkpoint yet"
-
-
-def checked(checkpoint: Mapping[str, Any], fingerprint: str, path: Path) -> Mapping[str, Any]:
-    """Check that a checkpoint belongs to a run and return the part that metaloop added.
-
-    Raises:
-        UserError: the checkpoint was not written by metaloop, or by a run of another config.
-    """
-    state = checkpoint.get("metaloop")
-    if not isinstance(state, Mapping) or "fingerprint" not in state:
-        raise UserError(f"{path} was not written by metaloop")
-    if state["fingerprint"] != fingerprint:
-        raise UserError(f"{path} belongs to a run of another config; use a checkpoint of this run, or start a new run")
-    return state

@@ -6,7 +6,9 @@ from pathlib import Path
 from metaloop.errors import UserError
 from metaloop.learners.ensemble import Ensemble
 from metaloop.learners.learner import Learner
-from metaloop.training.checkpoints import checked, load_checkpoint, top_checkpoints
+from metaloop.system.tensors import load_checkpoint
+from metaloop.training.checkpoints import top_checkpoints
+from metaloop.training.restoring import checked
 
 _PREFIX = "learner."  # of a learner's entries in the state dict of OuterModule
 

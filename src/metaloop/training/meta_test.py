@@ -1,6 +1,6 @@
 """Meta-test: the only place that opens the test split for scoring."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,6 @@ import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.profilers import Profiler
-from torch import Tensor
 
 from metaloop.data.distribution import Oracle
 from metaloop.data.episodes import Episodes
@@ -17,11 +16,12 @@ from metaloop.learners.learner import Learner
 from metaloop.models.norm import norm_mode
 from metaloop.problems.problem import Baseline, Problem
 from metaloop.records.writing import write_csv
-from metaloop.training.checkpoints import AtomicCheckpointIO, checked, load_checkpoint
+from metaloop.training.checkpoints import AtomicCheckpointIO
 from metaloop.training.datamodule import EpisodeDataModule
 from metaloop.training.explanations import save_explanation
 from metaloop.training.outer_module import OuterModule
 from metaloop.training.processes.process import KeptSigterm, stops_kept
+from metaloop.training.restoring import load_parameters
 from metaloop.training.samples import save_samples
 from metaloop.training.scores import interval_of, statistics_of, summary, table
 
@@ -105,30 +105,9 @@ def oracle_scores(oracle: Oracle, problem: Problem, episodes: Episodes, count: i
 
 
 def restored(learner: Learner, problem: Problem, fingerprint: str, checkpoint: Path) -> OuterModule:
-    """Load a checkpoint's parameters into a learner.
-
-    Args:
-        learner: Learner built from the run's config.
-        problem: Problem of its tasks.
-        fingerprint: Fingerprint of the run's config.
-        checkpoint: File of the checkpoint.
-
-    Raises:
-        UserError: the checkpoint is missing, corrupt, or of another config.
-    """
-    saved = load_checkpoint(checkpoint)
-    checked(saved, fingerprint, checkpoint)
-    module = OuterModule(learner, problem)
-    try:
-        module.load_state_dict(_without_averages(saved["state_dict"], set(module.state_dict())))
-    except RuntimeError as error:
-        raise UserError(f"{checkpoint} does not fit the model: {' '.join(str(error).split())[:300]}") from error
-    return module
-
-
-def _without_averages(state: Mapping[str, Tensor], wanted: Collection[str]) -> dict[str, Tensor]:
-    """Leave out running averages that norm layers in another mode (``model.norm`` of an evaluation) do not have."""
-    return {n: value for n, value in state.items() if n in wanted or not n.endswith((".running_mean", ".running_var"))}
+    """Load a checkpoint's parameters into a learner, as :func:`load_parameters` does, and make its module."""
+    load_parameters(learner, fingerprint, checkpoint)
+    return OuterModule(learner, problem)
 
 
 def quiet_trainer(make_trainer: Callable[..., Trainer], callbacks: list[Callback], profiler: Profiler | None = None) -> Trainer:

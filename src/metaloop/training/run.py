@@ -12,6 +12,7 @@ from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.profilers import AdvancedProfiler, Profiler, SimpleProfiler
 
 from metaloop.data.distribution import Dataset
+from metaloop.data.plan import EpisodePlan
 from metaloop.data.recorded import keep_contents
 from metaloop.learners.learner import Learner
 from metaloop.problems.problem import Problem
@@ -21,12 +22,13 @@ from metaloop.records.environment import hardware, versions
 from metaloop.records.schema import FINISHED, ExampleCounts, MetaTest, Paper, Record, RunIdentity, Training
 from metaloop.records.typed_json import decode
 from metaloop.records.writing import record_as_dict, write_record
+from metaloop.system.tensors import load_checkpoint
 from metaloop.tracking.csv import CsvTracker
 from metaloop.tracking.tensorboard import TensorBoardTracker
 from metaloop.tracking.tracker import RunInfo, Tracker
-from metaloop.training.checkpoints import Checkpoints, checked, load_checkpoint
+from metaloop.training.checkpoints import Checkpoints
 from metaloop.training.choices import KeptChoices
-from metaloop.training.datamodule import EpisodeDataModule, EpisodePlan
+from metaloop.training.datamodule import EpisodeDataModule
 from metaloop.training.ensembles import ensemble
 from metaloop.training.meta_test import meta_test, quiet_trainer
 from metaloop.training.outer_module import OuterModule
@@ -34,6 +36,7 @@ from metaloop.training.packs.member import Membership
 from metaloop.training.processes.peak_memory import PeakMemory
 from metaloop.training.processes.process import stops_kept
 from metaloop.training.progress import Progress
+from metaloop.training.restoring import checked
 from metaloop.training.starting.start_up import StartUp
 from metaloop.training.stretches.stretches import AUTO, Mode, Stretches
 

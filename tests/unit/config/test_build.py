@@ -11,12 +11,12 @@ from metaloop.config.build import (
     build_dataset,
     build_learner,
     build_plan,
-    build_run,
     build_tokenizer,
     check_learner,
     episode_specs,
     make,
 )
+from metaloop.config.build_run import build_run
 from metaloop.config.identity import plain
 from metaloop.data.texts.word_pool import WordPool
 from metaloop.errors import UserError

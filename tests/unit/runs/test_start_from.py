@@ -8,7 +8,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 import metaloop
 from metaloop.cli.main import main
-from metaloop.config.build import build_run
+from metaloop.config.build_run import build_run
 from metaloop.errors import UserError
 from small_runs import SMALL, described, trained, words
 

@@ -18,8 +18,8 @@ import wandb
 
 from limited_files import files_limited_to
 from metaloop.cli.main import main
+from metaloop.system.tensors import load_checkpoint
 from metaloop.training import checkpoints, meta_test
-from metaloop.training.checkpoints import load_checkpoint
 from metaloop.training.outer_module import OuterModule
 from small_runs import Blobs, outcome, rows, words
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pytorch_lightning.loggers import CSVLogger, Logger
 
-from metaloop.config.build import build_run
+from metaloop.config.build_run import build_run
 from metaloop.errors import UserError
 from metaloop.tracking import lightning
 from metaloop.tracking.lightning import LightningTracker

@@ -11,7 +11,9 @@ import torch
 
 from metaloop.errors import UserError
 from metaloop.system.files import replace_atomically
-from metaloop.training.checkpoints import Checkpoints, checked, load_checkpoint, top_checkpoints
+from metaloop.system.tensors import load_checkpoint
+from metaloop.training.checkpoints import Checkpoints, top_checkpoints
+from metaloop.training.restoring import checked
 
 
 def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:

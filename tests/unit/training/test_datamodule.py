@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 import torch
 
+from metaloop.data.plan import EpisodePlan
 from metaloop.errors import UserError
-from metaloop.training.datamodule import EpisodeDataModule, EpisodePlan
+from metaloop.training.datamodule import EpisodeDataModule
 from metaloop.types import EpisodeSpec
 from small_runs import Blobs
 

@@ -11,7 +11,8 @@ from metaloop.cli.main import main
 from metaloop.errors import UserError
 from metaloop.evaluation.finished_run import FinishedRun
 from metaloop.learners.ensemble import Ensemble
-from metaloop.training.checkpoints import load_checkpoint, top_checkpoints
+from metaloop.system.tensors import load_checkpoint
+from metaloop.training.checkpoints import top_checkpoints
 from metaloop.training.ensembles import ensemble
 from small_runs import words
 

@@ -26,7 +26,7 @@ from metaloop.system.stops import stop_once, stops_held_back
 # Modules that the server imports once. A wrong name here only makes runs start slower.
 PRELOADED = (
     "metaloop.sweeps.launch.job",
-    "metaloop.config.build",
+    "metaloop.config.build_run",
     "metaloop.training.run",
     "metaloop.training.packs.server",
     "metaloop.training.meta_test",

@@ -9,7 +9,7 @@ from torch import Tensor
 from metaloop.errors import UserError
 from metaloop.learners.learner import Learner
 from metaloop.records.directory import BEST
-from metaloop.training.checkpoints import load_checkpoint
+from metaloop.system.tensors import load_checkpoint
 
 log = logging.getLogger(__name__)
 _PREFIXES = ("", "learner.", "model.")  # of names in a checkpoint of a run, and in a file of a network's weights

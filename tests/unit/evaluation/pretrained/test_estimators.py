@@ -1,6 +1,8 @@
 """The estimators of scikit-learn and the runs that come with the package."""
 
 import csv
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +146,18 @@ def test_mistakes_with_shipped_runs(tmp_path: Path, capsys: pytest.CaptureFixtur
     many = write(tmp_path / "many.csv", np.arange(20_004.0).reshape(-1, 2), np.arange(10_002) % 2)
     assert main(["predict", "model=pfn", f"support={many}", f"query={query}"]) == 2
     assert "it has 10,002 rows, and at most 10,000 are read" in capsys.readouterr().err
+
+
+def test_predicting_does_not_wait_for_lightning(tmp_path: Path) -> None:
+    """Importing it would take longer than to predict a thousand rows."""
+    support = write(tmp_path / "train.csv", np.random.default_rng(0).normal(size=(20, 2)), np.arange(20) % 2)
+    code = (
+        "import sys; from metaloop.cli.main import main\n"
+        f"assert main(['predict', 'model=pfn', 'support={support}', 'query={support}', 'out={tmp_path / 'out.csv'}']) == 0\n"
+        "assert not {'pytorch_lightning', 'lightning_fabric', 'wandb', 'matplotlib', 'transformers'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_folder_of_that_name_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

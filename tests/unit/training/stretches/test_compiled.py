@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bowl import Bowl, batch, start
-from metaloop.training.checkpoints import load_checkpoint
+from metaloop.system.tensors import load_checkpoint
 from metaloop.training.stretches.captured import CapturedStep, Clipping, StepFunction, leaves_of, run_steps
 from metaloop.training.stretches.capturing import optimizer_state
 from small_runs import trained

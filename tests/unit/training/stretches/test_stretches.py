@@ -9,7 +9,7 @@ import torch
 from pytorch_lightning import Callback
 
 from metaloop.errors import UserError
-from metaloop.training.checkpoints import load_checkpoint
+from metaloop.system.tensors import load_checkpoint
 from metaloop.training.stretches import captured, capturing
 from small_runs import outcome, rows, trained
 
