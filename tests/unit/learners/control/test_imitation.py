@@ -1,6 +1,7 @@
 """Imitation: what it predicts, of whose histories, and what it learns by that."""
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from metaloop.learners.control.playing import world_of
 from metaloop.models.cells import Cells
 from metaloop.problems.control import Actions, Regret
 from metaloop.types import EpisodeSpec, Tasks
+from small_runs import trained
 
 
 def made(environment: Environment, agent: ControlPolicy, label: ActionLabel, hidden: int = 8, **settings: Any) -> Imitation:
@@ -194,6 +196,12 @@ def test_choices_that_do_not_go_together_are_refused(settings: dict[str, Any], m
     chosen = {"agent": Random(), "label": Best()} | settings
     with pytest.raises(UserError, match=message):
         made(BernoulliBandits(3), **chosen)
+
+
+@pytest.mark.parametrize("preset", ["algorithm_distillation", "decision_pretrained"])
+def test_tasks_that_are_no_environments_are_refused_before_training(preset: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="acts in environments, but the data set's tasks are of regression"):
+        trained(tmp_path, "dataset=sinusoid", f"algorithm={preset}", "episode=trial", "model=cells", "name=small", small=())
 
 
 def test_what_it_cannot_act_in_is_refused() -> None:
