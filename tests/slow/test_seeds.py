@@ -13,6 +13,7 @@ STEPS = ("trainer.max_steps=20000", "stretches=true", "algorithm/over_tasks=vmap
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3000)  # twenty-one runs, each with its start, meta-test and report
 def test_ten_seeds_take_less_processor_time_together_than_by_themselves(tmp_path: Path) -> None:
     """Processor time, because other work may run on the machine; the record of the benchmark has the times on the clock."""
     together, alone = "in packs, on all cores", "each by itself, on all cores"
