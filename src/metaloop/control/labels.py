@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from metaloop.control.rollouts import Rollouts
@@ -41,3 +42,19 @@ class Best(ActionLabel):
         """See :meth:`ActionLabel.of`."""
         assert rollouts.best is not None
         return rollouts.best
+
+
+class BestOncePaid(ActionLabel):
+    """The action that was taken until a trial's first reward that is above 0, and the best action from then on.
+
+    For environments whose rewards are rare: a policy learns to search as the one that acted, and to use at once what it found.
+    """
+
+    best: ClassVar[bool] = True
+
+    def of(self, rollouts: Rollouts) -> Tensor:
+        """See :meth:`ActionLabel.of`."""
+        assert rollouts.best is not None
+        paid = (rollouts.rewards > 0).cumsum(0)
+        before = torch.cat([torch.zeros_like(paid[:1]), paid[:-1]])
+        return torch.where(before > 0, rollouts.best, rollouts.actions)

@@ -42,6 +42,20 @@ def test_an_end_before_the_horizon_has_no_value_after_it_and_the_horizon_has() -
     assert memory.time == 0
 
 
+def test_a_replay_learns_again_from_the_last_that_was_seen() -> None:
+    """Two states and one episode of two steps, after which values go on until they agree: v0 = 0.5 v1, v1 = 1 + 0.5 v0."""
+    environment = TabularMDPs(2, 2, 2)
+    agent = QLearning(1.0, 0.5, 0.0, 0.0, replays=30)
+    memory = agent.start(TrialStart(environment, torch.arange(1), 1, None))
+    states, action, real = torch.eye(2), torch.tensor([0]), torch.tensor([True])
+    for before, after, reward, done in ((0, 1, 0.0, False), (1, 0, 1.0, True)):
+        pair = states[before : before + 1], states[after : after + 1]
+        step = Transition(pair[0], action, torch.tensor([reward]), pair[1], torch.tensor([done]), real)
+        memory = agent.learn(memory, step)
+    assert memory.values[0, :, 0].tolist() == pytest.approx([2 / 3, 4 / 3])
+    assert memory.values[0, :, 1].tolist() == [0.0, 0.0]
+
+
 def test_it_finds_the_goal_of_a_dark_room() -> None:
     returns = played(FAMILIES["dark_room"], QLearning(1.0, 0.9, 1.0, 0.0), 100, episodes=40).returns
     best = tasks_of(FAMILIES["dark_room"], 100).query.y[:, 0]
@@ -69,7 +83,7 @@ def test_observations_that_cannot_be_counted_are_refused() -> None:
         played(FAMILIES["square"], Drawn(), 2)
 
 
-@pytest.mark.parametrize(("name", "value"), [("rate", 0.0), ("discount", 1.0), ("epsilon", 1.5)])
+@pytest.mark.parametrize(("name", "value"), [("rate", 0.0), ("discount", 1.0), ("epsilon", 1.5), ("replays", -1)])
 def test_bad_settings_of_q_learning_are_refused(name: str, value: float) -> None:
     with pytest.raises(UserError, match=rf"algorithm\.agent\.{name}={value}"):
         QLearning(**({"rate": 1.0, "discount": 0.9, "initial": 1.0, "epsilon": 0.0} | {name: value}))

@@ -16,7 +16,7 @@ from metaloop.control.attention import CausalTransformer
 from metaloop.control.environments.bandits import BernoulliBandits
 from metaloop.control.environments.environment import Environment
 from metaloop.control.environments.grids import DarkRoom, KeyToDoor
-from metaloop.control.labels import ActionLabel, Best, Taken
+from metaloop.control.labels import ActionLabel, Best, BestOncePaid, Taken
 from metaloop.control.memories import GRU
 from metaloop.control.policies import ControlPolicy, TrialStart
 from metaloop.control.rollouts import Rollouts, play
@@ -99,6 +99,17 @@ def test_best_labels_are_those_of_the_oracle_on_the_way() -> None:
     after = environment.moved(place.flatten(0, 1), history.best.flatten()).view_as(place)
     before, now = ((each - goal).abs().sum(-1) for each in (place, after))
     assert torch.equal(now, (before - 1).clamp(min=0))
+
+
+def test_a_search_is_copied_until_it_is_paid_and_then_the_best_is_told() -> None:
+    history = history_of(tasks_of(DarkRoom(5, 8), 20, 4), QLearning(1.0, 0.9, 1.0, 0.0))
+    assert history.best is not None
+    labels = BestOncePaid().of(history)
+    for task in range(20):
+        paid = history.rewards[:, task].nonzero()
+        first = int(paid[0]) + 1 if len(paid) else 32  # the step that is paid is still of the search
+        assert torch.equal(labels[:first, task], history.actions[:first, task])
+        assert torch.equal(labels[first:, task], history.best[first:, task])
 
 
 def test_it_learns_the_posterior_probability_that_an_arm_is_the_best() -> None:
