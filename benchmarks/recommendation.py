@@ -48,12 +48,16 @@ NEAREST, POSSIBLE = "item mean and user bias, nearest star", "best possible, tru
 ITEMS = ("model=item_factors", "algorithm=estimator")
 ONCE = ("trainer.max_steps=1", "validation.every=1", "validation.episodes=2")
 TUNED = ("algorithm.rule.lr=0.05", "trainer.max_steps=600", "validation.every=100", "validation.episodes=364")
+CHOSEN = ("trainer.max_steps=800", "validation.every=100", "validation.episodes=364")
 LEARNERS = {
     "item mean": (*ITEMS, "algorithm/estimator=item_mean", *ONCE),
     BASELINE: (*ITEMS, "algorithm/estimator=user_bias", *ONCE),
     "factorisation, fold-in": (*ITEMS, "algorithm/estimator=fold_in", *ONCE),
-    "conditional neural process": ("trainer.max_steps=800", "validation.every=100", "validation.episodes=364"),
+    "conditional neural process": CHOSEN,
+    "attentive neural process": ("algorithm=anp", *CHOSEN),
     "MeLU": ("algorithm=melu", "model.embedding=32", *TUNED),
+    "ANIL": ("algorithm=anil", "model.embedding=32", *TUNED),
+    "MAML": ("algorithm=maml", "model.embedding=32", *TUNED),
 }
 MOST = 10  # ratings in the picture
 SHOWN = (BASELINE, "MeLU", "conditional neural process")  # in the picture, and in the other scenarios
