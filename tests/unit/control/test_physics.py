@@ -37,8 +37,8 @@ def test_a_cart_pole_moves_as_gymnasiums(dtype: torch.dtype, steps: int, seed: i
     theirs = gymnasium.make("CartPole-v1").unwrapped
     theirs.reset(seed=seed)
     place, speed, angle, turning = torch.tensor(theirs.state, dtype=dtype)[:, None]
-    state: Params = {"place": place, "speed": speed, "angle": angle, "turning": turning, "time": torch.zeros(1).long()}
     parameters = parameters_of(CART_POLE, dtype)
+    state: Params = dict(CART_POLE.reset(parameters, torch.zeros(1, 4)), place=place, speed=speed, angle=angle, turning=turning)
     for time in range(steps):
         action = upright(state) if time < steps - 40 else torch.ones(1, dtype=torch.int64)  # at last to the right, to its fall
         seen, reward, ended, _, _ = theirs.step(int(action))
@@ -83,7 +83,7 @@ def test_starts_are_those_of_gymnasium() -> None:
 
 def test_a_fallen_pole_stands_still_and_an_episode_ends_in_time() -> None:
     parameters = parameters_of(CART_POLE, torch.float32)
-    state = dict(CART_POLE.reset(parameters, torch.full((1, 4), 0.5)), angle=torch.full((1,), 0.3), turning=torch.ones(1))
+    state = dict(CART_POLE.reset(parameters, torch.full((1, 4), 0.5)), turning=torch.ones(1), ended=torch.ones(1).bool())
     result = CART_POLE.step(parameters, state, torch.ones(1).long(), torch.empty(1, 0))
     assert torch.equal(result.state["angle"], state["angle"])
     late = dict(state, angle=torch.zeros(1), turning=torch.zeros(1), time=torch.full((1,), 499))
