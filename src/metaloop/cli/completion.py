@@ -50,6 +50,7 @@ _WORDS = {
     "wandb": ("sync",),
     "new": ("learner",),
     "study": ("number", "reuse", "minutes"),
+    "play": ("run=", "task=", "gif="),
     "predict": tuple(
         f"{key}="
         for key in (

@@ -14,6 +14,7 @@ commands:
   sweep       many runs; given again, it continues with those that are not done
   evaluate    meta-test a finished run again, also on other episodes or data
   predict     adapt a finished run to your own labelled texts, pictures or table, and predict
+  play        show what the policy of a run in environments does in one task
   recommend   say which learner to try first on your own table, and why
   inspect     show what adaptation does in a finished run, layer by layer
   report      make tables and plots from the records of runs
@@ -150,6 +151,27 @@ keys:
   --config-dir DIR   your folder of configuration, if the run uses your own package beside it
   out=FILE       a .csv file for the predictions; earlier predictions in it are replaced
   save=DIR       save the adapted model in this new folder"""
+
+PLAY = """usage: metaloop play run=DIR [task=N] [gif=FILE.gif] [KEY=VALUE ...]
+
+Plays one task of the meta-test of a finished run on a data set of environments, exactly as the meta-test did: the policy adapts
+and acts. Prints the return of each episode, and draws the paths in grids, mazes, catch and point navigation.
+
+symbols: @ player, + where it was, * goal, k key, D door, # wall, o ball, ' where it was, = paddle
+
+examples:
+  metaloop play run=outputs/rl2_dark_room/2026-01-31_12-00-00-000000
+  metaloop play run=DIR task=7 gif=seven.gif        also a moving picture
+  metaloop play run=DIR task=7 trust=mylab          a run from somebody else that names classes of the package mylab
+
+keys:
+  run=DIR        a finished run
+  task=N         number of the task in the meta-test, which is its row in episodes.csv (default: 0)
+  gif=FILE       a .gif file for a moving picture of all episodes
+  unfinished=true   use the best checkpoint so far of a run that was stopped
+  data_changed=allow   use a run whose data set has changed since
+  trust=NAME     a package that a run from somebody else may name (docs/trust.md)
+  --config-dir DIR   your folder of configuration, if the run uses your own package beside it"""
 
 RECOMMEND = """Says which learner and settings to try first on your own table, and why, from its meta-features: how it resembles
 tables on which all learners were tried. The table is not trained on. docs/knowledge.md lists the meta-features.

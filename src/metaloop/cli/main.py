@@ -100,6 +100,14 @@ def _predict(argv: list[str]) -> int:
     return predict.main(argv)
 
 
+def _play(argv: list[str]) -> int:
+    if _wants_help(argv, help_texts.PLAY):
+        return 0
+    from metaloop.evaluation.playing import command
+
+    return command.main(argv)
+
+
 def _recommend(argv: list[str]) -> int:
     parser = help_texts.parser("recommend", help_texts.RECOMMEND)
     parser.add_argument("table", metavar="TABLE", help="CSV, TSV or JSON with a column of classes")
@@ -244,12 +252,13 @@ def _wandb(argv: list[str]) -> int:
 
 
 _OTHER_WORDS = {"test": ["evaluate"], "eval": ["evaluate"], "run": ["train"], "fit": ["train"], "download": ["data"]}
-_BUILDS_RUNS = ("train", "evaluate", "predict", "inspect", "compare")  # these and sweep take trust=
-_OPENS_RUNS = ("predict", "inspect", "compare")  # with the config that they were trained with
+_BUILDS_RUNS = ("train", "evaluate", "predict", "play", "inspect", "compare")  # these and sweep take trust=
+_OPENS_RUNS = ("predict", "play", "inspect", "compare")  # with the config that they were trained with
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": _train,
     "evaluate": _evaluate,
     "predict": _predict,
+    "play": _play,
     "recommend": _recommend,
     "sweep": _sweep,
     "inspect": _inspect,

@@ -59,7 +59,10 @@ def words(argv: Sequence[str]) -> dict[str, str]:
     if ("run" in values) == ("model" in values):
         raise UserError("predict: name one of run=DIR (with support=FILE) and model=DIR")
     if "run" in values and "support" not in values:
-        raise UserError("predict run=...: support=FILE is needed, your labelled examples")
+        raise UserError(
+            "predict run=...: support=FILE is needed, your labelled examples (of a run in environments, metaloop play run=... "
+            "task=0 shows what it does)"
+        )
     for key in ("support", "steps", "unfinished", "save"):
         if "model" in values and key in values:
             raise UserError(f"predict model=...: {key}= needs run=; a saved model is adapted already")

@@ -80,6 +80,8 @@ def play(world: World, numbers: Tensor, policy: ControlPolicy, best: bool = Fals
     memory, steps, labels = policy.start(trial), [], []
     for episode in range(episodes):
         state = environment.reset(parameters, start_noise.next())
+        if environment.watch is not None:
+            environment.watch.begin(parameters, state)
         observation = checks.observation(environment.observe(parameters, state), episode, 0)
         real = torch.ones(len(numbers), dtype=torch.bool, device=numbers.device)
         for time in range(environment.horizon):
@@ -92,6 +94,8 @@ def play(world: World, numbers: Tensor, policy: ControlPolicy, best: bool = Fals
             done = ~real | (torch.full_like(real, last) if result.done is None else result.done)
             after = checks.observation(environment.observe(parameters, state), episode, time + 1)
             reward = torch.where(real, result.reward, torch.zeros_like(result.reward))
+            if environment.watch is not None:
+                environment.watch.step(actions, reward, real, state)
             transition = Transition(observation, actions, reward, after, done, real)
             memory = policy.learn(memory, transition)
             steps.append(transition)

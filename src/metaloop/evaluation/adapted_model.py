@@ -15,6 +15,7 @@ from torch import Tensor
 from metaloop.config.build import build_dataset, build_learner_for, build_plan, keep_model_files
 from metaloop.config.trained_on import TrainedOn, trained_on
 from metaloop.config.trust import remember_derived
+from metaloop.control.environments.environment import Environments
 from metaloop.data.encoded import check_encoder
 from metaloop.data.recorded import RecordedDataset
 from metaloop.data.user.in_memory import as_file
@@ -273,6 +274,10 @@ def _config(trained: Mapping[str, Any], steps: int | None) -> dict[str, Any]:
 
 def _file_dataset(config: Mapping[str, Any]) -> UserFileDataset:
     dataset = build_dataset(config)
+    if isinstance(dataset, Environments):
+        raise UserError(
+            "predict: the run was trained on environments, in which it acts; metaloop play run=DIR task=0 shows what it does"
+        )
     if not isinstance(dataset, UserFileDataset):
         raise UserError(
             f"the run was trained on {config['dataset']['_target_']}, which cannot prepare your own files; data sets of "

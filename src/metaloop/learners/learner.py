@@ -94,6 +94,7 @@ class Learner(nn.Module, ABC):
         embedding: the network as a function of its parameters, for learners that compare or read features; None for others.
         over_tasks: how per-task functions are run; choices that it made by timing are saved with the parameters.
         outer_step: number of outer steps taken so far, set by the outer loop for learners with a schedule.
+        curve_over: what the iterates of its predictor count, in the singular: inner steps, or the episodes of a trial.
         learns: whether outer steps change any parameter. If not, a run takes one outer step, which writes its checkpoint.
         passes: outer steps in a row that get the same meta-batch.
         whole_step: whether the gradient is the outer step itself, the parameters before minus those after it. The outer
@@ -106,6 +107,7 @@ class Learner(nn.Module, ABC):
     embedding: FunctionalModel | None = None
     over_tasks: OverTasks
     outer_step: int = 0
+    curve_over: ClassVar[str] = "inner step"
     learns: bool = True
     passes: int = 1
     whole_step: bool = False

@@ -74,6 +74,10 @@ class Control(Problem):
         scores = {"score": score, "loss": regret / outputs.shape[1], LAST_RETURN.name: outputs[:, -1]}
         return scores | {REGRET.name: regret / count} if self.best_known else scores
 
+    def details(self, outputs: Tensor, query: Examples, outside: Tensor | None = None) -> Scores:
+        """See :meth:`Problem.details`; the return of each episode."""
+        return {"returns": outputs}
+
     def selection(self, scores: Mapping[str, Tensor]) -> tuple[Metric, Tensor]:
         """The score."""
         return self.metric, scores["score"]

@@ -96,7 +96,7 @@ class Problem(ABC):
     def details(self, outputs: Tensor, query: Examples, outside: Tensor | None = None) -> Scores:
         """Compute further tensors (tasks, ...) of the final outputs for :meth:`pooled`.
 
-        Tensors (tasks,) are also columns of ``episodes.csv``.
+        Tensors (tasks,) are also columns of ``episodes.csv``; ``returns`` (tasks, queries), one by one, become a curve.
 
         Args:
             outputs: (tasks, queries, *output).

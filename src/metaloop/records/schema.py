@@ -74,7 +74,8 @@ class MetaTest:
         half_width: half-width of its interval over episodes; None if no spread can be estimated.
         level: confidence level of all intervals, in (0, 1).
         others: further statistics, by the name of their metric.
-        curve: the score over inner steps, from step 0; one point for learners without inner steps.
+        curve: the score over inner steps, from step 0; one point for learners without inner steps. For some learners that act,
+            the total reward after so many episodes.
         split: split of the data set.
         episodes: number of scored episodes.
         ways, shots, queries: size of an episode.
@@ -82,6 +83,9 @@ class MetaTest:
         norm_mode: how norm layers take their statistics.
         transductive: whether a query's prediction may depend on the other queries.
         seed: seed of the stream of episodes.
+        curve_over: what the steps of the curve are, in the singular.
+        returns: the return of an episode by its place in the trial, for learners that act; of long trials, the mean of some
+            neighbours, at the place of the last. Empty for other problems.
         baseline, oracle: scores to compare with; None if there are none.
     """
 
@@ -102,6 +106,8 @@ class MetaTest:
     norm_mode: str
     transductive: bool
     seed: int
+    curve_over: str = "inner step"
+    returns: tuple[CurvePoint, ...] = ()
     baseline: BaselineScore | None = None
     oracle: OracleScore | None = None
 

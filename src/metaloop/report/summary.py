@@ -11,6 +11,8 @@ from metaloop.system.terminal import printable
 
 _LEFT_OUT = ("loss", "recall", "f1", "calibration_error", "rejection_by_logit")  # statistics that only the page shows
 
+_POINTS = 11  # most points of a curve that are printed
+
 
 def _score(part: MetaTest | BaselineScore | Published, metric: Metric) -> str:
     return metric.with_unit(metric.interval(part.mean, part.half_width))
@@ -25,8 +27,9 @@ def lines(record: Record, directory: Path) -> list[str]:
     if record.choices.get("dataset") == "omniglot_challenge":  # whose results are published as errors
         messages.append(f"error rate  {metric.with_unit(metric.number(1 - test.mean))}")
     if len(test.curve) > 1:
-        curve = ", ".join(f"{point.step}: {metric.with_unit(metric.number(point.mean))}" for point in test.curve)
-        messages.append(f"after inner steps  {curve}")
+        shown = [test.curve[index] for index in _evenly(len(test.curve))]
+        curve = ", ".join(f"{point.step}: {metric.with_unit(metric.number(point.mean))}" for point in shown)
+        messages.append(f"after {test.curve_over}s  {curve}")
     if test.baseline:
         messages.append(f"baseline  {_score(test.baseline, metric)}  ({test.baseline.name}, same episodes)")
     messages += [f"also  {_named(value)}" for name, value in test.others.items() if name not in _LEFT_OUT]
@@ -37,6 +40,12 @@ def lines(record: Record, directory: Path) -> list[str]:
         of = "" if theirs == metric else f" {theirs.title}"
         messages.append(f"published  {_score(paper.published, theirs)}{of}  ({paper.citation}, {paper.table})")
     return [*messages, f"run  {_shown(directory)}", *page_lines(directory / "report" / "index.html")]
+
+
+def _evenly(count: int) -> list[int]:
+    """Indices of at most ``_POINTS`` points of a curve, the first and the last among them."""
+    number = min(count, _POINTS)
+    return sorted({round(index * (count - 1) / (number - 1)) for index in range(number)})
 
 
 def _named(value: Statistic) -> str:

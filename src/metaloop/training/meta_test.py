@@ -58,6 +58,7 @@ def meta_test(trainer: Trainer, module: OuterModule, data: EpisodeDataModule, di
         "shots": spec.shots,
         "queries": spec.queries,
         "steps": int(scores["curve_step"].max()) or None,  # 0 for learners that take none
+        "curve_over": learner.curve_over,
         "norm_mode": norm_mode(learner.model),
         "transductive": learner.transductive,
         "seed": data.plan.eval_seed,

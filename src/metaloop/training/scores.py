@@ -12,6 +12,8 @@ from metaloop.metrics.interval import LEVEL, Interval, mean_interval
 from metaloop.problems.problem import Problem, Scores
 from metaloop.types import Tasks
 
+_POINTS = 50  # most points of a curve over queries
+
 
 def score(learner: Learner, tasks: Tasks, problem: Problem) -> Scores:
     """Adapt to the support sets and score the queries.
@@ -81,6 +83,7 @@ def summary(scores: Scores, problem: Problem) -> dict[str, object]:
     """Mean and half-width over episodes of the scores and of every point of the curve, in the form of a record."""
     steps = scores["curve_step"][0].tolist()
     curve = [{"step": step, **interval_of(values)} for step, values in zip(steps, scores["curve"].unbind(1), strict=True)]
+    returns = {"returns": _in_order(scores["returns"])} if "returns" in scores else {}
     return {
         "problem": problem.name,
         "metric": problem.metric.as_dict(),
@@ -88,7 +91,16 @@ def summary(scores: Scores, problem: Problem) -> dict[str, object]:
         "level": LEVEL,
         "others": statistics_of(scores, problem, problem.pooled(scores)),
         "curve": curve,
+        **returns,
     }
+
+
+def _in_order(values: Tensor) -> list[dict[str, float | None]]:
+    """Points of values (tasks, queries) by their place: means of neighbours, at the place of the last of them."""
+    count = values.shape[1]
+    size = -(-count // _POINTS)
+    ends = [*range(size, count, size), count]
+    return [{"step": end, **interval_of(values[:, first:end].mean(1))} for first, end in zip([0, *ends], ends, strict=False)]
 
 
 def table(scores: Scores) -> Mapping[str, list[float]]:

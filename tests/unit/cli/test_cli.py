@@ -177,7 +177,10 @@ def test_without_a_command_the_help_goes_to_stderr(capsys: pytest.CaptureFixture
 @pytest.mark.parametrize(
     ("argv", "parts"),
     [
-        (["trian"], ["did you mean train?", "commands: train, evaluate, predict, recommend, sweep, inspect, report, compare,"]),
+        (
+            ["trian"],
+            ["did you mean train?", "commands: train, evaluate, predict, play, recommend, sweep, inspect, report, compare,"],
+        ),
         (["list", "modles"], ["did you mean models?", "algorithms"]),
         (["data", "verfy"], ["did you mean verify?", "status"]),
         (["data", "get", "omnigot"], ["did you mean omniglot?"]),

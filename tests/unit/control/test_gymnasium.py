@@ -11,8 +11,11 @@ from trials import played, tasks_of, world_of
 from metaloop.control.agents.simple import Random
 from metaloop.control.environments.gymnasium_family import GymnasiumFamily
 from metaloop.control.noise import TrialNoise
+from metaloop.data.episodes import Episodes
+from metaloop.data.philox import Stream
 from metaloop.errors import UserError
 from metaloop.testing import check_environment
+from metaloop.types import EpisodeSpec
 
 gymnasium = pytest.importorskip("gymnasium")
 
@@ -77,6 +80,16 @@ def test_a_trial_is_the_one_that_gymnasium_plays_by_hand(task: int) -> None:
             if not over:
                 seen, _, over, _, _ = by_hand.step(int(rollouts.actions[place, task]))
     assert not bool(rollouts.real.all())
+
+
+def test_there_is_an_object_for_each_task_of_a_batch_and_no_more() -> None:
+    family = GymnasiumFamily("CartPole-v1", 5, {"force_mag": [5, 15]}, None)
+    batches = list(Episodes(family, EpisodeSpec(1, 1, 2), Stream(0, "train")).batches(0, 40, 4, "cpu"))
+    assert len(batches) == 10
+    assert len(family._slots) == 4
+    expected = played(family, Random(), 1, first=6).returns
+    assert torch.equal(expected, played(family, Random(), 9).returns[6:7])
+    assert len(family._slots) == 9
 
 
 def test_actions_fill_the_bounds_of_the_space() -> None:

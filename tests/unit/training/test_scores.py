@@ -10,6 +10,7 @@ from sklearn.metrics import f1_score, recall_score
 
 from metaloop.learners.learner import Predictor
 from metaloop.problems.classification import Classification
+from metaloop.problems.control import Actions, Control
 from metaloop.problems.metric import ACCURACY, MEAN_SQUARED_ERROR
 from metaloop.problems.regression import Regression
 from metaloop.training.scores import gather, score, summary, table
@@ -89,6 +90,30 @@ def test_a_curve_with_gaps_says_which_steps_it_shows() -> None:
     told = summary(gather([score(Sparse(), tasks(), Classification())]), Classification())
     assert [point["step"] for point in told["curve"]] == [0, 50]
     assert told["curve"][1]["mean"] == told["mean"] != told["curve"][0]["mean"]
+
+
+@pytest.mark.parametrize(("episodes", "places"), [(3, [1, 2, 3]), (101, [*range(3, 100, 3), 101])])
+def test_returns_by_their_place_in_the_trial_are_a_curve(episodes: int, places: list[int]) -> None:
+    """Of long trials, each point is the mean of some neighbours."""
+
+    class Playing:
+        transductive = True
+
+        def adapt(self, support: Examples) -> Predictor:
+            return Predictor([lambda x, mask: x[..., 0]])
+
+    torch.manual_seed(1)
+    returns = torch.rand(4, episodes)
+    examples = Examples(returns[..., None], torch.ones(4, episodes))
+    problem = Control(Actions(2), "levers", best_known=True)
+    told = summary(score(Playing(), Tasks(examples, examples, torch.arange(4)), problem), problem)  # type: ignore[arg-type]
+    curve = told["returns"]
+    assert [point["step"] for point in curve] == places
+    parts = np.split(returns.double().numpy(), places[:-1], 1)
+    assert [point["mean"] for point in curve] == pytest.approx([part.mean() for part in parts], rel=1e-6)
+    low, high = stats.t.interval(0.95, 3, parts[-1].mean(), stats.sem(parts[-1].mean(1)))
+    assert curve[-1]["half_width"] == pytest.approx((high - low) / 2, rel=1e-5)
+    assert "returns" not in summary(score(Answering(), tasks(), Classification()), Classification())
 
 
 def test_regression_has_squared_errors() -> None:

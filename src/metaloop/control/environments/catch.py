@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from metaloop.control.environments.drawings import BALL, PADDLE, Drawing, drawings
 from metaloop.control.environments.environment import Environment, Step, at_least
 from metaloop.data.philox import Stream
 from metaloop.errors import UserError
@@ -77,6 +78,11 @@ class Catch(Environment):
         """See :meth:`Environment.best_actions`; straight to the column in which the ball lands."""
         landing = self._landing(parameters["wind"], state["ball"][:, None], state["row"][:, None])[:, 0]
         return (parameters["moves"] == (landing - state["paddle"]).sign()[:, None]).long().argmax(1)
+
+    def drawings(self, parameters: Params, state: Params) -> list[Drawing]:
+        """See :meth:`Environment.drawings`; a ball that is caught hides the paddle."""
+        paddle = (PADDLE, torch.full_like(state["row"], self.rows - 1), state["paddle"])
+        return drawings(self.rows, self.columns, [paddle, (BALL, state["row"], state["ball"])])
 
     def _landing(self, wind: Tensor, ball: Tensor, row: Tensor) -> Tensor:
         """The columns in which balls land, as ``ball`` (tasks, n), from rows (tasks, 1)."""

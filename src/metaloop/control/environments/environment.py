@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import register_pytree_node
 
+from metaloop.control.environments.drawings import Drawing
+from metaloop.control.watching import Watch
 from metaloop.data.distribution import Dataset, TaskDistribution, check_split
 from metaloop.data.philox import Stream
 from metaloop.errors import UserError
@@ -50,6 +52,7 @@ class Environment(TaskDistribution):
         start_noise: uniform numbers that the start of an episode needs.
         title: name in words, such as "5 Bernoulli arms".
         places: number of different observations; None if they are not counted.
+        watch: keeps the states of what is played; None for nothing.
     """
 
     actions: Actions
@@ -58,6 +61,7 @@ class Environment(TaskDistribution):
     noise: int = 0
     start_noise: int = 0
     title: str
+    watch: Watch | None = None
 
     def __init__(self, actions: Actions, horizon: int, input_shape: tuple[int, ...], title: str) -> None:
         self.actions = actions
@@ -119,6 +123,10 @@ class Environment(TaskDistribution):
             UserError: observations are not counted.
         """
         raise UserError(f"algorithm/agent: needs observations that can be counted, and those of {self.title} are not")
+
+    def drawings(self, parameters: Params, state: Params) -> list[Drawing] | None:
+        """Draw the state of each task by symbols, see :mod:`metaloop.control.environments.drawings`; None without a picture."""
+        return None
 
     def check(self, spec: EpisodeSpec) -> None:
         """Raise a UserError unless there are one way and one shot, which are the task's environment itself."""
@@ -188,6 +196,13 @@ class World:
     environment: Environment
     parameters: Params
     episodes: int
+
+
+def watched(world: World) -> tuple[World, Watch]:
+    """Return the same environments with a watch that keeps what is played in them, and the watch."""
+    environment, watch = copy.copy(world.environment), Watch()
+    environment.watch = watch
+    return World(environment, world.parameters, world.episodes), watch
 
 
 def _flatten(world: World) -> tuple[list[Any], tuple[Environment, tuple[str, ...], int]]:

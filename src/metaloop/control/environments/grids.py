@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from metaloop.control.environments.drawings import DOOR, GOAL, KEY, PLAYER, Drawing, drawings
 from metaloop.control.environments.environment import Environment, Step, at_least, best_played
 from metaloop.data.philox import Stream
 from metaloop.errors import UserError
@@ -112,6 +113,11 @@ class DarkRoom(Grid):
         """See :meth:`Environment.best_actions`."""
         return towards(state["place"], parameters["goal"])
 
+    def drawings(self, parameters: Params, state: Params) -> list[Drawing]:
+        """See :meth:`Environment.drawings`."""
+        places = ((GOAL, parameters["goal"]), (PLAYER, state["place"]))
+        return drawings(self.size, self.size, [(symbol, place[:, 0], place[:, 1]) for symbol, place in places])
+
 
 class KeyToDoor(Grid):
     """The key's cell pays 1 once; then the door's cell pays 1 and ends the episode.
@@ -145,3 +151,9 @@ class KeyToDoor(Grid):
         """See :meth:`Environment.best_actions`."""
         goal = torch.where(state["has_key"][:, None], parameters["door"], parameters["key"])
         return towards(state["place"], goal)
+
+    def drawings(self, parameters: Params, state: Params) -> list[Drawing]:
+        """See :meth:`Environment.drawings`; a key that is taken is not drawn."""
+        key = torch.where(state["has_key"][:, None], -1, parameters["key"])
+        places = ((DOOR, parameters["door"]), (KEY, key), (PLAYER, state["place"]))
+        return drawings(self.size, self.size, [(symbol, place[:, 0], place[:, 1]) for symbol, place in places])

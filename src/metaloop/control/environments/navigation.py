@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from metaloop.control.environments.drawings import GOAL, PLAYER, Drawing, drawings, on_a_map
 from metaloop.control.environments.environment import Environment, Step, at_least, best_played
 from metaloop.data.philox import Stream
 from metaloop.errors import UserError
@@ -14,6 +15,8 @@ from metaloop.types import Params
 GOALS = ("square", "half_circle")
 _FASTEST = 0.1  # change of each coordinate in a step
 _REACHED = 0.01  # distance at which an episode ends
+_CORNERS = {"square": ((-0.6, -0.6), (0.6, 0.6)), "half_circle": ((-1.2, -0.9), (1.2, 1.5))}  # of the map that is drawn
+_CELLS = 19  # two maps stand beside each other in 80 characters
 
 
 class PointNavigation(Environment):
@@ -72,3 +75,9 @@ class PointNavigation(Environment):
     def best_actions(self, parameters: Params, state: Params, left: int) -> Tensor:
         """See :meth:`Environment.best_actions`; each coordinate as fast as it can, which is the closest at every time."""
         return (parameters["goal"] - state["position"]).clamp(-_FASTEST, _FASTEST)
+
+    def drawings(self, parameters: Params, state: Params) -> list[Drawing]:
+        """See :meth:`Environment.drawings`; a map of the goals and what is around them."""
+        low, high = _CORNERS[self.goals]
+        marks = ((GOAL, parameters["goal"]), (PLAYER, state["position"]))
+        return drawings(_CELLS, _CELLS, [(symbol, *on_a_map(place, low, high, _CELLS)) for symbol, place in marks])

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from metaloop.control.environments.drawings import FREE, GOAL, PLAYER, WALL, Drawing
 from metaloop.control.environments.environment import Environment, Step, at_least
 from metaloop.control.environments.mazes import SIDES, distances, edges, mazes, steps
 from metaloop.data.philox import Stream
@@ -59,6 +60,15 @@ class PixelMaze(Environment):
 
     def observe(self, parameters: Params, state: Params) -> Tensor:
         """See :meth:`Environment.observe`; (tasks, 3, side, side) of zeros and ones."""
+        return self._picture(parameters, state, self.shows_goal)
+
+    def drawings(self, parameters: Params, state: Params) -> list[Drawing]:
+        """See :meth:`Environment.drawings`; the goal is drawn even if the player does not see it."""
+        picture = self._picture(parameters, state, shows_goal=True)
+        symbol = picture[:, _WALL] + 2 * picture[:, _GOAL] + 3 * picture[:, _PLAYER]  # a player on the goal hides it
+        return [["".join((FREE, WALL, GOAL, PLAYER)[min(3, int(place))] for place in row) for row in task] for task in symbol]
+
+    def _picture(self, parameters: Params, state: Params, shows_goal: bool) -> Tensor:
         picture = torch.zeros(len(state["place"]), *self.input_shape, device=state["place"].device)
         picture[:, _WALL] = 1
         down, right = (parameters["open"][:, side].view(-1, self.size, self.size) for side in (1, 3))
@@ -66,7 +76,7 @@ class PixelMaze(Environment):
         picture[:, _WALL, 2:-1:2, 1::2] = 1 - down[:, :-1].float()
         picture[:, _WALL, 1::2, 2:-1:2] = 1 - right[:, :, :-1].float()
         self._paint(picture, _PLAYER, state["place"])
-        if self.shows_goal:
+        if shows_goal:
             self._paint(picture, _GOAL, parameters["goal"])
         return picture
 

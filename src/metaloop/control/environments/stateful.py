@@ -12,7 +12,7 @@ from torch import Tensor
 from metaloop.control.environments.environment import Environment, Step
 from metaloop.errors import UserError
 from metaloop.problems.control import Actions
-from metaloop.types import Params
+from metaloop.types import EpisodeSpec, Params
 
 _BITS = 24  # that a uniform number of a start has
 
@@ -71,6 +71,10 @@ class StatefulEnvironment(Environment):
     def reward(self, reward: float, action: Any, info: Mapping[str, Any], values: Mapping[str, float]) -> float:
         """Return the reward of a step, from the environment's own, the action and what ``step`` said besides."""
         return reward
+
+    def elements(self, spec: EpisodeSpec) -> int:
+        """See :meth:`TaskDistribution.elements`; so many that one batch is drawn at a time, since each task is an object."""
+        return 2**40
 
     def reset(self, parameters: Params, noise: Tensor) -> Params:
         """See :meth:`Environment.reset`."""

@@ -26,6 +26,7 @@ class Acting(Learner):
     """
 
     requires: ClassVar[Requirements] = Requirements(head=False, actions=True)
+    curve_over: ClassVar[str] = "episode"
     learns = False
     transductive = True  # a later episode depends on those before
 

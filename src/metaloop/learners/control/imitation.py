@@ -46,6 +46,7 @@ class Imitation(Learner):
     """
 
     requires: ClassVar[Requirements] = Requirements(head=False, actions=True)
+    curve_over: ClassVar[str] = "episode"
     transductive = True  # a later episode depends on those before
 
     def __init__(

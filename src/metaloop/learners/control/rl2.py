@@ -55,6 +55,7 @@ class RL2(Learner):
     """
 
     requires: ClassVar[Requirements] = Requirements(head=False, actions=True)
+    curve_over: ClassVar[str] = "episode"
     transductive = True  # a later episode depends on those before
 
     def __init__(

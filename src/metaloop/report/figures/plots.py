@@ -1,6 +1,7 @@
-"""Curves of one or more rows: learning over outer steps, adaptation over inner steps."""
+"""Curves of one or more rows: learning over outer steps, adaptation over inner steps or episodes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,11 +12,13 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from metaloop.problems.metric import Metric
 from metaloop.records.runs import Run
+from metaloop.records.schema import CurvePoint
 from metaloop.records.tables import Array, Columns
 from metaloop.report import formats
 from metaloop.report.figures.theme import Look, Theme, curve_look, legend, new_figure, titles
 from metaloop.report.tables.rows import Row
 
+_MARKED = 30  # most points of a curve over inner steps that have a mark each
 COLORED = 10  # rows with a color of their own; further rows are thin and gray
 _LOG_RATIO = 20.0  # errors that span more than this are drawn on a logarithmic axis
 _CURVES = {  # name in metrics.csv: (label, palette number of a figure of one run)
@@ -43,7 +46,7 @@ def learning_curves(rows: Sequence[Row], theme: Theme) -> Figure | None:
     panels = [(loss, "loss", 1.0), (score, metric.heading, metric.scale)]
     if single and all(_loss_is_score(run) for run in rows[0].runs):
         panels = panels[1:]
-    panels = [panel for panel in panels if any(_has(row, panel[0]) for row in rows)]
+    panels = [panel for panel in panels if any(_is_curve(row, panel[0]) for row in rows)]
     if not panels:
         return None
     figure, axes = new_figure(theme, len(panels), (3.75 * len(panels) if len(panels) > 1 else 4.9, 3.0))
@@ -64,33 +67,71 @@ def learning_curves(rows: Sequence[Row], theme: Theme) -> Figure | None:
     return figure
 
 
+@dataclass(frozen=True)
+class _Panel:
+    """One pair of axes of :func:`adaptation_curves`.
+
+    Attributes:
+        over: what its steps are, in the singular.
+        title: of the vertical axis.
+        points: the points of a run; none for a run that it does not show.
+    """
+
+    over: str
+    title: str
+    points: Callable[[Run], Sequence[CurvePoint]]
+
+
 def adaptation_curves(rows: Sequence[Row], theme: Theme) -> Figure | None:
     """Draw the meta-test score over inner steps with its interval; None if no run adapts in steps.
 
-    For one row, its baseline is drawn too. Of more than ``COLORED`` rows, only the first seed of each is drawn. A run without
-    inner steps is a single mark. Bands are intervals over episodes.
+    For learners that act, it is the total reward over episodes, beside the return of each episode. What counts other steps has
+    axes of its own. For one row, its baseline is drawn too. Of more than ``COLORED`` rows, only the first seed of each is
+    drawn. A run without inner steps is a single mark. Bands are intervals over episodes.
     """
     rows = [row for row in rows if row.first.test.curve]
     if not any(len(run.test.curve) > 1 for row in rows for run in row.runs):
         return None
-    single, metric = len(rows) == 1, rows[0].metric
-    figure, (ax,) = new_figure(theme, 1, (4.9, 3.0))
-    scale = metric.scale
-    for number, row in enumerate(rows[:COLORED]):
-        for run in row.runs if len(rows) <= COLORED else row.runs[:1]:
-            _draw_adaptation(ax, run, curve_look(theme, number), scale, theme)
-    rest = [row.first.test.curve for row in rows[COLORED:]]
-    lines = [[(point.step, scale * point.mean) for point in curve] for curve in rest]
-    ax.add_collection(LineCollection(lines, colors=theme.muted, linewidths=0.6, alpha=0.3))
-    ax.autoscale_view()
-    titles(ax, theme, "inner step", metric.heading)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _error_scale(ax, metric)
-    if single:
-        _draw_baseline(figure, rows[0].first, scale, theme)
+    panels = _panels(rows)
+    figure, axes = new_figure(theme, len(panels), (3.75 * len(panels) if len(panels) > 1 else 4.9, 3.0))
+    for ax, panel in zip(axes, panels, strict=True):
+        _draw_panel(ax, panel, rows, theme)
+    if len(rows) == 1:
+        _draw_baseline(figure, rows[0].first, rows[0].metric.scale, theme)
     else:
         _row_legend(figure, rows, theme)
     return figure
+
+
+def _panels(rows: Sequence[Row]) -> list[_Panel]:
+    metric = rows[0].metric
+    kinds = dict.fromkeys(row.first.test.curve_over for row in rows)
+    panels = [
+        _Panel(kind, metric.heading, lambda run, kind=kind: run.test.curve if run.test.curve_over == kind else ())  # type: ignore[misc]
+        for kind in kinds
+    ]
+    if any(len(_returns(row.first)) > 1 for row in rows):
+        panels.append(_Panel("episode", "return of an episode", _returns))
+    return panels
+
+
+def _returns(run: Run) -> Sequence[CurvePoint]:
+    """The returns of a learner that learns from episode to episode; those of inner steps play all with one policy."""
+    return run.test.returns if run.test.curve_over == "episode" else ()
+
+
+def _draw_panel(ax: Axes, panel: _Panel, rows: Sequence[Row], theme: Theme) -> None:
+    metric = rows[0].metric
+    for number, row in enumerate(rows[:COLORED]):
+        for run in row.runs if len(rows) <= COLORED else row.runs[:1]:
+            _draw_adaptation(ax, run, panel, curve_look(theme, number), theme)
+    rest = [panel.points(row.first) for row in rows[COLORED:]]
+    lines = [[(point.step, metric.scale * point.mean) for point in curve] for curve in rest if curve]
+    ax.add_collection(LineCollection(lines, colors=theme.muted, linewidths=0.6, alpha=0.3))
+    ax.autoscale_view()
+    titles(ax, theme, panel.over, panel.title)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _error_scale(ax, metric)
 
 
 def _loss_is_score(run: Run) -> bool:
@@ -99,8 +140,9 @@ def _loss_is_score(run: Run) -> bool:
     return loss is not None and score is not None and np.array_equal(loss[1], score[1], equal_nan=True)
 
 
-def _has(row: Row, names: Sequence[str]) -> bool:
-    return any(name in run.metrics for run in row.runs for name in names)
+def _is_curve(row: Row, names: Sequence[str]) -> bool:
+    """Whether a run logged one of these more than once."""
+    return any(name in run.metrics and len(run.metrics[name][0]) > 1 for run in row.runs for name in names)
 
 
 def _looks(rows: Sequence[Row], names: Sequence[str], theme: Theme) -> list[tuple[Row, str, Look]]:
@@ -163,16 +205,17 @@ def _running_mean(values: Array, window: int) -> Array:
         return np.asarray((sums[high] - sums[low]) / (counts[high] - counts[low]))
 
 
-def _draw_adaptation(ax: Axes, run: Run, look: Look, scale: float, theme: Theme) -> None:
-    color, dashes = look
-    points = run.test.curve
+def _draw_adaptation(ax: Axes, run: Run, panel: _Panel, look: Look, theme: Theme) -> None:
+    (color, dashes), points, scale = look, panel.points(run), run.metric.scale
+    if not points:
+        return
     steps = np.array([point.step for point in points])
     means = scale * np.array([point.mean for point in points], float)
     widths = scale * np.array([point.half_width or 0.0 for point in points], float)
     ax.fill_between(steps, means - widths, means + widths, color=color, alpha=0.2, linewidth=0)
-    ax.plot(steps, means, dashes, color=color, linewidth=1.7, marker="o", markersize=4)
+    ax.plot(steps, means, dashes, color=color, linewidth=1.7, marker="o" if len(steps) <= _MARKED else "", markersize=4)
     chosen = steps == run.test.steps
-    if len(steps) > 1:
+    if len(steps) > 1 and points is run.test.curve:
         ax.plot(steps[chosen], means[chosen], "o", color=theme.surface, markeredgecolor=color, markersize=7.5)
 
 
@@ -184,7 +227,7 @@ def _draw_baseline(figure: Figure, run: Run, scale: float, theme: Theme) -> None
         ring = Line2D([], [], linestyle="", marker="o", color=theme.surface, markersize=7.5)
         ring.set_markeredgecolor(theme.palette[0])
         handles.append(ring)
-        labels.append(f"reported score (inner step {run.test.steps})")
+        labels.append(f"reported score ({run.test.curve_over} {run.test.steps})")
     baseline = run.test.baseline
     if baseline:
         handles.append(figure.axes[0].axhline(scale * baseline.mean, color=theme.palette[1], linestyle="--", linewidth=1.3))

@@ -191,11 +191,12 @@ def _blocks(rows: Sequence[Row], ask: Ask) -> list[Block]:
 
 def _curves(rows: Sequence[Row], title: str) -> list[tuple[str, Picture]]:
     """Learning and adaptation curves of rows in order of their score, best first."""
+    steps = " and ".join(dict.fromkeys(f"{row.first.test.curve_over}s" for row in rows))
     drawn = {
         "learning": picture(
             lambda theme: learning_curves(rows, theme), f"loss and {title} over outer steps, one color per row"
         ),
-        "adaptation": picture(lambda theme: adaptation_curves(rows, theme), f"{title} over inner steps, one color per row"),
+        "adaptation": picture(lambda theme: adaptation_curves(rows, theme), f"{title} over {steps}, one color per row"),
     }
     return [(name, each) for name, each in drawn.items() if each is not None]
 

@@ -48,8 +48,9 @@ def write_run_report(run_directory: Path) -> list[Path]:
 def _draws(run: Run) -> Mapping[str, tuple[Draw, str]]:
     """Drawing function and description of each picture, by file name."""
     rows, samples, metric = [Row((run,), run.name)], read_samples(run.directory), run.metric.heading
+    over = f"{metric} over {run.test.curve_over}s, with its interval"
     draws: dict[str, tuple[Draw, str]] = {
-        "adaptation": (lambda theme: adaptation_curves(rows, theme), f"{metric} over inner steps, with its interval"),
+        "adaptation": (lambda theme: adaptation_curves(rows, theme), over),
         "learning": (lambda theme: learning_curves(rows, theme), f"loss and {metric} over outer steps"),
     }
     explanation = read_explanation(run.directory)

@@ -122,7 +122,7 @@ def _facts(run: Run) -> Iterator[tuple[str, str]]:
         yield group, str(record.choices.get(group) or "")
     yield "split", test.split
     yield "queries", str(test.queries) if test.ways == 1 else f"{test.queries} per class"
-    yield "inner steps", "" if test.steps is None else str(test.steps)
+    yield f"{test.curve_over}s", "" if test.steps is None else str(test.steps)
     yield "norm mode", test.norm_mode
     yield "transductive", "yes" if test.transductive else "no"
     for value in test.others.values():

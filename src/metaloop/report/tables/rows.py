@@ -1,5 +1,6 @@
 """Rows of a results table: runs that differ only in their seed form one row."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -146,7 +147,8 @@ def _label(rows: Sequence[Row]) -> list[Row]:
 
 
 def _overrides(row: Row) -> list[str]:
-    return [text for text in row.first.record.overrides if text.split("=")[0] not in INCIDENTAL]
+    """The overrides without those that change nothing, nor settings within these, such as ``hydra.run.dir``."""
+    return [text for text in row.first.record.overrides if re.split("[=./]", text)[0] not in INCIDENTAL]
 
 
 def _facts(row: Row, shared: set[str]) -> dict[str, str]:

@@ -11,6 +11,7 @@ from made_runs import MakeRun
 from made_samples import band_samples, function_samples, image_samples
 from matplotlib.figure import Figure
 
+from metaloop.problems.metric import TOTAL_REWARD
 from metaloop.records.runs import read_run
 from metaloop.report.figures.pictures import picture
 from metaloop.report.figures.plots import adaptation_curves, learning_curves
@@ -68,6 +69,46 @@ def test_adaptation_curve_has_its_interval_and_baseline(make_run: MakeRun) -> No
     assert (last.min(), last.max()) == pytest.approx([100 * (curve[-1].mean + sign * curve[-1].half_width) for sign in (-1, 1)])
     assert _legend(figure)[-1] == "nearest neighbour in pixels"
     assert ax.lines[-1].get_ydata() == pytest.approx([64.12, 64.12])
+    assert "reported score (inner step 5)" in _legend(figure)
+
+
+def acting(make_run: MakeRun, name: str, episodes: int = 4) -> Path:
+    points = [{"step": step, "mean": 0.5 * step**1.2, "half_width": 0.1} for step in range(1, episodes + 1)]
+    returns = [{"step": step, "mean": 1 - 0.5**step, "half_width": 0.2} for step in range(1, episodes + 1)]
+    changes = {"curve": points, "returns": returns, "curve_over": "episode", "steps": episodes, "baseline": None}
+    return make_run(name, name=name, test=changes, metric=TOTAL_REWARD)
+
+
+def test_learners_that_act_have_total_rewards_and_returns_over_episodes(make_run: MakeRun) -> None:
+    rows = _rows(acting(make_run, "a"), acting(make_run, "b"))
+    figure = adaptation_curves(rows, LIGHT)
+    assert _labels(figure) == [("episode", "total reward"), ("episode", "return of an episode")]
+    assert _legend(figure) == ["a", "b"]
+    left, right = figure.axes
+    assert right.lines[0].get_ydata() == pytest.approx([0.5, 0.75, 0.875, 0.9375])
+    assert left.lines[0].get_ydata() == pytest.approx([0.5 * step**1.2 for step in range(1, 5)])
+    assert [len(ax.lines) for ax in (left, right)] == [4, 2]  # a ring at each reported score, on the left alone
+    band = right.collections[0].get_paths()[0].vertices
+    assert band[band[:, 0] == 4][:, 1].max() == pytest.approx(0.9375 + 0.2)
+    (row,) = _rows(acting(make_run, "c"))
+    assert "reported score (episode 4)" in _legend(adaptation_curves([row], DARK))
+
+
+def test_inner_steps_and_episodes_have_axes_of_their_own(make_run: MakeRun) -> None:
+    rows = _rows(acting(make_run, "a"), make_run("b", name="b", metric=TOTAL_REWARD, mean=2.0))
+    figure = adaptation_curves(rows, LIGHT)
+    assert _labels(figure) == [
+        ("episode", "total reward"), ("inner step", "total reward"), ("episode", "return of an episode"),
+    ]  # fmt: skip
+    assert [len(ax.lines) for ax in figure.axes] == [2, 2, 1]
+    assert figure.axes[1].lines[0].get_color() == LIGHT.palette[1]
+
+
+def test_a_run_that_logged_once_has_no_learning_curve(make_run: MakeRun) -> None:
+    directory = make_run("a")
+    lines = (directory / "metrics.csv").read_text().splitlines()
+    (directory / "metrics.csv").write_text("\n".join([lines[0], lines[10]]) + "\n")
+    assert learning_curves(_rows(directory), LIGHT) is None
 
 
 def test_regression_shows_errors_on_a_logarithmic_axis_where_they_span_it(make_run: MakeRun) -> None:

@@ -56,7 +56,7 @@ def test_anything_else_than_the_seed_makes_another_row(make_run: MakeRun, change
 def test_rows_of_one_name_are_told_apart_by_what_differs(make_run: MakeRun) -> None:
     first, second = (
         make_run("a", name="mine"),
-        make_run("b", name="mine", algorithm="anil", overrides=["x=1", "seed=4"]),
+        make_run("b", name="mine", algorithm="anil", overrides=["x=1", "seed=4", "hydra.run.dir=there", "hydra/launcher=some"]),
     )
     labels = [row.label for row in group_rows([read_run(first), read_run(second)])]
     assert labels == ["mine (maml, algorithm=maml)", "mine (anil, x=1)"]

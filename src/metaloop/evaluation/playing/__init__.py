@@ -1,0 +1,1 @@
+"""Tasks of finished runs in environments, played again."""

@@ -1,0 +1,119 @@
+"""``metaloop play``: a task of a finished run is played as its meta-test played it, printed and drawn."""
+
+import csv
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from metaloop.cli.main import main
+from metaloop.records.directory import describe
+from metaloop.runs.start import run_rank
+from small_runs import SMALL as OTHER
+from small_runs import described
+
+SMALL = (
+    "name=small", "model=cells", "episode=trial", "episode.queries=3", "outer.meta_batch=4", "trainer.max_steps=2",
+    "validation.every=2", "validation.episodes=4", "evaluation.episodes=9",
+)  # fmt: skip
+RL2 = ("algorithm=rl2", "algorithm.memory.hidden=6")
+
+
+def trained(directory: Path, *overrides: str, small: Sequence[str] = SMALL) -> None:
+    identity = described(*small, *overrides)
+    directory.mkdir()
+    describe(directory, identity, "")
+    run_rank(identity, directory, resume=False)
+
+
+Captured = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of RL² in dark rooms, the oracle's in mazes, and Thompson sampling of bandits with many pulls."""
+    place = tmp_path_factory.mktemp("playing")
+    trained(place / "rooms", *RL2, "dataset=dark_room", "dataset.environment.size=5")
+    told = ("algorithm=agent", "algorithm/agent=told")
+    trained(place / "mazes", *told, "dataset=pixel_maze", "dataset.environment.size=3")
+    thompson = ("algorithm=agent", "algorithm/agent=thompson", "dataset=bernoulli_bandits")
+    trained(place / "bandits", *thompson, "episode.queries=25", small=[line for line in SMALL if "queries" not in line])
+    return place
+
+
+def row(run: Path, task: int) -> dict[str, str]:
+    with (run / "episodes.csv").open() as file:
+        return list(csv.DictReader(file))[task]
+
+
+@pytest.mark.parametrize(("name", "task"), [("rooms", 7), ("mazes", 2), ("bandits", 0)])
+def test_a_task_is_played_as_the_meta_test_played_it(runs: Path, name: str, task: int, capsys: Captured) -> None:
+    assert main(["play", f"run={runs / name}", f"task={task}"]) == 0
+    printed = capsys.readouterr().out.replace("−", "-")
+    recorded = row(runs / name, task)
+    assert f"task                        {task} of the meta-test" in printed
+    assert f"total reward                {float(recorded['score']):.2f}\n" in printed
+    assert f"return of the last episode  {float(recorded['last_return']):.2f}\n" in printed
+    assert f"regret                      {float(recorded['regret']):.2f}\n" in printed
+
+
+def test_paths_are_drawn_and_make_a_moving_picture(runs: Path, tmp_path: Path, capsys: Captured) -> None:
+    assert main(["play", f"run={runs / 'mazes'}", "task=1", f"gif={tmp_path / 'new' / 'maze.gif'}"]) == 0
+    printed = capsys.readouterr().out
+    lines = printed.splitlines()
+    first = next(number for number, line in enumerate(lines) if line.startswith("episode 1: "))
+    drawn = [[part.strip() for part in line.split("   ")] for line in lines[first + 1 : first + 8]]
+    assert {len(line) for line in drawn} == {3}  # three episodes of the oracle, which are the same
+    assert all(len(set(line)) == 1 for line in drawn)
+    path = "".join(line[0] for line in drawn)
+    steps = int(next(line for line in lines if line.startswith("episode 1 ")).split()[-2])
+    assert path.count("@") == 1  # at the goal, which it hides
+    assert path.count("*") == 0
+    assert path.count("+") == steps
+    with Image.open(tmp_path / "new" / "maze.gif") as picture:
+        assert picture.n_frames == 3 * (steps + 1)
+        assert picture.format == "GIF"
+
+
+def test_many_pulls_are_printed_by_tens_with_the_arms(runs: Path, capsys: Captured) -> None:
+    assert main(["play", f"run={runs / 'bandits'}"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line]
+    assert next(line for line in lines if line.startswith("means")).count(",") == 4
+    tens = [number for number, line in enumerate(lines) if line.startswith("episodes ")]
+    assert [lines[number].split()[1:4] for number in tens] == [["1", "to", "10"], ["11", "to", "20"], ["21", "to", "25"]]
+    actions = [lines[number + 1].split() for number in tens]
+    assert [words[0] for words in actions] == ["actions"] * 3
+    assert [len(words) - 1 for words in actions] == [10, 10, 5]
+    assert set("".join("".join(words[1:]) for words in actions)) <= set("01234")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "run=DIR is needed"),
+        (["run=RUN", "taks=1"], "did you mean task"),
+        (["run=RUN", "task=-1"], "task=-1: the number of a task"),
+        (["run=RUN", "task=1", "task=2"], "given a second time"),
+        (["run=RUN", "gif=maze.png"], r"gif=maze.png: must be a file that ends in \.gif"),
+        (["run=RUN", "gif=some.gif"], "5 Bernoulli arms are not drawn"),
+        (["run=nowhere"], "nowhere"),
+    ],
+)
+def test_what_cannot_be_played_is_refused(runs: Path, words: list[str], message: str, capsys: Captured) -> None:
+    assert main(["play", *(word.replace("RUN", str(runs / "bandits")) for word in words)]) == 2
+    told = capsys.readouterr().err
+
+    assert re.search(message, told), told
+
+
+def test_runs_that_do_not_act_are_not_played_and_others_do_not_predict(runs: Path, tmp_path: Path, capsys: Captured) -> None:
+    trained(tmp_path / "run", small=OTHER)
+    assert main(["play", f"run={tmp_path / 'run'}"]) == 2
+    assert "nothing is played; metaloop inspect" in capsys.readouterr().err
+    (tmp_path / "some.csv").write_text("text,label\na,b\n")
+    assert main(["predict", f"run={runs / 'rooms'}", f"support={tmp_path / 'some.csv'}", f"query={tmp_path / 'some.csv'}"]) == 2
+    assert "metaloop play run=DIR" in capsys.readouterr().err
+    assert main(["predict", f"run={runs / 'rooms'}"]) == 2
+    assert "metaloop play run=" in capsys.readouterr().err
