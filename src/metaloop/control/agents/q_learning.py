@@ -13,7 +13,7 @@ from metaloop.errors import UserError
 
 
 @dataclass
-class Table:
+class ValueTable:
     """What is known of a task.
 
     Attributes:
@@ -60,7 +60,7 @@ class QLearning(ControlPolicy):
         self.rate, self.discount, self.initial, self.epsilon = rate, discount, initial, epsilon
         self.replays = replays
 
-    def start(self, trial: TrialStart) -> Table:
+    def start(self, trial: TrialStart) -> ValueTable:
         """See :meth:`ControlPolicy.start`.
 
         Raises:
@@ -75,11 +75,11 @@ class QLearning(ControlPolicy):
         shape = (len(trial.numbers), environment.places, actions.count)
         values = torch.full(shape, float(self.initial), device=trial.numbers.device)
         after = torch.full(shape, -1, dtype=torch.int64, device=values.device)
-        return Table(
+        return ValueTable(
             values, torch.zeros_like(values), after, environment, TrialNoise(trial.numbers, actions.count + 1, "policy")
         )
 
-    def act(self, memory: Table, observation: Any) -> Tensor:
+    def act(self, memory: ValueTable, observation: Any) -> Tensor:
         """See :meth:`ControlPolicy.act`."""
         noise, tasks = memory.noise.next(), torch.arange(len(observation), device=observation.device)
         values = memory.values[tasks, memory.environment.place(observation)]
@@ -87,7 +87,7 @@ class QLearning(ControlPolicy):
         explores = noise[:, -1:] < self.epsilon
         return torch.where(best | explores, noise[:, :-1], torch.full_like(values, -1.0)).argmax(-1)
 
-    def learn(self, memory: Table, transition: Transition) -> Table:
+    def learn(self, memory: ValueTable, transition: Transition) -> ValueTable:
         """See :meth:`ControlPolicy.learn`."""
         tasks = torch.arange(len(transition.reward), device=transition.reward.device)
         before, after = (memory.environment.place(each) for each in (transition.observation, transition.after))
@@ -105,7 +105,7 @@ class QLearning(ControlPolicy):
             self._replay(memory)
         return memory
 
-    def _replay(self, memory: Table) -> None:
+    def _replay(self, memory: ValueTable) -> None:
         """Learn again from the last that was seen of each observation and action, except for ends of episodes."""
         tasks, places, actions = memory.after.shape
         best = memory.values.amax(-1)
