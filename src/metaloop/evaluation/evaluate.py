@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 _SELECTION = "metaloop.inner.selection.adapted"
 
 GROUPS = ("dataset", "episode", "trainer")  # groups that an evaluation may replace
-_STEPS = ("algorithm.eval_steps", "algorithm.eval_passes", "algorithm.eval_inner_batch")
+_STEPS = ("algorithm.eval_steps", "algorithm.eval_passes", "algorithm.eval_inner_batch", "algorithm.eval_episodes")
 ADAPTED, PARTS = "algorithm/adapted", ("all", "head", "body")  # a group of which an evaluation may take these members
 _GROUPS = (*GROUPS, ADAPTED)
 _MORE = ("algorithm.over_tasks", "algorithm.reader.members", "model.norm")

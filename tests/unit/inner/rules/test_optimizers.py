@@ -9,6 +9,7 @@ from torch import Tensor
 from metaloop.errors import UserError
 from metaloop.inner.rules.optimizers import Adam, Momentum, RMSprop, SignDescent
 from metaloop.inner.rules.rule import GradientDescent, InnerRule
+from metaloop.inner.rules.scheduled import ScheduledDescent
 from metaloop.inner.rules.shaping import GradientShaping
 from metaloop.types import Params
 
@@ -165,3 +166,14 @@ def test_sign_descent_moves_every_number_alike() -> None:
 def test_values_that_make_no_sense_are_refused(make: Callable[[Params], InnerRule], said: str) -> None:
     with pytest.raises(UserError, match=said):
         make(start())
+
+
+def test_a_rate_per_step_is_descent_at_that_rate_and_then_at_the_last() -> None:
+    expected = start()
+    for rate in (0.1, 0.02, 0.02):
+        expected, _ = GradientDescent(expected, rate).step(slopes(expected), {}, expected, 0, LOSS)
+    found = by_rule(ScheduledDescent(start(), [0.1, 0.02]), steps=3)
+    assert all(torch.equal(found[name], expected[name]) for name in found)
+    for rates in ([], [0.1, 0.0]):
+        with pytest.raises(UserError, match=r"algorithm\.rule\.rates"):
+            ScheduledDescent(start(), rates)
