@@ -10,8 +10,8 @@ from typing import NoReturn
 from hydra._internal.utils import get_args_parser
 
 from metaloop.config.folder import conf_dir
-from metaloop.config.known_keys import known_keys
-from metaloop.config.other_words import KEYS
+from metaloop.config.words.known_keys import known_keys
+from metaloop.config.words.other_words import KEYS
 from metaloop.errors import UserError
 
 _OPTIONS = "options: -m, --dry-run, --config-dir DIR, --cfg job, --info defaults, --hydra-help; see metaloop train --help"

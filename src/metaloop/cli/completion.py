@@ -140,7 +140,7 @@ def _overrides(command: str, given: Sequence[str], current: str) -> list[str]:
 def _keys(given: Sequence[str]) -> list[str]:
     """All keys of the composition with the groups that were given."""
     from metaloop.config.composition import composer
-    from metaloop.config.override_values import flatten
+    from metaloop.config.words.override_values import flatten
 
     groups = set(_groups())
     with composer("train", [], []) as hydra:

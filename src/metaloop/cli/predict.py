@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metaloop.config.override_values import is_true
+from metaloop.config.words.override_values import is_true
 from metaloop.errors import UserError
 from metaloop.system.suggestions import did_you_mean
 from metaloop.system.terminal import printable

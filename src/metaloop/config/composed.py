@@ -16,8 +16,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from metaloop.config.composition import Composer, composer, is_searchpath, own_folders
 from metaloop.config.identity import run_identity
-from metaloop.config.override_values import check_value, flatten
 from metaloop.config.overrides import check_overrides, parse
+from metaloop.config.words.override_values import check_value, flatten
 from metaloop.errors import UserError
 from metaloop.records.code import configuration_of
 from metaloop.records.schema import Code, RunIdentity

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from metaloop.config.folder import conf_dir
-from metaloop.config.other_words import OPTIONS
+from metaloop.config.words.other_words import OPTIONS
 from metaloop.errors import UserError
 from metaloop.system.suggestions import did_you_mean, listed
 

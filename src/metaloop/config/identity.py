@@ -10,9 +10,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from metaloop.config.known_keys import check_known
 from metaloop.config.targets.allowed import check_targets
 from metaloop.config.values import check_present, check_values
+from metaloop.config.words.known_keys import check_known
 from metaloop.errors import UserError
 from metaloop.records.schema import Code, RunIdentity
 

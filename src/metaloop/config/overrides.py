@@ -16,8 +16,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from metaloop.config.composition import Composer, composer, is_searchpath
-from metaloop.config.other_words import OPTIONS
-from metaloop.config.override_values import Leaves, check_value, flatten
+from metaloop.config.words.other_words import OPTIONS
+from metaloop.config.words.override_values import Leaves, check_value, flatten
 from metaloop.errors import UserError
 from metaloop.system.suggestions import did_you_mean, listed
 

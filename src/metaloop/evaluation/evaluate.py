@@ -14,11 +14,11 @@ from omegaconf import DictConfig, OmegaConf
 from metaloop.config.composition import composer
 from metaloop.config.data_paths import with_absolute_paths
 from metaloop.config.identity import plain
-from metaloop.config.override_values import check_value, flatten, is_true
 from metaloop.config.overrides import check_overrides, parse, quoted
 from metaloop.config.targets.allowed import check_targets
 from metaloop.config.trust import remember_derived
 from metaloop.config.values import check_values
+from metaloop.config.words.override_values import check_value, flatten, is_true
 from metaloop.errors import UserError
 from metaloop.evaluation.finished_run import FinishedRun
 from metaloop.records.code import configuration_of

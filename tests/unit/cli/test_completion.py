@@ -13,7 +13,7 @@ from metaloop.cli.main import COMMANDS, main
 
 EXPECTED = [
     ("tr", ["train"]),
-    ("train algorithm=mam", ["algorithm=maml", "algorithm=mamlpp"]),
+    ("train algorithm=mam", ["algorithm=maml", "algorithm=maml_control", "algorithm=mamlpp"]),
     ("train algorithm/ru", ["algorithm/rule="]),
     ("train algorithm/rule=mom", ["algorithm/rule=momentum"]),
     ("train trainer.max_s", ["trainer.max_steps="]),

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from metaloop.config.override_values import is_true
+from metaloop.config.words.override_values import is_true
 from metaloop.errors import UserError
 from metaloop.system.suggestions import did_you_mean
 

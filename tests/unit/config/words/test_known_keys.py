@@ -7,7 +7,7 @@ import pytest
 
 import metaloop
 from metaloop.cli.main import main
-from metaloop.config.known_keys import known_keys
+from metaloop.config.words.known_keys import known_keys
 from metaloop.errors import UserError
 from metaloop.types import EpisodeSpec
 

@@ -6,9 +6,9 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from metaloop.config.known_keys import known_keys
-from metaloop.config.other_words import KEYS
 from metaloop.config.values import LEAST
+from metaloop.config.words.known_keys import known_keys
+from metaloop.config.words.other_words import KEYS
 from metaloop.errors import UserError
 from metaloop.system.suggestions import did_you_mean
 

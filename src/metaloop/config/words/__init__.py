@@ -1,0 +1,1 @@
+"""What may be written in overrides: keys, values, and other words for them."""
