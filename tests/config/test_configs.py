@@ -50,8 +50,8 @@ COUNTS = {
     "dataset": 49,
     "dataset/augmentation": 3,
     "episode": 18,
-    "experiment": 91,
-    "experiment/recipe": 11,
+    "experiment": 93,
+    "experiment/recipe": 12,
     "callbacks": 2,
     "debug": 2,
     "logger": 3,
@@ -294,6 +294,10 @@ ELSEWHERE = {
         f"dataset/{name}": "a further package: tests/unit/control/test_locomotion.py"
         for name in ("half_cheetah_dir", "half_cheetah_vel", "ant_dir")
     },
+    **{
+        f"experiment/finn2017_maml_half_cheetah_{name}": "a further package: tests/unit/control/test_locomotion.py"
+        for name in ("dir", "vel")
+    },
     "logger/mlflow": "a further package: tests/unit/tracking/test_lightning.py",
     "train": "composed by every other",
     **{f"experiment/recipe/{path.stem}": "composed by experiments" for path in RECIPES},
@@ -473,6 +477,7 @@ WITHOUT_NUMBERS = {
     "andrychowicz2016_quadratics": "the paper shows curves and prints no numbers",
     "nguyen2022_tnp_gp_mixture": "the paper trains one model for each kernel",
     "nguyen2022_tnp_gp_rbf": "the paper's functions have other noise, so its log-likelihoods mean something else",
+    "finn2017_maml_half_cheetah_vel": "the paper shows curves and prints no numbers",
     "rothfuss2019_promp_navigation": "the paper shows curves and prints no numbers",
     "finn2017_joint_navigation": "the paper's number is not known",
     "finn2017_scratch_navigation": "the paper prints no number",

@@ -11,7 +11,7 @@ from metaloop.inner.module_call import ModuleCall
 from metaloop.learners.learner import Learner
 from metaloop.models.adapter import as_model
 from metaloop.models.norm import OF_EXAMPLES, norm_modes
-from metaloop.types import Examples, Tasks
+from metaloop.types import Examples, Tasks, map_inputs
 
 _SAME = 1e-3  # relative distance of two gradients in float32 that counts as rounding
 _SIMILAR = 1e-2  # likewise of two answers, of networks in any precision
@@ -135,8 +135,8 @@ def _check_alone(model: nn.Module, support: Examples, name: str) -> None:
     model.eval()
     try:
         with torch.no_grad():
-            one = support.map(lambda tensor: tensor[:1])
-            together, again, alone = model(support.x), model(support.x), model(one.x)
+            one = map_inputs(lambda tensor: tensor[:1], support.x)
+            together, again, alone = model(support.x), model(support.x), model(one)
     finally:
         for module, training in modes.items():
             module.training = training

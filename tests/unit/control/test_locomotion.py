@@ -1,6 +1,7 @@
 """Robots that run: their rewards by hand, and the contract of environments."""
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from metaloop.errors import UserError
 from metaloop.testing import check_environment
 
 pytest.importorskip("gymnasium")
+from small_runs import trained
 
 
 def test_without_mujoco_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,3 +73,18 @@ def test_bad_settings_are_refused_by_their_key() -> None:
     for bad, key in (((0, 0.05), "horizon=0"), ((5, -1.0), "control_cost=-1")):
         with pytest.raises(UserError, match=f"dataset.environment.{key}"):
             AntDir(*bad)
+
+
+@pytest.mark.parametrize("name", ["dir", "vel"])
+def test_the_experiments_take_their_steps(name: str, tmp_path: Path) -> None:
+    families()
+    sizes = (
+        "dataset.environment.horizon=5",
+        "episode.queries=2",
+        "algorithm.episodes=2",
+        "outer.meta_batch=2",
+        "model.hidden=[5]",
+    )
+    ends = ("trainer.max_steps=2", "validation.every=1", "validation.episodes=2", "evaluation.episodes=2", "evaluation.batch=2")
+    trained(tmp_path, small=(f"experiment=finn2017_maml_half_cheetah_{name}", *sizes, *ends))
+    assert (tmp_path / "record.json").is_file()

@@ -166,6 +166,12 @@ def test_a_run_that_was_interrupted_ends_bit_equal(words: tuple[str, ...], tmp_p
     assert outcome(part)["episodes"] == outcome(tmp_path / "whole")["episodes"]
 
 
+def test_tasks_with_parameters_of_one_number_are_learned(tmp_path: Path) -> None:
+    """Masses and lengths, which have no axis when a task stands alone."""
+    words = [word for word in SMALL_WORDS if not word.startswith("dataset")]
+    trained(tmp_path, "dataset=cart_pole", "dataset.environment.horizon=4", "algorithm=promp", small=words)
+
+
 def test_two_ranks_reach_one_ranks_parameters(tmp_path: Path) -> None:
     runs = {
         "trpo": [
