@@ -13,6 +13,7 @@ from metaloop.report.tables.published import Experiment
 from metaloop.system.files import write_atomically
 
 _TABLES = ("episodes.csv", "metrics.csv")
+_FOLDERS = ("hydra.run.dir=", "hydra.sweep.dir=")  # words of a command that say where the run was written
 _DATA = "data"  # a record's folder of data, relative to where one works
 
 
@@ -79,10 +80,12 @@ def _copy(source: Path, target: Path, name: str) -> None:
 
 
 def _without_places(record: dict[str, Any], name: str) -> dict[str, Any]:
-    """The record with absolute paths of data relative to ``data``, and the run of an evaluation under its kept name."""
+    """The record with absolute paths of data relative to ``data``, the run of an evaluation under its kept name, and no run folder."""
     dataset = record["config"].get("dataset") or {}
     for key, value in dataset.items():
         if key.endswith("_dir") and isinstance(value, str) and Path(value).is_absolute():
             dataset[key] = f"{_DATA}/{Path(value).name}"
-    record["command"] = [f"run={name}" if word.startswith("run=") else word for word in record["command"]]
+    for key in ("command", "overrides"):
+        words = (f"run={name}" if word.startswith("run=") else word for word in record[key])
+        record[key] = [word for word in words if not word.startswith(_FOLDERS)]
     return record

@@ -114,13 +114,16 @@ def test_the_list_of_experiments_says_what_is_reproduced(place: Path, capsys: py
 
 def test_kept_records_name_no_place_of_a_machine(place: Path) -> None:
     config = {"seed": 3, "dataset": {"data_dir": "/far/away/omniglot", "side": 28}}
-    _record(place, 0.9, seed=3, config=config)
+    path = _record(place, 0.9, seed=3, config=config) / "record.json"
+    words = ["experiment=someone2020_small", "hydra.run.dir=/far/away/run"]
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"command": ["metaloop", "train", *words], "overrides": words}))
     experiment = Experiment("someone2020_small", "glyphs", None)
     (directory, record, _), *others = finished_runs(place / "docs", {experiment.name: experiment})
     assert not others
     kept = keep(directory, record, experiment, place / "kept")
     assert kept == place / "kept" / "someone2020_small" / "seed3"
     assert json.loads((kept / "record.json").read_text())["config"]["dataset"] == {"data_dir": "data/omniglot", "side": 28}
+    assert "/far" not in (kept / "record.json").read_text()
     assert keep(directory, record, experiment, place / "kept") == kept  # a later run of the row takes its place
 
 
