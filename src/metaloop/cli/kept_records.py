@@ -80,7 +80,7 @@ def _copy(source: Path, target: Path, name: str) -> None:
 
 
 def _without_places(record: dict[str, Any], name: str) -> dict[str, Any]:
-    """The record with absolute paths of data relative to ``data``, the run of an evaluation under its kept name, and no run folder."""
+    """The record with paths of data relative to ``data``, the run of an evaluation under its kept name, and no run folder."""
     dataset = record["config"].get("dataset") or {}
     for key, value in dataset.items():
         if key.endswith("_dir") and isinstance(value, str) and Path(value).is_absolute():
