@@ -25,7 +25,7 @@ MISTAKES = {
     "train algorithm=[maml,anil]": "metaloop train -m algorithm=maml,anil",
     "train +algorithm=anil": "change it with algorithm=anil",
     "train +experiment=finn2017_maml_sinusoid_5shot": "change it with experiment=finn2017_maml_sinusoid_5shot",
-    "train experiment=finn2017": "did you mean finn2017_joint_sinusoid_5shot or finn2017_maml_",
+    "train experiment=finn2017": "did you mean finn2017_joint_navigation or finn2017_joint_sinusoid_5shot or finn2017_",
     "train dataset=mini-imagenet": "did you mean mini_imagenet?",
     "train model=resnet": "did you mean resnet12 or resnet18?",
     "train episode=5way1shot": "did you mean 5w1s?",
