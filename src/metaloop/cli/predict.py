@@ -92,13 +92,18 @@ def _with_shipped(values: dict[str, str]) -> dict[str, str]:
     """The values with ``run=`` in the place of a ``model=`` that comes with the package.
 
     Raises:
-        UserError: the support set is missing.
+        UserError: the support set is missing, or there is no such model.
     """
-    from metaloop.evaluation.pretrained.shipped import shipped_run
+    from metaloop.evaluation.pretrained.shipped import shipped_run, shipped_runs
 
     model = values.get("model")
     directory = None if model is None or "run" in values else shipped_run(model)
     if directory is None:
+        if model is not None and "support" in values and not Path(model).exists():
+            raise UserError(
+                f"predict model={model}: neither a folder nor a model that comes with metaloop; "
+                f"{did_you_mean(model, shipped_runs())}those are {', '.join(shipped_runs())}"
+            )
         return values
     if "support" not in values:
         raise UserError(f"predict model={model}: support=FILE is needed, your labelled examples")

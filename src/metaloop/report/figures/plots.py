@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -103,13 +104,15 @@ def adaptation_curves(rows: Sequence[Row], theme: Theme) -> Figure | None:
     return figure
 
 
+def _curve_over(kind: str, run: Run) -> Sequence[CurvePoint]:
+    """The curve of a run whose steps are of this kind; none of another."""
+    return run.test.curve if run.test.curve_over == kind else ()
+
+
 def _panels(rows: Sequence[Row]) -> list[_Panel]:
     metric = rows[0].metric
     kinds = dict.fromkeys(row.first.test.curve_over for row in rows)
-    panels = [
-        _Panel(kind, metric.heading, lambda run, kind=kind: run.test.curve if run.test.curve_over == kind else ())  # type: ignore[misc]
-        for kind in kinds
-    ]
+    panels = [_Panel(kind, metric.heading, partial(_curve_over, kind)) for kind in kinds]
     if any(len(_returns(row.first)) > 1 for row in rows):
         panels.append(_Panel("episode", "return of an episode", _returns))
     return panels

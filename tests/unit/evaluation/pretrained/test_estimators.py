@@ -143,6 +143,8 @@ def test_mistakes_with_shipped_runs(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "predict model=pfn: support=FILE is needed" in capsys.readouterr().err
     assert main(["predict", "model=pnf", f"query={query}"]) == 2
     assert "Models that come with metaloop: detector, pfn, pfn_regression" in capsys.readouterr().err
+    assert main(["predict", "model=detektor", f"support={query}", f"query={query}"]) == 2
+    assert "neither a folder nor a model that comes with metaloop; did you mean detector? those are" in capsys.readouterr().err
     many = write(tmp_path / "many.csv", np.arange(20_004.0).reshape(-1, 2), np.arange(10_002) % 2)
     assert main(["predict", "model=pfn", f"support={many}", f"query={query}"]) == 2
     assert "it has 10,002 rows, and at most 10,000 are read" in capsys.readouterr().err
