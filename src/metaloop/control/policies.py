@@ -7,6 +7,8 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from metaloop.control.environments.environment import Environment
+from metaloop.errors import UserError
+from metaloop.problems.control import Actions
 from metaloop.types import Params
 
 
@@ -26,6 +28,14 @@ class TrialStart:
     numbers: Tensor
     episodes: int
     parameters: Params | None
+
+    def check_actions(self, actions: Actions) -> None:
+        """Raise a UserError unless the environments have the actions that a policy was made for."""
+        if self.environment.actions != actions:
+            raise UserError(
+                f"dataset.environment: tasks of {self.environment.title} have {self.environment.actions}, but this policy was "
+                f"made for {actions}"
+            )
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,9 @@ class Actions:
     def __hash__(self) -> int:
         return hash((self.count, self.continuous))
 
+    def __str__(self) -> str:
+        return f"actions of {self.count} numbers" if self.continuous else f"{self.count} actions"
+
 
 class Regret(TaskLoss):
     """Best expected return of an episode, told the task, minus its return; without a known best, minus its return."""

@@ -19,17 +19,15 @@ from metaloop.control.noise import TrialNoise
 from metaloop.control.policies import ControlPolicy
 from metaloop.control.rollouts import Rollouts, play
 from metaloop.errors import UserError
-from metaloop.inner.execution.over_tasks import Loop
+from metaloop.learners.control.memory_learner import MemoryLearner, refuse_continuous
 from metaloop.learners.control.memory_policy import ActorCritic, MemoryPolicy
-from metaloop.learners.control.playing import predictor, world_of
-from metaloop.learners.learner import Learner, Predictor, Requirements
-from metaloop.models.adapter import as_model
+from metaloop.learners.control.playing import numbers_of, world_of
 from metaloop.problems.control import Actions
 from metaloop.problems.task_loss import TaskLoss
-from metaloop.types import Examples, Inputs, OuterLoss, Params, Tasks
+from metaloop.types import OuterLoss, Params, Tasks
 
 
-class Imitation(Learner):
+class Imitation(MemoryLearner):
     """A policy with a memory that is meta-trained to predict the label of every step of a history, by cross-entropy.
 
     It then acts by what it predicts of its own history, with actions that are drawn from its prediction.
@@ -45,9 +43,7 @@ class Imitation(Learner):
         every: the histories have each ``every``-th episode of the agent's, which makes its learning as much faster.
     """
 
-    requires: ClassVar[Requirements] = Requirements(head=False, actions=True)
-    curve_over: ClassVar[str] = "episode"
-    transductive = True  # a later episode depends on those before
+    title: ClassVar[str] = "imitation"
 
     def __init__(
         self,
@@ -61,36 +57,19 @@ class Imitation(Learner):
         own: float,
         every: int,
     ) -> None:
-        super().__init__()
         _check(label, agent, own, every)
-        if actions.continuous:
-            raise UserError("algorithm: imitation predicts discrete actions, but those of this data set are vectors of numbers")
-        features = as_model(model).features
-        if features is None:
-            raise UserError("model: imitation needs the width of what the network returns, as attribute `features`")
-        self.model, self.loss, self.actions = model, loss, actions
-        self.network = ActorCritic(features, actions.count, memory, critic=False)
+        refuse_continuous(actions, self.title)
+        super().__init__(model, loss, actions)
+        self.network = ActorCritic(self.features, actions.count, memory, critic=False)
         self.agent, self.label, self.own, self.every = agent, label, own, every
-        self.over_tasks = Loop()  # unused: all tasks of a batch take a step at once
-
-    def check(self, ways: int) -> None:
-        """See :meth:`Learner.check`; there are no classes."""
-
-    def adapt(self, support: Examples, unlabelled: Inputs | None = None) -> Predictor:
-        """See :meth:`Learner.adapt`; the queries are the episodes of a trial, from which the memory learns."""
-        if unlabelled is not None:
-            raise UserError("imitation does not use unlabelled examples; take episode.unlabelled=0")
-        return predictor(self._policy(), support)
 
     def meta_loss(self, tasks: Tasks) -> OuterLoss:
         """See :meth:`Learner.meta_loss`; plays histories and returns the cross-entropy of their labels."""
-        numbers = tasks.support.number
-        assert numbers is not None
-        world = world_of(tasks.support)
+        world, numbers = world_of(tasks.support), numbers_of(tasks.support)
         by_learner = TrialNoise(numbers, 1, "who acts").next()[:, 0] < self.own
         losses = self.network.preferences.weight.new_zeros(len(numbers))
         returns = torch.zeros_like(tasks.query.y)
-        for chosen, policy, every in ((~by_learner, self.agent, self.every), (by_learner, self._policy(), 1)):
+        for chosen, policy, every in ((~by_learner, self.agent, self.every), (by_learner, self.policy(), 1)):
             if bool(chosen.any()):
                 with torch.no_grad():
                     history = self._history(world, numbers, chosen, policy, every)
@@ -106,11 +85,12 @@ class Imitation(Learner):
 
     def _cross_entropy(self, history: Rollouts) -> Tensor:
         """The mean cross-entropy of each task's labels, in nats."""
-        log_probabilities, _ = self._policy().reread(history)
+        log_probabilities, _ = self.policy().reread(history)
         each = -log_probabilities.gather(-1, self.label.of(history)[..., None])[..., 0]
         return (each * history.real).sum(0) / history.real.sum(0)
 
-    def _policy(self) -> MemoryPolicy:
+    def policy(self) -> MemoryPolicy:
+        """See :meth:`MemoryLearner.policy`."""
         return MemoryPolicy(self.model, self.network, self.actions)
 
 

@@ -12,7 +12,6 @@ from metaloop.control.memories import TrialMemory
 from metaloop.control.noise import TrialNoise, chosen
 from metaloop.control.policies import ControlPolicy, Transition, TrialStart
 from metaloop.control.rollouts import Rollouts
-from metaloop.errors import UserError
 from metaloop.problems.control import Actions
 
 
@@ -79,11 +78,7 @@ class MemoryPolicy(ControlPolicy):
         Raises:
             UserError: the environments have other actions than those that the policy was made for.
         """
-        if trial.environment.actions != self.actions:
-            raise UserError(
-                f"dataset.environment: tasks of {trial.environment.title} have {trial.environment.actions.count} actions, but "
-                f"this policy was made for {self.actions.count} discrete ones"
-            )
+        trial.check_actions(self.actions)
         like, tasks = self.network.preferences.weight, len(trial.numbers)
         before = like.new_zeros(tasks, 2 * self.actions.count + 2)
         return Recall(self.network.memory.start(tasks, like), before, TrialNoise(trial.numbers, 1, "policy"), [])

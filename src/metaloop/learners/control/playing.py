@@ -29,13 +29,18 @@ def world_of(support: Examples) -> World:
     )
 
 
+def numbers_of(support: Examples) -> Tensor:
+    """The numbers (tasks,) of the tasks, from which all that is random in them is drawn."""
+    assert support.number is not None
+    return support.number
+
+
 def predictor(policy: ControlPolicy, support: Examples) -> Predictor:
     """Make a predictor whose queries are the episodes of a trial and whose answers are their returns (tasks, episodes).
 
     Its iterates are the trial after some of its episodes, with returns of 0 for those to come; the last is the whole trial.
     """
-    world, numbers = world_of(support), support.number
-    assert numbers is not None
+    world, numbers = world_of(support), numbers_of(support)
 
     def returns(x: Inputs, mask: Tensor | None) -> Inputs:
         with torch.no_grad():

@@ -12,19 +12,16 @@ from torch import Tensor, nn
 
 from metaloop.control.memories import TrialMemory
 from metaloop.control.rollouts import Rollouts, play
-from metaloop.errors import UserError
-from metaloop.inner.execution.over_tasks import Loop
 from metaloop.learners.control.advantages import generalized_advantages
+from metaloop.learners.control.memory_learner import MemoryLearner, check_settings, refuse_continuous
 from metaloop.learners.control.memory_policy import ActorCritic, MemoryPolicy
-from metaloop.learners.control.playing import predictor, world_of
-from metaloop.learners.learner import Learner, Predictor, Requirements
-from metaloop.models.adapter import as_model
+from metaloop.learners.control.playing import numbers_of, world_of
 from metaloop.problems.control import Actions
 from metaloop.problems.task_loss import TaskLoss
-from metaloop.types import Examples, Inputs, OuterLoss, Tasks
+from metaloop.types import OuterLoss, Tasks
 
 
-class RL2(Learner):
+class RL2(MemoryLearner):
     """A policy with a memory that is meta-trained by proximal policy optimization (PPO, Schulman et al. 2017) on whole trials.
 
     A trial is one long episode for PPO: the memory and the returns go on from episode to episode, so that exploring early is
@@ -54,9 +51,7 @@ class RL2(Learner):
         last_entropy: ``entropy`` after ``growing`` outer steps, to which it moves by equal steps; None for the same.
     """
 
-    requires: ClassVar[Requirements] = Requirements(head=False, actions=True)
-    curve_over: ClassVar[str] = "episode"
-    transductive = True  # a later episode depends on those before
+    title: ClassVar[str] = "RL²"
 
     def __init__(
         self,
@@ -75,8 +70,7 @@ class RL2(Learner):
         growing: int = 0,
         last_entropy: float | None = None,
     ) -> None:
-        super().__init__()
-        _check(
+        check_settings(
             discount=(discount, 0 < discount <= 1, "above 0 and at most 1"),
             trace=(trace, 0 <= trace <= 1, "between 0 and 1"),
             clip=(clip, clip > 0, "above 0"),
@@ -87,39 +81,23 @@ class RL2(Learner):
             growing=(growing, growing >= 0, "at least 0"),
             last_entropy=(last_entropy, last_entropy is None or last_entropy >= 0, "at least 0, or null for that of the start"),
         )
-        if actions.continuous:
-            raise UserError("algorithm=rl2: chooses among discrete actions, but those of this data set are vectors of numbers")
-        features = as_model(model).features
-        if features is None:
-            raise UserError("model: RL² needs the width of what the network returns, as attribute `features`")
-        self.model, self.loss, self.actions = model, loss, actions
-        self.network = ActorCritic(features, actions.count, memory)
+        refuse_continuous(actions, self.title)
+        super().__init__(model, loss, actions)
+        self.network = ActorCritic(self.features, actions.count, memory)
         self.discount, self.trace, self.clip, self.renew = discount, trace, clip, renew
         self.value_weight = value_weight
         self.entropy, self.last_entropy = entropy, entropy if last_entropy is None else last_entropy
         self.shortest, self.growing = shortest, growing
-        self.over_tasks = Loop()  # unused: all tasks of a batch take a step at once
         played_by = copy.deepcopy([model, self.network]) if renew > 1 else []
         self.played_by = nn.ModuleList(played_by)  # the policy that plays, as it was when it was renewed
         self.played_by.requires_grad_(False)
 
-    def check(self, ways: int) -> None:
-        """See :meth:`Learner.check`; there are no classes."""
-
-    def adapt(self, support: Examples, unlabelled: Inputs | None = None) -> Predictor:
-        """See :meth:`Learner.adapt`; the queries are the episodes of a trial, from which the memory learns."""
-        if unlabelled is not None:
-            raise UserError("RL² does not use unlabelled examples; take episode.unlabelled=0")
-        return predictor(self._policy(), support)
-
     def meta_loss(self, tasks: Tasks) -> OuterLoss:
         """See :meth:`Learner.meta_loss`; plays the tasks' trials and returns PPO's surrogate."""
-        number = tasks.support.number
-        assert number is not None
-        world = world_of(tasks.support)
+        world, numbers = world_of(tasks.support), numbers_of(tasks.support)
         episodes = self.episodes(world.episodes)
         with torch.no_grad():
-            rollouts = play(replace(world, episodes=episodes), number, self._player())
+            rollouts = play(replace(world, episodes=episodes), numbers, self._player())
         losses = self._surrogate(rollouts)
         returns = F.pad(rollouts.returns, (0, world.episodes - episodes))  # 0 of episodes that were not played
         return OuterLoss(losses.mean(), returns, losses.detach()[:, None])
@@ -136,13 +114,14 @@ class RL2(Learner):
         share = min(1.0, self.outer_step / self.growing) if self.growing else 1.0
         return self.entropy + share * (self.last_entropy - self.entropy)
 
-    def _policy(self) -> MemoryPolicy:
+    def policy(self) -> MemoryPolicy:
+        """See :meth:`MemoryLearner.policy`."""
         return MemoryPolicy(self.model, self.network, self.actions)
 
     def _player(self) -> MemoryPolicy:
         """The policy that plays in this outer step."""
         if self.renew == 1:
-            return self._policy()
+            return self.policy()
         model, network = self.played_by
         if self.outer_step % self.renew == 0:
             model.load_state_dict(self.model.state_dict())
@@ -152,7 +131,7 @@ class RL2(Learner):
 
     def _surrogate(self, rollouts: Rollouts) -> Tensor:
         """PPO's loss of each trial, (tasks,)."""
-        log_probabilities, means = self._policy().reread(rollouts)
+        log_probabilities, means = self.policy().reread(rollouts)
         assert means is not None
         left = torch.arange(len(means), 0, -1, device=means.device, dtype=means.dtype)[:, None]
         values = means * left
@@ -164,10 +143,3 @@ class RL2(Learner):
         entropy = -(log_probabilities.exp() * log_probabilities).sum(-1)
         each = -gain + self.value_weight * error - self.entropy_weight * entropy
         return (each * rollouts.real).mean(0)
-
-
-def _check(**settings: tuple[float | None, bool, str]) -> None:
-    """Raise a UserError for the first of the settings (value, whether it is allowed, what is) that is not allowed."""
-    for name, (value, allowed, rule) in settings.items():
-        if not allowed:
-            raise UserError(f"algorithm.{name}={value}: {rule}")

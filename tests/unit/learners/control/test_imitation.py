@@ -75,7 +75,7 @@ def test_the_loss_is_the_cross_entropy_of_the_labels_of_real_steps(label: Action
     torch.nn.init.normal_(learner.network.preferences.weight)
     history = history_of(tasks, Random())
     assert not bool(history.real.all())
-    log_probabilities, values = learner._policy().reread(history)
+    log_probabilities, values = learner.policy().reread(history)
     assert values is None
     losses = []
     for task in range(6):
@@ -119,7 +119,7 @@ def test_it_learns_the_posterior_probability_that_an_arm_is_the_best() -> None:
     train(learner, environment, episodes=6, steps=250)
     history = history_of(tasks_of(environment, 300, 6, 10**6), Drawn())
     with torch.no_grad():
-        predicted = learner._policy().reread(history)[0].exp()[-1, :, 0]
+        predicted = learner.policy().reread(history)[0].exp()[-1, :, 0]
     grid = (torch.arange(400).double() + 0.5) / 400
     errors = []
     for task in range(300):
@@ -135,7 +135,7 @@ def test_it_goes_on_as_the_algorithm_that_it_was_distilled_from() -> None:
     train(learner, environment, episodes=6, steps=150)
     history = history_of(tasks_of(environment, 300, 6, 10**6), Greedy(0.0))
     with torch.no_grad():
-        log_probabilities, _ = learner._policy().reread(history)
+        log_probabilities, _ = learner.policy().reread(history)
     assert (log_probabilities.argmax(-1) == history.actions)[1:].float().mean() > 0.85  # the rest are ties
     with torch.no_grad():
         tasks = tasks_of(environment, 300, 6, 10**6)
@@ -149,7 +149,7 @@ def test_who_acts_in_a_history_is_drawn_for_each_task() -> None:
     agent, own, half = (made(environment, Stubborn(), Best(), own=own) for own in (0.0, 1.0, 0.5))
     returns = {id(each): each.meta_loss(tasks).query_logits for each in (agent, own, half)}
     assert torch.equal(returns[id(agent)], history_of(tasks, Stubborn()).returns)
-    assert torch.equal(returns[id(own)], history_of(tasks, own._policy()).returns)
+    assert torch.equal(returns[id(own)], history_of(tasks, own.policy()).returns)
     of_agent = (returns[id(half)] == returns[id(agent)]).float().mean()
     of_own = (returns[id(half)] == returns[id(own)]).float().mean()
     equal = (returns[id(agent)] == returns[id(own)]).float().mean()

@@ -60,7 +60,7 @@ def test_reading_a_trial_at_once_gives_the_numbers_of_acting(
     nn.init.normal_(learner.network.preferences.weight)
     support = tasks_of(environment, 20, 3).support
     assert support.number is not None
-    policy = learner._policy()
+    policy = learner.policy()
     rollouts = play(world_of(support), support.number, policy)
     log_probabilities, _ = policy.reread(rollouts)
     taken = log_probabilities.gather(-1, rollouts.actions[..., None])[..., 0]

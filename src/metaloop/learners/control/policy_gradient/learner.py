@@ -18,7 +18,7 @@ from metaloop.inner.objective import Objective
 from metaloop.inner.problem import InnerProblem
 from metaloop.inner.rules.rule import InnerRule
 from metaloop.inner.selection.adapted import Adapted
-from metaloop.learners.control.playing import world_of
+from metaloop.learners.control.playing import numbers_of, world_of
 from metaloop.learners.control.policy_gradient.baselines import ReturnBaseline
 from metaloop.learners.control.policy_gradient.played import AdvantageEstimator, PlayedEpisodes, gathered
 from metaloop.learners.control.policy_gradient.policy_task import (
@@ -142,7 +142,7 @@ class PolicyGradientLearner(Learner):
 
     def policies(self, support: Examples) -> list[StackedPolicy]:
         """Return the policies of stacked tasks before adaptation and after each of ``eval_steps`` inner steps."""
-        meta, world, number = detached(self._meta), world_of(support), _number(support)
+        meta, world, number = detached(self._meta), world_of(support), numbers_of(support)
         at = start_of_tasks(self.problem, meta, len(number))
         policies = [self._policy(meta, at[0])]
         for step in range(self.eval_steps):
@@ -154,7 +154,7 @@ class PolicyGradientLearner(Learner):
     def _answer(self, support: Examples, policy: StackedPolicy) -> Answer:
         def returns(x: Inputs, mask: Tensor | None) -> Tensor:
             assert isinstance(x, Tensor)
-            return self._queries(world_of(support), _number(support), policy, x.shape[1])
+            return self._queries(world_of(support), numbers_of(support), policy, x.shape[1])
 
         return returns
 
@@ -189,7 +189,7 @@ class PolicyGradientLearner(Learner):
 
     def _played(self, tasks: Tasks) -> Replay:
         """Play the episodes of a meta-batch."""
-        meta, world, number = self._player(), world_of(tasks.support), _number(tasks.support)
+        meta, world, number = self._player(), world_of(tasks.support), numbers_of(tasks.support)
         weights = self.objective.weights(self.problem.steps, self.outer_step)
         problem = InnerProblem(self.task, self.rule, weights, self.problem.steps, outer_step=self.outer_step)
         at: State = start_of_tasks(problem, meta, len(number))
@@ -214,11 +214,6 @@ class PolicyGradientLearner(Learner):
             self.played_by["rule"].load_state_dict(self.rule.state_dict())
         played_by = dict(self.played_by.named_parameters())
         return {name: played_by[name].detach() for name in self._meta}
-
-
-def _number(support: Examples) -> Tensor:
-    assert support.number is not None
-    return support.number
 
 
 def _check(

@@ -85,11 +85,7 @@ class StackedPolicy(ControlPolicy):
         Raises:
             UserError: the environments have other actions than those that the policies were made for.
         """
-        if trial.environment.actions != self.actions:
-            raise UserError(
-                f"dataset.environment: tasks of {trial.environment.title} have other actions than those that the policy was "
-                f"made for ({self.actions.count} {'continuous' if self.actions.continuous else 'discrete'} ones)"
-            )
+        trial.check_actions(self.actions)
         return TrialNoise(trial.numbers, self.distribution.words, "policy")
 
     def act(self, memory: TrialNoise, observation: Tensor) -> Tensor:

@@ -242,7 +242,7 @@ def test_bad_settings_are_refused_by_their_key(settings: dict[str, Any], message
 
 
 def test_tasks_with_other_actions_are_refused() -> None:
-    with pytest.raises(UserError, match="other actions than those that the policy was made for"):
+    with pytest.raises(UserError, match="but this policy was made for"):
         made(BernoulliBandits(3)).meta_loss(tasks_of(BernoulliBandits(4), 2))
 
 
