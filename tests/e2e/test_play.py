@@ -89,6 +89,28 @@ def test_many_pulls_are_printed_by_tens_with_the_arms(runs: Path, capsys: Captur
     assert set("".join("".join(words[1:]) for words in actions)) <= set("01234")
 
 
+def test_the_posterior_of_the_arms_is_written_step_by_step(runs: Path, tmp_path: Path, capsys: Captured) -> None:
+    table, figure = tmp_path / "new" / "beliefs.csv", tmp_path / "beliefs.png"
+    assert main(["play", f"run={runs / 'bandits'}", f"beliefs={table}"]) == 0
+    assert re.search(r"posterior's deviation +0\.289 ", capsys.readouterr().out)  # that of a uniform distribution
+    with table.open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 25 * 2  # before and after each pull
+    assert [float(rows[0][f"mean_{arm}"]) for arm in range(1, 6)] == [0.5] * 5
+    certainty = [1 / float(rows[-1][f"deviation_{arm}"]) ** 2 for arm in range(1, 6)]
+    mean = [float(rows[-1][f"mean_{arm}"]) for arm in range(1, 6)]
+    pulls = [c * m * (1 - m) - 3 for c, m in zip(certainty, mean, strict=True)]  # beta(a, b) has a + b = 2 + pulls
+    assert sum(pulls) == pytest.approx(25, abs=0.01)
+    assert main(["play", f"run={runs / 'bandits'}", f"beliefs={figure}"]) == 0
+    with Image.open(figure) as picture:
+        assert picture.format == "PNG"
+
+
+def test_a_policy_without_a_posterior_is_told_so(runs: Path, tmp_path: Path, capsys: Captured) -> None:
+    assert main(["play", f"run={runs / 'rooms'}", f"beliefs={tmp_path / 'some.png'}"]) == 2
+    assert "this run's policy has no posterior" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -98,6 +120,7 @@ def test_many_pulls_are_printed_by_tens_with_the_arms(runs: Path, capsys: Captur
         (["run=RUN", "task=1", "task=2"], "given a second time"),
         (["run=RUN", "gif=maze.png"], r"gif=maze.png: must be a file that ends in \.gif"),
         (["run=RUN", "gif=some.gif"], "5 Bernoulli arms are not drawn"),
+        (["run=RUN", "beliefs=some.txt"], r"beliefs=some.txt: must be a file that ends in \.png"),
         (["run=nowhere"], "nowhere"),
     ],
 )

@@ -152,7 +152,7 @@ keys:
   out=FILE       a .csv file for the predictions; earlier predictions in it are replaced
   save=DIR       save the adapted model in this new folder"""
 
-PLAY = """usage: metaloop play run=DIR [task=N] [gif=FILE.gif] [KEY=VALUE ...]
+PLAY = """usage: metaloop play run=DIR [task=N] [gif=FILE.gif] [beliefs=FILE] [KEY=VALUE ...]
 
 Plays one task of the meta-test of a finished run on a data set of environments, exactly as the meta-test did: the policy adapts
 and acts. Prints the return of each episode, and draws the paths in grids, mazes, catch and point navigation.
@@ -168,6 +168,7 @@ keys:
   run=DIR        a finished run
   task=N         number of the task in the meta-test, which is its row in episodes.csv (default: 0)
   gif=FILE       a .gif file for a moving picture of all episodes
+  beliefs=FILE   a .png or .csv file for the posterior of the task, step by step, of a policy that has one (varibad, pearl)
   unfinished=true   use the best checkpoint so far of a run that was stopped
   data_changed=allow   use a run whose data set has changed since
   trust=NAME     a package that a run from somebody else may name (docs/trust.md)

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from metaloop.control.environments.environment import Environment
+from metaloop.control.watching import Belief
 from metaloop.errors import UserError
 from metaloop.problems.control import Actions
 from metaloop.types import Params
@@ -88,3 +89,7 @@ class ControlPolicy(ABC):
     @abstractmethod
     def learn(self, memory: Any, transition: Transition) -> Any:
         """Return the memory after a step; tensors of ``memory`` may be changed in place."""
+
+    def belief(self, memory: Any) -> Belief | None:
+        """Return what the policy believes of the tasks at this point of a trial; None if it has no posterior."""
+        return None

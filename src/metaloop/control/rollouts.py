@@ -82,6 +82,7 @@ def play(world: World, numbers: Tensor, policy: ControlPolicy, best: bool = Fals
         state = environment.reset(parameters, start_noise.next())
         if environment.watch is not None:
             environment.watch.begin(parameters, state)
+            environment.watch.believe(policy.belief(memory))
         observation = checks.observation(environment.observe(parameters, state), episode, 0)
         real = torch.ones(len(numbers), dtype=torch.bool, device=numbers.device)
         for time in range(environment.horizon):
@@ -94,10 +95,11 @@ def play(world: World, numbers: Tensor, policy: ControlPolicy, best: bool = Fals
             done = ~real | (torch.full_like(real, last) if result.done is None else result.done)
             after = checks.observation(environment.observe(parameters, state), episode, time + 1)
             reward = torch.where(real, result.reward, torch.zeros_like(result.reward))
-            if environment.watch is not None:
-                environment.watch.step(actions, reward, real, state)
             transition = Transition(observation, actions, reward, after, done, real)
             memory = policy.learn(memory, transition)
+            if environment.watch is not None:
+                environment.watch.step(actions, reward, real, state)
+                environment.watch.believe(policy.belief(memory))
             steps.append(transition)
             observation, real = after, ~done
         if result.done is not None:

@@ -7,6 +7,19 @@ from torch import Tensor
 from metaloop.types import Params
 
 
+@dataclass(frozen=True)
+class Belief:
+    """What a policy believes of the tasks: a posterior with these moments.
+
+    Attributes:
+        mean: (tasks, entries).
+        deviation: (tasks, entries), standard deviations.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+
 @dataclass
 class WatchedEpisode:
     """An episode of stacked tasks.
@@ -17,6 +30,7 @@ class WatchedEpisode:
         actions: (tasks,) or (tasks, count) of each step.
         rewards: (tasks,) of each step; 0 after the end of an episode.
         real: (tasks,) bool of each step, False after the end of an episode.
+        beliefs: what the policy believed of the tasks before each step, and after the last; empty if it has no posterior.
     """
 
     parameters: Params
@@ -24,6 +38,7 @@ class WatchedEpisode:
     actions: list[Tensor] = field(default_factory=list)
     rewards: list[Tensor] = field(default_factory=list)
     real: list[Tensor] = field(default_factory=list)
+    beliefs: list[Belief] = field(default_factory=list)
 
 
 class Watch:
@@ -43,3 +58,8 @@ class Watch:
         episode.rewards.append(reward)
         episode.real.append(real)
         episode.states.append(state)
+
+    def believe(self, belief: Belief | None) -> None:
+        """Note what the policy believes of the tasks in these states."""
+        if belief is not None:
+            self.episodes[-1].beliefs.append(belief)

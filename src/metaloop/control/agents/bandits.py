@@ -17,6 +17,7 @@ from metaloop.control.agents.gittins import discounted_indices, finite_indices
 from metaloop.control.environments.bandits import Bandits, BernoulliBandits
 from metaloop.control.noise import TrialNoise, normal
 from metaloop.control.policies import ControlPolicy, Transition, TrialStart
+from metaloop.control.watching import Belief
 from metaloop.errors import UserError
 
 
@@ -42,6 +43,11 @@ class Pulls:
     def mean(self) -> Tensor:
         """Posterior mean of each arm (tasks, arms)."""
         return (self.paid + 1) / (self.pulled + 2) if self.bernoulli else self.paid / (self.pulled + 1)
+
+    @property
+    def deviation(self) -> Tensor:
+        """Posterior standard deviation of each arm's mean (tasks, arms)."""
+        return (self.mean * (1 - self.mean) / (self.pulled + 3)).sqrt() if self.bernoulli else (self.pulled + 1) ** -0.5
 
     @property
     def total(self) -> Tensor:
@@ -87,6 +93,10 @@ class IndexPolicy(ControlPolicy):
         memory.paid.scatter_add_(1, arm, transition.reward[:, None])
         memory.left -= 1
         return memory
+
+    def belief(self, memory: Pulls) -> Belief:
+        """See :meth:`ControlPolicy.belief`; the exact posterior of the arms' means."""
+        return Belief(memory.mean, memory.deviation)
 
 
 class Greedy(IndexPolicy):

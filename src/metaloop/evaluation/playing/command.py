@@ -12,8 +12,9 @@ from metaloop.system.suggestions import did_you_mean
 if TYPE_CHECKING:  # it imports torch, for which the error for a mistyped word should not wait
     from metaloop.evaluation.playing.trial import PlayedEpisode, PlayedTrial
 
-KEYS = ("run", "task", "gif", "unfinished")
+KEYS = ("run", "task", "gif", "beliefs", "unfinished")
 _LINES = 20  # most episodes with a line of their own
+_BELIEFS = (".png", ".csv")  # of a file of beliefs
 _DRAWN = 12  # most episodes that are drawn: the first and the last of them
 
 
@@ -38,6 +39,9 @@ def words(argv: Sequence[str]) -> dict[str, str]:
     gif = values.get("gif")
     if gif is not None and (Path(gif).suffix.lower() != ".gif" or Path(gif).is_dir()):
         raise UserError(f"play gif={gif}: must be a file that ends in .gif")
+    beliefs = values.get("beliefs")
+    if beliefs is not None and (Path(beliefs).suffix.lower() not in _BELIEFS or Path(beliefs).is_dir()):
+        raise UserError(f"play beliefs={beliefs}: must be a file that ends in .png, for a figure, or in .csv")
     return values
 
 
@@ -55,9 +59,16 @@ def main(argv: list[str]) -> int:
     drawn = all(episode.drawings for episode in trial.episodes)
     if "gif" in values and not drawn:
         raise UserError(f"play gif=: {trial.problem.title} are not drawn; grids, mazes, catch and point navigation are")
-    lines = [*_about(trial), *_episodes(trial)]
+    believes = all(episode.beliefs for episode in trial.episodes)
+    if "beliefs" in values and not believes:
+        raise UserError(
+            "play beliefs=: this run's policy has no posterior; those of varibad, pearl and the agents of bandits have"
+        )
+    lines = [*_about(trial), *_episodes(trial), *(_beliefs(trial) if believes else [])]
     if "gif" in values:
-        lines.append(f"moving picture  {_write(Path(values['gif']), trial)}")
+        lines.append(f"moving picture  {_written('gif', values['gif'], _picture(trial))}")
+    if "beliefs" in values:
+        lines.append(f"beliefs  {_written('beliefs', values['beliefs'], _believed(trial, Path(values['beliefs']).suffix))}")
     print_lines(lines)
     if drawn:
         print("", *_drawings(trial), sep="\n")
@@ -120,18 +131,41 @@ def _drawings(trial: "PlayedTrial") -> list[str]:
     return side_by_side(paths, titles, shutil.get_terminal_size().columns)
 
 
-def _write(target: Path, trial: "PlayedTrial") -> Path:
+def _beliefs(trial: "PlayedTrial") -> list[str]:
+    """A line with the mean deviation of the posterior at first and after each episode; of many, some."""
+    ends = [trial.episodes[0].beliefs[0], *(episode.beliefs[-1] for episode in trial.episodes)]
+    shown = ends if len(ends) <= _DRAWN else [*ends[: _DRAWN // 2], *ends[-_DRAWN // 2 :]]
+    means = [f"{sum(deviation) / len(deviation):.3g}" for _, deviation in shown]
+    if len(shown) < len(ends):
+        means.insert(_DRAWN // 2, "...")
+    return [f"posterior's deviation  {' '.join(means)} (at first and after each episode)"]
+
+
+def _believed(trial: "PlayedTrial", suffix: str) -> bytes:
+    from metaloop.report.figures.belief_plot import belief_figure, belief_table
+    from metaloop.report.figures.theme import LIGHT, png
+
+    episodes = [episode.beliefs for episode in trial.episodes]
+    return belief_table(episodes).encode() if suffix.lower() == ".csv" else png(belief_figure(episodes, LIGHT))
+
+
+def _picture(trial: "PlayedTrial") -> bytes:
     from metaloop.report.figures.trial_pictures import moving_picture
-    from metaloop.system.files import write_atomically
 
     titles = []
     for number, episode in enumerate(trial.episodes, 1):
         sums = [sum(episode.rewards[:step]) for step in range(len(episode.drawings))]
         titles.append([f"episode {number}, step {step}: {value:.2f}" for step, value in enumerate(sums)])
-    content = moving_picture([episode.drawings for episode in trial.episodes], titles)
+    return moving_picture([episode.drawings for episode in trial.episodes], titles)
+
+
+def _written(key: str, name: str, content: bytes) -> Path:
+    from metaloop.system.files import write_atomically
+
+    target = Path(name)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(target, content)
     except OSError as error:
-        raise UserError(f"play gif={target} cannot be written ({error.strerror or error}); name another file") from error
+        raise UserError(f"play {key}={target} cannot be written ({error.strerror or error}); name another file") from error
     return target

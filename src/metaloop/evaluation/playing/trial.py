@@ -24,11 +24,14 @@ class PlayedEpisode:
         rewards: of each step until its end.
         actions: of each step; a number, or several.
         drawings: of the states before each step and after the last; empty if the environments are not drawn.
+        beliefs: means and standard deviations (entries each) of what the policy believed of the task before each step and after
+            the last; empty if it has no posterior.
     """
 
     rewards: list[float]
     actions: list[Any]
     drawings: list[Drawing]
+    beliefs: list[tuple[list[float], list[float]]]
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,8 @@ def _of_each_task(world: World, episode: WatchedEpisode) -> list[PlayedEpisode]:
     result = []
     for place, length in enumerate(real.sum(0).tolist()):
         shown = [frame[place] for frame in frames[: length + 1]]
-        result.append(PlayedEpisode(rewards[:length, place].tolist(), actions[:length, place].tolist(), shown))
+        beliefs = [(each.mean[place].tolist(), each.deviation[place].tolist()) for each in episode.beliefs[: length + 1]]
+        result.append(PlayedEpisode(rewards[:length, place].tolist(), actions[:length, place].tolist(), shown, beliefs))
     return result
 
 
