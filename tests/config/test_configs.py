@@ -29,7 +29,7 @@ COUNTS = {
     "algorithm/adapted": 10,
     "algorithm/agent": 12,
     "algorithm/augmentation": 2,
-    "algorithm/baseline": 2,
+    "algorithm/baseline": 3,
     "algorithm/comparison": 17,
     "algorithm/head_init": 6,
     "algorithm/inner_order": 3,

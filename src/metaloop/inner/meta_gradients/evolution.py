@@ -41,7 +41,7 @@ class TaskPair:
         ends: dict[float, tuple[Params, Params] | None] = {1.0: None, -1.0: None}
         with torch.no_grad():
             for window, span in enumerate(windows):
-                noise = _noise(number | ((pair * len(windows) + window) << _BITS), meta)
+                noise = perturbation(number, pair * len(windows) + window, meta)
                 carried = {name: value + noise[name] for name, value in carried.items()}
                 totals = []
                 for sign in (1.0, -1.0):
@@ -57,10 +57,16 @@ class TaskPair:
         return total, {"loss": torch.stack(losses).sum()}
 
 
-def _noise(number: Tensor, meta: Params) -> Params:
-    """Draw independent standard normal numbers for every entry of every meta-parameter."""
+def perturbation(number: Tensor, index: Tensor | int, meta: Params) -> Params:
+    """Draw independent standard normal numbers for every entry of every meta-parameter.
+
+    Args:
+        number: number of the task, below 2**40.
+        index: number of the perturbation within the task.
+        meta: the meta-parameters.
+    """
     sizes = [value.numel() for value in meta.values()]
-    flat = torch.split(normal(number, _STREAM, (sum(sizes),), torch.float64), sizes)
+    flat = torch.split(normal(number | (index << _BITS), _STREAM, (sum(sizes),), torch.float64), sizes)
     return {name: part.view(value.shape).to(value) for (name, value), part in zip(meta.items(), flat, strict=True)}
 
 

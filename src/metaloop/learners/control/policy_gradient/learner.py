@@ -13,6 +13,7 @@ from metaloop.control.rollouts import Rollouts
 from metaloop.errors import UserError
 from metaloop.inner.autodiff import detached
 from metaloop.inner.execution.over_tasks import Loop, with_gradient
+from metaloop.inner.meta_gradients.evolution import EvolutionStrategies
 from metaloop.inner.meta_gradients.meta_gradient import FirstOrder, MetaGradient, Nothing, Unrolled
 from metaloop.inner.objective import Objective
 from metaloop.inner.problem import InnerProblem
@@ -20,6 +21,7 @@ from metaloop.inner.rules.rule import InnerRule
 from metaloop.inner.selection.adapted import Adapted
 from metaloop.learners.control.playing import numbers_of, world_of
 from metaloop.learners.control.policy_gradient.baselines import ReturnBaseline
+from metaloop.learners.control.policy_gradient.evolved import Fitness, check_evolved, evolved_gradient
 from metaloop.learners.control.policy_gradient.played import AdvantageEstimator, PlayedEpisodes, gathered
 from metaloop.learners.control.policy_gradient.policy_task import (
     PolicyTask,
@@ -62,7 +64,7 @@ class PolicyGradientLearner(Learner):
         actions: actions of the environments.
         adapted: selects the parameters that the inner loop changes.
         rule: builds the inner rule from the adapted parameters.
-        meta_gradient: ``unrolled`` (exact), ``first_order`` or ``none``.
+        meta_gradient: ``unrolled`` (exact), ``first_order``, ``evolution`` (of the returns alone) or ``none``.
         objective: weights of the inner iterates in the outer loss.
         inner_surrogate: what inner steps ascend.
         baseline: predicts the reward that is left, in both loops.
@@ -107,6 +109,8 @@ class PolicyGradientLearner(Learner):
         super().__init__()
         check_counts(steps=steps, eval_steps=eval_steps, episodes=episodes, eval_episodes=eval_episodes)
         _check(meta_gradient, steps, eval_steps, episodes, eval_episodes, discount, trace)
+        if isinstance(meta_gradient, EvolutionStrategies):
+            check_evolved(outer_update)
         made_policy(model, actions, head_scale, deviation)
         model = adapted.attach(model)
         names = adapted_names(adapted, model)
@@ -180,12 +184,20 @@ class PolicyGradientLearner(Learner):
         replay = self._replay[1]
         gradients = {name: torch.zeros_like(value) for name, value in self._meta.items()}
         if self.learns:
-            gradients = dict(self.update.gradient(replay, self._meta))
+            gradients = dict(self._gradient(replay, tasks))
         returns = {taken: part.returns for taken, part in replay.outer.items()}
         per_step = torch.stack([-each.mean(1) for each in returns.values()], 1)
         weights = per_step.new_tensor([replay.problem.weights[taken] for taken in returns])
         value = with_gradient((per_step @ weights).mean(), self._meta, gradients)
         return OuterLoss(value, returns[max(returns)], per_step)
+
+    def _gradient(self, replay: Replay, tasks: Tasks) -> Params:
+        """What the outer optimizer descends, the mean over tasks."""
+        if not isinstance(self.meta_gradient, EvolutionStrategies):
+            return self.update.gradient(replay, self._meta)
+        world, number = world_of(tasks.support), _number(tasks.support)
+        fitness = Fitness(replay.problem, world, number, self.actions, self.episodes, self.estimator)
+        return evolved_gradient(self.meta_gradient, fitness, detached(self._meta))
 
     def _played(self, tasks: Tasks) -> Replay:
         """Play the episodes of a meta-batch."""
@@ -226,10 +238,10 @@ def _check(
     trace: float,
 ) -> None:
     """Raise a UserError for settings that are not allowed."""
-    if not isinstance(meta_gradient, Unrolled | FirstOrder | Nothing):
+    if not isinstance(meta_gradient, Unrolled | FirstOrder | EvolutionStrategies | Nothing):
         raise UserError(
-            f"algorithm.meta_gradient={type(meta_gradient).__name__}: policy gradients are differentiated by unrolled, "
-            f"first_order or none"
+            f"algorithm.meta_gradient={type(meta_gradient).__name__}: policy gradients take algorithm/meta_gradient=unrolled, "
+            f"first_order, evolution or none"
         )
     for key, value, most in (
         ("steps", max(steps, eval_steps or 0), QUERIES),

@@ -77,28 +77,48 @@ def _observations(experience: PlayedEpisodes) -> Tensor:
     return experience.x
 
 
-def start_of_tasks(problem: InnerProblem, meta: Params, tasks: int) -> State:
-    """Return the start of so many tasks, (tasks, ...) each."""
+def start_of_tasks(problem: InnerProblem, meta: Params, tasks: int, *, own_meta: bool = False) -> State:
+    """Return the start of so many tasks, (tasks, ...) each; with ``own_meta``, ``meta`` has such an axis, too."""
     assert isinstance(problem.task, PolicyTask)
-    start = problem.task.learned(meta)
-    state = problem.first_state(meta, start)
-    params, stacked = ({n: v.expand(tasks, *v.shape) for n, v in part.items()} for part in (start, state))
+    task = problem.task
+
+    def one(meta: Params) -> State:
+        start = task.learned(meta)
+        return start, problem.first_state(meta, start)
+
+    if own_meta:
+        started: State = torch.func.vmap(one)(meta)
+        return started
+    params, stacked = ({n: v.expand(tasks, *v.shape) for n, v in part.items()} for part in one(meta))
     return params, stacked
 
 
 def step_of_tasks(
-    problem: InnerProblem, meta: Params, at: State, experience: PlayedEpisodes, step: int, *, second_order: bool
+    problem: InnerProblem,
+    meta: Params,
+    at: State,
+    experience: PlayedEpisodes,
+    step: int,
+    *,
+    second_order: bool,
+    own_meta: bool = False,
 ) -> State:
-    """Take inner step number ``step`` in all tasks at once; differentiable by ``torch.autograd`` in ``meta`` and ``at``."""
+    """Take inner step number ``step`` in all tasks at once; differentiable by ``torch.autograd`` in ``meta`` and ``at``.
 
-    def one(params: Params, state: Params, part: PlayedEpisodes) -> State:
+    With ``own_meta``, each task has meta-parameters of its own, (tasks, ...) each.
+    """
+
+    def one(meta: Params, params: Params, state: Params, part: PlayedEpisodes) -> State:
         return problem.step(meta, params, state, part, step, Functional(), second_order=second_order)
 
-    after: State = torch.func.vmap(one)(*at, experience)
+    after: State = torch.func.vmap(one, in_dims=(0 if own_meta else None, 0, 0, 0))(meta, *at, experience)
     return after
 
 
-def outputs_of_tasks(task: PolicyTask, meta: Params, params: Params, x: Tensor) -> Tensor:
-    """Outputs (tasks, examples, outputs) for observations (tasks, examples, *input), each task with its parameters."""
-    outputs: Tensor = torch.func.vmap(lambda p, part: task.outputs(meta, p, part))(params, x)
+def outputs_of_tasks(task: PolicyTask, meta: Params, params: Params, x: Tensor, *, own_meta: bool = False) -> Tensor:
+    """Outputs (tasks, examples, outputs) for observations (tasks, examples, *input), each task with its parameters.
+
+    With ``own_meta``, each task has meta-parameters of its own, (tasks, ...) each.
+    """
+    outputs: Tensor = torch.func.vmap(task.outputs, in_dims=(0 if own_meta else None, 0, 0))(meta, params, x)
     return outputs

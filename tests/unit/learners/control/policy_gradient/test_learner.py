@@ -150,7 +150,12 @@ def test_passes_take_the_episodes_of_the_first() -> None:
     assert not torch.equal(learner.get_parameter("model.head.weight"), played[3])
 
 
-@pytest.mark.parametrize("words", [("algorithm=promp", "algorithm.outer_update.passes=4"), ("algorithm=maml_control",)])
+EVOLVED = ("algorithm=maml_control", "algorithm/meta_gradient=evolution", "algorithm/baseline=neural")
+
+
+@pytest.mark.parametrize(
+    "words", [("algorithm=promp", "algorithm.outer_update.passes=4"), ("algorithm=maml_control",), EVOLVED], ids=lambda w: w[-1]
+)
 def test_a_run_that_was_interrupted_ends_bit_equal(words: tuple[str, ...], tmp_path: Path) -> None:
     """The second run goes on from step 2, amid the passes over one meta-batch."""
     small = (*SMALL_WORDS, *words)
@@ -182,6 +187,7 @@ def test_two_ranks_reach_one_ranks_parameters(tmp_path: Path) -> None:
             "algorithm.outer_update.damping=0.1",  # with less, a solution magnifies the rounding of sums a thousandfold
         ],
         "promp": ["algorithm=promp", "algorithm.outer_update.passes=2"],
+        "evolved": list(EVOLVED),
     }
     trained_all(str(tmp_path / "one"), runs, SMALL_WORDS)
     launch(
@@ -231,7 +237,7 @@ def test_a_reward_that_is_not_finite_is_an_error_that_names_it() -> None:
         ({"trace": 1.5}, r"algorithm\.trace=1\.5"),
         ({"deviation": 0.0}, r"algorithm\.deviation=0\.0"),
         ({"head_scale": 0.0}, r"algorithm\.head_scale=0\.0"),
-        ({"meta_gradient": ReverseSweep()}, r"meta_gradient=ReverseSweep: .* unrolled, first_order or none"),
+        ({"meta_gradient": ReverseSweep()}, r"meta_gradient=ReverseSweep: .* evolution or none"),
         ({"model": Cells((2,), None)}, "no head"),
         ({"model": MLP((2,), 2, [4], norm="batch")}, r"model\.norm=batch"),
     ],
