@@ -195,7 +195,7 @@ class PolicyGradientLearner(Learner):
         """What the outer optimizer descends, the mean over tasks."""
         if not isinstance(self.meta_gradient, EvolutionStrategies):
             return self.update.gradient(replay, self._meta)
-        world, number = world_of(tasks.support), _number(tasks.support)
+        world, number = world_of(tasks.support), numbers_of(tasks.support)
         fitness = Fitness(replay.problem, world, number, self.actions, self.episodes, self.estimator)
         return evolved_gradient(self.meta_gradient, fitness, detached(self._meta))
 
