@@ -10,6 +10,8 @@ from PIL import Image
 
 from metaloop.cli.main import main
 from metaloop.records.directory import describe
+from metaloop.records.trajectories import read_trajectories
+from metaloop.report.pages.run_report import write_run_report
 from metaloop.runs.start import run_rank
 from small_runs import SMALL as OTHER
 from small_runs import described
@@ -109,6 +111,64 @@ def test_the_posterior_of_the_arms_is_written_step_by_step(runs: Path, tmp_path:
 def test_a_policy_without_a_posterior_is_told_so(runs: Path, tmp_path: Path, capsys: Captured) -> None:
     assert main(["play", f"run={runs / 'rooms'}", f"beliefs={tmp_path / 'some.png'}"]) == 2
     assert "this run's policy has no posterior" in capsys.readouterr().err
+
+
+def returns(run: Path) -> list[dict[str, float]]:
+    """Returns of the kept episodes of each task, by name."""
+    kept = read_trajectories(run)
+    assert kept is not None
+    return [{episode.name: sum(episode.rewards) for episode in task.episodes} for task in kept.tasks]
+
+
+def test_a_run_keeps_what_it_did_in_the_first_tasks_as_they_were_scored(runs: Path) -> None:
+    found = returns(runs / "rooms")
+    assert len(found) == 4
+    for number, task in enumerate(found):
+        assert list(task) == ["episode 1", "episode 2", "episode 3"]
+        assert task["episode 3"] == pytest.approx(float(row(runs / "rooms", number)["last_return"]))
+        assert sum(task.values()) == pytest.approx(float(row(runs / "rooms", number)["score"]))
+
+
+def test_a_run_keeps_what_it_believed_of_the_first_tasks(runs: Path, tmp_path: Path) -> None:
+    kept = read_trajectories(runs / "bandits")
+    assert kept is not None
+    assert main(["play", f"run={runs / 'bandits'}", "task=2", f"beliefs={tmp_path / 'beliefs.csv'}"]) == 0
+    with (tmp_path / "beliefs.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["step"] == "1"]
+    belief = kept.tasks[2].belief
+    assert belief is not None
+    assert belief.ends == belief.steps == tuple(range(1, 26))
+    assert belief.entries == (1, 2, 3, 4, 5)
+    assert belief.means[7] == pytest.approx([float(rows[7][f"mean_{arm}"]) for arm in range(1, 6)], abs=1e-4)
+    assert belief.deviations[24] == pytest.approx([float(rows[24][f"deviation_{arm}"]) for arm in range(1, 6)], abs=1e-4)
+    assert read_trajectories(runs / "rooms").tasks[0].belief is None  # type: ignore[union-attr]
+
+
+def test_a_policy_that_takes_inner_steps_keeps_episodes_before_and_after_them(tmp_path: Path) -> None:
+    run, few = tmp_path / "points", [line for line in SMALL if "queries" not in line and "cells" not in line]
+    words = ("algorithm=maml_control", "dataset=point_navigation", "model=tanh_mlp", "episode.queries=1")
+    words = (*words, "algorithm.steps=3", "algorithm.episodes=2", "algorithm.rule.rates=[1.0]", "dataset.environment.horizon=9")
+    trained(run, *words, small=few)
+    kept = read_trajectories(run)
+    assert kept is not None
+    assert kept.corners == ((-0.6, -0.6), (0.6, 0.6))
+    for number, task in enumerate(returns(run)):
+        assert list(task) == ["before adaptation", "after 1 step", "after 3 steps"]
+        assert task["after 3 steps"] == pytest.approx(float(row(run, number)["score"]), abs=1e-3)  # kept with four digits
+        assert task["before adaptation"] != task["after 3 steps"]
+    assert all(episode.places[0] == (0.0, 0.0) for task in kept.tasks for episode in task.episodes)
+
+
+def test_the_page_of_a_run_has_the_pictures_in_one_file(runs: Path) -> None:
+    write_run_report(runs / "mazes")
+    page = (runs / "mazes" / "report" / "index.html").read_text()
+    assert page.count('src="data:image/gif;base64,') == 1
+    assert 'srcset="data:image/png;base64,' in page.split("prefers-reduced-motion")[1]
+    assert not re.search(r'(src|href)="(?!data:)', page)
+    with Image.open(runs / "mazes" / "report" / "trajectories.gif") as picture:
+        assert picture.n_frames > 1
+    assert main(["report", str(runs / "mazes"), str(runs / "rooms"), "--output", str(runs / "page")]) == 0
+    assert (runs / "page" / "index.html").read_text().count('src="data:image/gif;base64,') == 2
 
 
 @pytest.mark.parametrize(

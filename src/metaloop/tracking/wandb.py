@@ -111,8 +111,12 @@ class WandbTracker(BackgroundTracker):
         columns = ["step", "mean", "half_width"]
         rows = [[point.get(name) for name in columns] for point in record["test"].get("curve", [])]
         figures = {f"report/{path.stem}": wandb.Image(str(path)) for path in sorted(self._directory.glob("report/*.png"))}
+        moving = {
+            f"report/{path.stem}_moving": wandb.Video(str(path), format="gif")
+            for path in sorted(self._directory.glob("report/*.gif"))
+        }
         table = wandb.Table(columns=list(columns), data=rows)
-        self._run.log({"test/adaptation": table, **figures}, step=record["training"]["steps"])
+        self._run.log({"test/adaptation": table, **figures, **moving}, step=record["training"]["steps"])
         if self._checkpoint:
             artifact = wandb.Artifact(f"{self._run.id}-best", type="model")
             artifact.add_file(str(self._directory / "checkpoints" / BEST), policy="immutable", skip_cache=True)

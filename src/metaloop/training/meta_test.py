@@ -24,13 +24,14 @@ from metaloop.training.processes.process import KeptSigterm, stops_kept
 from metaloop.training.restoring import load_parameters
 from metaloop.training.samples import save_samples
 from metaloop.training.scores import interval_of, statistics_of, summary, table
+from metaloop.training.trajectories import save_trajectories
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 _BASELINE_BATCH = 8
 
 
 def meta_test(trainer: Trainer, module: OuterModule, data: EpisodeDataModule, directory: Path) -> dict[str, Any]:
-    """Score the test episodes; rank zero writes ``episodes.csv`` and ``samples.npz`` into ``directory``.
+    """Score the test episodes; rank zero writes ``episodes.csv`` and what pictures need into ``directory``.
 
     Returns:
         The record's ``test`` as plain data.
@@ -67,6 +68,7 @@ def meta_test(trainer: Trainer, module: OuterModule, data: EpisodeDataModule, di
         write_csv(directory / "episodes.csv", table(scores))
         save_samples(directory / "samples.npz", learner, episodes, device)
         save_explanation(directory, learner, episodes.distribution)
+        save_trajectories(directory, learner, episodes, device)
         baseline, count = episodes.distribution.baseline(), len(scores["index"])
         if baseline is not None:
             result["baseline"] = baseline_scores(baseline, module.problem, episodes, count, device)

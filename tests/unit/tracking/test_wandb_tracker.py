@@ -30,6 +30,7 @@ def test_offline_files_hold_config_group_history_and_summary(tmp_path: Path, cap
     (tmp_path / "wandb_id.txt").write_text("0123abcd")  # as a resumed run finds it
     (tmp_path / "report").mkdir()
     Image.new("RGB", (3, 2), "red").save(tmp_path / "report" / "learning.png")
+    Image.new("RGB", (3, 2), "red").save(tmp_path / "report" / "trajectories.gif")
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "best.ckpt").write_bytes(b"weights")
     tracker = WandbTracker(project="ours", tags=["mine"], checkpoint=True)
@@ -50,6 +51,8 @@ def test_offline_files_hold_config_group_history_and_summary(tmp_path: Path, cap
     assert rows == [{"_step": 15, "train/loss": 0.5}, {"_step": 20, "train/loss": 0.25, "validation/score": 0.75}]
     assert shown["_step"] == 30
     assert (folder / "files" / shown["report/learning.path"]).read_bytes() == (tmp_path / "report/learning.png").read_bytes()
+    moving = folder / "files" / shown["report/trajectories_moving.path"]
+    assert moving.read_bytes() == (tmp_path / "report/trajectories.gif").read_bytes()
     table = json.loads((folder / "files" / shown["test/adaptation.path"]).read_text())
     assert (table["columns"], table["data"]) == (["step", "mean", "half_width"], [[0, 0.25, 0.02], [5, 0.9, None]])
     files = {one["path"]: Path(one["local_path"]) for kept in records["artifact"] for one in kept["manifest"]["contents"]}

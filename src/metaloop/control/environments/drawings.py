@@ -1,6 +1,7 @@
-"""Drawings of states by symbols, one for each place: rows of text that a terminal shows and a picture colours."""
+"""Drawings of states by symbols, one for each place: rows of text that a terminal shows and a picture colours; and maps."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -8,6 +9,24 @@ from torch import Tensor
 FREE, WALL, PLAYER, GOAL, KEY, DOOR, BALL, PADDLE = ".#@*kDo="
 Drawing = list[str]  # rows of symbols
 Mark = tuple[str, Tensor, Tensor]  # a symbol, and the rows and columns (tasks,) where it is
+Corner = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Map:
+    """Where the players of stacked tasks are on a rectangle of the plane, whose second coordinate points up.
+
+    Attributes:
+        low: the lower left corner.
+        high: the upper right corner.
+        place: (tasks, 2) of the player.
+        marks: (tasks, 2) of whatever else is there, by name, such as the goal.
+    """
+
+    low: Corner
+    high: Corner
+    place: Tensor
+    marks: Mapping[str, Tensor]
 
 
 def drawings(height: int, width: int, marks: Sequence[Mark]) -> list[Drawing]:
@@ -23,7 +42,7 @@ def drawings(height: int, width: int, marks: Sequence[Mark]) -> list[Drawing]:
     return result
 
 
-def on_a_map(position: Tensor, low: tuple[float, float], high: tuple[float, float], cells: int) -> tuple[Tensor, Tensor]:
+def on_a_map(position: Tensor, low: Corner, high: Corner, cells: int) -> tuple[Tensor, Tensor]:
     """The rows and columns (tasks,) of positions (tasks, 2) on a map of a rectangle, whose second coordinate points up.
 
     Args:

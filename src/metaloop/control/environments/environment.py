@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import register_pytree_node
 
-from metaloop.control.environments.drawings import Drawing
+from metaloop.control.environments.drawings import Drawing, Map
 from metaloop.control.watching import Watch
 from metaloop.data.distribution import Dataset, TaskDistribution, check_split
 from metaloop.data.philox import Stream
@@ -126,6 +126,10 @@ class Environment(TaskDistribution):
 
     def drawings(self, parameters: Params, state: Params) -> list[Drawing] | None:
         """Draw the state of each task by symbols, see :mod:`metaloop.control.environments.drawings`; None without a picture."""
+        return None
+
+    def map(self, parameters: Params, state: Params) -> Map | None:
+        """Return where each task's player is on a map of the plane; None if there is none."""
         return None
 
     def check(self, spec: EpisodeSpec) -> None:

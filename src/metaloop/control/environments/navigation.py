@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from metaloop.control.environments.drawings import GOAL, PLAYER, Drawing, drawings, on_a_map
+from metaloop.control.environments.drawings import GOAL, PLAYER, Drawing, Map, drawings, on_a_map
 from metaloop.control.environments.environment import Environment, Step, at_least, best_played
 from metaloop.data.philox import Stream
 from metaloop.errors import UserError
@@ -76,8 +76,12 @@ class PointNavigation(Environment):
         """See :meth:`Environment.best_actions`; each coordinate as fast as it can, which is the closest at every time."""
         return (parameters["goal"] - state["position"]).clamp(-_FASTEST, _FASTEST)
 
+    def map(self, parameters: Params, state: Params) -> Map:
+        """See :meth:`Environment.map`; the square or half circle of the goals, and what is around them."""
+        return Map(*_CORNERS[self.goals], state["position"], {"goal": parameters["goal"]})
+
     def drawings(self, parameters: Params, state: Params) -> list[Drawing]:
-        """See :meth:`Environment.drawings`; a map of the goals and what is around them."""
+        """See :meth:`Environment.drawings`; the map, coarsely."""
         low, high = _CORNERS[self.goals]
         marks = ((GOAL, parameters["goal"]), (PLAYER, state["position"]))
         return drawings(_CELLS, _CELLS, [(symbol, *on_a_map(place, low, high, _CELLS)) for symbol, place in marks])

@@ -10,7 +10,8 @@ from metaloop.errors import UserError
 from metaloop.system.suggestions import did_you_mean
 
 if TYPE_CHECKING:  # it imports torch, for which the error for a mistyped word should not wait
-    from metaloop.evaluation.playing.trial import PlayedEpisode, PlayedTrial
+    from metaloop.control.showing import ShownEpisode
+    from metaloop.evaluation.playing.trial import PlayedTrial
 
 KEYS = ("run", "task", "gif", "beliefs", "unfinished")
 _LINES = 20  # most episodes with a line of their own
@@ -105,11 +106,11 @@ def _episodes(trial: "PlayedTrial") -> list[str]:
     return lines
 
 
-def _sum(trial: "PlayedTrial", episode: "PlayedEpisode") -> str:
+def _sum(trial: "PlayedTrial", episode: "ShownEpisode") -> str:
     return trial.problem.metric.number(sum(episode.rewards))
 
 
-def _steps(episode: "PlayedEpisode", pulls: bool) -> str:
+def _steps(episode: "ShownEpisode", pulls: bool) -> str:
     """How long an episode was; its action if each is a single one."""
     steps = len(episode.actions)
     return f"action {_action(episode.actions[0])}" if pulls else f"{steps} step{'s' if steps != 1 else ''}"
@@ -121,7 +122,8 @@ def _action(action: object) -> str:
 
 def _drawings(trial: "PlayedTrial") -> list[str]:
     """The paths of the episodes beside each other; of many, of the first and the last ones."""
-    from metaloop.report.figures.trial_pictures import side_by_side, with_trail
+    from metaloop.report.figures.boards import with_trail
+    from metaloop.report.figures.trial_pictures import side_by_side
 
     numbered = list(enumerate(trial.episodes, 1))
     if len(numbered) > _DRAWN:

@@ -2,36 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 
-from metaloop.control.environments.drawings import Drawing
 from metaloop.control.environments.environment import World, watched
-from metaloop.control.watching import WatchedEpisode
+from metaloop.control.showing import ShownEpisode, shown
 from metaloop.errors import UserError
 from metaloop.evaluation.finished_run import FinishedRun
 from metaloop.problems.control import Control
 
 _FEW = 12  # numbers of a parameter that are shown
-
-
-@dataclass(frozen=True)
-class PlayedEpisode:
-    """An episode of one task.
-
-    Attributes:
-        rewards: of each step until its end.
-        actions: of each step; a number, or several.
-        drawings: of the states before each step and after the last; empty if the environments are not drawn.
-        beliefs: means and standard deviations (entries each) of what the policy believed of the task before each step and after
-            the last; empty if it has no posterior.
-    """
-
-    rewards: list[float]
-    actions: list[Any]
-    drawings: list[Drawing]
-    beliefs: list[tuple[list[float], list[float]]]
 
 
 @dataclass(frozen=True)
@@ -53,7 +33,7 @@ class PlayedTrial:
     problem: Control
     horizon: int
     parameters: Mapping[str, list[float]]
-    episodes: list[PlayedEpisode]
+    episodes: list[ShownEpisode]
     returns: list[float]
     scores: Mapping[str, float]
 
@@ -86,25 +66,7 @@ def play_task(run: FinishedRun, task: int) -> PlayedTrial:
         problem=problem,
         horizon=world.environment.horizon,
         parameters={name: value.flatten().double().tolist() for name, value in parameters.items()},
-        episodes=[each for episode in watch.episodes for each in _of_each_task(world, episode)],
+        episodes=[shown(world.environment, episode, row) for episode in watch.episodes for row in range(len(episode.real[0]))],
         returns=returns[0].tolist(),
         scores=scores,
     )
-
-
-def _of_each_task(world: World, episode: WatchedEpisode) -> list[PlayedEpisode]:
-    """The episodes of stacked tasks, which are copies of one if the learner plays several at once."""
-    real, rewards, actions = (torch.stack(values) for values in (episode.real, episode.rewards, episode.actions))
-    frames = _frames(world, episode)
-    result = []
-    for place, length in enumerate(real.sum(0).tolist()):
-        shown = [frame[place] for frame in frames[: length + 1]]
-        beliefs = [(each.mean[place].tolist(), each.deviation[place].tolist()) for each in episode.beliefs[: length + 1]]
-        result.append(PlayedEpisode(rewards[:length, place].tolist(), actions[:length, place].tolist(), shown, beliefs))
-    return result
-
-
-def _frames(world: World, episode: WatchedEpisode) -> list[list[Drawing]]:
-    """The drawings of all tasks, state by state; empty if there are none."""
-    frames = [world.environment.drawings(episode.parameters, state) for state in episode.states]
-    return [frame for frame in frames if frame is not None]

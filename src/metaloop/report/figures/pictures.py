@@ -19,12 +19,15 @@ class Picture:
         light, dark: base64 of the PNG for light and for dark pages.
         alt: alternative text for readers who do not see the picture.
         width: width in CSS pixels.
+        moving_light, moving_dark: base64 of a GIF, which readers see who have not asked for less motion; empty without one.
     """
 
     light: str
     dark: str
     alt: str
     width: int
+    moving_light: str = ""
+    moving_dark: str = ""
 
 
 def picture(draw: Draw, alt: str) -> Picture | None:

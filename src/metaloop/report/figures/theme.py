@@ -52,13 +52,13 @@ STYLES: tuple[Dashes, ...] = ("-", "--", "-.", ":")
 
 
 def new_figure(
-    theme: Theme, columns: int, size: tuple[float, float], widths: Sequence[float] | None = None
+    theme: Theme, columns: int, size: tuple[float, float], widths: Sequence[float] | None = None, rows: int = 1
 ) -> tuple[Figure, list[Axes]]:
-    """Make a figure of ``size`` inches with styled axes side by side; ``widths`` are their relative widths."""
+    """Make a figure of ``size`` inches with styled axes, row by row; ``widths`` are the relative widths of its columns."""
     figure = Figure(figsize=size, dpi=150, facecolor=theme.surface, layout="constrained")
     FigureCanvasAgg(figure)
-    grid = figure.add_gridspec(1, columns, width_ratios=widths)
-    axes = [figure.add_subplot(grid[column]) for column in range(columns)]
+    grid = figure.add_gridspec(rows, columns, width_ratios=widths)
+    axes = [figure.add_subplot(grid[place]) for place in range(rows * columns)]
     for ax in axes:
         style(ax, theme)
     return figure, axes

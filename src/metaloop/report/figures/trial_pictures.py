@@ -1,30 +1,15 @@
-"""Pictures of an episode from its drawings: its path as text, and a moving picture."""
+"""Pictures of a trial for `metaloop play`: its paths as text, and a moving picture of its episodes after each other."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from PIL import Image, ImageDraw
 
-from metaloop.control.environments.drawings import BALL, DOOR, FREE, GOAL, KEY, PADDLE, PLAYER, WALL, Drawing
+from metaloop.control.environments.drawings import Drawing
+from metaloop.report.figures.boards import END, FRAME, board, with_trail
+from metaloop.report.figures.theme import LIGHT
 
-TRAILS: Mapping[str, str] = {PLAYER: "+", BALL: "'"}  # where what moves has been
-_COLORS: Mapping[str, tuple[int, int, int]] = {
-    FREE: (245, 245, 242), WALL: (90, 90, 98), PLAYER: (0, 114, 178), GOAL: (0, 158, 115), KEY: (230, 159, 0),
-    DOOR: (204, 121, 167), BALL: (213, 94, 0), PADDLE: (0, 114, 178), "+": (170, 205, 230), "'": (245, 205, 175),
-}  # fmt: skip
 _SIDE, _LINE = 240, 16  # pixels of the longer side, about, and of a line of text
-_FRAME, _END = 150, 900  # milliseconds that a state and the last of an episode are shown
-
-
-def with_trail(drawings: Sequence[Drawing]) -> Drawing:
-    """The last drawing, with marks on the free places where the player, or the ball, has been before."""
-    board = [list(row) for row in drawings[-1]]
-    for drawing in drawings[:-1]:
-        for row, symbols in enumerate(drawing):
-            for column, symbol in enumerate(symbols):
-                if symbol in TRAILS and board[row][column] == FREE:
-                    board[row][column] = TRAILS[symbol]
-    return ["".join(row) for row in board]
 
 
 def side_by_side(drawings: Sequence[Drawing], titles: Sequence[str], width: int) -> list[str]:
@@ -51,20 +36,16 @@ def moving_picture(episodes: Sequence[Sequence[Drawing]], titles: Sequence[Seque
     for drawings, lines in zip(episodes, titles, strict=True):
         for place, line in enumerate(lines):
             frames.append(_frame(with_trail(drawings[: place + 1]), line))
-            times.append(_FRAME if place + 1 < len(lines) else _END)
+            times.append(FRAME if place + 1 < len(lines) else END)
     file = io.BytesIO()
     frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=times, loop=0)
     return file.getvalue()
 
 
 def _frame(drawing: Drawing, title: str) -> Image.Image:
-    height, width = len(drawing), len(drawing[0])
-    side = max(4, _SIDE // max(height, width))
-    picture = Image.new("RGB", (max(side * width, _SIDE), side * height + _LINE), (255, 255, 255))
-    draw = ImageDraw.Draw(picture)
-    draw.text((3, 2), title, fill=(40, 40, 44))
-    for row, symbols in enumerate(drawing):
-        for column, symbol in enumerate(symbols):
-            left, top = column * side, row * side + _LINE
-            draw.rectangle((left, top, left + side - 2, top + side - 2), fill=_COLORS[symbol])
-    return picture.quantize(16)
+    pixels = board(drawing, max(4, _SIDE // max(len(drawing), len(drawing[0]))), LIGHT)
+    height, width, _ = pixels.shape
+    picture = Image.new("RGB", (max(width, _SIDE), height + _LINE), LIGHT.surface)
+    ImageDraw.Draw(picture).text((3, 2), title, fill=LIGHT.text)
+    picture.paste(Image.fromarray(pixels), (0, _LINE))
+    return picture.quantize(32)

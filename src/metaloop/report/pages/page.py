@@ -10,6 +10,8 @@ from metaloop.errors import UserError
 from metaloop.records.explanations import read_explanation
 from metaloop.records.runs import Run, find_runs
 from metaloop.records.tables import read_samples
+from metaloop.records.trajectories import read_trajectories
+from metaloop.report.figures.control_pictures import control_pictures
 from metaloop.report.figures.importance_plot import feature_figure
 from metaloop.report.figures.pictures import Draw, Picture, picture
 from metaloop.report.figures.plots import adaptation_curves, learning_curves
@@ -167,6 +169,7 @@ def _checked(runs: Sequence[Run]) -> tuple[list[Run], list[Failure]]:
             if len(runs) <= SECTIONS_UP_TO:
                 read_samples(run.directory)
                 read_explanation(run.directory)
+                read_trajectories(run.directory)
             sound.append(run)
         except UserError as error:
             broken.append(Failure(run.directory, str(error)))
@@ -245,4 +248,4 @@ def _sheet(run: Run) -> list[Picture]:
         importances = explanation.importances
         draws.append((lambda theme: feature_figure(importances, theme), "the features that matter most, as bars"))
     drawn = [picture(draw, alt) for draw, alt in draws]
-    return [each for each in drawn if each is not None]
+    return [*(each for each in drawn if each is not None), *control_pictures(run.directory).values()]

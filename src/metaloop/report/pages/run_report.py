@@ -7,6 +7,7 @@ from pathlib import Path
 from metaloop.records.explanations import read_explanation
 from metaloop.records.runs import Run, read_run
 from metaloop.records.tables import read_samples
+from metaloop.report.figures.control_pictures import control_pictures
 from metaloop.report.figures.importance_plot import feature_figure
 from metaloop.report.figures.pictures import Draw, Picture, picture
 from metaloop.report.figures.plots import adaptation_curves, learning_curves
@@ -19,7 +20,8 @@ from metaloop.system.files import write_atomically
 def write_run_report(run_directory: Path) -> list[Path]:
     """Write ``report/`` into the directory of a finished run, or of a later evaluation.
 
-    ``learning.png``, ``adaptation.png``, ``features.png`` and ``episode.png`` are written if the run has their data.
+    ``learning.png``, ``adaptation.png``, ``features.png``, ``episode.png``, ``trajectories.png`` (and ``.gif``, if it
+    moves) and ``beliefs.png`` are written if the run has their data.
     ``index.html`` is always written; it is self-contained and shows the score beside baseline and published value, the
     learner's decision tree if it has one, the settings and the config.
 
@@ -39,10 +41,20 @@ def write_run_report(run_directory: Path) -> list[Path]:
         drawn = picture(draw, alt)
         if drawn is not None:
             pictures.append(drawn)
-            written.append(write_atomically(folder / f"{name}.png", base64.b64decode(drawn.light)))
+            written += _written(folder, name, drawn)
+    for name, drawn in control_pictures(run_directory).items():
+        pictures.append(drawn)
+        written += _written(folder, name, drawn)
     view = run_view(run, run.name, "run", pictures)
     page = templates().get_template("run.html").render(run=view, title=run.name)
     return [*written, write_atomically(folder / "index.html", page)]
+
+
+def _written(folder: Path, name: str, drawn: Picture) -> list[Path]:
+    files = [write_atomically(folder / f"{name}.png", base64.b64decode(drawn.light))]
+    if drawn.moving_light:
+        files.append(write_atomically(folder / f"{name}.gif", base64.b64decode(drawn.moving_light)))
+    return files
 
 
 def _draws(run: Run) -> Mapping[str, tuple[Draw, str]]:
