@@ -25,7 +25,7 @@ from small_runs import described, make_scenario_file, trained
 FILES = sorted(path.relative_to(conf_dir()) for path in conf_dir().rglob("*.yaml"))
 COUNTS = {
     ".": 1,
-    "algorithm": 70,
+    "algorithm": 71,
     "algorithm/adapted": 10,
     "algorithm/agent": 12,
     "algorithm/augmentation": 2,
@@ -35,6 +35,7 @@ COUNTS = {
     "algorithm/inner_order": 3,
     "algorithm/inner_surrogate": 3,
     "algorithm/label": 3,
+    "algorithm/likelihood": 2,
     "algorithm/memory": 2,
     "algorithm/meta_gradient": 13,
     "algorithm/objective": 4,
@@ -136,6 +137,8 @@ WITH = {
     **dict.fromkeys(PLANNERS, ("algorithm=agent", "dataset=tabular_mdps", *TRIAL)),
     "algorithm/agent": BANDITS,
     "algorithm/rl2": BANDITS,
+    "algorithm/varibad": BANDITS,
+    **dict.fromkeys(("algorithm/likelihood/bernoulli", "algorithm/likelihood/normal"), ("algorithm=varibad", *BANDITS)),
     **dict.fromkeys(("algorithm/maml_control", "algorithm/promp"), ADAPTING[1:]),
     **dict.fromkeys(CHOSEN_BY_ADAPTING, ADAPTING),
     "algorithm/outer_update/trpo": (*ADAPTING, "outer=whole_step"),

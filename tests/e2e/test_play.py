@@ -108,6 +108,19 @@ def test_the_posterior_of_the_arms_is_written_step_by_step(runs: Path, tmp_path:
         assert picture.format == "PNG"
 
 
+def test_the_posterior_of_varibad_is_written_step_by_step(tmp_path: Path, capsys: Captured) -> None:
+    varibad = ("algorithm=varibad", "algorithm.memory.hidden=6", "algorithm.latent=2", "algorithm.prefixes=2")
+    trained(tmp_path / "run", *varibad, "dataset=dark_room", "dataset.environment.size=5", "dataset.environment.horizon=4")
+    table = tmp_path / "beliefs.csv"
+    assert main(["play", f"run={tmp_path / 'run'}", "task=2", f"beliefs={table}"]) == 0
+    with table.open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["episode"], row["step"]) for row in rows[4:7]] == [("1", "4"), ("2", "0"), ("2", "1")]
+    last, first = (tuple(value for name, value in rows[place].items() if "_" in name) for place in (4, 5))
+    assert last == first  # it is remembered from episode to episode
+    assert len({row["mean_1"] for row in rows}) > 10
+
+
 def test_a_policy_without_a_posterior_is_told_so(runs: Path, tmp_path: Path, capsys: Captured) -> None:
     assert main(["play", f"run={runs / 'rooms'}", f"beliefs={tmp_path / 'some.png'}"]) == 2
     assert "this run's policy has no posterior" in capsys.readouterr().err

@@ -37,7 +37,7 @@ STEPS, META_BATCH = 20, 2
 DETECTORS = ("anomaly_transformer", "background_prototypes", "deep_sad")  # of synthetic rows
 SELECTORS = ("meta_tree", "meta_forest", "nearest_datasets", "dataset_embedding")  # they read no images
 ADAPTING = ("maml_control", "promp")  # policies that adapt
-ACTING = ("agent", "algorithm_distillation", "decision_pretrained", "rl2", *ADAPTING)  # they act in environments
+ACTING = ("agent", "algorithm_distillation", "decision_pretrained", "rl2", "varibad", *ADAPTING)  # they act in environments
 # What a preset needs to run on small images, or to run in a second.
 WITH = {
     "cavia": ("algorithm/adapted=context_film",),

@@ -34,6 +34,10 @@ class ActionDistribution(ABC):
     def divergence(self, first: Tensor, second: Tensor) -> Tensor:
         """Return the Kullback-Leibler divergence (...) of the second distribution from the first: E_first[log first/second]."""
 
+    @abstractmethod
+    def entropy(self, outputs: Tensor) -> Tensor:
+        """Return the entropy (...), in nats; of continuous actions the differential entropy."""
+
 
 class Categorical(ActionDistribution):
     """Discrete actions; the outputs are their unnormalized log-probabilities."""
@@ -52,6 +56,11 @@ class Categorical(ActionDistribution):
         """See :meth:`ActionDistribution.divergence`."""
         log_first, log_second = F.log_softmax(first, -1), F.log_softmax(second, -1)
         return (log_first.exp() * (log_first - log_second)).sum(-1)
+
+    def entropy(self, outputs: Tensor) -> Tensor:
+        """See :meth:`ActionDistribution.entropy`."""
+        log_probabilities = F.log_softmax(outputs, -1)
+        return -(log_probabilities.exp() * log_probabilities).sum(-1)
 
 
 class Gaussian(ActionDistribution):
@@ -80,6 +89,10 @@ class Gaussian(ActionDistribution):
         (mean, log_deviation), (other, log_other) = self._parts(first), self._parts(second)
         squares = ((2 * log_deviation).exp() + (mean - other) ** 2) * (-2 * log_other).exp()
         return (log_other - log_deviation + 0.5 * (squares - 1)).sum(-1)
+
+    def entropy(self, outputs: Tensor) -> Tensor:
+        """See :meth:`ActionDistribution.entropy`."""
+        return (self._parts(outputs)[1] + 0.5 * math.log(2 * math.pi * math.e)).sum(-1)
 
     @staticmethod
     def _parts(outputs: Tensor) -> tuple[Tensor, Tensor]:

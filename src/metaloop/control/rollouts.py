@@ -21,6 +21,7 @@ class Rollouts:
         observations: (steps, tasks, *input), before each step.
         actions: (steps, tasks) int64, or float (steps, tasks, count).
         rewards: (steps, tasks); 0 after the end of an episode.
+        after: (steps, tasks, *input), after each step, before the next episode begins.
         done: (steps, tasks) bool, whether the episode had ended after the step.
         real: (steps, tasks) bool, False for places after the end of an episode.
         memory: the policy's memory at the end.
@@ -31,6 +32,7 @@ class Rollouts:
     observations: Tensor
     actions: Tensor
     rewards: Tensor
+    after: Tensor
     done: Tensor
     real: Tensor
     memory: Any
@@ -51,7 +53,7 @@ class Rollouts:
         def thinned(x: Tensor) -> Tensor:
             return x.view(self.episodes, -1, *x.shape[1:])[::number].flatten(0, 1)
 
-        parts = {name: thinned(getattr(self, name)) for name in ("observations", "actions", "rewards", "done", "real")}
+        parts = {name: thinned(getattr(self, name)) for name in ("observations", "actions", "rewards", "after", "done", "real")}
         best = None if self.best is None else thinned(self.best)
         return Rollouts(**parts, memory=self.memory, episodes=len(range(0, self.episodes, number)), best=best)
 
@@ -112,6 +114,7 @@ def _stacked(steps: list[Transition], labels: list[Tensor], memory: Any, episode
         observations=torch.stack([step.observation for step in steps]),
         actions=torch.stack([step.actions for step in steps]),
         rewards=torch.stack([step.reward for step in steps]),
+        after=torch.stack([step.after for step in steps]),
         done=torch.stack([step.done for step in steps]),
         real=torch.stack([step.real for step in steps]),
         memory=memory,

@@ -22,7 +22,15 @@ from metaloop.training.scores import score
 from small_runs import SMALL, described
 
 OF_META_FEATURES = {"meta_tree", "meta_forest", "nearest_datasets", "dataset_embedding"}  # they read no pictures
-ACTING = {"agent", "algorithm_distillation", "decision_pretrained", "maml_control", "promp", "rl2"}  # they act in environments
+ACTING = {
+    "agent",
+    "algorithm_distillation",
+    "decision_pretrained",
+    "maml_control",
+    "promp",
+    "rl2",
+    "varibad",
+}  # they act in environments
 PRESETS = sorted({path.stem for path in (conf_dir() / "algorithm").glob("*.yaml")} - OF_META_FEATURES - ACTING)
 MAPS = ("model=conv4_maps", "model.filters=4")
 ANOMALIES = ("dataset=anomaly_prior", "episode=anomalies", "episode.ways=1", "episode.shots=30", "episode.queries=12")

@@ -60,7 +60,7 @@ class Imitation(MemoryLearner):
         _check(label, agent, own, every)
         refuse_continuous(actions, self.title)
         super().__init__(model, loss, actions)
-        self.network = ActorCritic(self.features, actions.count, memory, critic=False)
+        self.network = ActorCritic(self.features, actions, memory, critic=False)
         self.agent, self.label, self.own, self.every = agent, label, own, every
 
     def meta_loss(self, tasks: Tasks) -> OuterLoss:

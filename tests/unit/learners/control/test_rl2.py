@@ -13,6 +13,7 @@ from metaloop.control.attention import CausalTransformer
 from metaloop.control.environments.bandits import BernoulliBandits
 from metaloop.control.environments.environment import Environment
 from metaloop.control.environments.grids import KeyToDoor
+from metaloop.control.environments.navigation import PointNavigation
 from metaloop.control.environments.tabular import TabularMDPs
 from metaloop.control.memories import GRU, TrialMemory
 from metaloop.control.rollouts import play
@@ -24,7 +25,7 @@ from metaloop.learners.control.playing import world_of
 from metaloop.learners.control.rl2 import RL2
 from metaloop.models.cells import Cells
 from metaloop.models.mlp import MLP
-from metaloop.problems.control import Actions, Regret
+from metaloop.problems.control import Regret
 from metaloop.types import EpisodeSpec, Tasks
 from small_runs import outcome, trained
 
@@ -51,7 +52,11 @@ def tasks_of(environment: Environment, count: int, episodes: int, first: int = 0
 
 
 @pytest.mark.parametrize("memory", [partial(GRU, hidden=8), partial(CausalTransformer, hidden=8, layers=2, heads=2)])
-@pytest.mark.parametrize("environment", [BernoulliBandits(3), TabularMDPs(3, 2, 4), KeyToDoor(3, 6)], ids=lambda e: e.title)
+@pytest.mark.parametrize(
+    "environment",
+    [BernoulliBandits(3), TabularMDPs(3, 2, 4), KeyToDoor(3, 6), PointNavigation(5, "square", 0.2)],
+    ids=lambda e: e.title,
+)
 def test_reading_a_trial_at_once_gives_the_numbers_of_acting(
     environment: Environment, memory: Callable[..., TrialMemory]
 ) -> None:
@@ -62,8 +67,8 @@ def test_reading_a_trial_at_once_gives_the_numbers_of_acting(
     assert support.number is not None
     policy = learner.policy()
     rollouts = play(world_of(support), support.number, policy)
-    log_probabilities, _ = policy.reread(rollouts)
-    taken = log_probabilities.gather(-1, rollouts.actions[..., None])[..., 0]
+    outputs, _ = policy.reread(rollouts)
+    taken = policy.distribution.log_probability(outputs, rollouts.actions)
     assert torch.allclose(taken, torch.stack(rollouts.memory.log_probabilities), atol=1e-6)
 
 
@@ -191,6 +196,7 @@ def test_a_run_that_was_interrupted_ends_bit_equal(tmp_path: Path) -> None:
         ("shortest", 0),
         ("growing", -1),
         ("last_entropy", -1),
+        ("deviation", 0.0),
     ],
 )
 def test_bad_settings_are_refused_by_their_key(setting: str, value: float) -> None:
@@ -199,8 +205,6 @@ def test_bad_settings_are_refused_by_their_key(setting: str, value: float) -> No
 
 
 def test_what_it_cannot_act_in_is_refused() -> None:
-    with pytest.raises(UserError, match="discrete actions"):
-        RL2(Cells((2,), None), Regret(), Actions(2, continuous=True), partial(GRU, hidden=2), **SETTINGS)
     with pytest.raises(UserError, match="4 actions, but this policy was made for 3"):
         made(BernoulliBandits(3)).meta_loss(tasks_of(BernoulliBandits(4), 2, 2))
 

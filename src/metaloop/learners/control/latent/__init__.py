@@ -1,0 +1,1 @@
+"""Learners that infer a latent variable of the task and act by its posterior."""
