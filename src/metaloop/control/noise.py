@@ -27,6 +27,7 @@ class TrialNoise:
         self._purpose = purpose
         self._size = block
         self._step = 0
+        self._block = -1  # that is drawn
         self._drawn = torch.empty(0, device=numbers.device)
 
     def next(self) -> Tensor:
@@ -35,11 +36,16 @@ class TrialNoise:
         self._step += 1
         if not self._words:
             return torch.empty(len(self._numbers), 0, device=self._numbers.device)
-        if place == 0:
+        if block != self._block:
             bits = _TRIAL.bits(self._numbers, self._size * self._words, f"{self._purpose} {block}")
             uniform = (bits >> 8).float() * 2.0**-24  # 24 bits, which float32 holds exactly, so that 1 is never reached
+            self._block = block
             self._drawn = uniform.view(len(self._numbers), self._size, self._words).transpose(0, 1).contiguous()
         return self._drawn[place]
+
+    def skip(self, steps: int) -> None:
+        """Pass over the numbers of so many steps."""
+        self._step += steps
 
 
 def normal(first: Tensor, second: Tensor) -> Tensor:

@@ -90,6 +90,10 @@ class ControlPolicy(ABC):
     def learn(self, memory: Any, transition: Transition) -> Any:
         """Return the memory after a step; tensors of ``memory`` may be changed in place."""
 
+    def skip(self, memory: Any, steps: int) -> bool:
+        """Change the memory as so many steps would in which all episodes have ended; return False if they must be taken."""
+        return False
+
     def belief(self, memory: Any) -> Belief | None:
         """Return what the policy believes of the tasks at this point of a trial; None if it has no posterior."""
         return None

@@ -1,6 +1,6 @@
 """Rollouts: policies play trials of several episodes in all tasks of a batch at once."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -63,7 +63,8 @@ def play(world: World, numbers: Tensor, policy: ControlPolicy, best: bool = Fals
 
     Everything random is a function of the task's number and the step, so that rollouts do not depend on the tasks beside, on
     ranks or on what was played before. A task whose episode ends early waits until those of all tasks have ended; meanwhile
-    its rewards are 0 and its actions have no meaning.
+    its rewards are 0 and its actions have no meaning. When all have ended, the steps that are left are not taken if the policy
+    can do without them; observations and actions are then those of the last step.
 
     Args:
         world: the environments.
@@ -104,9 +105,19 @@ def play(world: World, numbers: Tensor, policy: ControlPolicy, best: bool = Fals
                 environment.watch.believe(policy.belief(memory))
             steps.append(transition)
             observation, real = after, ~done
+            left = environment.horizon - time - 1
+            if left and result.done is not None and _over(environment, real, best) and policy.skip(memory, left):
+                step_noise.skip(left)
+                steps += [replace(transition, observation=after, reward=torch.zeros_like(reward), done=done, real=real)] * left
+                break
         if result.done is not None:
             checks.ended(real, episode)
     return checks.finite(_stacked(steps, labels, memory, episodes))
+
+
+def _over(environment: Environment, real: Tensor, best: bool) -> bool:
+    """Whether all episodes have ended and nobody asks what the steps after that are."""
+    return environment.watch is None and not best and not bool(real.any())
 
 
 def _stacked(steps: list[Transition], labels: list[Tensor], memory: Any, episodes: int) -> Rollouts:

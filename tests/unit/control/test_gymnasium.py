@@ -1,6 +1,7 @@
 """Environments of gymnasium as a family: the same steps as by hand, and functions of the task's number."""
 
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,13 @@ from trials import played, tasks_of, world_of
 
 from metaloop.control.agents.simple import Random
 from metaloop.control.environments.gymnasium_family import GymnasiumFamily
+from metaloop.control.environments.stateful import StatefulEnvironment
 from metaloop.control.noise import TrialNoise
 from metaloop.data.episodes import Episodes
 from metaloop.data.philox import Stream
 from metaloop.errors import UserError
 from metaloop.testing import check_environment
-from metaloop.types import EpisodeSpec
+from metaloop.types import EpisodeSpec, Params
 
 gymnasium = pytest.importorskip("gymnasium")
 
@@ -51,11 +53,61 @@ class Counting(gymnasium.Env):  # type: ignore[misc]
         return self.seen(), self.pay * action, self.count == 4, False, {}
 
 
+class Faulty(gymnasium.Env):  # type: ignore[misc]
+    """Breaks one law at its fifth step: 1, a reward that is no number; 2, an observation that grows; 3, no end."""
+
+    observation_space, action_space = gymnasium.spaces.Box(0, 9, (2,)), gymnasium.spaces.Discrete(2)
+
+    def __init__(self, fault: float = 0) -> None:
+        self.fault, self.count = fault, 0
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        self.count = 0
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.count += 1
+        broken = round(self.fault) if self.count == 5 else 0
+        return np.zeros(3 if broken == 2 else 2, np.float32), float("nan") if broken == 1 else 0.0, False, False, {}
+
+
+class Endless(StatefulEnvironment):
+    """Without the wrapper that ends episodes."""
+
+    def __init__(self) -> None:
+        super().__init__("endless", {"fault": 3.0})
+
+    def parameters(self, stream: Stream, numbers: torch.Tensor) -> Params:
+        return {"fault": torch.full((len(numbers),), 3.0)}
+
+    def make(self, values: Mapping[str, float]) -> Any:
+        made = gymnasium.make("Faulty-v0", max_episode_steps=8, fault=3.0)
+        made.unwrapped.spec = made.spec
+        return made.unwrapped
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (1, r"the reward of task 0 \(numbered \d+\) is nan \(episode 0, step 4 of the trial\)"),
+        (2, r"an observation of task 0 has the shape \(3,\), it must be \(2,\) \(step 5 of an episode\)"),
+        (3, r"3 episodes do not end, among them that of task 0 .*at most horizon=8 steps"),
+    ],
+)
+def test_a_broken_environment_is_refused_with_task_and_step(fault: float, words: str) -> None:
+    family = Endless() if fault == 3 else GymnasiumFamily("Faulty-v0", 8, None, {"fault": [fault, fault + 1e-9]})
+    with pytest.raises(UserError, match=words):
+        played(family, Random(), 3)
+
+
 @pytest.fixture(autouse=True)
 def _counting() -> Any:
-    gymnasium.register("Counting-v0", Counting)
+    made = {"Counting-v0": Counting, "Faulty-v0": Faulty}
+    for name, kind in made.items():
+        gymnasium.register(name, kind)
     yield
-    del gymnasium.registry["Counting-v0"]
+    for name in made:
+        del gymnasium.registry[name]
 
 
 @families

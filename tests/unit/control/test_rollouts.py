@@ -9,6 +9,7 @@ from trials import FAMILIES, played, tasks_of
 
 from metaloop.control.agents.simple import Random
 from metaloop.control.environments.bandits import BernoulliBandits
+from metaloop.control.environments.cart_pole import CartPole
 from metaloop.control.environments.environment import Step
 from metaloop.control.environments.grids import KeyToDoor
 from metaloop.errors import UserError
@@ -88,3 +89,33 @@ def test_policies_meet_the_same_noise() -> None:
     rewards = played(environment, First(), 2000, episodes=9).rewards
     means = tasks_of(environment, 2000).support.world.parameters["means"][:, 0]  # type: ignore[union-attr]
     assert (rewards.mean(0) - means).mean().item() == pytest.approx(0, abs=0.02)
+
+
+class Lingering(Random):
+    """Takes the steps after the end of all episodes."""
+
+    def skip(self, memory: Any, steps: int) -> bool:
+        return False
+
+
+class Counted(CartPole):
+    """Counts its steps."""
+
+    taken = 0
+
+    def step(self, parameters: Params, state: Params, actions: Tensor, noise: Tensor) -> Step:
+        self.taken += 1
+        return super().step(parameters, state, actions, noise)
+
+
+def test_steps_after_all_episodes_are_not_taken_and_change_no_number() -> None:
+    environment = Counted(90, 1.0, 0.1, [0.25, 0.5], [10.0, 15.0], reversed_share=0.5)
+    some = played(environment, Random(), 5, episodes=3)
+    taken, environment.taken = environment.taken, 0
+    every = played(environment, Lingering(), 5, episodes=3)
+    assert taken < environment.taken == 3 * 90
+    for name in ("rewards", "done", "real"):
+        assert torch.equal(getattr(some, name), getattr(every, name))
+    assert torch.equal(some.observations[some.real], every.observations[every.real])
+    assert torch.equal(some.actions[some.real], every.actions[every.real])
+    assert some.observations.isfinite().all()

@@ -37,6 +37,11 @@ class Random(ControlPolicy):
         """See :meth:`ControlPolicy.learn`; nothing is learned."""
         return memory
 
+    def skip(self, memory: Chance, steps: int) -> bool:
+        """See :meth:`ControlPolicy.skip`."""
+        memory.noise.skip(steps)
+        return True
+
 
 @dataclass(frozen=True)
 class Habit:
@@ -77,6 +82,11 @@ class Drawn(ControlPolicy):
         """See :meth:`ControlPolicy.learn`; nothing is learned."""
         return memory
 
+    def skip(self, memory: Habit, steps: int) -> bool:
+        """See :meth:`ControlPolicy.skip`."""
+        memory.noise.skip(steps)
+        return True
+
 
 class Told(ControlPolicy):
     """The best actions for tasks that are known: the oracle."""
@@ -97,3 +107,7 @@ class Told(ControlPolicy):
     def learn(self, memory: TrialStart, transition: Transition) -> TrialStart:
         """See :meth:`ControlPolicy.learn`; nothing is learned."""
         return memory
+
+    def skip(self, memory: TrialStart, steps: int) -> bool:
+        """See :meth:`ControlPolicy.skip`."""
+        return True

@@ -1,7 +1,7 @@
 """The adapter of gymnasium's environments, which are objects with a state of their own, to families of environments."""
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,7 +91,7 @@ class StatefulEnvironment(Environment):
             "place": place,
             "begun": torch.tensor(begun, device=noise.device),
             "time": torch.zeros_like(place),
-            "shown": self._observations(shown).to(noise.device),
+            "shown": torch.stack([self._observation(seen, row, 0) for row, seen in enumerate(shown)]).to(noise.device),
             "ended": torch.zeros_like(place, dtype=torch.bool),
         }
 
@@ -111,7 +111,7 @@ class StatefulEnvironment(Environment):
         """See :meth:`Environment.step`.
 
         Raises:
-            UserError: ``state`` is not the latest of its tasks.
+            UserError: ``state`` is not the latest of its tasks, or an observation has another shape than those of its space.
         """
         device, chosen = actions.device, self._native(actions)
         shown, rewards, ended = list(state["shown"].cpu()), [], state["ended"].tolist()
@@ -128,19 +128,26 @@ class StatefulEnvironment(Environment):
                 )
             seen, own, terminated, truncated, info = slot.environment.step(chosen[row])
             slot.time += 1
-            shown[row] = self._observations([seen])[0]
+            shown[row] = self._observation(seen, row, slot.time)
             rewards.append(self.reward(float(own), chosen[row], info, slot.values))
             ended[row] = bool(terminated or truncated)
         over = torch.tensor(ended, device=device)
         new = {"time": state["time"] + (~state["ended"]), "shown": torch.stack(shown).to(device), "ended": over}
         return Step({**state, **new}, torch.tensor(rewards, device=device), over)
 
-    def _observations(self, seen: Sequence[Any]) -> Tensor:
+    def _observation(self, seen: Any, row: int, time: int) -> Tensor:
+        """What an environment shows, as float32; the task in this row shows it after so many steps of an episode."""
         if self.observation_space.shape is None or not hasattr(self.observation_space, "low"):
             from gymnasium.spaces.utils import flatten
 
-            seen = [flatten(self.observation_space, each) for each in seen]
-        return torch.from_numpy(np.stack([np.asarray(each, np.float32) for each in seen]))
+            seen = flatten(self.observation_space, seen)
+        values = np.asarray(seen, np.float32)
+        if values.shape != tuple(self.observation_space.shape or self.input_shape):
+            raise UserError(
+                f"dataset.environment: {self.title}: an observation of task {row} has the shape {values.shape}, it must be "
+                f"{self.input_shape} (step {time} of an episode)"
+            )
+        return torch.from_numpy(values.copy().reshape(self.input_shape))
 
     def _native(self, actions: Tensor) -> list[Any]:
         """The actions as the environments take them."""

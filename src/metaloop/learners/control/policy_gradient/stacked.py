@@ -97,6 +97,11 @@ class StackedPolicy(ControlPolicy):
         """See :meth:`ControlPolicy.learn`; nothing is learned."""
         return memory
 
+    def skip(self, memory: TrialNoise, steps: int) -> bool:
+        """See :meth:`ControlPolicy.skip`."""
+        memory.skip(steps)
+        return True
+
 
 def play_episodes(world: World, numbers: Tensor, policy: StackedPolicy, phase: int, episodes: int) -> Rollouts:
     """Let the policies play independent episodes, those of all tasks at once.

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from metaloop.control.environments.bandits import BernoulliBandits
+from metaloop.control.environments.cart_pole import CartPole
 from metaloop.control.environments.environment import Environment, Step
 from metaloop.control.environments.grids import KeyToDoor
 from metaloop.control.environments.navigation import PointNavigation
@@ -24,8 +25,9 @@ from metaloop.inner.rules.learned_rates import LearnedRate
 from metaloop.inner.rules.rule import GradientDescent
 from metaloop.inner.selection.adapted import All, Head
 from metaloop.inner.selection.context import Context
-from metaloop.learners.control.policy_gradient.baselines import LinearFeatures
+from metaloop.learners.control.policy_gradient.baselines import LinearFeatures, NeuralBaseline, ReturnBaseline
 from metaloop.learners.control.policy_gradient.learner import PolicyGradientLearner
+from metaloop.learners.control.policy_gradient.stacked import StackedPolicy
 from metaloop.learners.control.policy_gradient.surrogates import LVC, DiCE
 from metaloop.learners.control.policy_gradient.trust_region import TrustRegion
 from metaloop.learners.control.policy_gradient.updates import ClippedRatio
@@ -76,6 +78,22 @@ def test_what_happens_in_a_task_does_not_depend_on_the_tasks_beside(environment:
     alone = learner.adapt(tasks[3:4].support).curve(tasks[3:4].query.x)
     assert together.shape == (3, 5, 3)
     assert torch.allclose(together[:, 3:4], alone, atol=1e-4)
+
+
+@pytest.mark.parametrize("baseline", [LinearFeatures(), NeuralBaseline(4, 5, 0.1)], ids=["linear", "neural"])
+def test_steps_after_all_episodes_change_no_gradient(baseline: ReturnBaseline, monkeypatch: pytest.MonkeyPatch) -> None:
+    environment = CartPole(80, 1.0, 0.1, [0.25, 0.5], [10.0, 15.0], reversed_share=0.5)
+    learner, tasks, counted = made(environment, baseline=baseline), tasks_of(environment, 3), []
+    step = CartPole.step
+    monkeypatch.setattr(CartPole, "step", lambda *arguments: counted.append(0) or step(*arguments))
+    found = gradients(learner, tasks)
+    short = len(counted)
+    monkeypatch.setattr(StackedPolicy, "skip", lambda *arguments: False)
+    counted.clear()
+    expected = gradients(learner, tasks)
+    assert short < len(counted) == 2 * 80
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in found)
 
 
 def test_a_point_of_the_curve_is_the_return_after_so_many_steps_on_other_episodes() -> None:
