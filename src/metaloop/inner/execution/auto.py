@@ -80,6 +80,10 @@ class Auto(OverTasks):
         """Run all tasks at once, because that won in an equal run. What was chosen before stays."""
         self.chosen.setdefault(_ANY, Vmap(checked=False))
 
+    def settle(self) -> None:
+        """Try no further strategies: outer steps are taken otherwise from now on, and few are left for these."""
+        self._first_round.clear()
+
     def choices(self) -> dict[str, str]:
         """See :meth:`OverTasks.choices`."""
         kinds = {kind: each.name for kind, each in self.chosen.items() if kind != _ANY and kind not in self._first_round}

@@ -3,23 +3,30 @@
 import logging
 import time
 from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 
 import torch
 from pytorch_lightning import Trainer
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from metaloop.errors import UserError
+from metaloop.inner.execution.agreement import check_agreement
 from metaloop.inner.execution.auto import Auto, compiling_pays, fewest_steps_that_pay
-from metaloop.inner.execution.over_tasks import Vmap
+from metaloop.inner.execution.footprint import free_bytes, graph_bytes
+from metaloop.inner.execution.over_tasks import Loop, OverTasks, Vmap
 from metaloop.learners.learner import Learner, PureOuterStep
+from metaloop.models.norm import Norm
 from metaloop.training.stretches.captured import CapturedStep, Clipping, StepFunction, one_thread
 from metaloop.training.stretches.layout import Layout
 from metaloop.training.stretches.optimizer_state import OptimizerState
 from metaloop.training.stretches.updates import Update, update_of
-from metaloop.types import Tasks
+from metaloop.types import Params, Tasks
 
 log = logging.getLogger(__name__)
 _SMALL = 0.02  # seconds: a longer meta-gradient has kernels that pay for several threads, which a stretch does without
+_WIDE = 0.5  # seconds: the same for perceptrons, whose weights stay factors in a stretch, which takes most of the work away
+_SHARE = 0.5  # share of the free memory that all tasks at once may take
 
 
 class NotCapturedError(Exception):
@@ -36,12 +43,51 @@ def pays_at_best(trainer: Trainer) -> bool:
     return steps_ahead(trainer) >= fewest_steps_that_pay()
 
 
-def check_pays(learner: PureOuterStep, parameters: dict[str, Tensor], tasks: Tasks, ahead: float) -> None:
-    """Raise a NotCapturedError if compiling does not pay, after timing the meta-gradient."""
+def check_pays(learner: PureOuterStep, parameters: dict[str, Tensor], tasks: Tasks, ahead: float) -> float:
+    """Time the meta-gradient, and return its seconds.
+
+    Raises:
+        NotCapturedError: compiling does not pay.
+    """
     with torch.random.fork_rng(devices=[]):  # timing must not move the random numbers of training
         seconds = _seconds(lambda: learner.outer_gradient(parameters, tasks, Vmap(checked=False)))
-    if seconds > _SMALL or not compiling_pays(seconds, seconds * ahead):
+    longest = _WIDE if is_perceptron(learner) else _SMALL
+    if seconds > longest or not compiling_pays(min(seconds, _SMALL), seconds * ahead):
         raise NotCapturedError(f"compiling does not pay for {ahead:,.0f} meta-gradients of {seconds * 1e3:.2f} ms")
+    return seconds
+
+
+def check_faster(step: CapturedStep, example: Sequence[Tensor], seconds: float) -> None:
+    """Raise a NotCapturedError unless a step that was long enough for large kernels is faster when it is compiled."""
+    if seconds <= _SMALL:
+        return
+    with torch.no_grad():
+        taken = _seconds(lambda: step(*example))
+    if taken >= seconds:
+        raise NotCapturedError(f"compiled, it takes {taken * 1e3:.2f} ms in the place of {seconds * 1e3:.2f} ms")
+
+
+def is_perceptron(learner: object) -> bool:
+    """Whether all parameters belong to linear layers and norms, or are the learner's own."""
+    assert isinstance(learner, nn.Module)
+    owners = [module for module in learner.modules() if next(module.parameters(recurse=False), None) is not None]
+    return all(isinstance(module, nn.Linear | nn.LayerNorm | Norm) or module is learner for module in owners)
+
+
+def check_runs_at_once(learner: PureOuterStep, parameters: dict[str, Tensor], tasks: Tasks) -> None:
+    """Raise a NotCapturedError unless tasks that are run by another strategy can be run all at once, with the same numbers."""
+
+    def run(strategy: OverTasks, meta: Params, batch: Tasks) -> tuple[Params, Params]:
+        return learner.outer_gradient(meta, batch, strategy)
+
+    with torch.random.fork_rng(devices=[]):
+        needed = graph_bytes(lambda: run(Loop(), parameters, tasks[:1])) * len(tasks)
+        if needed >= _SHARE * free_bytes(tasks.index.device):
+            raise NotCapturedError(f"all tasks at once need {needed / 2**30:.1f} GiB")
+        try:
+            check_agreement("vmap", partial(run, Loop()), partial(run, Vmap(checked=False)), parameters, tasks)
+        except UserError as error:
+            raise NotCapturedError(str(error)) from error
 
 
 def _seconds(run: Callable[[], object]) -> float:
@@ -60,7 +106,7 @@ def check_captured(learner: Learner, phase: Hashable | None) -> None:
     """Raise a NotCapturedError if the first outer step showed that the learner's steps cannot be captured."""
     if phase is None:
         raise NotCapturedError("they move more than parameters")
-    if isinstance(learner.over_tasks, Auto) and not learner.over_tasks.runs_by_vmap:
+    if isinstance(learner.over_tasks, Auto) and not learner.over_tasks.runs_by_vmap and not is_perceptron(learner):
         raise NotCapturedError(f"tasks are run by {learner.over_tasks.name}")
 
 

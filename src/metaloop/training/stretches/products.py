@@ -17,7 +17,7 @@ from torch.fx import GraphModule, Interpreter, Node
 _aten: Any = torch.ops.aten
 _SMALL = 2000  # multiplications; a call of the library for so few takes longer than they do
 _SHORT = 8  # terms of a sum that are added one after the other rather than side by side
-_SAME = (_aten.view.default, _aten._unsafe_view.default, _aten.reshape.default, _aten.expand.default)
+_VIEWS = (_aten.view.default, _aten._unsafe_view.default, _aten.reshape.default)
 
 
 @dataclass(frozen=True)
@@ -166,6 +166,11 @@ def _transpose(value: Any, first: int, second: int) -> Any:
     return value.transposed() if isinstance(value, _Sum) and {first, second} <= {1, 2, -1, -2} else None
 
 
+def _view(value: Any, shape: Sequence[int]) -> Any:
+    """A view of what was multiplied otherwise than in the graph may have to be a copy."""
+    return value.reshape(shape) if isinstance(value, Tensor) else _same_shape(value, shape)
+
+
 def _same_shape(value: Any, shape: Sequence[int]) -> Any:
     return value if isinstance(value, _Sum) and tuple(shape) == value.shape else None
 
@@ -214,7 +219,8 @@ _RULES: dict[Any, Callable[..., Any]] = {
     _aten.sub.Tensor: lambda left, right: _add(left, right, -1.0),
     _aten.sum.dim_IntList: _sum,
     _aten.detach.default: lambda value: value if isinstance(value, _Sum) else None,
-    **dict.fromkeys(_SAME, _same_shape),
+    _aten.expand.default: _same_shape,
+    **dict.fromkeys(_VIEWS, _view),
 }
 
 

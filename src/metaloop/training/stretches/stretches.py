@@ -23,7 +23,9 @@ from metaloop.training.stretches.capturing import (
     arguments,
     capture,
     check_captured,
+    check_faster,
     check_pays,
+    check_runs_at_once,
     clipping_of,
     optimizer_state,
     parameters_of,
@@ -198,9 +200,12 @@ class Stretches:
         assert self._episodes is not None
         check_captured(self._learner, phase)
         parameters, ahead = parameters_of(self._learner), steps_ahead(trainer)
+        seconds = None
         if self._decided is None:
-            check_pays(learner, parameters, tasks, ahead)
+            seconds = check_pays(learner, parameters, tasks, ahead)
             self._decided, self._chosen = True, _YES
+        if isinstance(self._learner.over_tasks, Auto) and not self._learner.over_tasks.runs_by_vmap:
+            check_runs_at_once(learner, parameters, tasks)
         if self.mode == AUTO and learner.phase(trainer.global_step + int(min(ahead, _FEWEST))) != phase:
             self._leave_pack("a schedule changes its step")
             return None
@@ -212,6 +217,10 @@ class Stretches:
         step: CapturedStep | PackedSteps | None = self._join_pack(function, example, other)
         if step is None:
             step, self.report = capture(function, example, other)
+            if seconds is not None:
+                check_faster(step, example, seconds)
+        if isinstance(self._learner.over_tasks, Auto):
+            self._learner.over_tasks.settle()
         log.info("outer steps are taken %s", self.report)
         self._state = state
         return step

@@ -66,6 +66,19 @@ def test_the_numbers_stay(more: tuple[str, ...]) -> None:
         torch.testing.assert_close(actual, expected, rtol=1e-10, atol=1e-13)
 
 
+def test_images_and_batch_norm_keep_the_factors_too() -> None:
+    """Views of what was multiplied otherwise than in the graph become copies; they once put an end to all factors."""
+    wide = 64  # more than the 25 queries, of which a product of factors could no longer be thin
+    images = ("dataset=glyphs", "episode=5w1s", "episode.queries=5", f"model.hidden=[{wide},{wide}]", "model.norm=batch")
+    graph, example = step(*images)
+    thin = with_thin_products(graph, example)
+    for expected, actual in zip(graph(*example), thin(*example), strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-12)
+    whole = {(5, wide, 784), (5, 784, wide)}
+    assert whole & set(shapes(graph))
+    assert not whole & set(shapes(thin))
+
+
 def test_no_task_has_whole_weights() -> None:
     graph, example = step()
     assert (5, WIDTH, WIDTH) in set(shapes(graph))

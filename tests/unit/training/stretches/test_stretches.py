@@ -9,9 +9,11 @@ import torch
 from pytorch_lightning import Callback
 
 from metaloop.errors import UserError
+from metaloop.inner.execution.auto import Auto
+from metaloop.runs.start import build_parts
 from metaloop.system.tensors import load_checkpoint
 from metaloop.training.stretches import captured, capturing
-from small_runs import outcome, rows, trained
+from small_runs import described, outcome, rows, trained
 
 LENGTHS = ("trainer.max_steps=33", "validation.every=12", "log_every=5")
 RUN = ("algorithm/over_tasks=vmap", "algorithm.over_tasks.checked=false", *LENGTHS)
@@ -165,14 +167,43 @@ def test_auto_takes_stretches_where_enough_work_lies_ahead_and_remembers(
     assert not plain
     monkeypatch.setattr(capturing, "fewest_steps_that_pay", lambda: 1)
     monkeypatch.setattr(capturing, "compiling_pays", lambda seconds, ahead: True)
-    record = trained(tmp_path / "many", *LENGTHS, "algorithm/over_tasks=auto", "stretches=auto")
+    trained(tmp_path / "many", *LENGTHS, "algorithm/over_tasks=auto", "stretches=auto")
     choices = json.loads((tmp_path / "many" / "choices.json").read_text())
-    if choices["gradient"] == "vmap":  # as timing has it
-        assert plain
-        assert choices["stretches"] == "yes"
-    else:
-        assert choices["stretches"] == "no"
-        assert "tasks are run by" in record["training"]["stretches"]
+    assert plain  # a perceptron, whatever runs its single steps
+    assert choices["stretches"] == "yes"
+
+
+def test_networks_with_convolutions_take_stretches_only_where_tasks_run_all_at_once(
+    plain: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(capturing, "fewest_steps_that_pay", lambda: 1)
+    monkeypatch.setattr(Auto, "runs_by_vmap", False)
+    images = ("dataset=glyphs", "episode=5w1s", "model=conv4", "model.filters=4", "trainer.max_steps=3")
+    record = trained(tmp_path, *LENGTHS, *images, "algorithm/over_tasks=auto", "stretches=auto")
+    assert "tasks are run by" in record["training"]["stretches"]
+    assert not plain
+
+
+def test_a_long_step_that_compiling_does_not_shorten_is_taken_as_it_was(
+    plain: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(capturing, "fewest_steps_that_pay", lambda: 1)
+    monkeypatch.setattr(capturing, "compiling_pays", lambda seconds, ahead: True)
+    times = iter((0.1, 0.2))
+    monkeypatch.setattr(capturing, "_seconds", lambda run: next(times))
+    record = trained(tmp_path, *RUN, "trainer.max_steps=6", "stretches=auto")
+    assert "compiled, it takes 200.00 ms in the place of 100.00 ms" in record["training"]["stretches"]
+
+
+def test_a_long_step_of_a_perceptron_is_worth_compiling_where_much_work_lies_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    learner = build_parts(described("algorithm=maml", "dataset=sinusoid", "model=mlp", "episode=regression"), {}).learner
+    monkeypatch.setattr(capturing, "_seconds", lambda run: 0.1)
+    assert capturing.check_pays(learner, {}, None, ahead=60000) == 0.1  # type: ignore[arg-type]
+    with pytest.raises(capturing.NotCapturedError, match="does not pay for 800"):
+        capturing.check_pays(learner, {}, None, ahead=800)  # type: ignore[arg-type]
+    learner.model.extra = torch.nn.Conv2d(1, 1, 1)
+    with pytest.raises(capturing.NotCapturedError, match="does not pay for 60,000"):
+        capturing.check_pays(learner, {}, None, ahead=60000)  # type: ignore[arg-type]
 
 
 def test_a_mode_that_does_not_exist_names_the_allowed_ones(tmp_path: Path) -> None:
