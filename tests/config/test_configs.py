@@ -25,7 +25,7 @@ from small_runs import described, make_scenario_file, trained
 FILES = sorted(path.relative_to(conf_dir()) for path in conf_dir().rglob("*.yaml"))
 COUNTS = {
     ".": 1,
-    "algorithm": 71,
+    "algorithm": 73,
     "algorithm/adapted": 10,
     "algorithm/agent": 12,
     "algorithm/augmentation": 2,
@@ -51,7 +51,7 @@ COUNTS = {
     "dataset": 49,
     "dataset/augmentation": 3,
     "episode": 18,
-    "experiment": 93,
+    "experiment": 95,
     "experiment/recipe": 12,
     "callbacks": 2,
     "debug": 2,
@@ -137,6 +137,7 @@ WITH = {
     **dict.fromkeys(PLANNERS, ("algorithm=agent", "dataset=tabular_mdps", *TRIAL)),
     "algorithm/agent": BANDITS,
     "algorithm/rl2": BANDITS,
+    "algorithm/lpg": (*BANDITS, "algorithm.updates=4", "algorithm.window=2"),
     "algorithm/varibad": BANDITS,
     **dict.fromkeys(("algorithm/likelihood/bernoulli", "algorithm/likelihood/normal"), ("algorithm=varibad", *BANDITS)),
     **dict.fromkeys(("algorithm/maml_control", "algorithm/promp"), ADAPTING[1:]),
@@ -291,6 +292,8 @@ ELSEWHERE = {
     "trainer/ddp_cpu": "two processes: tests/unit/training/test_ranks.py",
     "dataset/omniglot_challenge": "for evaluation alone: tests/unit/evaluation/test_evaluate.py",
     "model/bert": "needs a folder with weights: tests/unit/models/transformers/test_text_encoder.py",
+    "algorithm/disco103": "a file of weights: tests/unit/learners/control/test_disco.py",
+    "experiment/oh2025_disco103_catch": "a file of weights: tests/unit/learners/control/test_disco.py",
     "algorithm/estimator/pyod": "a further package: tests/unit/learners/test_detectors.py",
     "dataset/tabicl_prior": "a further package: tests/unit/data/tables/test_tabicl_prior.py",
     **{
@@ -490,6 +493,8 @@ WITHOUT_NUMBERS = {
     "meta_knowledge": "a comparison of our own",
     "anomalies_transformer": "a model of our own, on data sets of ADBench that the papers split otherwise",
     "dark_room_in_context": "a comparison of our own",
+    "oh2020_lpg_tabular_mdps": "the paper's tabular environments are grid worlds",
+    "oh2025_disco103_catch": "the authors show a curve of another board",
     "cold_start": "a comparison of our own, on made-up ratings",
     "pfn_tables": "a model of our own, on a prior of our own",
     "pfn_tables_long": "as pfn_tables",

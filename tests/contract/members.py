@@ -50,6 +50,8 @@ from metaloop.learners.control.imitation import Imitation
 from metaloop.learners.control.latent.varibad import VariBAD
 from metaloop.learners.control.policy_gradient.learner import PolicyGradientLearner
 from metaloop.learners.control.rl2 import RL2
+from metaloop.learners.control.update_rules.disco.learner import Disco103
+from metaloop.learners.control.update_rules.lpg import LPG
 from metaloop.learners.ensemble import Ensemble
 from metaloop.learners.estimator import Estimator
 from metaloop.learners.gradient.augmentation import GaussianNoise, NoAugmentation, SupportAugmentation
@@ -449,7 +451,15 @@ ALL_MEMBERS: Mapping[type, set[type]] = {
     OverTasks: {type(make()) for make in OVER_TASKS.values()},
     Learner: {type(make(MLP((2,), 2, [2]), Loop())) for name, make in LEARNERS.items() if name not in OF_MAPS}
     | {Ensemble, Estimator, Selector}  # they do not learn, and have their own tests
-    | {Acting, Imitation, PolicyGradientLearner, RL2, VariBAD},  # they act in environments, and have their own tests
+    | {
+        Acting,
+        Disco103,
+        Imitation,
+        LPG,
+        PolicyGradientLearner,
+        RL2,
+        VariBAD,
+    },  # they act in environments, and have their own tests
     Reader: {type(make(features=2, labels=2, outputs=2)) for make in READERS.values()}
     | {BackgroundPrototypes},  # it scores anomalies: test_evidence.py
     TaskLoss: {type(each) for each in TASK_LOSSES.values()} | {BalancedLogistic, DeepSAD, Regret},  # have their own

@@ -16,6 +16,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from made_rule import write_rule
 from made_scenario import write_scenario
 from metaloop.config.build import build_learner
 from metaloop.config.composition import DEFAULTS
@@ -37,7 +38,16 @@ STEPS, META_BATCH = 20, 2
 DETECTORS = ("anomaly_transformer", "background_prototypes", "deep_sad")  # of synthetic rows
 SELECTORS = ("meta_tree", "meta_forest", "nearest_datasets", "dataset_embedding")  # they read no images
 ADAPTING = ("maml_control", "promp")  # policies that adapt
-ACTING = ("agent", "algorithm_distillation", "decision_pretrained", "rl2", "varibad", *ADAPTING)  # they act in environments
+ACTING = (
+    "agent",
+    "algorithm_distillation",
+    "decision_pretrained",
+    "disco103",
+    "lpg",
+    "rl2",
+    "varibad",
+    *ADAPTING,
+)  # they act in environments
 # What a preset needs to run on small images, or to run in a second.
 WITH = {
     "cavia": ("algorithm/adapted=context_film",),
@@ -53,6 +63,7 @@ WITH = {
     "relation": ("model.halvings=2",),
     **dict.fromkeys((*SELECTORS, *ACTING), ("model=cells",)),
     **dict.fromkeys(ADAPTING, ("model=tanh_mlp", "model.hidden=[6]", "algorithm.episodes=3")),
+    "lpg": ("model=cells", "algorithm.hidden=8", "algorithm.updates=4", "algorithm.window=2", "algorithm.streams=2"),
     "scratch": ("algorithm.steps=5",),
 }
 OVERRIDES = ("algorithm/over_tasks=loop", "model=conv4", "model.filters=4", "model.downsample=stride")
@@ -87,12 +98,14 @@ def data_of(preset: str) -> tuple[TaskDistribution, EpisodeSpec]:
 
 def losses(preset: str, steps: int = STEPS) -> list[float]:
     """The meta-loss at each of the first steps of outer SGD, in float64 so that machines agree."""
-    with initialize_config_dir(str(CONF), **DEFAULTS):
+    with initialize_config_dir(str(CONF), **DEFAULTS), TemporaryDirectory() as folder:
         images = () if preset in SELECTORS + DETECTORS + ACTING else OVERRIDES
         composed = compose("train", [f"algorithm={preset}", *images, *WITH.get(preset, ())])
-    config = {key: OmegaConf.to_container(composed[key], resolve=True) for key in ("algorithm", "model")}
-    data, spec = data_of(preset)
-    learner = build_learner(config | {"seed": 0}, data, spec).double()
+        if preset == "disco103":
+            composed.algorithm.weights = write_rule(Path(folder))
+        config = {key: OmegaConf.to_container(composed[key], resolve=True) for key in ("algorithm", "model")}
+        data, spec = data_of(preset)
+        learner = build_learner(config | {"seed": 0}, data, spec).double()
     sgd = torch.optim.SGD(learner.parameters(), lr=0.1)
     found = []
     episodes = Episodes(data, spec, Stream(0, "train")).batches(0, steps * META_BATCH, META_BATCH, "cpu")

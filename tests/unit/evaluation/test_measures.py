@@ -26,6 +26,8 @@ ACTING = {
     "agent",
     "algorithm_distillation",
     "decision_pretrained",
+    "disco103",
+    "lpg",
     "maml_control",
     "promp",
     "rl2",

@@ -103,7 +103,9 @@ class StackedPolicy(ControlPolicy):
         return True
 
 
-def play_episodes(world: World, numbers: Tensor, policy: StackedPolicy, phase: int, episodes: int) -> Rollouts:
+def play_episodes(
+    world: World, numbers: Tensor, policy: StackedPolicy, phase: int, episodes: int, in_a_row: int = 1
+) -> Rollouts:
     """Let the policies play independent episodes, those of all tasks at once.
 
     Args:
@@ -112,13 +114,14 @@ def play_episodes(world: World, numbers: Tensor, policy: StackedPolicy, phase: i
         policy: the policies.
         phase: what the episodes are for: the number of an inner step, or ``QUERIES``. Phases have independent random numbers,
             so that episodes are a function of the task's number, the phase and their own number, whatever is played beside.
-        episodes: number of episodes of each task.
+        episodes: number of episodes of each task that are played at once.
+        in_a_row: episodes of each of these, one after the other.
 
     Returns:
-        Rollouts with one episode of ``tasks * episodes`` tasks; those of a task are neighbours.
+        Rollouts with ``in_a_row`` episodes of ``tasks * episodes`` tasks; those of a task are neighbours.
     """
     each = torch.arange(episodes, device=numbers.device)
     several = numbers[:, None] | (each << _EPISODE) | (phase << _PHASE)
     parameters = {name: value.repeat_interleave(episodes, 0) for name, value in world.parameters.items()}
     with torch.no_grad():
-        return play(World(world.environment, parameters, 1), several.flatten(), policy)
+        return play(World(world.environment, parameters, in_a_row), several.flatten(), policy)
