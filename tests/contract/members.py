@@ -48,6 +48,7 @@ from metaloop.learners.context.readers.versa import Versa
 from metaloop.learners.control.acting import Acting
 from metaloop.learners.control.imitation import Imitation
 from metaloop.learners.control.latent.varibad import VariBAD
+from metaloop.learners.control.pearl.learner import PEARL
 from metaloop.learners.control.policy_gradient.learner import PolicyGradientLearner
 from metaloop.learners.control.rl2 import RL2
 from metaloop.learners.control.update_rules.disco.learner import Disco103
@@ -456,6 +457,7 @@ ALL_MEMBERS: Mapping[type, set[type]] = {
         Disco103,
         Imitation,
         LPG,
+        PEARL,
         PolicyGradientLearner,
         RL2,
         VariBAD,

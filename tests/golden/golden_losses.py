@@ -21,6 +21,7 @@ from made_scenario import write_scenario
 from metaloop.config.build import build_learner
 from metaloop.config.composition import DEFAULTS
 from metaloop.control.environments.bandits import BernoulliBandits
+from metaloop.control.environments.navigation import PointNavigation
 from metaloop.data.distribution import TaskDistribution
 from metaloop.data.episodes import Episodes
 from metaloop.data.philox import Stream
@@ -44,6 +45,7 @@ ACTING = (
     "decision_pretrained",
     "disco103",
     "lpg",
+    "pearl",
     "rl2",
     "varibad",
     *ADAPTING,
@@ -91,7 +93,8 @@ def data_of(preset: str) -> tuple[TaskDistribution, EpisodeSpec]:
         supervision = Supervision.of("train", [0, 3], 0.0, 0.3)
         return AnomalyPrior(AnomalyScoring(), 4, 3, 0.2, supervision), EpisodeSpec(1, (8, 12), 6)
     if preset in ACTING:
-        return BernoulliBandits(arms=3), EpisodeSpec(1, 1, 6)
+        continuous = preset == "pearl"
+        return PointNavigation(4, "square", 0.2) if continuous else BernoulliBandits(arms=3), EpisodeSpec(1, 1, 6)
     more = {"unlabelled": 2, "distractors": 2} if preset.startswith("soft_kmeans") else {}
     return pool(), EpisodeSpec(ways=3, shots=2, queries=3, **more)
 

@@ -8,7 +8,7 @@ from golden_losses import LOSSES, PRESETS, STEPS, losses
 
 def test_every_preset_has_its_losses_and_no_other() -> None:
     assert sorted(path.stem for path in LOSSES.glob("*.json")) == PRESETS
-    assert len(PRESETS) == 73
+    assert len(PRESETS) == 74
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -28,6 +28,7 @@ ACTING = {
     "decision_pretrained",
     "disco103",
     "lpg",
+    "pearl",
     "maml_control",
     "promp",
     "rl2",

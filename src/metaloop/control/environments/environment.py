@@ -4,7 +4,7 @@ import copy
 import math
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import torch
@@ -53,6 +53,7 @@ class Environment(TaskDistribution):
         title: name in words, such as "5 Bernoulli arms".
         places: number of different observations; None if they are not counted.
         watch: keeps the states of what is played; None for nothing.
+        tasks: number of different tasks, of which the episodes take one after the other; None if each has one of its own.
     """
 
     actions: Actions
@@ -62,6 +63,7 @@ class Environment(TaskDistribution):
     start_noise: int = 0
     title: str
     watch: Watch | None = None
+    tasks: int | None = None
 
     def __init__(self, actions: Actions, horizon: int, input_shape: tuple[int, ...], title: str) -> None:
         self.actions = actions
@@ -79,6 +81,12 @@ class Environment(TaskDistribution):
         scored = copy.copy(self)
         scored.problem = self._problem(mean=True)
         return scored
+
+    def with_tasks(self, tasks: int) -> Self:
+        """Return this family with so many different tasks alone: those of the first episodes, which come back."""
+        few = copy.copy(self)
+        few.tasks = tasks
+        return few
 
     @abstractmethod
     def parameters(self, stream: Stream, numbers: Tensor) -> Params:
@@ -156,13 +164,14 @@ class Environment(TaskDistribution):
         *input). The queries are the episodes of the trial, as such observations (tasks, episodes, *input) and the best expected
         returns (tasks, episodes).
         """
-        parameters = self.parameters(stream, numbers)
+        tasks = numbers if self.tasks is None else numbers % self.tasks
+        parameters = self.parameters(stream, tasks)
         noise = stream.uniform(numbers, max(1, self.start_noise), "an episode's start").float().clamp(max=1 - 2.0**-24)
         start = self.reset(parameters, noise[:, : self.start_noise])
         x = self.observe(parameters, start)[:, None]
         y = self.best_return(parameters)[:, None]
         queries = Examples(x.expand(-1, spec.queries, *self.input_shape), y.expand(-1, spec.queries))
-        return Tasks(Examples(x, y, world=World(self, parameters, spec.queries)), queries, numbers)
+        return Tasks(Examples(x, y, world=World(self, parameters, spec.queries, tasks)), queries, numbers)
 
     def to(self, device: torch.device | str) -> Self:
         """Return this family: parameters are on the device of the tasks' numbers."""
@@ -195,27 +204,30 @@ class World:
         environment: the family.
         parameters: (tasks, ...) each.
         episodes: number of episodes of a trial.
+        number: (tasks,) int64, numbers of the tasks in their split, equal for the same task; None if they are not known.
     """
 
     environment: Environment
     parameters: Params
     episodes: int
+    number: Tensor | None = None
 
 
 def watched(world: World) -> tuple[World, Watch]:
     """Return the same environments with a watch that keeps what is played in them, and the watch."""
     environment, watch = copy.copy(world.environment), Watch()
     environment.watch = watch
-    return World(environment, world.parameters, world.episodes), watch
+    return replace(world, environment=environment), watch
 
 
 def _flatten(world: World) -> tuple[list[Any], tuple[Environment, tuple[str, ...], int]]:
-    return list(world.parameters.values()), (world.environment, tuple(world.parameters), world.episodes)
+    return [world.number, *world.parameters.values()], (world.environment, tuple(world.parameters), world.episodes)
 
 
 def _unflatten(values: Any, context: tuple[Environment, tuple[str, ...], int]) -> World:
     environment, names, episodes = context
-    return World(environment, dict(zip(names, values, strict=True)), episodes)
+    number, *parameters = values
+    return World(environment, dict(zip(names, parameters, strict=True)), episodes, number)
 
 
 register_pytree_node(World, _flatten, _unflatten, serialized_type_name=f"{World.__module__}.{World.__qualname__}")
@@ -227,20 +239,24 @@ class Environments(Dataset):
     Args:
         environment: the family.
         score: what a task scores: the ``total`` reward of its episodes, or their ``mean``.
+        tasks: number of different tasks of meta-training; None if each is new.
 
     Raises:
-        UserError: ``score`` is neither.
+        UserError: ``score`` is neither, or ``tasks`` is below 1.
     """
 
-    def __init__(self, environment: Environment, score: str = "total") -> None:
+    def __init__(self, environment: Environment, score: str = "total", tasks: int | None = None) -> None:
         if score not in SCORES:
             raise UserError(f"dataset.score={score!r}: one of {', '.join(SCORES)}")
+        if tasks is not None and tasks < 1:
+            raise UserError(f"dataset.tasks={tasks}: at least 1, or null for new tasks all the time")
         self._environment = environment if score == "total" else environment.scored_by_mean()
+        self._tasks = tasks
 
     def split(self, name: str) -> Environment:
         """See :meth:`Dataset.split`."""
         check_split(name)
-        return self._environment
+        return self._environment if name != "train" or self._tasks is None else self._environment.with_tasks(self._tasks)
 
 
 def at_least(settings: Mapping[str, tuple[float, float]]) -> None:
