@@ -41,6 +41,7 @@ class Imitation(MemoryLearner):
         label: what is predicted.
         own: probability that the learner itself acts in a history of meta-training in the place of the agent, in [0, 1].
         every: the histories have each ``every``-th episode of the agent's, which makes its learning as much faster.
+        whole_transitions: whether the memory reads the last observation beside the present one.
     """
 
     title: ClassVar[str] = "imitation"
@@ -56,11 +57,12 @@ class Imitation(MemoryLearner):
         *,
         own: float,
         every: int,
+        whole_transitions: bool = False,
     ) -> None:
         _check(label, agent, own, every)
         refuse_continuous(actions, self.title)
         super().__init__(model, loss, actions)
-        self.network = ActorCritic(self.features, actions, memory, critic=False)
+        self.network = ActorCritic(self.features, actions, memory, critic=False, whole_transitions=whole_transitions)
         self.agent, self.label, self.own, self.every = agent, label, own, every
 
     def meta_loss(self, tasks: Tasks) -> OuterLoss:

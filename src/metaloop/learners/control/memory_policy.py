@@ -63,14 +63,23 @@ class ActorCritic(ActorHeads):
         memory: builds the memory from the width of its ``inputs``.
         critic: whether there is a value.
         deviation: see :class:`ActorHeads`.
+        whole_transitions: whether the memory reads the observation before a step, too.
     """
 
     def __init__(
-        self, features: int, actions: Actions, memory: Callable[..., TrialMemory], critic: bool = True, deviation: float = 1.0
+        self,
+        features: int,
+        actions: Actions,
+        memory: Callable[..., TrialMemory],
+        critic: bool = True,
+        deviation: float = 1.0,
+        whole_transitions: bool = False,
     ) -> None:
-        made = memory(inputs=features + width_of_step(actions))
+        made = memory(inputs=features * (1 + whole_transitions) + width_of_step(actions))
         super().__init__(made.features, actions, critic, deviation)
         self.memory = made
+        self.features = features
+        self.whole_transitions = whole_transitions
 
 
 def width_of_step(actions: Actions) -> int:
@@ -97,12 +106,14 @@ class Recall:
         noise: random numbers of each step.
         log_probabilities: (tasks,) of the actions, one for each step.
         before: (tasks, 2 * count + 2): what the next step reads of the step before; 0 at the start.
+        seen: (tasks, features), the embedded observation of the step before; 0 at the start, None if it is not read.
     """
 
     state: Any
     noise: TrialNoise
     log_probabilities: list[Tensor]
     before: Tensor
+    seen: Tensor | None
 
 
 class StochasticPolicy(ControlPolicy):
@@ -144,7 +155,9 @@ class MemoryPolicy(StochasticPolicy):
     """A network of observations and an :class:`ActorCritic`, whose memory is not reset between the episodes of a trial.
 
     The memory reads what the policy of RL² reads (Duan et al. 2016, section 2.2): the embedded observation, the last action
-    (one-hot, or its numbers), the last reward, and whether an episode has just ended; and the product of action and reward.
+    (one-hot, or its numbers), the last reward, and whether an episode has just ended; and the product of action and reward. If
+    the network says ``whole_transitions``, the memory also reads the last observation. Attention then finds what an action did
+    in a state by one comparison, and need not learn first to look a step back.
 
     Args:
         embedding: network of observations, without a head.
@@ -166,12 +179,16 @@ class MemoryPolicy(StochasticPolicy):
         like, tasks = self.network.preferences.weight, len(trial.numbers)
         before = like.new_zeros(tasks, width_of_step(self.actions))
         noise = TrialNoise(trial.numbers, self.distribution.words, "policy")
-        return Recall(self.network.memory.start(tasks, like), noise, [], before)
+        seen = like.new_zeros(tasks, self.network.features) if self.network.whole_transitions else None
+        return Recall(self.network.memory.start(tasks, like), noise, [], before, seen)
 
     def act(self, memory: Recall, observation: Tensor) -> Tensor:
         """See :meth:`ControlPolicy.act`; actions are drawn from the policy's distribution."""
-        x = torch.cat([self.embedding(observation), memory.before], -1)
-        features, memory.state = self.network.memory.step(x, memory.state)
+        parts = [self.embedding(observation), memory.before]
+        if memory.seen is not None:
+            parts.append(memory.seen)
+            memory.seen = parts[0]
+        features, memory.state = self.network.memory.step(torch.cat(parts, -1), memory.state)
         return self.drawn(self.network.outputs(features), memory.noise, memory.log_probabilities)
 
     def learn(self, memory: Recall, transition: Transition) -> Recall:
@@ -181,7 +198,14 @@ class MemoryPolicy(StochasticPolicy):
 
     def reread(self, rollouts: Rollouts) -> tuple[Tensor, Tensor | None]:
         """See :meth:`StochasticPolicy.reread`."""
-        before = read_step(self.actions, rollouts.actions, rollouts.rewards, rollouts.done)
-        before = torch.cat([torch.zeros_like(before[:1]), before[:-1]])
-        features = self.network.memory.sequence(torch.cat([self.embedded(rollouts.observations), before], -1))
+        seen = self.embedded(rollouts.observations)
+        parts = [seen, _of_step_before(read_step(self.actions, rollouts.actions, rollouts.rewards, rollouts.done))]
+        if self.network.whole_transitions:
+            parts.append(_of_step_before(seen))
+        features = self.network.memory.sequence(torch.cat(parts, -1))
         return self.network.outputs(features), self.network.values(features)
+
+
+def _of_step_before(values: Tensor) -> Tensor:
+    """Values (steps, ...) of the step before each; 0 before the first."""
+    return torch.cat([torch.zeros_like(values[:1]), values[:-1]])

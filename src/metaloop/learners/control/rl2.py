@@ -25,6 +25,7 @@ class RL2(ProximalLearner):
         memory: builds the memory from the width of its ``inputs``.
         discount, trace, clip, value_weight, entropy, renew, shortest, growing, last_entropy: see :class:`ProximalSettings`.
         deviation: deviation of continuous actions at the start, above 0.
+        whole_transitions: whether the memory reads the last observation beside the present one.
     """
 
     title: ClassVar[str] = "RL²"
@@ -46,11 +47,14 @@ class RL2(ProximalLearner):
         growing: int = 0,
         last_entropy: float | None = None,
         deviation: float = 1.0,
+        whole_transitions: bool = False,
     ) -> None:
         settings = ProximalSettings(discount, trace, clip, value_weight, entropy, renew, shortest, growing, last_entropy)
-        super().__init__(
-            model, loss, actions, lambda features: ActorCritic(features, actions, memory, deviation=deviation), settings
-        )
+
+        def network(features: int) -> ActorCritic:
+            return ActorCritic(features, actions, memory, deviation=deviation, whole_transitions=whole_transitions)
+
+        super().__init__(model, loss, actions, network, settings)
 
     def policy_of(self, model: nn.Module, network: nn.Module) -> MemoryPolicy:
         """See :meth:`ProximalLearner.policy_of`."""

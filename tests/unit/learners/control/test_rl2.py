@@ -57,11 +57,13 @@ def tasks_of(environment: Environment, count: int, episodes: int, first: int = 0
     [BernoulliBandits(3), TabularMDPs(3, 2, 4), KeyToDoor(3, 6), PointNavigation(5, "square", 0.2)],
     ids=lambda e: e.title,
 )
+@pytest.mark.parametrize("whole", [False, True], ids=["", "whole transitions"])
 def test_reading_a_trial_at_once_gives_the_numbers_of_acting(
-    environment: Environment, memory: Callable[..., TrialMemory]
+    environment: Environment, memory: Callable[..., TrialMemory], whole: bool
 ) -> None:
     torch.manual_seed(0)
-    learner = RL2(Cells(environment.input_shape, None), Regret(), environment.actions, memory, **SETTINGS)
+    settings = SETTINGS | {"whole_transitions": whole}
+    learner = RL2(Cells(environment.input_shape, None), Regret(), environment.actions, memory, **settings)
     nn.init.normal_(learner.network.preferences.weight)
     support = tasks_of(environment, 20, 3).support
     assert support.number is not None
@@ -70,6 +72,39 @@ def test_reading_a_trial_at_once_gives_the_numbers_of_acting(
     outputs, _ = policy.reread(rollouts)
     taken = policy.distribution.log_probability(outputs, rollouts.actions)
     assert torch.allclose(taken, torch.stack(rollouts.memory.log_probabilities), atol=1e-6)
+
+
+class Everything(TrialMemory):
+    """A memory that returns what it reads."""
+
+    def __init__(self, inputs: int) -> None:
+        super().__init__()
+        self.features = inputs
+
+    def start(self, tasks: int, like: torch.Tensor) -> None:
+        return None
+
+    def step(self, x: torch.Tensor, state: None) -> tuple[torch.Tensor, None]:
+        return x, None
+
+    def sequence(self, x: torch.Tensor) -> torch.Tensor:
+        self.read = x
+        return x
+
+
+def test_a_whole_transition_has_the_observation_before_its_step() -> None:
+    environment = TabularMDPs(3, 2, 4)
+    settings = SETTINGS | {"whole_transitions": True}
+    learner = RL2(Cells(environment.input_shape, None), Regret(), environment.actions, Everything, **settings)
+    support = tasks_of(environment, 5, 2).support
+    assert support.number is not None
+    rollouts = play(world_of(support), support.number, learner.policy())
+    learner.policy().reread(rollouts)
+    assert isinstance(learner.network.memory, Everything)
+    read = learner.network.memory.read
+    assert torch.equal(read[..., :3], rollouts.observations)
+    assert torch.equal(read[1:, :, -3:], rollouts.observations[:-1])
+    assert not read[0, :, 3:].any()
 
 
 def test_advantages_are_sums_of_discounted_errors() -> None:
