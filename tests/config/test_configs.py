@@ -48,7 +48,7 @@ COUNTS = {
     "algorithm/rule": 16,
     "algorithm/support_loss": 3,
     "algorithm/transform": 3,
-    "dataset": 49,
+    "dataset": 50,
     "dataset/augmentation": 3,
     "episode": 18,
     "experiment": 98,
@@ -301,6 +301,7 @@ ELSEWHERE = {
         f"dataset/{name}": "a further package: tests/unit/control/test_locomotion.py"
         for name in ("half_cheetah_dir", "half_cheetah_vel", "ant_dir")
     },
+    "dataset/meta_world": "a further package: tests/unit/control/test_meta_world.py",
     **{
         f"experiment/finn2017_maml_half_cheetah_{name}": "a further package: tests/unit/control/test_locomotion.py"
         for name in ("dir", "vel")

@@ -27,6 +27,7 @@ class Rollouts:
         memory: the policy's memory at the end.
         episodes: number of episodes.
         best: the best actions of each step, as ``actions``; None if they were not asked for.
+        solved: (tasks, episodes) bool, whether the task was solved at some step; None if the environments do not say.
     """
 
     observations: Tensor
@@ -38,6 +39,12 @@ class Rollouts:
     memory: Any
     episodes: int
     best: Tensor | None = None
+    solved: Tensor | None = None
+
+    @property
+    def outcomes(self) -> Tensor:
+        """What is scored of each episode: its return (tasks, episodes), or (tasks, episodes, 2) with whether it was solved."""
+        return self.returns if self.solved is None else torch.stack([self.returns, self.solved.to(self.rewards)], -1)
 
     @property
     def returns(self) -> Tensor:
@@ -55,7 +62,8 @@ class Rollouts:
 
         parts = {name: thinned(getattr(self, name)) for name in ("observations", "actions", "rewards", "after", "done", "real")}
         best = None if self.best is None else thinned(self.best)
-        return Rollouts(**parts, memory=self.memory, episodes=len(range(0, self.episodes, number)), best=best)
+        solved = None if self.solved is None else self.solved[:, ::number]
+        return Rollouts(**parts, memory=self.memory, episodes=len(range(0, self.episodes, number)), best=best, solved=solved)
 
 
 def play(world: World, numbers: Tensor, policy: ControlPolicy, best: bool = False) -> Rollouts:
@@ -80,7 +88,7 @@ def play(world: World, numbers: Tensor, policy: ControlPolicy, best: bool = Fals
     checks = _Checks(environment, numbers)
     step_noise = TrialNoise(numbers, environment.noise, "steps")
     start_noise = TrialNoise(numbers, environment.start_noise, "starts")
-    memory, steps, labels = policy.start(trial), [], []
+    memory, steps, labels, solved = policy.start(trial), [], [], []
     for episode in range(episodes):
         state = environment.reset(parameters, start_noise.next())
         if environment.watch is not None:
@@ -88,6 +96,7 @@ def play(world: World, numbers: Tensor, policy: ControlPolicy, best: bool = Fals
             environment.watch.believe(policy.belief(memory))
         observation = checks.observation(environment.observe(parameters, state), episode, 0)
         real = torch.ones(len(numbers), dtype=torch.bool, device=numbers.device)
+        won = environment.solved(parameters, state)
         for time in range(environment.horizon):
             if best:
                 labels.append(environment.best_actions(parameters, state, environment.horizon - time))
@@ -96,6 +105,8 @@ def play(world: World, numbers: Tensor, policy: ControlPolicy, best: bool = Fals
             result = checks.step(environment.step(parameters, state, actions, step_noise.next()), state, episode, time)
             state, last = result.state, time + 1 == environment.horizon
             done = ~real | (torch.full_like(real, last) if result.done is None else result.done)
+            now = environment.solved(parameters, state)
+            won = won if won is None or now is None else won | (now & real)
             after = checks.observation(environment.observe(parameters, state), episode, time + 1)
             reward = torch.where(real, result.reward, torch.zeros_like(result.reward))
             transition = Transition(observation, actions, reward, after, done, real)
@@ -112,7 +123,8 @@ def play(world: World, numbers: Tensor, policy: ControlPolicy, best: bool = Fals
                 break
         if result.done is not None:
             checks.ended(real, episode)
-    return checks.finite(_stacked(steps, labels, memory, episodes))
+        solved += [] if won is None else [won]
+    return checks.finite(_stacked(steps, labels, memory, episodes, solved))
 
 
 def _over(environment: Environment, real: Tensor, best: bool) -> bool:
@@ -120,7 +132,7 @@ def _over(environment: Environment, real: Tensor, best: bool) -> bool:
     return environment.watch is None and not best and not bool(real.any())
 
 
-def _stacked(steps: list[Transition], labels: list[Tensor], memory: Any, episodes: int) -> Rollouts:
+def _stacked(steps: list[Transition], labels: list[Tensor], memory: Any, episodes: int, solved: list[Tensor]) -> Rollouts:
     return Rollouts(
         observations=torch.stack([step.observation for step in steps]),
         actions=torch.stack([step.actions for step in steps]),
@@ -131,6 +143,7 @@ def _stacked(steps: list[Transition], labels: list[Tensor], memory: Any, episode
         memory=memory,
         episodes=episodes,
         best=torch.stack(labels) if labels else None,
+        solved=torch.stack(solved, 1) if solved else None,
     )
 
 

@@ -12,6 +12,8 @@ from metaloop.types import EpisodeSpec, Examples
 
 REGRET = Metric("regret", "regret", digits=2, higher_is_better=False)
 LAST_RETURN = Metric("last_return", "return of the last episode", digits=2)
+SUCCESS = Metric.percentage("success_rate", "success rate")
+LAST_SUCCESS = Metric.percentage("last_success", "success in the last episode")
 
 
 class Actions:
@@ -55,31 +57,37 @@ class Control(Problem):
         title: name of the environments in words, such as "5 Bernoulli arms".
         best_known: whether ``query.y`` is known; otherwise it is 0 and there is no regret.
         mean: whether score and regret are means over the episodes.
+        solves: whether environments say if a task is solved; outputs are then (tasks, episodes, 2), and the share of episodes
+            in which it was solved is scored beside the return.
     """
 
     name = "control"
     metric = TOTAL_REWARD
     loss = Regret()
 
-    def __init__(self, actions: Actions, title: str, best_known: bool, mean: bool = False) -> None:
+    def __init__(self, actions: Actions, title: str, best_known: bool, mean: bool = False, solves: bool = False) -> None:
         self.actions = actions
         self.mean = mean
         self.metric = MEAN_RETURN if mean else TOTAL_REWARD
         self.title = title
         self.best_known = best_known
-        self.statistics = (REGRET, LAST_RETURN) if best_known else (LAST_RETURN,)
+        self.statistics = (*((REGRET,) if best_known else ()), LAST_RETURN, *((SUCCESS, LAST_SUCCESS) if solves else ()))
 
     def scores(self, outputs: Tensor, query: Examples) -> Scores:
-        """See :meth:`Problem.scores`; outputs are returns (tasks, episodes)."""
+        """See :meth:`Problem.scores`; outputs are returns (tasks, episodes), or with solutions (tasks, episodes, 2)."""
+        solved = outputs[..., 1] if outputs.dim() == 3 else None
+        outputs = returns_of(outputs)
         regret = (query.y - outputs).sum(1)
         count = outputs.shape[1] if self.mean else 1
         score = outputs.sum(1) / count
         scores = {"score": score, "loss": regret / outputs.shape[1], LAST_RETURN.name: outputs[:, -1]}
-        return scores | {REGRET.name: regret / count} if self.best_known else scores
+        if self.best_known:
+            scores[REGRET.name] = regret / count
+        return scores if solved is None else scores | {SUCCESS.name: solved.mean(1), LAST_SUCCESS.name: solved[:, -1]}
 
     def details(self, outputs: Tensor, query: Examples, outside: Tensor | None = None) -> Scores:
         """See :meth:`Problem.details`; the return of each episode."""
-        return {"returns": outputs}
+        return {"returns": returns_of(outputs)}
 
     def selection(self, scores: Mapping[str, Tensor]) -> tuple[Metric, Tensor]:
         """The score."""
@@ -88,6 +96,11 @@ class Control(Problem):
     def size(self, spec: EpisodeSpec) -> str:
         """Environment and number of episodes in words."""
         return f"{self.title}, {spec.queries} episodes"
+
+
+def returns_of(outputs: Tensor) -> Tensor:
+    """The returns (tasks, episodes) of outputs, which may have solutions beside them."""
+    return outputs[..., 0] if outputs.dim() == 3 else outputs
 
 
 def actions_of(problem: Problem) -> Actions:

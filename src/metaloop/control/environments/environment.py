@@ -74,7 +74,8 @@ class Environment(TaskDistribution):
 
     def _problem(self, *, mean: bool) -> Control:
         best_known = type(self).best_return is not Environment.best_return
-        return Control(self.actions, self.title, best_known, mean)
+        solves = type(self).solved is not Environment.solved
+        return Control(self.actions, self.title, best_known, mean, solves)
 
     def scored_by_mean(self) -> Self:
         """Return this family with the mean return of its episodes as score."""
@@ -115,6 +116,13 @@ class Environment(TaskDistribution):
         """Expected return (tasks,) of an episode under the best policy for each task; overridden where it is known."""
         some = next(iter(parameters.values()))
         return torch.zeros(len(some), device=some.device)
+
+    def solved(self, parameters: Params, state: Params) -> Tensor | None:
+        """Whether each task is solved in these states, (tasks,) bool; overridden where there is such a thing.
+
+        Of the trials, the share of episodes is scored in which it was solved at some step.
+        """
+        return None
 
     def best_actions(self, parameters: Params, state: Params, left: int) -> Tensor:
         """Return the best actions for tasks whose parameters are known, with so many steps left in the episode.

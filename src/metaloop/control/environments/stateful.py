@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -48,6 +48,7 @@ class StatefulEnvironment(Environment):
     """
 
     start_noise = 2
+    success: ClassVar[str | None] = None  # the part of a step's info that says whether the task is solved
 
     def __init__(self, title: str, values: Mapping[str, float]) -> None:
         first = self.make(values)
@@ -68,6 +69,10 @@ class StatefulEnvironment(Environment):
         environment.close()
         return self.make(values)
 
+    def seed(self, values: Mapping[str, float], drawn: int) -> int:
+        """Return the seed of an episode, from the one that was drawn for it."""
+        return drawn
+
     def reward(self, reward: float, action: Any, info: Mapping[str, Any], values: Mapping[str, float]) -> float:
         """Return the reward of a step, from the environment's own, the action and what ``step`` said besides."""
         return reward
@@ -84,7 +89,7 @@ class StatefulEnvironment(Environment):
         for row, (low, high) in enumerate(words):
             slot = self._slot(row, dict(zip(names, (column[row] for column in columns), strict=True)))
             slot.begun, slot.time = slot.begun + 1, 0
-            shown.append(slot.environment.reset(seed=(high << _BITS) + low)[0])
+            shown.append(slot.environment.reset(seed=self.seed(slot.values, (high << _BITS) + low))[0])
             begun.append(slot.begun)
         place = torch.arange(len(words), device=noise.device)
         return {
@@ -93,6 +98,7 @@ class StatefulEnvironment(Environment):
             "time": torch.zeros_like(place),
             "shown": torch.stack([self._observation(seen, row, 0) for row, seen in enumerate(shown)]).to(noise.device),
             "ended": torch.zeros_like(place, dtype=torch.bool),
+            "solved": torch.zeros_like(place, dtype=torch.bool),
         }
 
     def _slot(self, row: int, values: Mapping[str, float]) -> _Slot:
@@ -114,7 +120,7 @@ class StatefulEnvironment(Environment):
             UserError: ``state`` is not the latest of its tasks, or an observation has another shape than those of its space.
         """
         device, chosen = actions.device, self._native(actions)
-        shown, rewards, ended = list(state["shown"].cpu()), [], state["ended"].tolist()
+        shown, rewards, ended, solved = list(state["shown"].cpu()), [], state["ended"].tolist(), state["solved"].tolist()
         place, begun, time = (state[name].tolist() for name in ("place", "begun", "time"))
         for row, over in enumerate(ended):
             if over:
@@ -131,8 +137,10 @@ class StatefulEnvironment(Environment):
             shown[row] = self._observation(seen, row, slot.time)
             rewards.append(self.reward(float(own), chosen[row], info, slot.values))
             ended[row] = bool(terminated or truncated)
+            solved[row] = self.success is not None and bool(info[self.success])
         over = torch.tensor(ended, device=device)
         new = {"time": state["time"] + (~state["ended"]), "shown": torch.stack(shown).to(device), "ended": over}
+        new["solved"] = torch.tensor(solved, device=device)
         return Step({**state, **new}, torch.tensor(rewards, device=device), over)
 
     def _observation(self, seen: Any, row: int, time: int) -> Tensor:
@@ -169,7 +177,10 @@ class StatefulEnvironment(Environment):
         try:
             return (flatdim(self.observation_space),)
         except (NotImplementedError, ValueError) as error:
-            raise UserError(f"dataset.environment: observations {self.observation_space} are of no fixed length") from error
+            raise UserError(
+                f"dataset.environment: observations {self.observation_space} are of no fixed length; where they have parts, "
+                f"dataset.environment.part names the one that is shown"
+            ) from error
 
     def _actions(self, title: str) -> Actions:
         from gymnasium.spaces import Box, Discrete
@@ -179,6 +190,31 @@ class StatefulEnvironment(Environment):
         if isinstance(self.action_space, Box):
             return Actions(int(np.prod(self.action_space.shape)), continuous=True)
         raise UserError(f"dataset.environment: actions of {title} are {self.action_space}; allowed are Discrete and Box")
+
+
+def observing(environment: Any, part: str, name: str) -> Any:
+    """Let an environment show one part of what it shows.
+
+    Raises:
+        UserError: it has no such part.
+    """
+    from gymnasium.spaces import Dict
+    from gymnasium.wrappers import TransformObservation
+
+    parts = environment.observation_space
+    if not isinstance(parts, Dict) or part not in parts.spaces:
+        has = ", ".join(parts.spaces) if isinstance(parts, Dict) else f"none: they are {parts}"
+        raise UserError(f"dataset.environment.part={part}: parts of the observations of {name} are {has}")
+    return TransformObservation(environment, lambda seen: seen[part], parts[part])
+
+
+def limited(environment: Any, name: str, horizon: int) -> Any:
+    """Give an environment, which is not registered with gymnasium, a name and a limit of steps."""
+    from gymnasium.envs.registration import EnvSpec
+    from gymnasium.wrappers import TimeLimit
+
+    environment.spec = EnvSpec(name)
+    return TimeLimit(environment, horizon)
 
 
 def gymnasium_environment(name: str, horizon: int | None, arguments: Mapping[str, Any], extra: str) -> Any:

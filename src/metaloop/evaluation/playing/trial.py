@@ -9,7 +9,7 @@ from metaloop.control.environments.environment import World, watched
 from metaloop.control.showing import ShownEpisode, shown
 from metaloop.errors import UserError
 from metaloop.evaluation.finished_run import FinishedRun
-from metaloop.problems.control import Control
+from metaloop.problems.control import Control, returns_of
 
 _FEW = 12  # numbers of a parameter that are shown
 
@@ -67,6 +67,6 @@ def play_task(run: FinishedRun, task: int) -> PlayedTrial:
         horizon=world.environment.horizon,
         parameters={name: value.flatten().double().tolist() for name, value in parameters.items()},
         episodes=[shown(world.environment, episode, row) for episode in watch.episodes for row in range(len(episode.real[0]))],
-        returns=returns[0].tolist(),
+        returns=returns_of(returns)[0].tolist(),
         scores=scores,
     )

@@ -36,19 +36,20 @@ def numbers_of(support: Examples) -> Tensor:
 
 
 def predictor(policy: ControlPolicy, support: Examples) -> Predictor:
-    """Make a predictor whose queries are the episodes of a trial and whose answers are their returns (tasks, episodes).
+    """Make a predictor whose queries are the episodes of a trial and whose answers are their outcomes (tasks, episodes, ...).
 
     Its iterates are the trial after some of its episodes, with returns of 0 for those to come; the last is the whole trial.
     """
     world, numbers = world_of(support), numbers_of(support)
 
-    def returns(x: Inputs, mask: Tensor | None) -> Inputs:
+    def outcomes(x: Inputs, mask: Tensor | None) -> Inputs:
         with torch.no_grad():
-            return play(world, numbers, policy).returns
+            return play(world, numbers, policy).outcomes
 
     def first(count: int, x: Inputs, mask: Tensor | None) -> Tensor:
         assert isinstance(x, Tensor)
-        return x * (torch.arange(x.shape[1], device=x.device) < count)
+        counted = torch.arange(x.shape[1], device=x.device) < count
+        return x * (counted[:, None] if x.dim() == 3 else counted)
 
     points = sorted({round(1 + (world.episodes - 1) * i / (_POINTS - 1)) for i in range(_POINTS)})
-    return Predictor([partial(first, count) for count in points], points, returns)
+    return Predictor([partial(first, count) for count in points], points, outcomes)

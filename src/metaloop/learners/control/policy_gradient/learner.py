@@ -165,7 +165,7 @@ class PolicyGradientLearner(Learner):
     @staticmethod
     def _queries(world: World, number: Tensor, policy: StackedPolicy, count: int) -> Tensor:
         rollouts: Rollouts = play_episodes(world, number, policy, QUERIES, count)
-        return rollouts.returns.view(len(number), count)
+        return rollouts.outcomes.view(len(number), count, *rollouts.outcomes.shape[2:])
 
     def _policy(self, meta: Params, params: Params) -> StackedPolicy:
         tasks = len(next(iter(params.values())))
