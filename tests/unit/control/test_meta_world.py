@@ -39,7 +39,7 @@ def test_splits_are_those_of_the_benchmark(reach: MetaWorld) -> None:
 
     def drawn(split: str, count: int) -> list[Any]:
         tasks = Episodes(reach, EpisodeSpec(1, 1, 1), Stream(0, split)).tasks(torch.arange(count))
-        return [reach.tasks[task].data for task in world_of(tasks).parameters["task"].tolist()]
+        return [reach.members[task].data for task in world_of(tasks).parameters["task"].tolist()]
 
     assert sorted(drawn("test", 50)) == sorted(goals["test"])  # each once
     assert set(drawn("train", 400)) == set(drawn("validation", 400)) == goals["train"]
@@ -91,7 +91,7 @@ def test_success_at_any_step_is_scored_beside_the_return(reach: MetaWorld, monke
 def test_skills_of_ml10_are_apart_and_interleaved() -> None:
     pytest.importorskip("metaworld")
     family = MetaWorld("ML10", None, HORIZON, 0)
-    names = [task.env_name for task in family.tasks]
+    names = [task.env_name for task in family.members]
     assert len(set(names[: family.trained])) == 10
     assert len(set(names[family.trained :])) == len(set(names[family.trained :][:5])) == 5
     assert not set(names[: family.trained]) & set(names[family.trained :])

@@ -43,26 +43,26 @@ class MetaWorld(StatefulEnvironment):
         made = _benchmark(benchmark, skill, seed)
         self.limit = horizon
         self.classes = {**made.train_classes, **made.test_classes}
-        self.tasks = [*_by_goal(made.train_tasks), *_by_goal(made.test_tasks)]
+        self.members = [*_by_goal(made.train_tasks), *_by_goal(made.test_tasks)]
         self.trained = len(made.train_tasks)
         super().__init__(f"Meta-World {benchmark}{f' {skill}' if skill else ''}", {"task": 0})
 
     def parameters(self, stream: Stream, numbers: Tensor) -> Params:
         """See :meth:`Environment.parameters`; ``task`` (tasks,), a number in the benchmark's training and then test tasks."""
         if stream.split == "test":
-            return {"task": self.trained + numbers % (len(self.tasks) - self.trained)}
+            return {"task": self.trained + numbers % (len(self.members) - self.trained)}
         return {"task": stream.integers(numbers, 1, "tasks", self.trained)[:, 0]}
 
     def make(self, values: Mapping[str, float]) -> Any:
         """See :meth:`StatefulEnvironment.make`."""
-        task = self.tasks[int(values["task"])]
+        task = self.members[int(values["task"])]
         environment = self.classes[task.env_name]()
         environment.set_task(task)
         return limited(environment, task.env_name, self.limit)
 
     def changed(self, environment: Any, values: Mapping[str, float]) -> Any:
         """See :meth:`StatefulEnvironment.changed`; another goal of the same skill needs no new environment."""
-        task = self.tasks[int(values["task"])]
+        task = self.members[int(values["task"])]
         if environment.spec.id != task.env_name:
             return super().changed(environment, values)
         environment.unwrapped.set_task(task)
