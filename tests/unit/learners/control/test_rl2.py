@@ -9,6 +9,9 @@ import pytest
 import torch
 from torch import nn
 
+from metaloop.control.agents.bandits import UCB1
+from metaloop.control.agents.simple import Random, Told
+from metaloop.control.agents.tabular import BEB
 from metaloop.control.attention import CausalTransformer
 from metaloop.control.environments.bandits import BernoulliBandits
 from metaloop.control.environments.environment import Environment
@@ -284,3 +287,59 @@ def test_the_reward_for_exploring_moves_by_equal_steps_while_trials_grow() -> No
     tasks = tasks_of(BernoulliBandits(2), 8, 4)
     few, many = (made(BernoulliBandits(2), entropy=0.0, last_entropy=each).meta_loss(tasks).loss for each in (0.0, 0.5))
     assert (few - many).item() == pytest.approx(0.5 * 0.693, abs=0.01)  # a uniform policy has an entropy of log 2
+
+
+def test_the_first_steps_imitate_and_later_ones_do_not() -> None:
+    """Cross-entropy of the agent's actions and errors of mean rewards to come, written out step by step."""
+    environment = TabularMDPs(3, 2, 4)
+    learner = made(environment, agent=BEB(0.5), imitated=1)
+    tasks = tasks_of(environment, 5, 2)
+    learner.outer_step = 0
+    result = learner.meta_loss(tasks)
+    assert tasks.support.number is not None
+    history = play(world_of(tasks.support), tasks.support.number, BEB(0.5))
+    outputs, means = learner.policy().reread(history)
+    assert means is not None
+    outputs, means, expected = outputs.detach(), means.detach(), 0.0
+    for step in range(8):
+        for task in range(5):
+            cross_entropy = -outputs[step, task, history.actions[step, task]]
+            ahead = history.rewards[step:, task].mean()
+            expected += float(cross_entropy + SETTINGS["value_weight"] * (means[step, task] - ahead) ** 2) / 40
+    assert float(result.loss) == pytest.approx(expected, rel=1e-5)
+    assert torch.equal(result.query_logits, history.returns)
+    learner.outer_step = 1
+    assert float(learner.meta_loss(tasks).loss) == float(made(environment).meta_loss(tasks).loss)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"imitated": 5}, "nobody to imitate; take algorithm/agent"),
+        ({"imitated": -1, "agent": BEB(0.5)}, "algorithm.imitated=-1: at least 0"),
+        ({"imitated": 5, "agent": Told()}, "give the best ones away"),
+    ],
+    ids=["nobody", "negative", "told"],
+)
+def test_agents_that_cannot_be_imitated_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        made(TabularMDPs(3, 2, 4), **settings)
+
+
+def test_imitation_of_a_bandit_agent_is_learned() -> None:
+    environment = BernoulliBandits(3)
+    learner = made(environment, agent=UCB1(0.2), imitated=150)
+    optimizer = torch.optim.Adam(learner.parameters(), lr=0.02)
+    for step in range(150):
+        learner.outer_step = step
+        loss = learner.meta_loss(tasks_of(environment, 64, 8, first=64 * step)).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    tasks = tasks_of(environment, 2000, 8, first=10**6)
+    assert tasks.support.number is not None
+    reward, agent, chance = (
+        play(world_of(tasks.support), tasks.support.number, policy).returns.sum(1).mean()
+        for policy in (learner.policy(), UCB1(0.2), Random())
+    )
+    assert reward - chance > 0.5 * (agent - chance)
