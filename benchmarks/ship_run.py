@@ -1,9 +1,9 @@
 """Put a finished run into the package, without what only its training needs.
 
-    python benchmarks/ship_run.py outputs/pfn_tables/DATE pfn 4
+    python benchmarks/ship_run.py outputs/pfn_tables/DATE pfn 4 0.9
 
 Copies config, record and the best checkpoint's parameters to src/metaloop/shipped/NAME. Folders of data become relative, and
-the config gets the number of members that predictions are averaged over.
+the config gets the number of members that predictions are averaged over, and the temperature of their logits if one is given.
 """
 
 import json
@@ -24,9 +24,10 @@ from metaloop.system.tensors import load_checkpoint, save_tensors
 SHIPPED = Path(__file__).resolve().parents[1] / "src" / "metaloop" / "shipped"
 
 
-def shipped_config(config: dict[str, Any], members: int) -> dict[str, Any]:
-    """The config of the shipped run: data below the working folder, and ``members`` in its reader."""
-    reader = {**config["algorithm"]["reader"], "members": members}
+def shipped_config(config: dict[str, Any], members: int, temperature: float | None) -> dict[str, Any]:
+    """The config of the shipped run: data below the working folder, and ``members`` and ``temperature`` in its reader."""
+    chosen = {"members": members} if temperature is None else {"members": members, "temperature": temperature}
+    reader = {**config["algorithm"]["reader"], **chosen}
     dataset = {**config["dataset"], "data_dir": "data/tabular"}
     if dataset["_target_"].endswith(".Anomalies"):  # it reads all tables at once, and predictions need none of them
         dataset["tables"] = dict.fromkeys(SPLITS, ())
@@ -38,10 +39,10 @@ def _without_folders(words: Sequence[str]) -> tuple[str, ...]:
     return tuple(word for word in words if not word.startswith(("hydra.", "start_from=")))
 
 
-def main(source: Path, name: str, members: int) -> None:
+def main(source: Path, name: str, members: int, temperature: float | None = None) -> None:
     """Write the folder of the shipped run anew."""
     run = FinishedRun.open(source)
-    config = shipped_config(json.loads(json.dumps(dict(run.identity.config))), members)
+    config = shipped_config(json.loads(json.dumps(dict(run.identity.config))), members, temperature)
     target = SHIPPED / name
     shutil.rmtree(target, ignore_errors=True)
     (target / "checkpoints").mkdir(parents=True)
@@ -58,4 +59,4 @@ def main(source: Path, name: str, members: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), *(float(word) for word in sys.argv[4:5]))

@@ -25,12 +25,14 @@ RECORDS, PAGE, PICTURE = ROOT / "docs" / "records", ROOT / "docs" / "tables.md",
 NAMES = {
     "pfn": "prior-fitted transformer",
     "one_member": "prior-fitted transformer, 1 member",
+    "without_evidence": "without evidence, 1 member",
     "random_forest": "random forest",
     "logistic": "logistic regression",
     "nearest_neighbours": "5 nearest neighbours",
     "forest_regressor": "random forest",
     "ridge": "ridge regression",
 }
+_SHOWN = (("roc_auc", 1, 4), ("calibration_error", 100, 2), ("cross_entropy", 1, 3))  # of a result of tables_validation
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,8 @@ def filled(page: str) -> str:
     """The page with its tables made from the records."""
 
     def table(name: str) -> str:
+        if name == "validation":
+            return validation()
         folder = RECORDS / ("pfn_tables_regression" if "regression" in name else "pfn_tables")
         results = {each: read(folder / each) for each in NAMES if (folder / each).is_dir()}
         if "each" in name:
@@ -106,13 +110,26 @@ def filled(page: str) -> str:
     return with_tables(page, table)
 
 
+def validation() -> str:
+    """A row for each learner of :mod:`tables_validation`: areas under ROC curves, calibration errors and cross-entropies."""
+    record = json.loads((RECORDS / "pfn_tables" / "validation.json").read_text())
+    kinds = [kind for kind in next(iter(record.values())) if kind != "cpu_seconds"]
+    rows = [
+        ["learner", *(f"{kind}: {what}" for kind in kinds for what in ("ROC AUC", "calibration error, %", "cross-entropy"))]
+    ]
+    for name, result in record.items():
+        cells = [(result[kind][key], scale, places) for kind in kinds for key, scale, places in _SHOWN]
+        rows.append([name, *(f"{scale * value:.{places}f}" for value, scale, places in cells)])
+    return markdown_table(rows)
+
+
 def keep(source: Path, target: Path) -> None:
     """Copy the record and the tables of a run or evaluation, without the folders of the machine."""
     record = json.loads((source / "record.json").read_text())
     record["config"]["dataset"]["data_dir"] = "data/tabular"
     record["config"]["start_from"] = None
     for key in ("command", "overrides"):
-        record[key] = [word for word in record[key] if not word.startswith(("hydra.", "start_from=", "run="))]
+        record[key] = [word for word in record[key] if not word.startswith(("hydra.", "start_from=", "run=", "dataset.data_dir="))]
     target.mkdir(parents=True, exist_ok=True)
     (target / "record.json").write_text(json.dumps(record, indent=1) + "\n")
     for name in ("episodes.csv", "metrics.csv"):

@@ -31,7 +31,7 @@ GROUPS = ("dataset", "episode", "trainer")  # groups that an evaluation may repl
 _STEPS = ("algorithm.eval_steps", "algorithm.eval_passes", "algorithm.eval_inner_batch", "algorithm.eval_episodes")
 ADAPTED, PARTS = "algorithm/adapted", ("all", "head", "body")  # a group of which an evaluation may take these members
 _GROUPS = (*GROUPS, ADAPTED)
-_MORE = ("algorithm.over_tasks", "algorithm.reader.members", "model.norm")
+_MORE = ("algorithm.over_tasks", "algorithm.reader.members", "algorithm.reader.temperature", "model.norm")
 KEYS = ("tf32", "dataset.", "episode.", "evaluation.", "trainer.", *_STEPS, *_MORE)
 
 

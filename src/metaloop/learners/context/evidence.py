@@ -1,6 +1,7 @@
 """What classical detectors say about the rows of a task, as further inputs of a reader of whole tables."""
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -19,10 +20,15 @@ class Evidence(nn.Module, ABC):
     """Numbers about each row of a task that a reader adds to the row's tokens; without parameters.
 
     Attributes:
-        size: number of numbers of a row.
+        answers: how many numbers a row has for each entry of an encoded label. They come first, the ones of an entry side by
+            side, and a reader adds them to its answers, too.
     """
 
-    size: int
+    answers: ClassVar[int] = 0
+
+    @abstractmethod
+    def size(self, labels: int) -> int:
+        """How many numbers a row has, when an encoded label has ``labels`` entries."""
 
     @abstractmethod
     def forward(self, values: Tensor, known: Tensor, labels: Tensor, real: Tensor) -> Tensor:
@@ -46,7 +52,10 @@ class Detectors(Evidence):
     """
 
     unlabelled = len(_NEIGHBOURS) + 1 + len(_RIDGES) + 3
-    size = 2 * (unlabelled + 5) + 2
+
+    def size(self, labels: int) -> int:
+        """See :meth:`Evidence.size`."""
+        return 2 * (self.unlabelled + 5) + 2
 
     def forward(self, values: Tensor, known: Tensor, labels: Tensor, real: Tensor) -> Tensor:
         """See :meth:`Evidence.forward`."""

@@ -44,7 +44,7 @@ def test_neighbour_distances_are_scikit_learns_without_the_row_itself() -> None:
 def test_padding_and_the_order_of_rows_change_nothing() -> None:
     values, known, labels, real = rows(4)
     found = Detectors()(values, known, labels, real)
-    assert found.shape == (50, Detectors.size)
+    assert found.shape == (50, Detectors().size(1))
     assert bool(found.isfinite().all())
     without = torch.cat([torch.arange(37), torch.arange(40, 50)])
     torch.testing.assert_close(Detectors()(values[without], known[without], labels[:37], real[:37])[37:], found[40:])

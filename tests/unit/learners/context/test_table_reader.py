@@ -150,3 +150,17 @@ def test_wrong_sizes_are_refused() -> None:
         TableTransformer(4, WAYS, WAYS, width=8, layers=1, heads=3)
     with pytest.raises(UserError, match=r"algorithm.reader.usual_rows=1"):
         TableTransformer(4, WAYS, WAYS, width=8, layers=1, heads=2, usual_rows=1)
+
+
+@pytest.mark.parametrize("members", [1, 3])
+def test_a_temperature_divides_the_logits_outside_of_training(reader: TableTransformer, members: int) -> None:
+    support, labels, real, query = made()
+    reader.members = members
+    usual = reader.eval()(support, labels, real, query, None).softmax(-1)
+    trained = reader.train()(support, labels, real, query, None)
+    reader.temperature = 0.5
+    torch.testing.assert_close(reader.train()(support, labels, real, query, None), trained)
+    sharp = reader.eval()(support, labels, real, query, None).softmax(-1)
+    torch.testing.assert_close(sharp, usual.square() / usual.square().sum(-1, keepdim=True))
+    with pytest.raises(UserError, match="temperature=0"):
+        TableTransformer(2 * COLUMNS, WAYS, WAYS, width=8, layers=1, heads=2, temperature=0)

@@ -36,7 +36,10 @@ class TableTransformer(Reader):
         members: number of versions of a task whose predicted probabilities, or values, are averaged outside of training. The
             first is the task as it is; others have their classes permuted at random, and in every second one a value is the
             normal score of its rank.
-        evidence: further numbers about each row, which are added to its target token by a linear map; None for none.
+        evidence: further numbers about each row, which are added to its target token by a linear map; None for none. Those
+            about an entry of a label are added to its answer, too, weighted by a linear map of the query's last token.
+        temperature: what the logits of classes or bars are divided by outside of training, above 0 (Guo et al. 2017); with
+            several members those of their average.
         usual_rows: support rows at which attention over rows is as in other transformers. Its scores are multiplied by
             log(rows) / log(usual_rows), so that it stays as sharp in larger tables (scalable softmax, Nakanishi 2025,
             equation 2, whose factor is learned; here the queries' linear map learns it). None: they are not.
@@ -55,6 +58,7 @@ class TableTransformer(Reader):
         members: int = 1,
         usual_rows: int | None = None,
         evidence: Evidence | None = None,
+        temperature: float = 1.0,
     ) -> None:
         super().__init__()
         if features % 2:
@@ -68,12 +72,18 @@ class TableTransformer(Reader):
             raise UserError(f"algorithm.reader.members={members}: at least 1")
         if usual_rows is not None and usual_rows < 2:
             raise UserError(f"algorithm.reader.usual_rows={usual_rows}: at least 2, or null")
-        self.members = members
+        if not temperature > 0:
+            raise UserError(f"algorithm.reader.temperature={temperature}: above 0")
+        self.members, self.temperature = members, temperature
         self.cell = nn.Sequential(nn.Linear(3, width), nn.GELU(), nn.Linear(width, width))
         self.target = nn.Linear(labels, width)
         self.unknown = nn.Parameter(0.02 * torch.randn(width))
         self.evidence = evidence
-        self.weigh = None if evidence is None else nn.Linear(evidence.size, width)
+        self.weigh = None if evidence is None else nn.Linear(evidence.size(labels), width)
+        self.trust = None if evidence is None or not evidence.answers else _Trust(width, evidence.answers)
+        if self.trust is not None and self.weigh is not None:  # so that a network trained without evidence starts as it was
+            nn.init.zeros_(self.weigh.weight)
+            nn.init.zeros_(self.weigh.bias)
         self.layers = nn.ModuleList(TableLayer(width, heads, usual_rows) for _ in range(layers))
         self.answer = nn.Sequential(_norm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, outputs))
 
@@ -87,19 +97,18 @@ class TableTransformer(Reader):
         seen = torch.cat([known, new_known]) * used
         ranks = mid_ranks(torch.cat([values, new]), values, known * real[:, None])
         cells = torch.stack([torch.cat([values, new]) * seen, ranks * seen, seen], -1)
-        shift = self._shift(cells, labels, real)
-        if self.training or self.members == 1:
-            return self._answer(cells, labels, real, used, shift)
-        return self._averaged(cells, labels, real, used, shift, 0 if number is None else int(number))
+        evidence = None if self.evidence is None else self.evidence(cells[..., 0], cells[..., 2], labels, real)
+        if self.training:
+            return self._answer(cells, labels, real, used, evidence)
+        if self.members == 1:
+            answers = self._answer(cells, labels, real, used, evidence)
+        else:
+            answers = self._averaged(cells, labels, real, used, evidence, 0 if number is None else int(number))
+        return answers / (self.temperature if labels.shape[1] > 1 else 1.0)
 
-    def _shift(self, cells: Tensor, labels: Tensor, real: Tensor) -> Tensor | float:
-        """What the evidence adds to the target tokens, (rows, width)."""
-        if self.evidence is None or self.weigh is None:
-            return 0.0
-        shift: Tensor = self.weigh(self.evidence(cells[..., 0], cells[..., 2], labels, real))
-        return shift
-
-    def _averaged(self, cells: Tensor, labels: Tensor, real: Tensor, used: Tensor, shift: Tensor | float, seed: int) -> Tensor:
+    def _averaged(
+        self, cells: Tensor, labels: Tensor, real: Tensor, used: Tensor, evidence: Tensor | None, seed: int
+    ) -> Tensor:
         """Answers (queries, outputs) averaged over the members; arguments as for :meth:`_answer`, and a seed."""
         generator = torch.Generator().manual_seed(seed)
         classes = int(labels.any(0).nonzero().amax()) + 1 if labels.shape[1] > 1 else 0  # 0 in regression
@@ -108,13 +117,26 @@ class TableTransformer(Reader):
         for member in range(self.members):
             order = torch.arange(labels.shape[1])
             order[:classes] = torch.randperm(classes, generator=generator) if member else order[:classes]
-            answer = self._answer(scores if member % 2 else cells, labels[:, order.to(labels.device)], real, used, shift)
+            order = order.to(labels.device)
+            numbers = None if evidence is None else self._permuted(evidence, order)
+            answer = self._answer(scores if member % 2 else cells, labels[:, order], real, used, numbers)
             if classes:
                 answer = answer[:, order.argsort()].log_softmax(-1)
             answers.append(answer)
         return torch.stack(answers).logsumexp(0) - math.log(len(answers)) if classes else torch.stack(answers).mean(0)
 
-    def _answer(self, cells: Tensor, labels: Tensor, real: Tensor, used: Tensor, shift: Tensor | float) -> Tensor:
+    def _permuted(self, evidence: Tensor, order: Tensor) -> Tensor:
+        """The evidence about each entry of a label in the ``order`` of the entries."""
+        each, rest = self._about_entries(evidence, len(order))
+        return torch.cat([each[:, order].flatten(1), rest], 1)
+
+    def _about_entries(self, evidence: Tensor, labels: int) -> tuple[Tensor, Tensor]:
+        """The evidence about each entry of a label (rows, labels, answers), and the other numbers of a row."""
+        count = 0 if self.evidence is None else self.evidence.answers
+        each = evidence[:, : labels * count].reshape(len(evidence), labels, count)
+        return each, evidence[:, labels * count :]
+
+    def _answer(self, cells: Tensor, labels: Tensor, real: Tensor, used: Tensor, evidence: Tensor | None) -> Tensor:
         """Answer the queries, (queries, outputs).
 
         Args:
@@ -122,16 +144,44 @@ class TableTransformer(Reader):
             labels: (context, labels), encoded labels of the support set.
             real: (context,) bool, which support rows are real.
             used: (columns,) bool, which columns are used.
-            shift: (rows, width), added to the target tokens.
+            evidence: (rows, numbers), if the reader has any.
         """
         context = len(labels)
-        targets = torch.cat([self.target(labels), self.unknown.expand(len(cells) - context, -1)]) + shift
+        targets = torch.cat([self.target(labels), self.unknown.expand(len(cells) - context, -1)])
+        if evidence is not None and self.weigh is not None:
+            targets = targets + self.weigh(evidence)
         tokens = torch.cat([self.cell(cells), targets[:, None]], 1)  # (rows, columns + 1, width)
         columns = torch.cat([used, used.new_ones(1)])
         for layer in self.layers[:-1]:
             tokens = layer(tokens, context, real, columns)
-        answers: Tensor = self.answer(self.layers[-1].last(tokens, context, real, columns))  # type: ignore[operator]
+        last: Tensor = self.layers[-1].last(tokens, context, real, columns)  # type: ignore[operator]
+        answers: Tensor = self.answer(last)
+        if evidence is not None and self.trust is not None:
+            answers = answers + self.trust(last, self._about_entries(evidence[context:], labels.shape[1])[0])
         return answers
+
+
+class _Trust(nn.Module):
+    """How much each number of the evidence about an entry of a label counts for the answer, by the query's token.
+
+    At first nothing counts.
+
+    Args:
+        width: size of a token.
+        answers: numbers about an entry.
+    """
+
+    def __init__(self, width: int, answers: int) -> None:
+        super().__init__()
+        self.norm = _norm(width)
+        self.weights = nn.Linear(width, answers)
+        nn.init.zeros_(self.weights.weight)
+        nn.init.zeros_(self.weights.bias)
+
+    def forward(self, tokens: Tensor, each: Tensor) -> Tensor:
+        """Sums (queries, labels) of ``each`` (queries, labels, answers), weighted by ``tokens`` (queries, width)."""
+        sums: Tensor = (self.weights(self.norm(tokens))[:, None] * each).sum(-1)
+        return sums
 
 
 class TableLayer(nn.Module):
