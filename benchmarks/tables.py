@@ -128,8 +128,9 @@ def keep(source: Path, target: Path) -> None:
     record = json.loads((source / "record.json").read_text())
     record["config"]["dataset"]["data_dir"] = "data/tabular"
     record["config"]["start_from"] = None
+    machine = ("hydra.", "start_from=", "run=", "dataset.data_dir=")
     for key in ("command", "overrides"):
-        record[key] = [word for word in record[key] if not word.startswith(("hydra.", "start_from=", "run=", "dataset.data_dir="))]
+        record[key] = [word for word in record[key] if not word.startswith(machine)]
     target.mkdir(parents=True, exist_ok=True)
     (target / "record.json").write_text(json.dumps(record, indent=1) + "\n")
     for name in ("episodes.csv", "metrics.csv"):
