@@ -6,37 +6,20 @@ All algorithms play the test tasks of evaluation.seed=0, on which the kept recor
 tested, too. ``--kept`` takes the totals of the classical algorithms from the record of an earlier call.
 """
 
-import argparse
-import json
-import os
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-import torch
-from harness.machine import about
-from knowledge import replaced
+from harness.playing import IMAGES, PAGE, RECORDS, curve, fill, first_kept, parser, record_of, returns
 
 from metaloop.control.agents.bandits import UCB1, Gittins, Greedy, Thompson
 from metaloop.control.agents.simple import Random, Told
 from metaloop.control.environments.bandits import BernoulliBandits
-from metaloop.control.environments.environment import World
 from metaloop.control.policies import ControlPolicy
-from metaloop.control.rollouts import play
-from metaloop.data.episodes import Episodes
-from metaloop.data.philox import Stream
-from metaloop.metrics.interval import mean_interval
-from metaloop.records.reading import read_record
-from metaloop.records.writing import write_json
 from metaloop.report.figures.theme import LIGHT, curve_look, legend, new_figure, png, titles
 from metaloop.system.files import write_atomically
-from metaloop.types import EpisodeSpec
 
-ROOT = Path(__file__).parents[1]
-RECORD = ROOT / "benchmarks" / "records" / "bandits.json"
-PAGE, PICTURE = ROOT / "docs" / "control.md", ROOT / "docs" / "images" / "bandits.png"
-KEPT = ROOT / "docs" / "records" / "reproduction"
+RECORD, PICTURE = RECORDS / "bandits.json", IMAGES / "bandits.png"
 SETTINGS = ((10, 5), (10, 10), (100, 5), (100, 10))  # pulls and arms
 TASKS, AT_ONCE = 10_000, 1000
 AGENTS: Mapping[str, ControlPolicy] = {
@@ -60,13 +43,7 @@ PUBLISHED = {
 
 def totals(policy: ControlPolicy, pulls: int, arms: int, tasks: int) -> dict[str, Any]:
     """Play test tasks: mean and half-width of the total reward after each pull."""
-    episodes, parts = Episodes(BernoulliBandits(arms), EpisodeSpec(1, 1, pulls), Stream(0, "test")), []
-    for drawn in episodes.batches(0, tasks, min(AT_ONCE, tasks), "cpu"):
-        assert isinstance(drawn.support.world, World)
-        assert drawn.support.number is not None
-        parts.append(play(drawn.support.world, drawn.support.number, policy).returns.cumsum(1))
-    intervals = [mean_interval(column.double().numpy()) for column in torch.cat(parts).unbind(1)]
-    return {"mean": [each.mean for each in intervals], "half_width": [each.half_width for each in intervals]}
+    return curve(returns(policy, BernoulliBandits(arms), pulls, tasks, AT_ONCE).cumsum(1))
 
 
 def played(tasks: int) -> dict[str, Any]:
@@ -82,10 +59,9 @@ def played(tasks: int) -> dict[str, Any]:
 
 def of_rl2(pulls: int, arms: int) -> list[tuple[int, float, float]] | None:
     """The curve of the first kept record of RL²: pulls, mean and half-width; None if there is none."""
-    found = sorted(KEPT.glob(f"duan2016_rl2_bandits_n{pulls}_k{arms}/*/record.json"))
-    if not found:
-        return None
-    return [(point.step, point.mean or 0.0, point.half_width or 0.0) for point in read_record(found[0].parent).test.curve]
+    found = first_kept(f"duan2016_rl2_bandits_n{pulls}_k{arms}")
+    points = () if found is None else found.test.curve
+    return [(point.step, point.mean or 0.0, point.half_width or 0.0) for point in points] or None
 
 
 def table(record: Mapping[str, Any]) -> list[str]:
@@ -96,8 +72,8 @@ def table(record: Mapping[str, Any]) -> list[str]:
         cells = []
         for number, (pulls, arms) in enumerate(SETTINGS):
             row = record["totals"][f"n{pulls}_k{arms}"].get(name)
-            curve = of_rl2(pulls, arms) if row is None else [(0, row["mean"][-1], row["half_width"][-1])]
-            cells.append("–" if curve is None else f"{curve[-1][1]:.2f} ± {curve[-1][2]:.2f}")
+            points = of_rl2(pulls, arms) if row is None else [(0, row["mean"][-1], row["half_width"][-1])]
+            cells.append("–" if points is None else f"{points[-1][1]:.2f} ± {points[-1][2]:.2f}")
             cells.append(f"{PUBLISHED[name][number]}" if name in PUBLISHED else "–")
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return lines
@@ -128,15 +104,11 @@ def draw(record: Mapping[str, Any], settings: tuple[tuple[int, int], ...]) -> by
 
 def main() -> int:
     """Play, and write record, page and picture."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kept", action="store_true", help="take the classical algorithms from the record")
-    options = parser.parse_args()
-    if not options.kept:
-        load = os.getloadavg()
-        write_json(RECORD, {**played(TASKS), **about(load)})
-    record = json.loads(RECORD.read_text())
+    words = parser(__doc__)
+    words.add_argument("--kept", action="store_true", help="take the classical algorithms from the record")
+    record = record_of(RECORD, None if words.parse_args().kept else lambda: played(TASKS))
     write_atomically(PICTURE, draw(record, ((10, 5), (100, 5))))
-    write_atomically(PAGE, replaced(PAGE.read_text(), {"bandits": table(record)}))
+    fill(PAGE, {"bandits": table(record)})
     return 0
 
 

@@ -6,16 +6,13 @@ Plays a finished run and the algorithms beside it in the same test tasks, and wr
 picture is drawn. Without a run, the picture is drawn anew.
 """
 
-import argparse
-import json
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from harness.machine import about
+from harness.playing import IMAGES, RECORDS, curve, parser, record_of
 from torch import Tensor
 
 from metaloop.control.agents.q_learning import QLearning
@@ -28,14 +25,11 @@ from metaloop.data.philox import Stream
 from metaloop.evaluation.finished_run import FinishedRun
 from metaloop.learners.control.playing import predictor
 from metaloop.learners.learner import Predictor
-from metaloop.metrics.interval import mean_interval
-from metaloop.records.writing import write_json
 from metaloop.report.figures.theme import LIGHT, curve_look, legend, new_figure, png, titles
 from metaloop.system.files import write_atomically
 from metaloop.types import EpisodeSpec, Tasks
 
-ROOT = Path(__file__).parents[1]
-RECORD, PICTURE = ROOT / "benchmarks" / "records" / "dark_rooms.json", ROOT / "docs" / "images" / "dark_rooms.png"
+RECORD, PICTURE = RECORDS / "dark_rooms.json", IMAGES / "dark_rooms.png"
 AGENTS: Mapping[str, ControlPolicy] = {
     "Q-learning with replay": QLearning(1.0, 0.9, 0.1, 0.0, replays=4),  # whose search was copied
     "Q-learning": QLearning(1.0, 0.9, 0.1, 0.0),
@@ -43,12 +37,6 @@ AGENTS: Mapping[str, ControlPolicy] = {
     "oracle": Told(),
 }
 EPISODES, TASKS = 30, 500
-
-
-def curve(returns: Tensor) -> dict[str, list[float]]:
-    """Mean and half-width of the return (tasks, episodes) of each episode."""
-    intervals = [mean_interval(column.double().numpy()) for column in returns.unbind(1)]
-    return {"mean": [each.mean for each in intervals], "half_width": [each.half_width for each in intervals]}
 
 
 def tasks_of(environment: Environment) -> Tasks:
@@ -88,17 +76,19 @@ def draw(curves: Mapping[str, Mapping[str, list[float]]]) -> bytes:
     return png(figure)
 
 
+def played(run: Path) -> dict[str, Any]:
+    """The record: curves of a finished run and of the algorithms beside it."""
+    tasks = tasks_of(DarkRoom(9, 20, held_out=16))
+    agents = {name: curve(returns(predictor(agent, tasks.support), tasks)) for name, agent in AGENTS.items()}
+    return {"tasks": TASKS, "curves": {"in context": of_run(run)} | agents}
+
+
 def main() -> int:
     """Play, and write record and picture."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, nargs="?", help="a finished run of experiment=dark_room_in_context")
-    options = parser.parse_args()
-    if options.run is not None:
-        load = os.getloadavg()
-        tasks = tasks_of(DarkRoom(9, 20, held_out=16))
-        agents = {name: curve(returns(predictor(agent, tasks.support), tasks)) for name, agent in AGENTS.items()}
-        write_json(RECORD, {"tasks": TASKS, "curves": {"in context": of_run(options.run)} | agents, **about(load)})
-    record: dict[str, Any] = json.loads(RECORD.read_text())
+    words = parser(__doc__)
+    words.add_argument("run", type=Path, nargs="?", help="a finished run of experiment=dark_room_in_context")
+    run = words.parse_args().run
+    record = record_of(RECORD, None if run is None else lambda: played(run))
     write_atomically(PICTURE, draw(record["curves"]))
     return 0
 

@@ -6,36 +6,20 @@ All algorithms play the test tasks of evaluation.seed=0, on which the kept recor
 tested, too. ``--kept`` takes the totals of the classical algorithms from the record of an earlier call.
 """
 
-import argparse
-import json
-import os
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-import torch
-from harness.machine import about
-from knowledge import replaced
+from harness.playing import PAGE, RECORDS, fill, first_kept, parser, record_of, returns
 
 from metaloop.control.agents.simple import Random, Told
 from metaloop.control.agents.tabular import BEB, PSRL
 from metaloop.control.agents.ucrl2 import UCRL2
-from metaloop.control.environments.environment import World
 from metaloop.control.environments.tabular import TabularMDPs
 from metaloop.control.policies import ControlPolicy
-from metaloop.control.rollouts import play
-from metaloop.data.episodes import Episodes
-from metaloop.data.philox import Stream
 from metaloop.metrics.interval import mean_interval
-from metaloop.records.reading import read_record
-from metaloop.records.writing import write_json
-from metaloop.system.files import write_atomically
-from metaloop.types import EpisodeSpec
 
-ROOT = Path(__file__).parents[1]
-RECORD = ROOT / "benchmarks" / "records" / "decision_processes.json"
-PAGE, KEPT = ROOT / "docs" / "control.md", ROOT / "docs" / "records" / "reproduction"
+RECORD = RECORDS / "decision_processes.json"
 EPISODES = (10, 25)
 TASKS, AT_ONCE = 2000, 500
 AGENTS: Mapping[str, ControlPolicy] = {
@@ -61,22 +45,15 @@ PUBLISHED = {
 
 def totals(policy: ControlPolicy, count: int, tasks: int) -> dict[str, float]:
     """Play test tasks for so many episodes: mean and half-width of the total reward."""
-    episodes, parts = Episodes(TabularMDPs(10, 5, 10), EpisodeSpec(1, 1, count), Stream(0, "test")), []
-    for drawn in episodes.batches(0, tasks, min(AT_ONCE, tasks), "cpu"):
-        assert isinstance(drawn.support.world, World)
-        assert drawn.support.number is not None
-        parts.append(play(drawn.support.world, drawn.support.number, policy).returns.sum(1))
-    interval = mean_interval(torch.cat(parts).double().numpy())
+    total = returns(policy, TabularMDPs(10, 5, 10), count, tasks, AT_ONCE).sum(1)
+    interval = mean_interval(total.double().numpy())
     return {"mean": interval.mean, "half_width": interval.half_width}
 
 
 def of_rl2(count: int) -> dict[str, float] | None:
     """Total of the first kept record of RL²; None if there is none."""
-    found = sorted(KEPT.glob(f"duan2016_rl2_mdp_n{count}/*/record.json"))
-    if not found:
-        return None
-    test = read_record(found[0].parent).test
-    return {"mean": test.mean, "half_width": test.half_width or 0.0}
+    found = first_kept(f"duan2016_rl2_mdp_n{count}")
+    return None if found is None else {"mean": found.test.mean, "half_width": found.test.half_width or 0.0}
 
 
 def table(record: Mapping[str, Any]) -> list[str]:
@@ -93,17 +70,18 @@ def table(record: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def played() -> dict[str, Any]:
+    """The record: totals by number of episodes and agent."""
+    totals_of = {str(count): {name: totals(agent, count, TASKS) for name, agent in AGENTS.items()} for count in EPISODES}
+    return {"tasks": TASKS, "totals": totals_of}
+
+
 def main() -> int:
     """Play, and write record and table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kept", action="store_true", help="take the classical algorithms from the record")
-    options = parser.parse_args()
-    if not options.kept:
-        load = os.getloadavg()
-        played = {str(count): {name: totals(agent, count, TASKS) for name, agent in AGENTS.items()} for count in EPISODES}
-        write_json(RECORD, {"tasks": TASKS, "totals": played, **about(load)})
-    record = json.loads(RECORD.read_text())
-    write_atomically(PAGE, replaced(PAGE.read_text(), {"decision processes": table(record)}))
+    words = parser(__doc__)
+    words.add_argument("--kept", action="store_true", help="take the classical algorithms from the record")
+    record = record_of(RECORD, None if words.parse_args().kept else played)
+    fill(PAGE, {"decision processes": table(record)})
     return 0
 
 

@@ -8,25 +8,16 @@ AsyncVectorEnv, which has processes, of the clock. Physics are those of gymnasiu
 benchmarks/records/environments.json. ``--kept`` takes the record of an earlier call.
 """
 
-import argparse
-import json
-import os
 import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
-from harness.machine import about
+from harness.playing import PAGE, RECORDS, fill, parser, record_of
 from harness.stepping import FAMILIES, Gymnasium, Ours, Stepping
-from knowledge import replaced
 
-from metaloop.records.writing import write_json
-from metaloop.system.files import write_atomically
-
-ROOT = Path(__file__).parents[1]
-RECORD, PAGE = ROOT / "benchmarks" / "records" / "environments.json", ROOT / "docs" / "control.md"
+RECORD = RECORDS / "environments.json"
 BAR = 20.0
 OURS = ("metaloop", "metaloop, compiled")
 SIZES: Mapping[str, Sequence[int]] = {
@@ -114,23 +105,25 @@ def _verdict(record: Mapping[str, Any]) -> str:
     return f"The bar of {BAR:.0f} times is {' and '.join(said)}."
 
 
+def measured(rounds: int, seconds: float) -> dict[str, Any]:
+    """The record: the contestants of all families."""
+    import gymnasium
+
+    torch.set_num_threads(1)  # gymnasium's vectorized forms have one thread, too
+    families = {name: measure(name, rounds, seconds, SIZES) for name in FAMILIES}
+    head = {"rounds": rounds, "seconds": seconds, "threads": torch.get_num_threads()}
+    return {**head, "gymnasium": gymnasium.__version__, "families": families}
+
+
 def main(words: list[str] | None = None) -> int:
     """Measure, and write record and page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kept", action="store_true", help="take the record of an earlier call")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=1.5, help="of each contestant in each round")
-    options = parser.parse_args(words)
-    if not options.kept:
-        torch.set_num_threads(1)  # gymnasium's vectorized forms have one thread, too
-        load = os.getloadavg()
-        families = {name: measure(name, options.rounds, options.seconds, SIZES) for name in FAMILIES}
-        head = {"rounds": options.rounds, "seconds": options.seconds, "threads": torch.get_num_threads()}
-        import gymnasium
-
-        write_json(RECORD, {**head, "gymnasium": gymnasium.__version__, "families": families, **about(load)})
-    record = json.loads(RECORD.read_text())
-    write_atomically(PAGE, replaced(PAGE.read_text(), {"environments": table(record)}))
+    asked = parser(__doc__)
+    asked.add_argument("--kept", action="store_true", help="take the record of an earlier call")
+    asked.add_argument("--rounds", type=int, default=5)
+    asked.add_argument("--seconds", type=float, default=1.5, help="of each contestant in each round")
+    options = asked.parse_args(words)
+    record = record_of(RECORD, None if options.kept else lambda: measured(options.rounds, options.seconds))
+    fill(PAGE, {"environments": table(record)})
     return 0
 
 

@@ -6,18 +6,15 @@ The tables are those of the kept records (docs/records/reproduction). With the f
 experiment=finn2017_maml_navigation, its policies act in the first test tasks for the picture, and their ways are recorded.
 """
 
-import argparse
 import json
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from harness.machine import about
+from harness.playing import IMAGES, KEPT, PAGE, RECORDS, fill, parser, record_of
 from harness.tables import Rows, markdown_table
-from knowledge import replaced
 from torch import Tensor
 
 from metaloop.control.environments.environment import World
@@ -30,15 +27,11 @@ from metaloop.learners.control.policy_gradient.stacked import QUERIES, play_epis
 from metaloop.metrics.interval import mean_interval
 from metaloop.records.reading import read_record
 from metaloop.records.schema import Record
-from metaloop.records.writing import write_json
 from metaloop.report.figures.theme import LIGHT, legend, new_figure, png, titles
 from metaloop.system.files import write_atomically
 from metaloop.types import EpisodeSpec
 
-ROOT = Path(__file__).parents[1]
-RECORD = ROOT / "benchmarks" / "records" / "navigation.json"
-PAGE, PICTURE = ROOT / "docs" / "control.md", ROOT / "docs" / "images" / "navigation.png"
-KEPT = ROOT / "docs" / "records" / "reproduction"
+RECORD, PICTURE = RECORDS / "navigation.json", IMAGES / "navigation.png"
 MAML = "finn2017_maml_navigation"
 LEARNERS = {
     "MAML, TRPO": MAML,
@@ -137,16 +130,12 @@ def draw(record: Mapping[str, Any]) -> bytes:
 
 def main() -> int:
     """Play where a run is given, and write record, page and picture."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, nargs="?", help="folder of a finished run")
-    options = parser.parse_args()
-    if options.run is not None:
-        load = os.getloadavg()
-        write_json(RECORD, {"oracle": oracle(), "tasks": ways(options.run), **about(load)})
-    record = json.loads(RECORD.read_text())
+    words = parser(__doc__)
+    words.add_argument("run", type=Path, nargs="?", help="folder of a finished run")
+    run = words.parse_args().run
+    record = record_of(RECORD, None if run is None else lambda: {"oracle": oracle(), "tasks": ways(run)})
     write_atomically(PICTURE, draw(record))
-    parts = {"navigation": learners(record), "inner episodes": sensitivity()}
-    write_atomically(PAGE, replaced(PAGE.read_text(), parts))
+    fill(PAGE, {"navigation": learners(record), "inner episodes": sensitivity()})
     return 0
 
 

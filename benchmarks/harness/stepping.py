@@ -76,7 +76,7 @@ class Ours(Stepping):
         self.starts = torch.empty(0, count, environment.start_noise)  # (episodes, tasks, numbers) that are drawn
         self.dropped = 0  # episodes whose starts no task needs any more
         self.episode = torch.zeros(count, dtype=torch.int64)
-        self.next_start = torch.empty(count, environment.start_noise)
+        self.next_start = torch.empty(environment.start_noise, count).T  # each number of all tasks side by side
         self._draw(torch.arange(count))
         self.state = environment.reset(self.parameters, self.next_start)
         self._draw(torch.arange(count))

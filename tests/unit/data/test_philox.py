@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from metaloop.data import philox
 from metaloop.data.philox import Stream
 from metaloop.system.counter_random import philox4x32
 
@@ -31,6 +32,14 @@ def word(value: int) -> torch.Tensor:
 def test_known_answers(counter: tuple[int, ...], key: tuple[int, int], answer: tuple[int, ...]) -> None:
     c0, c1, c2, c3 = map(word, counter)
     assert tuple(int(out) for out in philox4x32((c0, c1, c2, c3), key)) == answer
+
+
+def test_what_is_drawn_in_parts_is_what_is_drawn_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = torch.randint(0, 2**50, (50,))
+    whole = Stream(3, "train").bits(numbers, 10, "classes")
+    for cached in (1, 7, 12):
+        monkeypatch.setattr(philox, "_CACHED", cached)
+        assert torch.equal(Stream(3, "train").bits(numbers, 10, "classes"), whole)
 
 
 def test_a_word_depends_on_episode_seed_split_and_purpose_alone() -> None:
