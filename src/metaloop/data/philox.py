@@ -42,7 +42,7 @@ class Stream:
         blocks = -(-words // 4)
         rows = max(1, _CACHED // max(1, blocks))
         if numbers.device.type == "cpu" and len(numbers) > rows:
-            return torch.cat([self.bits(part, words, purpose) for part in numbers.split(rows)])
+            return torch.cat([self.bits(part, words, purpose) for part in torch.split(numbers, rows)])
         shape = (len(numbers), blocks)
         block = torch.arange(blocks, device=numbers.device).expand(shape)
         tag = torch.full(shape, zlib.crc32(purpose.encode()), dtype=torch.int64, device=numbers.device)
