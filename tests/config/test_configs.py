@@ -51,7 +51,7 @@ COUNTS = {
     "dataset": 50,
     "dataset/augmentation": 3,
     "episode": 18,
-    "experiment": 99,
+    "experiment": 100,
     "experiment/recipe": 12,
     "callbacks": 2,
     "debug": 2,
@@ -262,7 +262,10 @@ WITH = {
     "experiment/pfn_tables": WHOLE[3:],
     "experiment/pfn_tables_long": WHOLE[3:],
     "experiment/pfn_tables_evidence": WHOLE[3:],
-    "experiment/pfn_tables_regression": (WHOLE[2], "episode.shots=30", "episode.queries=20", "episode.train.queries=2"),
+    **dict.fromkeys(
+        ("experiment/pfn_tables_regression", "experiment/pfn_tables_regression_evidence"),
+        (WHOLE[2], "episode.shots=30", "episode.queries=20", "episode.train.queries=2"),
+    ),
 }
 RECIPES = sorted((conf_dir() / "experiment" / "recipe").glob("*.yaml"))
 
@@ -338,6 +341,7 @@ REAL = (
     "experiment/pfn_tables_long",
     "experiment/pfn_tables_evidence",
     "experiment/pfn_tables_regression",
+    "experiment/pfn_tables_regression_evidence",
     "dataset/tabular_regression",
     "dataset/atis_slots",
     "dataset/snips_slots",
@@ -507,6 +511,7 @@ WITHOUT_NUMBERS = {
     "pfn_tables": "a model of our own, on a prior of our own",
     "pfn_tables_long": "as pfn_tables",
     "pfn_tables_evidence": "as pfn_tables",
+    "pfn_tables_regression_evidence": "as pfn_tables",
     "pfn_tables_regression": "as pfn_tables",
     **dict.fromkeys(SLOT_EXPERIMENTS, "no paper tests MiniLM so"),
     "bertinetto2019_lr_d2_omniglot_5w1s": "beside R2-D2's rows",
