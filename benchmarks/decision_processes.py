@@ -32,6 +32,7 @@ AGENTS: Mapping[str, ControlPolicy] = {
     "BEB, bonus 0.5": BEB(0.5),
     "oracle": Told(),
 }
+TRAINED = {"RL²": "duan2016_rl2_mdp", "RL² that begins by imitating BEB": "imitating_rl2_mdp"}
 # Duan et al. 2016, table 2, from memory; they do not say with which settings.
 PUBLISHED = {
     "random": (100.1, 250.2),
@@ -50,9 +51,9 @@ def totals(policy: ControlPolicy, count: int, tasks: int) -> dict[str, float]:
     return {"mean": interval.mean, "half_width": interval.half_width}
 
 
-def of_rl2(count: int) -> dict[str, float] | None:
-    """Total of the first kept record of RL²; None if there is none."""
-    found = first_kept(f"duan2016_rl2_mdp_n{count}")
+def trained(experiment: str, count: int) -> dict[str, float] | None:
+    """Total of the first kept record of an experiment with so many episodes; None if there is none."""
+    found = first_kept(f"{experiment}_n{count}")
     return None if found is None else {"mean": found.test.mean, "half_width": found.test.half_width or 0.0}
 
 
@@ -60,10 +61,10 @@ def table(record: Mapping[str, Any]) -> list[str]:
     """Rows of the page's table: total reward with its interval, and the published one."""
     heads = [f"{count} episodes | published" for count in EPISODES]
     lines = [f"| algorithm | {' | '.join(heads)} |", "|---" * (1 + 2 * len(EPISODES)) + "|"]
-    for name in (*AGENTS, "RL²"):
+    for name in (*AGENTS, *TRAINED):
         cells = []
         for number, count in enumerate(EPISODES):
-            row = record["totals"][str(count)].get(name) if name in AGENTS else of_rl2(count)
+            row = record["totals"][str(count)].get(name) if name in AGENTS else trained(TRAINED[name], count)
             cells.append("–" if row is None else f"{row['mean']:.1f} ± {row['half_width']:.1f}")
             cells.append(f"{PUBLISHED[name][number]}" if name in PUBLISHED else "–")
         lines.append(f"| {name} | {' | '.join(cells)} |")

@@ -499,6 +499,8 @@ WITHOUT_NUMBERS = {
     "study_maml_omniglot": "the training of our studies",
     "meta_baseline_cifarfs_5w1s": "a recipe of our own, as long as its bar allows",
     "noisy_labels_glyphs": "a comparison of our own",
+    "imitating_rl2_mdp_n10": "the paper's RL² learns from reward alone",
+    "imitating_rl2_mdp_n25": "the paper's RL² learns from reward alone",
     "meta_knowledge": "a comparison of our own",
     "anomalies_transformer": "a model of our own, on data sets of ADBench that the papers split otherwise",
     "dark_room_in_context": "a comparison of our own",
