@@ -15,13 +15,18 @@ def test_every_preset_has_its_losses_and_no_other() -> None:
 def test_first_losses_are_as_before(preset: str) -> None:
     """The first update has been taken, and meta_baseline has gone over from classification to episodes."""
     steps = {"meta_baseline": 12}.get(preset, 5)
-    assert losses(preset, steps) == pytest.approx(stored(preset)[:steps], rel=1e-4)
+    assert losses(preset, steps) == pytest.approx(stored(preset)[:steps], rel=tolerance(preset))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("preset", PRESETS)
 def test_losses_are_as_before(preset: str) -> None:
-    assert losses(preset) == pytest.approx(stored(preset), rel=1e-4)
+    assert losses(preset) == pytest.approx(stored(preset), rel=tolerance(preset))
+
+
+def tolerance(preset: str) -> float:
+    """Rounding differs between processors; it was 1.2e-4 between an AMD EPYC and an Intel Xeon for the set encoder."""
+    return 3e-4 if preset == "dataset_embedding" else 1e-4
 
 
 def stored(preset: str) -> list[float]:
