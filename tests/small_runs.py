@@ -222,6 +222,29 @@ def trained_all(directory: str, runs: dict[str, list[str]], small: Sequence[str]
         trained(Path(directory) / name, *overrides, small=small)
 
 
+def assert_goes_on(tmp_path: Path, small: Sequence[str], after: int) -> None:
+    """A run that ended after so many outer steps and is resumed must end bit-equal to one that was never stopped."""
+    whole, part = tmp_path / "whole", tmp_path / "parts"
+    trained(whole, small=small)
+    trained(part, f"trainer.max_steps={after}", small=[word for word in small if "max_steps" not in word])
+    checkpoints = [directory / "checkpoints" / "last.ckpt" for directory in (whole, part)]
+    of_whole, of_part = (torch.load(path, weights_only=True) for path in checkpoints)
+    of_part["metaloop"]["fingerprint"] = of_whole["metaloop"]["fingerprint"]  # they differ by their number of steps
+    torch.save(of_part, checkpoints[1])
+    trained(part, small=small, resume=True)
+    for kept in ("parameters", "episodes"):
+        assert outcome(part)[kept] == outcome(whole)[kept]
+
+
+def distance_of_parameters(one: Path, two: Path) -> float:
+    """Distance of all parameters and buffers at the end of two runs, relative to the size of the first."""
+    states = []
+    for directory in (one, two):
+        state = torch.load(directory / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        states.append(torch.cat([value.flatten().double() for value in state.values() if isinstance(value, torch.Tensor)]))
+    return float((states[0] - states[1]).norm() / states[0].norm())
+
+
 def killed(directory: Path, when: Callable[[], bool], argv: Sequence[str]) -> None:
     """Start the command in another process and end it by SIGKILL as soon as ``when``; a gate keeps it from ending before.
 

@@ -25,7 +25,7 @@ from metaloop.models.mlp import MLP
 from metaloop.problems.control import Regret
 from metaloop.training.processes.ranks import launch
 from metaloop.types import EpisodeSpec, Params, Tasks
-from small_runs import outcome, trained, trained_all
+from small_runs import assert_goes_on, distance_of_parameters, trained_all
 
 SMALL_WORDS = (
     "name=small", "algorithm=lpg", "dataset=tabular_mdps", "dataset.environment.states=3", "dataset.environment.horizon=3",
@@ -224,23 +224,10 @@ def test_observations_that_are_not_counted_have_no_table() -> None:
 
 
 def test_a_run_that_was_interrupted_ends_bit_equal(tmp_path: Path) -> None:
-    trained(tmp_path / "whole", small=SMALL_WORDS)
-    part = tmp_path / "parts"
-    trained(part, "trainer.max_steps=2", small=[word for word in SMALL_WORDS if "max_steps" not in word])
-    checkpoint = torch.load(part / "checkpoints" / "last.ckpt", weights_only=True)
-    whole = torch.load(tmp_path / "whole" / "checkpoints" / "last.ckpt", weights_only=True)
-    checkpoint["metaloop"]["fingerprint"] = whole["metaloop"]["fingerprint"]
-    torch.save(checkpoint, part / "checkpoints" / "last.ckpt")
-    trained(part, small=SMALL_WORDS, resume=True)
-    assert outcome(part)["parameters"] == outcome(tmp_path / "whole")["parameters"]
-    assert outcome(part)["episodes"] == outcome(tmp_path / "whole")["episodes"]
+    assert_goes_on(tmp_path, SMALL_WORDS, after=2)
 
 
 def test_two_ranks_reach_one_ranks_parameters(tmp_path: Path) -> None:
     trained_all(str(tmp_path / "one"), {"lpg": []}, SMALL_WORDS)
     launch(trained_all, 2, str(tmp_path / "two"), {"lpg": ["trainer=ddp_cpu", "trainer.max_steps=6"]}, SMALL_WORDS)
-    states = []
-    for name in ("one", "two"):
-        state = torch.load(tmp_path / name / "lpg" / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
-        states.append(torch.cat([value.flatten().double() for value in state.values() if isinstance(value, Tensor)]))
-    assert (states[0] - states[1]).norm() < 1e-4 * states[0].norm()
+    assert distance_of_parameters(tmp_path / "one" / "lpg", tmp_path / "two" / "lpg") < 1e-4

@@ -30,7 +30,7 @@ from metaloop.models.cells import Cells
 from metaloop.models.mlp import MLP
 from metaloop.problems.control import Regret
 from metaloop.types import EpisodeSpec, Tasks
-from small_runs import outcome, trained
+from small_runs import assert_goes_on, trained
 
 SETTINGS: dict[str, Any] = {
     "discount": 1.0, "trace": 0.9, "clip": 0.2, "value_weight": 0.5, "entropy": 0.01, "renew": 1,
@@ -210,16 +210,7 @@ def test_a_few_steps_learn_that_one_arm_of_two_pays() -> None:
 
 def test_a_run_that_was_interrupted_ends_bit_equal(tmp_path: Path) -> None:
     """The policy that plays was renewed at step 4 and is not at step 2, from which the second run goes on."""
-    trained(tmp_path / "whole", small=SMALL_RL2)
-    trained(tmp_path / "parts", "trainer.max_steps=2", small=[w for w in SMALL_RL2 if "max_steps" not in w])
-    part = tmp_path / "parts"
-    checkpoint = torch.load(part / "checkpoints" / "last.ckpt", weights_only=True)
-    whole = torch.load(tmp_path / "whole" / "checkpoints" / "last.ckpt", weights_only=True)
-    checkpoint["metaloop"]["fingerprint"] = whole["metaloop"]["fingerprint"]
-    torch.save(checkpoint, part / "checkpoints" / "last.ckpt")
-    trained(part, small=SMALL_RL2, resume=True)
-    assert outcome(part)["parameters"] == outcome(tmp_path / "whole")["parameters"]
-    assert outcome(part)["episodes"] == outcome(tmp_path / "whole")["episodes"]
+    assert_goes_on(tmp_path, SMALL_RL2, after=2)
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ from metaloop.models.mlp import MLP
 from metaloop.problems.control import Regret
 from metaloop.training.processes.ranks import launch
 from metaloop.types import EpisodeSpec, Tasks
-from small_runs import outcome, trained, trained_all
+from small_runs import assert_goes_on, distance_of_parameters, trained_all
 
 SETTINGS: dict[str, Any] = {
     "latent": 3, "hidden": [8], "decoder": [6, 5], "transitions": 0.5, "bound_weight": 1.0, "divergence_weight": 0.1,
@@ -259,26 +259,13 @@ def test_it_finds_the_goal_of_a_dark_room_again() -> None:
 
 
 def test_a_run_that_was_interrupted_ends_bit_equal(tmp_path: Path) -> None:
-    trained(tmp_path / "whole", small=SMALL)
-    part = tmp_path / "parts"
-    trained(part, "trainer.max_steps=2", small=[word for word in SMALL if "max_steps" not in word])
-    checkpoint = torch.load(part / "checkpoints" / "last.ckpt", weights_only=True)
-    whole = torch.load(tmp_path / "whole" / "checkpoints" / "last.ckpt", weights_only=True)
-    checkpoint["metaloop"]["fingerprint"] = whole["metaloop"]["fingerprint"]
-    torch.save(checkpoint, part / "checkpoints" / "last.ckpt")
-    trained(part, small=SMALL, resume=True)
-    assert outcome(part)["parameters"] == outcome(tmp_path / "whole")["parameters"]
-    assert outcome(part)["episodes"] == outcome(tmp_path / "whole")["episodes"]
+    assert_goes_on(tmp_path, SMALL, after=2)
 
 
 def test_two_ranks_reach_one_ranks_parameters(tmp_path: Path) -> None:
     trained_all(str(tmp_path / "one"), {"run": []}, SMALL)
     launch(trained_all, 2, str(tmp_path / "two"), {"run": ["trainer=ddp_cpu", "trainer.max_steps=6"]}, SMALL)
-    states = []
-    for name in ("one", "two"):
-        state = torch.load(tmp_path / name / "run" / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
-        states.append(torch.cat([value.flatten().double() for value in state.values() if isinstance(value, Tensor)]))
-    assert (states[0] - states[1]).norm() < 1e-5 * states[0].norm()
+    assert distance_of_parameters(tmp_path / "one" / "run", tmp_path / "two" / "run") < 1e-5
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ from metaloop.models.mlp import MLP
 from metaloop.problems.control import Regret
 from metaloop.training.processes.ranks import launch
 from metaloop.types import EpisodeSpec, Params, Tasks
-from small_runs import outcome, trained, trained_all
+from small_runs import assert_goes_on, distance_of_parameters, trained, trained_all
 
 SQUARE = PointNavigation(horizon=12, goals="square", radius=0.2)
 SMALL_WORDS = (
@@ -177,16 +177,7 @@ EVOLVED = ("algorithm=maml_control", "algorithm/meta_gradient=evolution", "algor
 def test_a_run_that_was_interrupted_ends_bit_equal(words: tuple[str, ...], tmp_path: Path) -> None:
     """The second run goes on from step 2, amid the passes over one meta-batch."""
     small = (*SMALL_WORDS, *words)
-    trained(tmp_path / "whole", small=small)
-    part = tmp_path / "parts"
-    trained(part, "trainer.max_steps=2", small=[w for w in small if "max_steps" not in w])
-    checkpoint = torch.load(part / "checkpoints" / "last.ckpt", weights_only=True)
-    whole = torch.load(tmp_path / "whole" / "checkpoints" / "last.ckpt", weights_only=True)
-    checkpoint["metaloop"]["fingerprint"] = whole["metaloop"]["fingerprint"]
-    torch.save(checkpoint, part / "checkpoints" / "last.ckpt")
-    trained(part, small=small, resume=True)
-    assert outcome(part)["parameters"] == outcome(tmp_path / "whole")["parameters"]
-    assert outcome(part)["episodes"] == outcome(tmp_path / "whole")["episodes"]
+    assert_goes_on(tmp_path, small, after=2)
 
 
 def test_tasks_with_parameters_of_one_number_are_learned(tmp_path: Path) -> None:
@@ -213,11 +204,7 @@ def test_two_ranks_reach_one_ranks_parameters(tmp_path: Path) -> None:
         SMALL_WORDS,
     )  # fmt: skip
     for run in runs:
-        states = []
-        for name in ("one", "two"):
-            state = torch.load(tmp_path / name / run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
-            states.append(torch.cat([value.flatten().double() for value in state.values() if isinstance(value, Tensor)]))
-        assert (states[0] - states[1]).norm() < 1e-4 * states[0].norm()
+        assert distance_of_parameters(tmp_path / "one" / run, tmp_path / "two" / run) < 1e-4
 
 
 def test_the_trust_region_refuses_whatever_changes_its_step(tmp_path: Path) -> None:
