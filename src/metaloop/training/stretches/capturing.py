@@ -74,6 +74,14 @@ def is_perceptron(learner: object) -> bool:
     return all(isinstance(module, nn.Linear | nn.LayerNorm | Norm) or module is learner for module in owners)
 
 
+def check_fits(learner: PureOuterStep, parameters: dict[str, Tensor], tasks: Tasks) -> None:
+    """Raise a NotCapturedError unless there is memory for the graphs of all tasks at once."""
+    with torch.random.fork_rng(devices=[]):
+        one = graph_bytes(lambda: learner.outer_gradient(parameters, tasks[:1], Loop()))
+    if one * len(tasks) >= _SHARE * free_bytes(tasks.index.device):
+        raise NotCapturedError(f"all tasks at once need {one * len(tasks) / 2**30:.1f} GiB")
+
+
 def check_runs_at_once(learner: PureOuterStep, parameters: dict[str, Tensor], tasks: Tasks) -> None:
     """Raise a NotCapturedError unless tasks that are run by another strategy can be run all at once, with the same numbers."""
 
@@ -81,9 +89,6 @@ def check_runs_at_once(learner: PureOuterStep, parameters: dict[str, Tensor], ta
         return learner.outer_gradient(meta, batch, strategy)
 
     with torch.random.fork_rng(devices=[]):
-        needed = graph_bytes(lambda: run(Loop(), parameters, tasks[:1])) * len(tasks)
-        if needed >= _SHARE * free_bytes(tasks.index.device):
-            raise NotCapturedError(f"all tasks at once need {needed / 2**30:.1f} GiB")
         try:
             check_agreement("vmap", partial(run, Loop()), partial(run, Vmap(checked=False)), parameters, tasks)
         except UserError as error:

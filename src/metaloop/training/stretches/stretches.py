@@ -24,6 +24,7 @@ from metaloop.training.stretches.capturing import (
     capture,
     check_captured,
     check_faster,
+    check_fits,
     check_pays,
     check_runs_at_once,
     clipping_of,
@@ -200,11 +201,14 @@ class Stretches:
         assert self._episodes is not None
         check_captured(self._learner, phase)
         parameters, ahead = parameters_of(self._learner), steps_ahead(trainer)
+        by_vmap = not isinstance(self._learner.over_tasks, Auto) or self._learner.over_tasks.runs_by_vmap
         seconds = None
         if self._decided is None:
+            if not by_vmap:
+                check_fits(learner, parameters, tasks)  # once: a resumed run must not depend on the memory that is free then
             seconds = check_pays(learner, parameters, tasks, ahead)
             self._decided, self._chosen = True, _YES
-        if isinstance(self._learner.over_tasks, Auto) and not self._learner.over_tasks.runs_by_vmap:
+        if not by_vmap:
             check_runs_at_once(learner, parameters, tasks)
         if self.mode == AUTO and learner.phase(trainer.global_step + int(min(ahead, _FEWEST))) != phase:
             self._leave_pack("a schedule changes its step")
