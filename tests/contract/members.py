@@ -363,6 +363,7 @@ def in_context(reader: Callable[..., Reader], targets: str = "query") -> Callabl
 
 READERS: Mapping[str, Callable[..., Reader]] = {
     "mean": partial(processes.Mean, width=8, layers=2),
+    "pooled paths": partial(processes.PooledPaths, width=8, paths=2, before=2, after=2, layers=2),
     "cross attention": partial(processes.CrossAttention, width=8, layers=2, heads=2),
     "transformer": partial(processes.Transformer, width=8, layers=2, heads=2),
     "set transformer": partial(SetTransformer, width=8, layers=2, heads=2, inducing=3, seeds=2, norm=True),

@@ -57,6 +57,41 @@ class Mean(Reader):
         return answers
 
 
+class PooledPaths(Reader):
+    """The conditional neural process as Nguyen and Grover 2022 build it: several encoders, with layers after the average, too.
+
+    Each of ``paths`` perceptrons encodes the pairs, averages them and maps the average by a perceptron of its own; the decoder
+    reads all of these beside the query. It is the network of that paper's CNP.
+
+    Args:
+        features, labels, outputs: see :class:`Reader`.
+        width: size of hidden layers and of an average.
+        paths: number of encoders; the authors' code has 2.
+        before, after: number of layers of an encoder, and of what its average goes through; 4 and 2 there.
+        layers: number of layers of the decoder; 3 there.
+    """
+
+    ordered: ClassVar[bool] = False
+
+    def __init__(
+        self, features: int, labels: int, outputs: int, width: int, paths: int, before: int, after: int, layers: int
+    ) -> None:
+        super().__init__()
+        if paths < 1 or before < 1 or after < 1:
+            raise UserError(f"algorithm.reader.paths={paths}, before={before}, after={after}: at least 1 each")
+        self.before = nn.ModuleList(Perceptron(features + labels, width, width, before) for _ in range(paths))
+        self.after = nn.ModuleList(Perceptron(width, width, width, after) for _ in range(paths))
+        self.decoder = Perceptron(features + paths * width, width, outputs, layers)
+
+    def forward(self, support: Tensor, labels: Tensor, real: Tensor, query: Tensor, number: Tensor | None) -> Tensor:
+        """See :meth:`Reader.forward`."""
+        pairs = torch.cat([support, labels], 1)
+        averages = [(encode(pairs) * real[:, None]).sum(0) / real.sum().clamp(min=1) for encode in self.before]
+        context = torch.cat([after(average[None]) for after, average in zip(self.after, averages, strict=True)], 1)
+        answers: Tensor = self.decoder(torch.cat([query, context.expand(len(query), -1)], 1))
+        return answers
+
+
 class CrossAttention(Reader):
     """The attentive neural process without its latent path (Kim et al. 2019, figure 2, deterministic path).
 
