@@ -1,4 +1,4 @@
-"""Return against episodes of a policy in context, in dark rooms whose goals were held out: the picture of docs/control.md.
+"""Return against episodes of a policy in context, in dark rooms of held-out goals: the picture of docs/control_in_context.md.
 
     python benchmarks/dark_rooms.py outputs/dark_room_in_context/RUN
 

@@ -1,4 +1,4 @@
-"""Write the tables and the picture of 2-D navigation in docs/control.md.
+"""Write the tables and the picture of 2-D navigation in docs/control_gradients.md.
 
     python benchmarks/navigation.py [RUN]
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from harness.playing import IMAGES, KEPT, PAGE, RECORDS, fill, parser, record_of
+from harness.playing import GRADIENTS, IMAGES, KEPT, RECORDS, fill, parser, record_of
 from harness.tables import Rows, markdown_table
 from torch import Tensor
 
@@ -135,7 +135,7 @@ def main() -> int:
     run = words.parse_args().run
     record = record_of(RECORD, None if run is None else lambda: {"oracle": oracle(), "tasks": ways(run)})
     write_atomically(PICTURE, draw(record))
-    fill(PAGE, {"navigation": learners(record), "inner episodes": sensitivity()})
+    fill(GRADIENTS, {"navigation": learners(record), "inner episodes": sensitivity()})
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Compare the meta-learned objective of LPG with policy gradients, and write the tables of learned rules in docs/control.md.
+"""Compare the meta-learned objective of LPG with policy gradients, and write the tables in docs/control_gradients.md.
 
     python benchmarks/update_rules.py [RUN] [--disco WEIGHTS]
 
@@ -48,7 +48,7 @@ from metaloop.types import EpisodeSpec, Params, Tasks
 
 ROOT = Path(__file__).parents[1]
 RECORD = ROOT / "benchmarks" / "records" / "update_rules.json"
-PAGE = ROOT / "docs" / "control.md"
+PAGE = ROOT / "docs" / "control_gradients.md"
 FAMILIES: Mapping[str, Environment] = {
     "as in meta-training: 5 states, 3 actions": TabularMDPs(5, 3, 10),
     "10 states, 5 actions": TabularMDPs(10, 5, 10),

@@ -25,7 +25,8 @@ from metaloop.system.files import write_atomically
 from metaloop.types import EpisodeSpec
 
 ROOT = Path(__file__).parents[2]
-RECORDS, PAGE, IMAGES = ROOT / "benchmarks" / "records", ROOT / "docs" / "control.md", ROOT / "docs" / "images"
+RECORDS, IMAGES = ROOT / "benchmarks" / "records", ROOT / "docs" / "images"
+PAGE, IN_CONTEXT, GRADIENTS = (ROOT / "docs" / page for page in ("control.md", "control_in_context.md", "control_gradients.md"))
 KEPT = ROOT / "docs" / "records" / "reproduction"
 
 

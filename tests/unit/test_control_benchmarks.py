@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 import dark_rooms
 import decision_processes
+from harness.playing import IN_CONTEXT
 
 
 def test_the_page_has_the_table_of_the_record() -> None:
@@ -31,7 +32,7 @@ def test_a_curve_has_mean_and_interval_of_each_episode_and_is_drawn() -> None:
 
 
 def test_the_page_says_what_the_record_of_dark_rooms_says() -> None:
-    curves, page = json.loads(dark_rooms.RECORD.read_text())["curves"], decision_processes.PAGE.read_text()
+    curves, page = json.loads(dark_rooms.RECORD.read_text())["curves"], IN_CONTEXT.read_text()
     for name, episode in (("in context", 15), ("in context", 20), ("Q-learning with replay", 20)):
         mean, half_width = (curves[name][key][episode - 1] for key in ("mean", "half_width"))
         assert f"{mean:.1f} ± {half_width:.1f}" in page

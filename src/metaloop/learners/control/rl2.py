@@ -23,7 +23,7 @@ from metaloop.types import OuterLoss, Tasks
 class RL2(ProximalLearner):
     """A policy with a memory that goes on from episode to episode, meta-trained by PPO on whole trials.
 
-    The authors use TRPO; docs/control.md says what else differs.
+    The authors use TRPO; docs/control_in_context.md says what else differs.
 
     Args:
         model: the embedding of observations, without a head.

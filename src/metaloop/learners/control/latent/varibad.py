@@ -27,8 +27,8 @@ class VariBAD(ProximalLearner):
     An encoder with a memory reads actions, rewards and next observations. For every prefix of a trial, a decoder predicts the
     rewards (and perhaps the transitions) of the whole trial, past and future, from a draw of the posterior. Both are trained by
     the evidence lower bound (equations 4 to 8), in which each posterior is held to the one before and the first to a standard
-    normal distribution. The policy is trained by PPO, whose gradient does not reach the encoder. docs/control.md says what
-    differs from the paper.
+    normal distribution. The policy is trained by PPO, whose gradient does not reach the encoder. docs/control_in_context.md
+    says what differs from the paper.
 
     Args:
         model: the embedding of observations, without a head; the encoder has a copy of its own.

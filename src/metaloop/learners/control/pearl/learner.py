@@ -29,7 +29,7 @@ class PEARL(MemoryLearner):
     and critics read a draw of it. In the first of ``passes`` outer steps, the tasks of the meta-batch are played for a trial,
     as at test, which goes into the buffer. Every outer step takes one gradient step: for as many tasks as the meta-batch has,
     drawn from the buffer, the context comes from the task's last trial and the batch from all that is kept of it. The critics'
-    loss and the divergence from the prior train the encoder. docs/control.md says what differs from the paper.
+    loss and the divergence from the prior train the encoder. docs/control_in_context.md says what differs from the paper.
 
     Args:
         model: passes observations on as they are.

@@ -56,7 +56,7 @@ class PolicyGradientLearner(Learner):
     """A stochastic policy whose parameters adapt by policy gradients, each step on new episodes in the task.
 
     The queries are further episodes, of the adapted policy, which are not learned from: every point of the adaptation curve is
-    the return of as many of them after so many steps, with the same random numbers. See docs/control.md.
+    the return of as many of them after so many steps, with the same random numbers. See docs/control_gradients.md.
 
     Args:
         model: the policy's network, with a head: unnormalized log-probabilities of discrete actions, or means.
