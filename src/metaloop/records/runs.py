@@ -12,8 +12,9 @@ import numpy as np
 
 from metaloop.errors import UserError
 from metaloop.problems.metric import Metric
+from metaloop.records.published import Paper
 from metaloop.records.reading import read_record
-from metaloop.records.schema import RECORD, MetaTest, Paper, Record, Training
+from metaloop.records.schema import RECORD, MetaTest, Record, Training
 from metaloop.records.tables import Array, Columns, read_episodes, read_metrics
 
 # Keys in which runs of one setting may differ: the seed, names, remarks, directories, logging and workers.

@@ -15,7 +15,8 @@ from metaloop.problems.metric import (
     TOTAL_REWARD,
     Metric,
 )
-from metaloop.records.schema import CurvePoint, Estimate, MetaTest, Paper, Published, Record
+from metaloop.records.published import Paper, Published
+from metaloop.records.schema import CurvePoint, Estimate, MetaTest, Record
 from metaloop.records.typed_json import decode
 
 MARKS = {

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from metaloop.problems.metric import Metric
-from metaloop.records.schema import BaselineScore, MetaTest, Published, Record, Statistic
+from metaloop.records.published import Published
+from metaloop.records.schema import BaselineScore, MetaTest, Record, Statistic
 from metaloop.report import formats
 from metaloop.report.paper import published_metric
 from metaloop.system.terminal import printable

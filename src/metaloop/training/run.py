@@ -19,7 +19,8 @@ from metaloop.problems.problem import Problem
 from metaloop.records.code import code_of, framework
 from metaloop.records.directory import BEST, CHOICES, LAST
 from metaloop.records.environment import hardware, versions
-from metaloop.records.schema import FINISHED, ExampleCounts, MetaTest, Paper, Record, RunIdentity, Training
+from metaloop.records.published import Paper
+from metaloop.records.schema import FINISHED, ExampleCounts, MetaTest, Record, RunIdentity, Training
 from metaloop.records.typed_json import decode
 from metaloop.records.writing import record_as_dict, write_record
 from metaloop.system.tensors import load_checkpoint

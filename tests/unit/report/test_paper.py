@@ -8,8 +8,8 @@ from made_runs import MakeRun
 
 from metaloop.errors import UserError
 from metaloop.problems.metric import ACCURACY, MEAN_SQUARED_ERROR, Metric
+from metaloop.records.published import Paper
 from metaloop.records.runs import Run, read_run
-from metaloop.records.schema import Paper
 from metaloop.report.pages.results_page import results_markdown
 from metaloop.report.paper import PaperComparison, compare, metric_of, read_paper
 from metaloop.report.tables.published import Experiment, published_rows

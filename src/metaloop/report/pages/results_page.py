@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from metaloop.problems.metric import Metric
+from metaloop.records.published import Paper
 from metaloop.records.runs import Run
 from metaloop.report import formats
 from metaloop.report.paper import MARKS, published_text
@@ -153,6 +154,16 @@ def _notes(rows: Sequence[PublishedRow]) -> str:
     lines.append("Run as " + ", ".join(f"`{command}`" for command in commands) + ".\n")
     if paper:
         lines.append("Deviations:\n")
-        lines += [f"- {escape(deviation)}" for deviation in paper.deviations or ("none known",)]
-        lines.append("")
+        lines += [*_bullets(paper.deviations or ("none known",)), ""]
+        lines += _why_off(paper) if any(row.comparison and not row.good for row in rows) else []
     return "\n".join(lines)
+
+
+def _why_off(paper: Paper) -> Sequence[str]:
+    """The likeliest cause of numbers that are off, and what was tried."""
+    tried = ["Tried:\n", *_bullets(paper.tried), ""] if paper.tried else []
+    return (f"Likeliest cause of what is off: {escape(paper.cause or 'not looked for yet')}.\n", *tried)
+
+
+def _bullets(texts: Sequence[str]) -> Sequence[str]:
+    return [f"- {escape(text)}" for text in texts]

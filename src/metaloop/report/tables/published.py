@@ -6,8 +6,8 @@ from statistics import fmean
 
 from metaloop.errors import UserError
 from metaloop.problems.metric import Metric
+from metaloop.records.published import FurtherRow, Paper
 from metaloop.records.runs import Run
-from metaloop.records.schema import FurtherRow, Paper
 from metaloop.report.paper import PaperComparison, metric_of, published_metric
 from metaloop.report.tables.rows import Row, group_rows
 

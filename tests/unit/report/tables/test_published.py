@@ -8,8 +8,8 @@ import pytest
 from made_runs import paper_block, run_factory
 
 from metaloop.problems.metric import LOG_LIKELIHOOD
+from metaloop.records.published import FurtherRow, Paper, Published
 from metaloop.records.runs import Run, read_run
-from metaloop.records.schema import FurtherRow, Paper, Published
 from metaloop.report.figures.published_picture import _ticks, published_svg
 from metaloop.report.pages.results_page import outcome, results_markdown
 from metaloop.report.paper import read_paper
@@ -123,3 +123,16 @@ def test_the_picture_has_a_dot_a_row_and_is_the_same_every_time(tmp_path: Path) 
     assert svg.count('fill="#1b7837"') == 1  # read somewhere, and inside
     assert svg.count('fill="white" stroke="#d6604d"') == 1  # from memory, and off
     assert published_svg(rows) == svg
+
+
+def test_the_page_says_why_a_number_is_off(tmp_path: Path) -> None:
+    why = {"cause": "fewer steps", "tried": ["twice as many steps: 96.10"]}
+    runs = _runs(tmp_path, 0.95, 0.95)
+
+    def page(mean: float, **more: object) -> str:
+        return results_markdown(published_rows([Experiment("one", "glyphs", _paper(mean, **more))], {"one": runs}))
+
+    off = "Likeliest cause of what is off: fewer steps.\n\nTried:\n\n- twice as many steps: 96.10\n"
+    assert off in page(0.999, **why)
+    assert "Likeliest cause of what is off: not looked for yet.\n" in page(0.999)
+    assert "Likeliest cause" not in page(0.95, **why)
