@@ -7,7 +7,7 @@ tested, too. ``--kept`` takes the totals of the classical algorithms from the re
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.playing import IMAGES, PAGE, RECORDS, curve, fill, first_kept, parser, record_of, returns
@@ -20,7 +20,7 @@ from metaloop.report.figures.theme import LIGHT, curve_look, legend, new_figure,
 from metaloop.system.files import write_atomically
 
 RECORD, PICTURE = RECORDS / "bandits.json", IMAGES / "bandits.png"
-SETTINGS = ((10, 5), (10, 10), (100, 5), (100, 10))  # pulls and arms
+SETTINGS = ((10, 5), (10, 10), (10, 50), (100, 5), (100, 10), (100, 50))  # pulls and arms
 TASKS, AT_ONCE = 10_000, 1000
 AGENTS: Mapping[str, ControlPolicy] = {
     "random": Random(),
@@ -30,14 +30,14 @@ AGENTS: Mapping[str, ControlPolicy] = {
     "Gittins index": Gittins(None),
     "oracle": Told(),
 }
-# Duan et al. 2016, table 1, from memory; they say neither c nor which index.
-PUBLISHED = {
-    "random": (5.0, 5.0, 49.9, 49.9),
-    "greedy": (6.6, 6.6, 74.8, 77.1),
-    "Thompson sampling": (5.7, 5.5, 74.7, 76.7),
-    "UCB1, c = 0.2": (6.7, 6.7, 78.0, 82.4),
-    "Gittins index": (6.6, 6.6, 78.3, 82.8),
-    "RL²": (6.7, 6.7, 78.7, 83.5),
+# Duan et al. 2016, table 1, from memory; they say neither c nor which index. None: not known to us.
+PUBLISHED: Mapping[str, Sequence[float | None]] = {
+    "random": (5.0, 5.0, None, 49.9, 49.9, None),
+    "greedy": (6.6, 6.6, None, 74.8, 77.1, None),
+    "Thompson sampling": (5.7, 5.5, None, 74.7, 76.7, None),
+    "UCB1, c = 0.2": (6.7, 6.7, None, 78.0, 82.4, None),
+    "Gittins index": (6.6, 6.6, 6.5, 78.3, 82.8, 85.2),
+    "RL²": (6.7, 6.7, 6.8, 78.7, 83.5, 84.9),
 }
 
 
@@ -74,7 +74,8 @@ def table(record: Mapping[str, Any]) -> list[str]:
             row = record["totals"][f"n{pulls}_k{arms}"].get(name)
             points = of_rl2(pulls, arms) if row is None else [(0, row["mean"][-1], row["half_width"][-1])]
             cells.append("–" if points is None else f"{points[-1][1]:.2f} ± {points[-1][2]:.2f}")
-            cells.append(f"{PUBLISHED[name][number]}" if name in PUBLISHED else "–")
+            published = PUBLISHED[name][number] if name in PUBLISHED else None
+            cells.append("–" if published is None else f"{published}")
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return lines
 
