@@ -75,7 +75,7 @@ class _EpisodePredictor:
         )
         own_episodes = not any(text.startswith("episode") for text in record.overrides)
         config = with_absolute_paths(record.config, run.identity.folder)
-        self._test = run.test(config, own_episodes=own_episodes)
+        self._test = run.test(config, own_episodes=own_episodes, split=record.test.split)
 
     def __call__(self, numbers: Sequence[int]) -> list[dict[str, np.ndarray]]:
         """Predict the episodes of these numbers, in the form that the report's pictures need."""

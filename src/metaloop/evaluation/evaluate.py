@@ -115,6 +115,7 @@ def evaluate(
     unfinished: bool = False,
     trust: Collection[str] = (),
     checkpoint: str | None = None,
+    split: str = "test",
 ) -> tuple[Record, Path]:
     """Score a checkpoint of a finished run, on one device.
 
@@ -125,6 +126,7 @@ def evaluate(
         unfinished: Whether to accept a run whose training was stopped; the record's status then says so.
         trust: Packages that the run's config may name besides metaloop, if the run comes from elsewhere.
         checkpoint: File in the run's folder of checkpoints; None for the best by meta-validation.
+        split: "validation" scores the episodes of meta-validation, for choices that must not see the test.
 
     Returns:
         The record of the evaluation and the folder to write it to.
@@ -133,6 +135,8 @@ def evaluate(
         UserError: the run is not finished or not trusted, an override is refused, or the learner cannot be tested with this
             config.
     """
+    if split not in ("test", "validation"):
+        raise UserError(f"split={split}: test or validation")
     run = FinishedRun.open(
         directory, unfinished=unfinished, trust=trust
     )  # before torch is imported, so that a wrong folder fails fast
@@ -151,16 +155,22 @@ def evaluate(
     from metaloop.training.run import make_record
 
     ranks_of(config)  # refuses a GPU if the machine has none
-    test = run.test(config, own_episodes=not any(override.startswith("episode") for override in overrides))
+    own_episodes = not any(override.startswith("episode") for override in overrides)
+    test = run.test(config, own_episodes=own_episodes, split=split)
     of_checkpoint = "" if checkpoint is None else f"_{Path(checkpoint).stem}"
-    target = run.directory / "evaluations" / f"{fingerprint(config)[:12]}{of_checkpoint}"
+    of_split = "" if split == "test" else f"_{split}"
+    target = run.directory / "evaluations" / f"{fingerprint(config)[:12]}{of_checkpoint}{of_split}"
     target.mkdir(parents=True, exist_ok=True)
-    trainer = quiet_trainer(make(config["trainer"], "trainer"), [Progress(test.module.problem.metric)])
+    trainer = quiet_trainer(make(config["trainer"], "trainer"), [Progress(test.module.problem.metric, scored=f"meta-{split}")])
     count = config["evaluation"].get("ensemble", 1)
     if count > 1:
         test.module.learner = ensemble(test.learner, run.checkpoint.parent, count, run.identity.fingerprint).eval()
     result = meta_test(trainer, test.module, test.data, target)
-    words = (*overrides, *([] if checkpoint is None else [f"checkpoint={checkpoint}"]))
+    words = (
+        *overrides,
+        *([] if checkpoint is None else [f"checkpoint={checkpoint}"]),
+        *([f"split={split}"] if of_split else []),
+    )
     identity = replace(
         run.identity,
         config=config,
@@ -197,13 +207,15 @@ def main(argv: list[str]) -> int:
         raise UserError("name one run to evaluate: metaloop evaluate run=outputs/... [overrides]")
     unfinished = [word.removeprefix("unfinished=") for word in options.words if word.startswith("unfinished=")]
     checkpoints = [word.removeprefix("checkpoint=") for word in options.words if word.startswith("checkpoint=")]
-    overrides = [word for word in options.words if not word.startswith(("run=", "unfinished=", "checkpoint="))]
+    splits = [word.removeprefix("split=") for word in options.words if word.startswith("split=")]
+    overrides = [word for word in options.words if not word.startswith(("run=", "unfinished=", "checkpoint=", "split="))]
     record, target = evaluate(
         runs[0],
         overrides,
         options.config_dir,
         unfinished=is_true("unfinished", unfinished),
         checkpoint=checkpoints[-1] if checkpoints else None,
+        split=splits[-1] if splits else "test",
     )
     from metaloop.records.writing import write_record
     from metaloop.report.pages.run_report import write_run_report

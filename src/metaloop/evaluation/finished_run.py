@@ -94,19 +94,22 @@ class FinishedRun:
         """The record's block about training; None for an unfinished run."""
         return self.record.training if self.record else None
 
-    def test(self, config: Mapping[str, Any] | None = None, *, own_episodes: bool = True) -> "RestoredTest":
+    def test(
+        self, config: Mapping[str, Any] | None = None, *, own_episodes: bool = True, split: str = "test"
+    ) -> "RestoredTest":
         """Restore the best checkpoint's learner and the episodes to test it on, both on the config's device.
 
         Args:
             config: The run's config with changes for the test; None for no changes.
             own_episodes: Whether episodes have the size that the data set prescribes, if it prescribes one.
+            split: "test", or "validation".
 
         Raises:
             UserError: the learner cannot be tested on these episodes, or the checkpoint is missing or does not fit.
         """
         from metaloop.evaluation.restored import restore_test
 
-        return restore_test(self, self.config if config is None else config, own_episodes=own_episodes)
+        return restore_test(self, self.config if config is None else config, own_episodes=own_episodes, split=split)
 
     def learner(self, config: Mapping[str, Any], tasks: "TrainedOn") -> "Learner":
         """Build a learner from ``config`` for these meta-training tasks and load the best checkpoint.

@@ -43,17 +43,17 @@ class RestoredTest:
 
     @property
     def episodes(self) -> Episodes:
-        """Episodes of the meta-test."""
-        return self.data.episodes("test", self.device)
+        """Episodes of the meta-test, or of the other split that is scored."""
+        return self.data.episodes(self.data.scored, self.device)
 
 
-def restore_test(run: FinishedRun, config: Mapping[str, Any], *, own_episodes: bool) -> RestoredTest:
+def restore_test(run: FinishedRun, config: Mapping[str, Any], *, own_episodes: bool, split: str = "test") -> RestoredTest:
     """See :meth:`FinishedRun.test`."""
     device = set_up_device(config)
     unchecked, plan = build_dataset(config), build_plan(config)
     dataset = _checked(run, config, unchecked)
     plan = plan.fitted(dataset)
-    test_split = dataset.split("test")
+    test_split = dataset.split(split)
     if test_split.spec is not None and own_episodes:
         plan = replace(plan, spec=test_split.spec)
     check_spec(test_split, plan.spec)
@@ -65,7 +65,7 @@ def restore_test(run: FinishedRun, config: Mapping[str, Any], *, own_episodes: b
     if config["model"] == run.config["model"]:  # the user may have chosen another encoder on purpose
         run.check_encoder(unchecked)
     module = restored(learner, test_split.problem, run.identity.fingerprint, run.checkpoint)
-    return RestoredTest(module.to(device).eval(), EpisodeDataModule(dataset, plan), device)
+    return RestoredTest(module.to(device).eval(), EpisodeDataModule(dataset, plan, scored=split), device)
 
 
 def _checked(run: FinishedRun, config: Mapping[str, Any], dataset: Dataset) -> Dataset:

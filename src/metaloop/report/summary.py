@@ -24,7 +24,7 @@ def lines(record: Record, directory: Path) -> list[str]:
     test, metric = record.test, record.test.metric
     mode = f"norm {test.norm_mode}{', transductive' if test.transductive else ''}"
     size = f"{formats.percent(test.level)} interval, {test.episodes} episodes, {test.setting}"
-    messages = [f"meta-test {metric.title}  {_score(test, metric)}  ({size}, {mode})"]
+    messages = [f"meta-{test.split} {metric.title}  {_score(test, metric)}  ({size}, {mode})"]
     if record.choices.get("dataset") == "omniglot_challenge":  # whose results are published as errors
         messages.append(f"error rate  {metric.with_unit(metric.number(1 - test.mean))}")
     if len(test.curve) > 1:

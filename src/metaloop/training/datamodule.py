@@ -19,19 +19,22 @@ from metaloop.types import Tasks
 class EpisodeDataModule(LightningDataModule):
     """Lightning data module for every data set.
 
-    Training and validation splits are opened at their first use; :meth:`test_dataloader` alone opens the test split.
+    Training and validation splits are opened at their first use; :meth:`test_dataloader` alone opens the test split, unless
+    another one is ``scored``.
 
     Args:
         dataset: The data set.
         plan: The episodes to draw.
         stretches: Takes some of the outer steps, whose meta-batches the training loader leaves out; None for a loader of all.
+        scored: The split that Lightning's test scores: "test", or "validation" to choose settings of the test without it.
     """
 
-    def __init__(self, dataset: Dataset, plan: EpisodePlan, stretches: Stretches | None = None) -> None:
+    def __init__(self, dataset: Dataset, plan: EpisodePlan, stretches: Stretches | None = None, scored: str = "test") -> None:
         super().__init__()
         self.dataset = dataset
         self.plan = plan
         self.stretches = stretches
+        self.scored = scored
         self._opened: dict[tuple[str, str], Episodes] = {}
 
     def episodes(self, split: str, device: torch.device | str = "cpu") -> Episodes:
@@ -64,8 +67,8 @@ class EpisodeDataModule(LightningDataModule):
         return self._eval_loader("validation", self.plan.validation_episodes)
 
     def test_dataloader(self) -> "EvalLoader":
-        """The fixed test episodes; opens the test split."""
-        return self._eval_loader("test", self.plan.test_episodes)
+        """The fixed episodes of the split that is scored, usually the test split, which this opens."""
+        return self._eval_loader(self.scored, self.plan.test_episodes)
 
     def _eval_loader(self, split: str, count: int) -> "EvalLoader":
         assert self.trainer is not None

@@ -31,7 +31,7 @@ _BASELINE_BATCH = 8
 
 
 def meta_test(trainer: Trainer, module: OuterModule, data: EpisodeDataModule, directory: Path) -> dict[str, Any]:
-    """Score the test episodes; rank zero writes ``episodes.csv`` and what pictures need into ``directory``.
+    """Score the episodes of ``data.scored``; rank zero writes ``episodes.csv`` and what pictures need into ``directory``.
 
     Returns:
         The record's ``test`` as plain data.
@@ -43,17 +43,17 @@ def meta_test(trainer: Trainer, module: OuterModule, data: EpisodeDataModule, di
         trainer.test(module, data, verbose=False)
     device = trainer.strategy.root_device
     module.to(device)  # testing may leave the module on another device
-    episodes, scores, learner = data.episodes("test", device), module.scores, module.learner
+    episodes, scores, learner = data.episodes(data.scored, device), module.scores, module.learner
     spec = data.plan.spec
     broken = int((~torch.isfinite(scores["loss"])).sum())
     if broken:
         raise UserError(
-            f"the adapted learner's loss is not finite in {broken} of the {len(scores['index'])} test episodes; lower "
+            f"the adapted learner's loss is not finite in {broken} of the {len(scores['index'])} {data.scored} episodes; lower "
             f"algorithm.eval_steps or algorithm.rule.lr"
         )
     result = summary(scores, module.problem) | {
         "setting": module.problem.size(spec),
-        "split": "test",
+        "split": data.scored,
         "episodes": len(scores["index"]),
         "ways": spec.ways,
         "shots": spec.shots,

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 _BAR_SECONDS = 0.25  # between two updates of a bar
 _LINE_SECONDS = 20.0  # least time between two lines of the log
 _LINE_SHARE = 0.1  # least share of all outer steps between two lines of the log
-_TRAINING, _VALIDATION, _TEST = "outer step", "meta-validation", "meta-test"
+_TRAINING, _VALIDATION = "outer step", "meta-validation"
 
 
 class ShowsProgress:
@@ -40,10 +40,12 @@ class Progress(Callback):
     Args:
         metric: Metric that formats the scores.
         console: Console to draw on; None for standard error.
+        scored: What Lightning's test scores.
     """
 
-    def __init__(self, metric: Metric, console: Console | None = None) -> None:
+    def __init__(self, metric: Metric, console: Console | None = None, scored: str = "meta-test") -> None:
         self._metric = metric
+        self._name = scored
         console = console or Console(stderr=True)
         self._bars = Bars(console) if console.is_terminal else None
         self._due = self._line_due = float("inf")  # readings of the clock
@@ -111,15 +113,15 @@ class Progress(Callback):
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show a bar of the test episodes."""
-        self._start_scoring(_TEST, trainer, trainer.test_dataloaders)
+        self._start_scoring(self._name, trainer, trainer.test_dataloaders)
 
     def on_test_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *rest: Any) -> None:
         """Count the episodes."""
-        self._count(_TEST, batch)
+        self._count(self._name, batch)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave the bar of the test episodes as it is."""
-        self._end_scoring(_TEST)
+        self._end_scoring(self._name)
 
     def _start_scoring(self, name: str, trainer: Trainer, loader: Any) -> None:
         if not (trainer.is_global_zero and isinstance(loader, EvalLoader)):

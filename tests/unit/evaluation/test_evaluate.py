@@ -82,6 +82,17 @@ def test_only_the_test_split_is_drawn_from(run: Path) -> None:
     assert {split for split, _ in Blobs.drawn} == {"test"}
 
 
+def test_settings_are_chosen_on_the_episodes_of_meta_validation_without_opening_the_test(run: Path, capsys: Captured) -> None:
+    Blobs.drawn.clear()
+    record, _ = evaluated(run, "split=validation", "evaluation.episodes=4")
+    assert {split for split, _ in Blobs.drawn} == {"validation"}
+    assert record["test"]["split"] == "validation"
+    assert record["overrides"] == ["evaluation.episodes=4", "split=validation"]
+    kept = json.loads((run / "record.json").read_text())["training"]
+    assert record["test"]["mean"] == pytest.approx(kept["best_validation"])
+    assert "meta-validation accuracy" in capsys.readouterr().out
+
+
 def test_what_two_ranks_would_do_is_done_in_one_process(run: Path) -> None:
     evaluated(run, "trainer=ddp_cpu", "evaluation.episodes=8")
 
@@ -97,6 +108,7 @@ def test_what_two_ranks_would_do_is_done_in_one_process(run: Path) -> None:
         (["+episode.colour=3"], "train a new run"),
         (["episode.shot=3"], "episode.shots"),
         (["dataset.colour=3"], "drawings"),
+        (["split=train"], "split=train: test or validation"),
         (["evaluation.episodes=many"], "a whole number"),
         (["evaluation.episodes=1,2"], "evaluate once for each"),
         (["dataset=glpyhs"], "glyphs"),

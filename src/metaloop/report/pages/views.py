@@ -58,7 +58,7 @@ def run_view(run: Run, title: str, anchor: str, pictures: Sequence[Picture]) -> 
         UserError: the paper block or the learner's explanation is wrong.
     """
     test, metric = run.test, run.metric
-    level = f"{formats.percent(test.level)} interval over {test.episodes} meta-test episodes"
+    level = f"{formats.percent(test.level)} interval over {test.episodes} meta-{test.split} episodes"
     status = run.record.status
     explanation = read_explanation(run.directory)
     return RunView(
