@@ -99,6 +99,7 @@ examples:
   metaloop evaluate run=DIR dataset=omniglot                another data set
   metaloop evaluate run=DIR dataset=omniglot_challenge      the one-shot task of Lake et al.: the error rate
   metaloop evaluate run=DIR algorithm/adapted=head          what adapts at test: all, head or body
+  metaloop evaluate run=DIR algorithm.rule.lr=0.1           another inner learning rate, if it is a fixed one
   metaloop evaluate run=DIR algorithm.eval_steps=10 split=validation    choose a setting without looking at the test
   metaloop evaluate run=DIR checkpoint=minutes-5.ckpt       another checkpoint that the run kept, see callbacks=cpu_budget
   metaloop evaluate run=DIR unfinished=true                 the best checkpoint so far of a run that was stopped

@@ -32,7 +32,9 @@ _STEPS = ("algorithm.eval_steps", "algorithm.eval_passes", "algorithm.eval_inner
 ADAPTED, PARTS = "algorithm/adapted", ("all", "head", "body")  # a group of which an evaluation may take these members
 _GROUPS = (*GROUPS, ADAPTED)
 _MORE = ("algorithm.over_tasks", "algorithm.reader.members", "algorithm.reader.temperature", "model.norm")
-KEYS = ("tf32", "dataset.", "episode.", "evaluation.", "trainer.", *_STEPS, *_MORE)
+_RATES = ("algorithm.rule.lr", "algorithm.rule.rates")  # of rules that learn nothing
+_FIXED_RULES = tuple(f"metaloop.inner.rules.{module}." for module in ("rule", "optimizers", "scheduled"))
+KEYS = ("tf32", "dataset.", "episode.", "evaluation.", "trainer.", *_STEPS, *_RATES, *_MORE)
 
 
 def changed(config: Mapping[str, Any], overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> dict[str, Any]:
@@ -51,8 +53,11 @@ def changed(config: Mapping[str, Any], overrides: Sequence[str], config_dirs: Se
         if name not in GROUPS and not name.startswith(KEYS) and (name != ADAPTED or value not in PARTS):
             raise UserError(
                 f"{override!r}: an evaluation can change the groups {', '.join(GROUPS)}, their keys, evaluation.*, "
-                f"{', '.join((*_STEPS, *_MORE))}, {ADAPTED} ({', '.join(PARTS)}) and tf32; for anything else train a new run"
+                f"{', '.join((*_STEPS, *_RATES, *_MORE))}, {ADAPTED} ({', '.join(PARTS)}) and tf32; for anything else train "
+                "a new run"
             )
+        if name in _RATES:
+            _check_rate(config, override)
     overrides, adapted = [quoted(each) for each in overrides], [each for each in overrides if each.startswith(ADAPTED)]
     overrides = [override for override in overrides if override not in adapted]
     groups = [override for override in overrides if override.partition("=")[0] in GROUPS]
@@ -71,6 +76,13 @@ def changed(config: Mapping[str, Any], overrides: Sequence[str], config_dirs: Se
         result["algorithm"] = _with_adapted(result["algorithm"], adapted[-1], config_dirs)
     check_values(result)
     return result
+
+
+def _check_rate(config: Mapping[str, Any], override: str) -> None:
+    """Refuse another inner learning rate where the checkpoint has a learned one, which would stay as it is."""
+    rule = config["algorithm"].get("rule") or {}
+    if not str(rule.get("_target_")).startswith(_FIXED_RULES):
+        raise UserError(f"{override}: the run's rule has no fixed rate that a test could replace; train a new run")
 
 
 def _with_adapted(algorithm: Mapping[str, Any], override: str, config_dirs: Sequence[str]) -> dict[str, Any]:

@@ -93,6 +93,17 @@ def test_settings_are_chosen_on_the_episodes_of_meta_validation_without_opening_
     assert "meta-validation accuracy" in capsys.readouterr().out
 
 
+def test_a_fixed_inner_rate_is_another_at_test(run: Path) -> None:
+    own, other = (evaluated(run, f"algorithm.rule.lr={rate}", "evaluation.episodes=12")[0] for rate in (0.4, 1e-6))
+    assert own["test"]["mean"] > 0.4
+    before, after = (point["mean"] for point in other["test"]["curve"])
+    assert before == after == own["test"]["curve"][0]["mean"]
+    with pytest.raises(UserError, match="no fixed rate"):
+        changed(
+            {"algorithm": {"rule": {"_target_": "metaloop.inner.rules.learned_rates.LearnedRate"}}}, ["algorithm.rule.lr=1"]
+        )
+
+
 def test_what_two_ranks_would_do_is_done_in_one_process(run: Path) -> None:
     evaluated(run, "trainer=ddp_cpu", "evaluation.episodes=8")
 
@@ -101,7 +112,7 @@ def test_what_two_ranks_would_do_is_done_in_one_process(run: Path) -> None:
     ("argv", "expected"),
     [
         (["seed=1"], "train a new run"),
-        (["algorithm.rule.lr=1"], "train a new run"),
+        (["outer.optimizer.lr=1"], "train a new run"),
         (["model=conv4"], "train a new run"),
         (["algorithm=fomaml"], "train a new run"),
         (["outer.meta_batch=3"], "train a new run"),
