@@ -155,8 +155,12 @@ def _notes(rows: Sequence[PublishedRow]) -> str:
     if paper:
         lines.append("Deviations:\n")
         lines += [*_bullets(paper.deviations or ("none known",)), ""]
-        lines += _why_off(paper) if any(row.comparison and not row.good for row in rows) else []
+        lines += _why_off(paper) if any(_off(row) for row in rows) else []
     return "\n".join(lines)
+
+
+def _off(row: PublishedRow) -> bool:
+    return row.comparison is not None and not row.good and not row.comparison.within
 
 
 def _why_off(paper: Paper) -> Sequence[str]:
