@@ -78,9 +78,8 @@ class CartPole(Environment):
         push = share * (force / parameters["pole_mass"] + length * turning * turning * sine)
         turned = (GRAVITY * sine - cosine * push) / (length * (4 / 3 - share * cosine * cosine))
         moved = push - share * length * turned * cosine
-        seconds = SECONDS * (~state["ended"]).to(
-            angle.dtype
-        )  # after its end an episode stands still: Euler steps could explode
+        # After its end an episode stands still: Euler steps could explode.
+        seconds = SECONDS * (~state["ended"]).to(angle.dtype)
         new = {
             "place": state["place"] + seconds * state["speed"],
             "speed": state["speed"] + seconds * moved,

@@ -34,9 +34,8 @@ class ActorHeads(nn.Module):
             raise UserError(f"algorithm.deviation={deviation}: above 0")
         self.preferences = nn.Linear(features, actions.count)
         self.value = nn.Linear(features, 1) if critic else None
-        for head in filter(
-            None, (self.preferences, self.value)
-        ):  # the first actions are nearly uniform, the first values nearly 0
+        # The first actions are nearly uniform, the first values nearly 0.
+        for head in filter(None, (self.preferences, self.value)):
             nn.init.orthogonal_(head.weight, 0.01)
             nn.init.zeros_(head.bias)
         start = torch.full((actions.count,), float(deviation)).log()
