@@ -43,7 +43,7 @@ COUNTS = {
     "algorithm/over_tasks": 6,
     "algorithm/estimator": 15,
     "algorithm/policy": 4,
-    "algorithm/reader": 12,
+    "algorithm/reader": 13,
     "algorithm/regime": 4,
     "algorithm/rule": 16,
     "algorithm/support_loss": 3,
