@@ -52,8 +52,9 @@ def results_markdown(rows: Sequence[PublishedRow], picture: str | None = None) -
 
 def _figure(picture: str) -> str:
     return (
-        f"![Published against measured, one dot a row]({picture})\n\nOne dot a row, with both intervals, on axes of errors. "
-        "Green: the intervals overlap or ours is better; red: ours is worse. Open dots: published numbers from memory (M).\n"
+        f"![Published against measured, one dot a row]({picture})\n\nOne dot a row, with both intervals; shares as errors. "
+        "Green: the intervals overlap or ours is better; orange: worse, but within the "
+        "tolerance that the experiment declares; red: worse. Open dots: published numbers from memory (M).\n"
     )
 
 

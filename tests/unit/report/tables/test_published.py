@@ -136,3 +136,26 @@ def test_the_page_says_why_a_number_is_off(tmp_path: Path) -> None:
     assert off in page(0.999, **why)
     assert "Likeliest cause of what is off: not looked for yet.\n" in page(0.999)
     assert "Likeliest cause" not in page(0.95, **why)
+
+
+def test_the_picture_has_scores_of_either_sign_and_says_where_ours_is_better(tmp_path: Path) -> None:
+    make, rows = run_factory(tmp_path), []
+    for number, (theirs, ours) in enumerate([(-1.4, -1.39), (0.3, -0.2)]):
+        others = {"log_likelihood": {"metric": LOG_LIKELIHOOD.as_dict(), "mean": ours, "half_width": 0.04}}
+        run = read_run(make(f"s{number}", name="one", problem="regression", mean=1.9, test={"others": others}))
+        rows += published_rows([Experiment("one", "gp", _paper(theirs, metric="log_likelihood"))], {"one": [run]})
+    svg = published_svg(rows)
+    assert svg is not None
+    assert "above the line, ours is better" in svg
+    assert svg.count("<circle") == 2
+    assert ">−1</text>" in svg
+    places = [[float(part.split('"')[1]) for part in line.split(" c")[1:]] for line in svg.splitlines() if "<circle" in line]
+    assert all(0 < x < 470 and 0 < y < 430 for x, y in places)
+    assert places[0][0] < places[1][0]
+
+
+def test_a_number_within_the_declared_tolerance_is_neither_green_nor_red(tmp_path: Path) -> None:
+    row = _row(tmp_path, replace(_paper(0.999), tolerance=0.1), 0.9)
+    svg = published_svg([row])
+    assert svg is not None
+    assert svg.count("#e08214") == 4
