@@ -10,7 +10,7 @@ import navigation
 
 
 def test_the_page_has_the_tables_of_the_records() -> None:
-    page, record = navigation.PAGE.read_text(), json.loads(navigation.RECORD.read_text())
+    page, record = navigation.GRADIENTS.read_text(), json.loads(navigation.RECORD.read_text())
     for lines in (navigation.learners(record), navigation.sensitivity()):
         assert len(lines) > 4
         assert "\n".join(lines) in page
