@@ -192,6 +192,8 @@ def evaluate(
         command=("metaloop", "evaluate", f"run={directory}", *words),
     )
     record = make_record(identity, None, result, 1, test.data.dataset.counts())
+    if of_split:  # a published number is of a test
+        record = replace(record, paper=None)
     return (record if run.record is not None else replace(record, status="unfinished")), target
 
 

@@ -51,7 +51,7 @@ def restore_test(run: FinishedRun, config: Mapping[str, Any], *, own_episodes: b
     """See :meth:`FinishedRun.test`."""
     device = set_up_device(config)
     unchecked, plan = build_dataset(config), build_plan(config)
-    dataset = _checked(run, config, unchecked)
+    dataset = _checked(run, config, unchecked, split)
     plan = plan.fitted(dataset)
     test_split = dataset.split(split)
     if test_split.spec is not None and own_episodes:
@@ -68,15 +68,15 @@ def restore_test(run: FinishedRun, config: Mapping[str, Any], *, own_episodes: b
     return RestoredTest(module.to(device).eval(), EpisodeDataModule(dataset, plan, scored=split), device)
 
 
-def _checked(run: FinishedRun, config: Mapping[str, Any], dataset: Dataset) -> Dataset:
+def _checked(run: FinishedRun, config: Mapping[str, Any], dataset: Dataset, split: str) -> Dataset:
     """Require of the run's own data set that it has not changed; warn of classes that were trained on in another one."""
     if config["dataset"] == run.config["dataset"]:
         return RecordedDataset(dataset, run.contents)
-    trained, tested = run.contents.get("train"), dataset.contents("test")
+    trained, tested = run.contents.get("train"), dataset.contents(split)
     both = [name for name in tested.classes if trained and name in trained.classes] if tested else []
     if both:
         log.warning(
-            "%d of %d classes of the meta-test have the name of a class that the run was trained on, such as %s: if they are "
+            "%d of %d classes that are scored have the name of a class that the run was trained on, such as %s: if they are "
             "the same, this is no test on new classes", len(both), len(tested.classes) if tested else 0, both[0],
         )  # fmt: skip
     return dataset

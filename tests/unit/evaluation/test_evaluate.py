@@ -93,6 +93,27 @@ def test_settings_are_chosen_on_the_episodes_of_meta_validation_without_opening_
     assert "meta-validation accuracy" in capsys.readouterr().out
 
 
+def test_another_data_set_is_scored_in_meta_validation_without_opening_its_test(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = []
+    contents = Blobs.contents
+    monkeypatch.setattr(Blobs, "contents", lambda self, split: opened.append(split) or contents(self, split))
+    evaluated(run, *CONFIG_DIR, "dataset=blobs", "dataset.drawings=9", "split=validation")
+    assert opened
+    assert "test" not in opened
+
+
+def test_a_published_number_does_not_stand_beside_a_score_of_meta_validation(run: Path, tmp_path: Path) -> None:
+    paper = {"citation": "One 2020", "table": "1", "published": {"mean": 0.5}, "mark": "M", "tolerance": 0.1}
+    copy = shutil.copytree(run, tmp_path / "run")
+    identity = json.loads((copy / "run.json").read_text())
+    identity["config"]["paper"] = paper
+    (copy / "run.json").write_text(json.dumps(identity))
+    assert evaluated(copy, "evaluation.episodes=3")[0]["paper"]["citation"] == "One 2020"
+    assert evaluated(copy, "evaluation.episodes=3", "split=validation")[0]["paper"] is None
+
+
 def test_a_fixed_inner_rate_is_another_at_test(run: Path) -> None:
     own, other = (evaluated(run, f"algorithm.rule.lr={rate}", "evaluation.episodes=12")[0] for rate in (0.4, 1e-6))
     assert own["test"]["mean"] > 0.4
