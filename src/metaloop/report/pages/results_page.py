@@ -19,7 +19,7 @@ _HEADERS = (
 
 
 def results_markdown(rows: Sequence[PublishedRow], picture: str | None = None) -> str:
-    """Make the page of all rows, grouped by data set.
+    """Make the page: what was run, grouped by data set with those of published numbers first, and then what was not run yet.
 
     Args:
         rows: the rows; those with neither a published number nor a record are left out.
@@ -44,8 +44,11 @@ def results_markdown(rows: Sequence[PublishedRow], picture: str | None = None) -
         parts.insert(1, _figure(picture))
     if not rows:
         return "\n".join([*parts, "No experiment has a published number or a record.\n"])
-    for dataset in dict.fromkeys(row.experiment.dataset for row in rows):
-        parts += _dataset(dataset, [row for row in rows if row.experiment.dataset == dataset])
+    run = [row for row in rows if row.row is not None]
+    compared = {row.experiment.dataset for row in run if row.comparison is not None}
+    for dataset in sorted({row.experiment.dataset for row in run}, key=lambda name: (name not in compared, name)):
+        parts += _dataset(dataset, [row for row in run if row.experiment.dataset == dataset])
+    parts += _not_run([row for row in rows if row.row is None])
     notes = [_notes(each) for each in _experiments(rows)]
     return "\n".join([*parts, "## Sources, commands and deviations\n", *notes])
 
@@ -78,18 +81,26 @@ def _dataset(dataset: str, rows: Sequence[PublishedRow]) -> list[str]:
     return parts
 
 
+def _not_run(rows: Sequence[PublishedRow]) -> list[str]:
+    """The published numbers and further settings that have no record yet."""
+    cells = [(row.label, row.experiment.dataset, _published(row), row.metric.heading) for row in rows if row.metric]
+    return ["## Not run yet\n", table(("row", "data set", "published", "metric"), cells)] if cells else []
+
+
+def _published(row: PublishedRow) -> str:
+    return formats.NONE if row.paper is None or row.metric is None else published_text(row.paper, row.metric)
+
+
 def _cells(each: PublishedRow, metric: Metric) -> Sequence[str]:
-    published = formats.NONE if each.paper is None else published_text(each.paper, metric)
     row, comparison = each.row, each.comparison
-    if row is None or each.measured is None:
-        blanks = [formats.NONE] * (len(_HEADERS) - 6)
-        return (each.label, formats.NONE, published, formats.NONE, formats.NONE, "not run yet", *blanks)
+    assert row is not None
+    assert each.measured is not None
     test, trained = row.first.test, each.trained or row
     step = each.paper.step if each.paper else None
     return (
         row.label if not each.key and row.label != row.first.name else each.label,
         row.setting,
-        published,
+        _published(each),
         metric.interval(*each.measured),
         formats.NONE if comparison is None else comparison.difference_text,
         outcome(each),

@@ -55,9 +55,18 @@ def test_what_was_not_run_has_no_number() -> None:
     row = PublishedRow(Experiment("one", "glyphs", _paper(0.9)), "", _paper(0.9), None)
     assert (row.measured, row.comparison, row.overlaps, row.good) == (None, None, None, False)
     page = results_markdown([row])
-    assert "| one | – | 90.00 \\[S\\] | – | – | not run yet |" in page
+    assert "## Not run yet\n\n| row | data set | published | metric |" in page
+    assert "| one | glyphs | 90.00 \\[S\\] | accuracy (%) |" in page
+    assert "## glyphs" not in page
     assert "Of 1 published numbers, 0 were measured" in page
     assert published_svg([row]) is None
+
+
+def test_data_sets_of_published_numbers_come_first(tmp_path: Path) -> None:
+    alone = published_rows([Experiment("one", "anomalies", None)], {"one": _runs(tmp_path / "alone", 0.9)})
+    page = results_markdown([*alone, _row(tmp_path / "compared", _paper(0.9), 0.9)])
+    places = [page.index(part) for part in ("# Results", "## glyphs", "## anomalies", "## Sources")]
+    assert places == sorted(places)
 
 
 def test_a_further_step_is_read_from_the_curve_of_the_same_test(tmp_path: Path) -> None:
