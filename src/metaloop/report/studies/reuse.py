@@ -6,6 +6,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from metaloop.records.studies import StudyRecord
+from metaloop.records.tables import Array
 from metaloop.report import formats
 from metaloop.report.figures.theme import LIGHT, curve_look, legend, new_figure, png, titles
 from metaloop.report.studies.parts import StudyPage, gap, interval, intro, shown
@@ -31,6 +32,7 @@ def page(record: StudyRecord) -> StudyPage:
     """Make the page."""
     trained, cells = _trained(record), _cells(record)
     text = intro(record, "Rapid learning or feature reuse", _ABOUT)
+    text += _lead(record, trained, cells)
     text += f"\n## What adapts at test\n\n{_scores_table(record, trained, cells)}\n"
     text += (
         "In brackets: the difference to adapting all, on the same network and episodes, paired. *Before* is the score of the "
@@ -53,6 +55,23 @@ def _trained(record: StudyRecord) -> list[str]:
 def _cells(record: StudyRecord) -> dict[tuple[int, str], str]:
     """Column of each (training, what adapts at test)."""
     return {(one.run, one.settings[_ADAPTED]): one.column for one in record.facts.evaluations if _ADAPTED in one.settings}
+
+
+def _lead(record: StudyRecord, trained: Sequence[str], cells: Mapping[tuple[int, str], str]) -> str:
+    """The scores of networks that adapt at test what they did in training, and of MAML's with its head alone."""
+    scores = {(trained[run], part): record.scores[column] for (run, part), column in cells.items()}
+    wanted = [("MAML", "all"), ("BOIL", "body"), ("ANIL", "head"), ("MAML", "head")]
+    if any(pair not in scores for pair in wanted):
+        return ""
+    everything, body, head, alone = (scores[pair] for pair in wanted)
+
+    def said(adapted: Array) -> str:
+        return f"{shown(record, adapted)} ({formats.difference(gap(adapted, everything), record.facts.metric)})"
+
+    return (
+        f"\n**The same parts in training and at test:** all {shown(record, everything)}, the body {said(body)}, the head "
+        f"{said(head)}. **MAML's own network, of which only the head adapts at test:** {said(alone)}.\n"
+    )
 
 
 def _scores_table(record: StudyRecord, trained: Sequence[str], cells: Mapping[tuple[int, str], str]) -> str:

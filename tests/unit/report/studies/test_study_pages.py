@@ -97,6 +97,8 @@ def test_the_page_of_reuse_has_what_adapts_and_what_changes() -> None:
     row = next(line for line in page.text.splitlines() if line.startswith("| MAML | 20.00"))
     assert "(−5.00 ± 0.00)" in row
     assert "(−30.00 ± 0.00)" in row
+    lead = next(line for line in page.text.splitlines() if line.startswith("**The same parts"))
+    assert [part[:5] for part in lead.split("(")[1:]] == ["−30.0", "−5.00", "−5.00"]
     assert "| ANIL | CKA | 0.750 ± 0.010 |" in page.text
     assert len(page.pictures) == 2
 
