@@ -5,6 +5,7 @@ by generalisation. The starting point is not part of the problem; use ``algorith
 """
 
 import math
+from collections.abc import Mapping
 from typing import Self
 
 import torch
@@ -13,6 +14,8 @@ from torch import Tensor
 from metaloop.data.distribution import Dataset, TaskDistribution, check_split
 from metaloop.data.philox import Stream
 from metaloop.errors import UserError
+from metaloop.problems.classification import CROSS_ENTROPY, Classification
+from metaloop.problems.metric import Metric
 from metaloop.problems.regression import Regression
 from metaloop.types import EpisodeSpec, Examples, Inputs, Tasks, highest
 
@@ -80,6 +83,17 @@ class Quadratics(Dataset):
         return self._problems
 
 
+class Fit(Classification):
+    """Classification of examples that are fitted: the best checkpoint is that of the lowest loss, which an optimiser minimises.
+
+    Nearly every optimiser soon has all of them right, so accuracy would tell none from another.
+    """
+
+    def selection(self, scores: Mapping[str, Tensor]) -> tuple[Metric, Tensor]:
+        """See :meth:`Problem.selection`."""
+        return CROSS_ENTROPY, scores["loss"]
+
+
 class FittingProblems(TaskDistribution):
     """Problems of fitting the ``ways * shots`` support examples of an episode of ``base``.
 
@@ -95,7 +109,7 @@ class FittingProblems(TaskDistribution):
         if not base.problem.has_classes:
             raise UserError("dataset.dataset must be a classification data set: the problems fit classes")
         self.base = base
-        self.problem = base.problem
+        self.problem = Fit()
         self.input_shape = base.input_shape
         self.num_classes = base.num_classes
 

@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from scipy import stats
 
 from metaloop.data.functions.optimization import Fitting, FittingProblems, QuadraticProblems, Quadratics
@@ -128,3 +129,12 @@ def test_digits_say_what_they_need(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     with pytest.raises(UserError, match="pip install scikit-learn"):
         Digits().split("train")
+
+
+def test_of_two_optimisers_that_fit_all_examples_the_lower_loss_is_better() -> None:
+    problem, targets = FittingProblems(make_pool()).problem, torch.tensor([[0, 1]])
+    sure = 5 * F.one_hot(targets, 2).float()
+    query = Examples(torch.zeros(1, 2, 1), targets)
+    (metric, surer), (_, less_sure) = (problem.selection(problem.scores(outputs, query)) for outputs in (sure, 0.2 * sure))
+    assert problem.scores(sure, query)["score"] == problem.scores(0.2 * sure, query)["score"]
+    assert metric.better(surer.item(), less_sure.item())
