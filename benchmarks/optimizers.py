@@ -51,11 +51,11 @@ OTHERS: Mapping[str, tuple[str, Mapping[str, tuple[float, ...]]]] = {
     "RMSprop": ("rmsprop", {"alpha": (0.9, 0.99)}),
     "Adam": ("adam", {}),
 }
-COARSE = tuple(10 ** (-4 + k / 3) for k in range(14))  # 1e-4 to 2.2
+COARSE = tuple(10 ** (-4 + k / 3) for k in range(17))  # 1e-4 to 22
 FINE = (0.6, 0.8, 1.25, 1.6)  # times the best of the coarse grid
 _ABSENT = object()
 _AT_ONCE = 500_000  # most adapted numbers, over all tasks, whose optimizer states are in memory at once
-_TUNING = 16  # validation problems per test problem; so many that no rate is chosen that diverges on a rare problem
+_TUNING = 16  # validation problems per test problem, unless told; so many that no rate is chosen that diverges on a rare one
 Config = dict[str, Any]
 
 
@@ -65,7 +65,7 @@ class Problems:
 
     Attributes:
         config: config of the run.
-        validation: problems for choosing rates; ``_TUNING`` times as many as for the test.
+        validation: problems for choosing rates.
         test: problems for the comparison.
     """
 
@@ -74,15 +74,15 @@ class Problems:
     test: Tasks
 
     @classmethod
-    def of(cls, config: Config) -> "Problems":
-        """Draw the problems that the run itself would draw."""
+    def of(cls, config: Config, tuning: int = _TUNING) -> "Problems":
+        """Draw the problems that the run itself would draw, ``tuning`` times as many for choosing rates as for the test."""
         dataset, plan = build_dataset(config), build_plan(config)
 
         def draw(split: str, count: int) -> Tasks:
             episodes = Episodes(dataset.split(split), plan.spec, Stream(plan.eval_seed, split))
             return episodes.tasks(torch.arange(count))
 
-        return cls(config, draw("validation", _TUNING * plan.test_episodes), draw("test", plan.test_episodes))
+        return cls(config, draw("validation", tuning * plan.test_episodes), draw("test", plan.test_episodes))
 
     def learner(self, rule: Config | None = None) -> GradientLearner:
         """Build the run's learner, or the same with another rule and nothing to meta-learn."""
@@ -200,9 +200,9 @@ def changed(config: Config, lines: Sequence[str]) -> Config:
     return plain(node)
 
 
-def compare(run: Path, changes: Sequence[str]) -> dict[str, Any]:
+def compare(run: Path, changes: Sequence[str], tuning: int) -> dict[str, Any]:
     """Tune, test and summarize all optimizers; the learned one comes first."""
-    problems = Problems.of(changed(read_identity(run).config, changes))
+    problems = Problems.of(changed(read_identity(run).config, changes), tuning)
     learner = problems.learner()
     state, prefix = load_checkpoint(run / "checkpoints" / BEST)["state_dict"], "learner.rule."
     learner.rule.load_state_dict({name.removeprefix(prefix): v for name, v in state.items() if name.startswith(prefix)})
@@ -236,10 +236,13 @@ def main() -> None:
     parser.add_argument("--run", type=Path, help="directory of a finished run; default: train one")
     parser.add_argument("--records", type=Path, default=RECORDS, help="where record and plot go")
     parser.add_argument("--change", nargs="+", default=[], metavar="KEY=VALUE", help="of the run's config, in the comparison")
+    parser.add_argument(
+        "--tuning", type=int, default=_TUNING, help="validation problems per test problem (default: %(default)s)"
+    )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         run = arguments.run or trained(arguments.experiment, Path(folder) / "run")
-        optimizers, training = compare(run, arguments.change), json.loads((run / "record.json").read_text())
+        optimizers, training = compare(run, arguments.change, arguments.tuning), json.loads((run / "record.json").read_text())
     print_table(optimizers)
     name = re.sub(r"[^\w.-]+", "_", " ".join([training["name"], *arguments.change])).strip("_")
     about = {key: training[key] for key in ("command", "config", "training", "git")}
@@ -250,6 +253,7 @@ def main() -> None:
         "optimizers": optimizers,
         "learned": about,
         "changed": arguments.change,
+        "tuning": arguments.tuning,
         "hardware": hardware(1),
         "versions": versions(),
         "git": framework(),

@@ -188,8 +188,10 @@ def optimizers(record: Record) -> str:
     steps = len(curves["learned"]) - 1
     lowest = sum(all(curves["learned"][k] <= curve[k] for curve in curves.values()) for k in range(1, steps + 1))
     learned, config = record["learned"], record["learned"]["config"]
+    tests = config["evaluation"]["episodes"]
     note = (
-        f"{config['evaluation']['episodes']} unseen problems, {steps} steps; 95 % intervals over problems, differences paired. "
+        f"{tests} unseen problems, {steps} steps; 95 % intervals over problems, differences paired. The others were tuned on "
+        f"{record.get('tuning', 16) * tests:,} problems of meta-validation. "
         f"The learned optimiser's mean loss is the lowest of all after {lowest} of {steps} steps. It was trained for "
         f"{learned['training']['steps']:,} outer steps of {config['outer']['meta_batch']} problems (seed {config['seed']}) in "
         f"{learned['training']['wall_seconds'] / 60:.0f} minutes."
@@ -254,7 +256,7 @@ COMMANDS = {
     "reporting": "python benchmarks/reporting.py",
     "andrychowicz2016_quadratics": "python benchmarks/optimizers.py",
     "andrychowicz2016_quadratics_evaluation.seed_1": "python benchmarks/optimizers.py --run DIR --change evaluation.seed=1",
-    "andrychowicz2016_digits": "python benchmarks/optimizers.py --experiment andrychowicz2016_digits",
+    "andrychowicz2016_digits": "python benchmarks/optimizers.py --experiment andrychowicz2016_digits --tuning 4",
     "noisy_labels": "metaloop train -m experiment=noisy_labels_glyphs algorithm/support_loss=mean,learned_weights seed=0,1,2",
 }
 
