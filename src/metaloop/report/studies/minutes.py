@@ -33,6 +33,8 @@ def page(record: StudyRecord) -> StudyPage:
         "contains zero, not corrected for the number of learners. *Outer steps* and *CPU*: at the end of training, "
         "which may pass a mark by up to the steps between two meta-validations.\n"
     )
+    if settings := _settings(record, curves):
+        text += f"\nSettings of each beside the common ones:\n\n{settings}"
     return StudyPage(text, {_CURVES: png(_figure(record, curves))})
 
 
@@ -45,6 +47,13 @@ def _curves(record: StudyRecord) -> dict[str, Marks]:
             curves.setdefault(_name(record, one.run), {})[minutes] = record.scores[one.column]
     sign = record.facts.metric.sign
     return dict(sorted(curves.items(), key=lambda item: -sign * float(item[1][max(item[1])].mean())))
+
+
+def _settings(record: StudyRecord, curves: Mapping[str, Marks]) -> str:
+    """What tells each learner's training apart, in the order of the curves."""
+    settings = {_name(record, number): run.settings for number, run in enumerate(record.facts.runs)}
+    words = {name: " ".join(f"{key}={value}" for key, value in settings[name].items() if key != "algorithm") for name in curves}
+    return "".join(f"- {name}: `{each}`\n" for name, each in words.items() if each)
 
 
 def _name(record: StudyRecord, run: int) -> str:

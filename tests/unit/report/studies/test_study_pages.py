@@ -62,7 +62,7 @@ def _reuse() -> StudyRecord:
 
 def _minutes() -> StudyRecord:
     noise = 0.02 * np.random.default_rng(0).standard_normal((4, 60))
-    runs = [_run({"algorithm": name}) for name in ("maml", "prototypes")]
+    runs = [_run({"algorithm": "maml"}), _run({"algorithm": "prototypes", "episode.train.ways": "20"})]
     means = {(0, 1): 0.5, (0, 2): 0.8, (1, 1): 0.7, (1, 2): 0.75}
     each = [
         (run, {"checkpoint": f"minutes-{mark}.ckpt"}, mean + noise[n]) for n, ((run, mark), mean) in enumerate(means.items())
@@ -110,6 +110,7 @@ def test_the_page_of_minutes_marks_the_best_and_its_equals() -> None:
     assert first.index("**") > first.index("50.")
     assert second.index("**") < second.index("74.")
     assert "≈" not in text.split("Bold")[0]
+    assert text.endswith("common ones:\n\n- prototypes: `episode.train.ways=20`\n")
 
 
 def test_episodes_are_paired_by_number_up_to_the_shorter() -> None:
