@@ -191,7 +191,7 @@ def optimizers(record: Record) -> str:
     tests = config["evaluation"]["episodes"]
     note = (
         f"{tests} unseen problems, {steps} steps; 95 % intervals over problems, differences paired. The others were tuned on "
-        f"{record.get('tuning', 16) * tests:,} problems of meta-validation. "
+        f"{record.get('tuning', 16) * tests:,} problems of meta-validation. "  # older records had no choice
         f"The learned optimiser's mean loss is the lowest of all after {lowest} of {steps} steps. It was trained for "
         f"{learned['training']['steps']:,} outer steps of {config['outer']['meta_batch']} problems (seed {config['seed']}) in "
         f"{learned['training']['wall_seconds'] / 60:.0f} minutes."

@@ -28,12 +28,16 @@ class Classification(Problem):
     Further statistics are macro recall, macro F1, and the calibration error over the queries of all episodes. If tasks have
     queries of no class, ``rejection`` and ``rejection_by_logit`` are the areas under the ROC curve of telling them from the
     others by the highest probability and by the highest logit (for prototypes, minus the smallest distance).
+
+    Attributes:
+        selects_by_loss: Whether the best checkpoint is that of the lowest loss, not that of the best score.
     """
 
     name = "classification"
     metric = ACCURACY
     loss = CrossEntropy()
     statistics: tuple[Metric, ...] = (CROSS_ENTROPY, RECALL, F1, REJECTION, REJECTION_BY_LOGIT, CALIBRATION_ERROR)
+    selects_by_loss = False
 
     def scores(self, outputs: Tensor, query: Examples) -> Scores:
         """See :meth:`Problem.scores`; ``score`` is in [0, 1]."""
@@ -54,6 +58,10 @@ class Classification(Problem):
         real = scores["real"]
         error = calibration_error(scores["confidence"][real], scores["label"][real])
         return {CALIBRATION_ERROR.name: Interval(error, None, int(real.sum()), LEVEL)}
+
+    def selection(self, scores: Mapping[str, Tensor]) -> tuple[Metric, Tensor]:
+        """See :meth:`Problem.selection`."""
+        return (CROSS_ENTROPY, scores["loss"]) if self.selects_by_loss else super().selection(scores)
 
     def baseline(self, input_shape: tuple[int, ...]) -> Baseline | None:
         """Baseline that predicts the class of the nearest support example."""

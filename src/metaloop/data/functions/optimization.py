@@ -5,7 +5,7 @@ by generalisation. The starting point is not part of the problem; use ``algorith
 """
 
 import math
-from collections.abc import Mapping
+from copy import copy
 from typing import Self
 
 import torch
@@ -14,8 +14,7 @@ from torch import Tensor
 from metaloop.data.distribution import Dataset, TaskDistribution, check_split
 from metaloop.data.philox import Stream
 from metaloop.errors import UserError
-from metaloop.problems.classification import CROSS_ENTROPY, Classification
-from metaloop.problems.metric import Metric
+from metaloop.problems.classification import Classification
 from metaloop.problems.regression import Regression
 from metaloop.types import EpisodeSpec, Examples, Inputs, Tasks, highest
 
@@ -83,33 +82,23 @@ class Quadratics(Dataset):
         return self._problems
 
 
-class Fit(Classification):
-    """Classification of examples that are fitted: the best checkpoint is that of the lowest loss, which an optimiser minimises.
-
-    Nearly every optimiser soon has all of them right, so accuracy would tell none from another.
-    """
-
-    def selection(self, scores: Mapping[str, Tensor]) -> tuple[Metric, Tensor]:
-        """See :meth:`Problem.selection`."""
-        return CROSS_ENTROPY, scores["loss"]
-
-
 class FittingProblems(TaskDistribution):
     """Problems of fitting the ``ways * shots`` support examples of an episode of ``base``.
 
     The queries are a random part of the support examples. So the query loss is an unbiased estimate of the training loss,
     whatever minibatches (``algorithm.inner_batch``) the inner steps use. The authors instead use the loss of the minibatch of
-    the step.
+    the step. The best checkpoint is that of the lowest loss: nearly every optimiser soon has all examples right.
 
     Args:
         base: a split of a classification data set.
     """
 
     def __init__(self, base: TaskDistribution) -> None:
-        if not base.problem.has_classes:
+        if not isinstance(base.problem, Classification):
             raise UserError("dataset.dataset must be a classification data set: the problems fit classes")
         self.base = base
-        self.problem = Fit()
+        self.problem = copy(base.problem)
+        self.problem.selects_by_loss = True
         self.input_shape = base.input_shape
         self.num_classes = base.num_classes
 

@@ -14,6 +14,7 @@ from metaloop.data.images.digits import Digits
 from metaloop.data.philox import Stream
 from metaloop.data.pool import ClassPool, pool_from_arrays
 from metaloop.errors import UserError
+from metaloop.problems.table_classification import TableClassification
 from metaloop.problems.task_loss import MeanSquaredError
 from metaloop.types import EpisodeSpec, Examples
 
@@ -132,9 +133,18 @@ def test_digits_say_what_they_need(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_of_two_optimisers_that_fit_all_examples_the_lower_loss_is_better() -> None:
-    problem, targets = FittingProblems(make_pool()).problem, torch.tensor([[0, 1]])
+    pool, targets = make_pool(), torch.tensor([[0, 1]])
+    problem = FittingProblems(pool).problem
     sure = 5 * F.one_hot(targets, 2).float()
     query = Examples(torch.zeros(1, 2, 1), targets)
     (metric, surer), (_, less_sure) = (problem.selection(problem.scores(outputs, query)) for outputs in (sure, 0.2 * sure))
     assert problem.scores(sure, query)["score"] == problem.scores(0.2 * sure, query)["score"]
     assert metric.better(surer.item(), less_sure.item())
+    assert pool.problem.selection(problem.scores(sure, query))[0] == pool.problem.metric
+
+
+def test_problems_on_other_kinds_of_classes_keep_their_scores() -> None:
+    pool = make_pool()
+    pool.problem = TableClassification()
+    assert isinstance(FittingProblems(pool).problem, TableClassification)
+    assert not pool.problem.selects_by_loss
