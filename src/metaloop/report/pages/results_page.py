@@ -62,11 +62,13 @@ def _figure(picture: str) -> str:
 
 
 def _summary(rows: Sequence[PublishedRow]) -> str:
+    """Count published numbers, each once: one with several rows of records is good if all of these are."""
     published = [row for row in rows if row.paper is not None and row.paper.published is not None]
-    compared = [row for row in published if row.comparison is not None]
-    good = sum(row.good for row in compared)
+    compared = {row.label for row in published if row.comparison is not None}
+    off = {row.label for row in published if row.comparison is not None and not row.good}
+    count = len({row.label for row in published})
     return (
-        f"Of {len(published)} published numbers, {len(compared)} were measured; {good} of these are inside the published "
+        f"Of {count} published numbers, {len(compared)} were measured; {len(compared - off)} of these are inside the published "
         "interval or better, both intervals counted.\n"
     )
 

@@ -69,6 +69,12 @@ def test_data_sets_of_published_numbers_come_first(tmp_path: Path) -> None:
     assert places == sorted(places)
 
 
+def test_a_number_with_two_rows_of_records_counts_once(tmp_path: Path) -> None:
+    good, off = _row(tmp_path / "good", _paper(0.9), 0.9), _row(tmp_path / "off", _paper(0.9), 0.8)
+    assert "Of 1 published numbers, 1 were measured; 1 of" in results_markdown([good, good])
+    assert "Of 1 published numbers, 1 were measured; 0 of" in results_markdown([good, off])
+
+
 def test_a_further_step_is_read_from_the_curve_of_the_same_test(tmp_path: Path) -> None:
     also = {"one_step": FurtherRow("after one step", Published(0.5), step=1)}
     paper = _paper(0.97)
